@@ -1,0 +1,1 @@
+"""The training programs, one a file; `pipeline` runs a config's stages in order."""
