@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -135,9 +135,13 @@ def gather(mesh: Mesh, local: Any, rows: int) -> Any:
     """A pytree of this process's rows → numpy arrays of all rows, the same on every process."""
     if jax.process_count() == 1:
         return local
-    return jax.tree.map(np.asarray, replicate(mesh)(to_global(mesh, local, rows)))
+    return jax.tree.map(np.asarray, move(to_global(mesh, local, rows), sharding(mesh, "")))
 
 
-def replicate(mesh: Mesh) -> Callable[[Any], Any]:
-    """A jitted identity whose result is whole on every device."""
-    return jax.jit(lambda tree: tree, out_shardings=sharding(mesh, ""))
+def move(tree: Any, shardings: Any) -> Any:
+    """The same values in other places: one jitted identity."""
+    return jax.jit(_identity, out_shardings=shardings)(tree)
+
+
+def _identity(tree: Any) -> Any:
+    return tree

@@ -1,0 +1,25 @@
+"""1.0 for the right answer, else 0.0 (DeepSeek-R1 2501.12948, section 2.2)."""
+
+from __future__ import annotations
+
+from r1jax.answers import exact_value, expression_value, final_answer
+from r1jax.rewards.example import Example
+
+
+def exact_number(example: Example, completion: str) -> float:
+    """The final answer is the same number as the gold, exactly. Raises ValueError where the gold is no number."""
+    gold = exact_value(example.answer)
+    if gold is None:
+        raise ValueError(f"the gold answer {example.answer!r} of {example.prompt!r} is not a number")
+    answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
+    return float(answer is not None and exact_value(answer) == gold)
+
+
+def countdown_expression(example: Example, completion: str) -> float:
+    """The final answer is an expression that uses each of data["numbers"] once and equals data["target"] exactly."""
+    answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
+    result = None if answer is None else expression_value(answer)
+    if result is None:
+        return 0.0
+    value, numbers = result
+    return float(value == example.data["target"] and sorted(numbers) == sorted(example.data["numbers"]))

@@ -1,0 +1,71 @@
+"""Addition and subtraction of whole numbers: `347+285=` → 632, with worked examples in two styles."""
+
+from __future__ import annotations
+
+import random
+
+from r1jax.config import ArithmeticTask
+from r1jax.rewards.accuracy import exact_number
+from r1jax.rewards.example import Example
+from r1jax.rewards.format import TAGS, think_answer
+from r1jax.tasks.split import Split, draw
+
+
+class Arithmetic:
+    """Problems a∘b with operands of min_digits to max_digits digits; a - b has a ≥ b, so that answers are not negative.
+
+    a+b and b+a count as one problem, so that they never fall into different splits.
+    """
+
+    symbols = (*TAGS, *"0123456789+-=,")
+    rewards = {"accuracy": exact_number, "format": think_answer}
+
+    def __init__(self, settings: ArithmeticTask, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+
+    def example(self, split: Split, index: int) -> Example:
+        a, operator, b = draw(split, self.seed, index, self._generate, _canonical)
+        answer = a + b if operator == "+" else a - b
+        style = random.Random(f"{self.seed}/{split}/{index}/style")
+        reasoning = str(answer) if style.random() < self.settings.direct_share else steps(a, operator, b)
+        return Example(
+            prompt=f"{a}{operator}{b}=",
+            answer=str(answer),
+            demonstration=f"<think>{reasoning}</think><answer>{answer}</answer>",
+        )
+
+    def _generate(self, rng: random.Random) -> tuple[int, str, int]:
+        a, b = (self._operand(rng) for _ in range(2))
+        operator = rng.choice(self.settings.operators)
+        return (max(a, b), operator, min(a, b)) if operator == "-" else (a, operator, b)
+
+    def _operand(self, rng: random.Random) -> int:
+        digits = rng.randint(self.settings.min_digits, self.settings.max_digits)
+        return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def steps(a: int, operator: str, b: int) -> str:
+    """Column by column from the right, with the carry (or borrow) as a third term: `7+5=12,4+8+1=13,3+2+1=6`.
+
+    In subtraction ten is lent to a column that needs it: 432-285 is `12-5=7,13-8-1... ` written `12-5=7,13-8-1=4`.
+    """
+    columns, carry = [], 0
+    a_digits, b_digits = str(a)[::-1], str(b)[::-1]
+    for i in range(max(len(a_digits), len(b_digits))):
+        x, y = (int(digits[i]) if i < len(digits) else 0 for digits in (a_digits, b_digits))
+        rest = f"{operator}{carry}" if carry else ""
+        if operator == "+":
+            total = x + y + carry
+            columns.append(f"{x}+{y}{rest}={total}")
+            carry = total // 10
+        else:
+            lent = 10 if x - y - carry < 0 else 0
+            columns.append(f"{x + lent}-{y}{rest}={x + lent - y - carry}")
+            carry = lent // 10
+    return ",".join(columns)
+
+
+def _canonical(problem: tuple[int, str, int]) -> str:
+    a, operator, b = problem
+    return f"{min(a, b)}+{max(a, b)}" if operator == "+" else f"{a}-{b}"
