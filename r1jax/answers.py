@@ -1,6 +1,8 @@
-"""Pulls the final answer out of a completion and decides what it is worth. Nothing here evaluates model text.
+"""Pulls the final answer out of a completion and decides what it is worth.
 
-    exact_value(final_answer("<think>…</think><answer>1,000</answer>"))  # Fraction(1000, 1)
+    same_value(final_answer("<think>…</think><answer>1,000</answer>") or "", "1000")  # True
+
+Nothing here runs model text, and nothing takes longer than the text is long.
 """
 
 from __future__ import annotations
@@ -11,58 +13,69 @@ import re
 from fractions import Fraction
 
 MAX_LENGTH = 200  # characters of an answer that are looked at; a longer one is no answer
-_NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?")
+MAX_DEPTH = 50  # opening parentheses of an expression
+_NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)", re.ASCII)
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
 def final_answer(completion: str, *, prompt_opens_think: bool = False) -> str | None:
-    """The text of the last `<answer>…</answer>` after the reasoning has ended; None where there is none.
+    """The text of the last well formed `<answer>…</answer>` after the reasoning is closed; None where there is none.
 
-    Reasoning that was opened (by the prompt or in the completion) and never closed has no answer after it.
+    The reasoning ends at the last `</think>`; opened by the prompt or anywhere in the completion and not closed, it
+    leaves no answer. A completion that has no reasoning has nothing to close. A well formed block has both tags and
+    none of them inside; where the last one is blank there is no answer.
     """
-    reasoning, closed, rest = completion.rpartition("</think>")
-    if not closed and (prompt_opens_think or "<think>" in completion):
+    _, closed, rest = completion.rpartition("</think>")
+    if "<think>" in rest or (prompt_opens_think and not closed):
         return None
-    rest = rest if closed else completion
-    before, end, _ = rest.rpartition("</answer>")
-    _, start, answer = before.rpartition("<answer>")
-    return answer.strip() if end and start else None
+    for block in reversed(rest.split("<answer>")[1:]):
+        answer, end, _ = block.partition("</answer>")
+        if end:
+            return answer.strip() or None
+    return None
 
 
 def exact_value(text: str) -> Fraction | None:
     """The number that `text` is: whole, decimal, or a fraction a/b; sign and thousands separators allowed. Else None.
 
-    Leading zeros are read as the same number ("03" is 3).
+    Leading zeros and a trailing point are read as the same number: "03" and "3." are 3.
     """
     text = text.strip()
     if len(text) > MAX_LENGTH:
         return None
-    parts = [part.strip() for part in text.split("/")]
-    if len(parts) > 2 or not all(_NUMBER.fullmatch(part) and part[-1:].isdecimal() and part.isascii() for part in parts):
+    parts = [part.strip() for part in text.replace("−", "-").split("/")]
+    if len(parts) > 2 or not all(map(_NUMBER.fullmatch, parts)):
         return None
-    values = [Fraction(part.replace(",", "")) for part in parts]
-    if len(values) == 1:
-        return values[0]
-    return values[0] / values[1] if values[1] else None
+    numerator, *denominators = [Fraction(part.replace(",", "")) for part in parts]
+    if not denominators:
+        return numerator
+    return numerator / denominators[0] if denominators[0] else None
+
+
+def same_value(answer: str, gold: str) -> bool:
+    """Whether both are numbers and exactly equal. Raises ValueError where the gold answer is no number."""
+    expected = exact_value(gold)
+    if expected is None:
+        raise ValueError(f"the gold answer {gold!r} is not a number; this reward needs one such as 12, -0.5 or 3/4")
+    return exact_value(answer) == expected
 
 
 def expression_value(text: str) -> tuple[Fraction, list[int]] | None:
     """The exact value of an arithmetic expression and the whole numbers in it, in order.
 
-    Allowed are non-negative whole numbers, + - * / and parentheses (× · ÷ − too), and one trailing `= …`, which is
-    ignored. Anything else, a division by zero, or more than MAX_LENGTH characters gives None. The text is parsed to a
-    syntax tree whose node types are checked one by one; it is never evaluated as Python.
+    Allowed are whole numbers without sign, + - * / between them and parentheses (× · ÷ − too), and one trailing
+    `= …`, which is ignored. Anything else, a division by zero, more than MAX_LENGTH characters or MAX_DEPTH
+    parentheses gives None. The text is parsed to a syntax tree whose nodes are checked one by one; it never runs.
     """
     text = text.strip()
-    if len(text) > MAX_LENGTH or text.count("(") > 50 or text.count("=") > 1:
+    if len(text) > MAX_LENGTH or text.count("(") > MAX_DEPTH or text.count("=") > 1:
         return None
     text = text.partition("=")[0].translate(str.maketrans("×·÷−", "**/-")).strip()
     if not text or set(text) - set("0123456789+-*/() "):
         return None
     try:
-        tree = ast.parse(text, mode="eval").body
         numbers: list[int] = []
-        return _value(tree, numbers), numbers
+        return _value(ast.parse(text, mode="eval").body, numbers), numbers
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 

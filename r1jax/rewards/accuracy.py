@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from r1jax.answers import exact_value, expression_value, final_answer
+from r1jax.answers import expression_value, final_answer, same_value
 from r1jax.rewards.example import Example
 
 
 def exact_number(example: Example, completion: str) -> float:
     """The final answer is the same number as the gold, exactly. Raises ValueError where the gold is no number."""
-    gold = exact_value(example.answer)
-    if gold is None:
-        raise ValueError(f"the gold answer {example.answer!r} of {example.prompt!r} is not a number")
     answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
-    return float(answer is not None and exact_value(answer) == gold)
+    return float(same_value(answer or "", example.answer))
 
 
 def countdown_expression(example: Example, completion: str) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from r1jax.config import ArithmeticTask
 from r1jax.rewards.accuracy import exact_number
-from r1jax.rewards.example import Example
+from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
 
@@ -14,41 +13,65 @@ from r1jax.tasks.split import Split, draw
 class Arithmetic:
     """Problems a∘b with operands of min_digits to max_digits digits; a - b has a ≥ b, so that answers are not negative.
 
-    a+b and b+a count as one problem, so that they never fall into different splits.
+    a+b and b+a count as one problem, so that they never fall into different splits. `direct_share` of the worked
+    examples answer without steps.
     """
 
-    symbols = (*TAGS, *"0123456789+-=,")
-    rewards = {"accuracy": exact_number, "format": think_answer}
-
-    def __init__(self, settings: ArithmeticTask, seed: int) -> None:
-        self.settings = settings
+    def __init__(
+        self, seed: int, *, min_digits: int, max_digits: int, operators: str = "+", direct_share: float
+    ) -> None:
+        if not 1 <= min_digits <= max_digits or not operators or set(operators) - set("+-"):
+            raise ValueError(
+                f"arithmetic got min_digits {min_digits}, max_digits {max_digits}, operators {operators!r}; "
+                f"need 1 <= min_digits <= max_digits and operators of + and -"
+            )
         self.seed = seed
+        self.min_digits, self.max_digits = min_digits, max_digits
+        self.operators = operators
+        self.direct_share = direct_share
+        self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
+        self.rewards: dict[str, Reward] = {"accuracy": exact_number, "format": think_answer}
 
     def example(self, split: Split, index: int) -> Example:
-        a, operator, b = draw(split, self.seed, index, self._generate, _canonical)
-        answer = a + b if operator == "+" else a - b
+        a, operator, b = draw(split, self.seed, index, self._sample, canonical)
+        answer = result(a, operator, b)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
-        reasoning = str(answer) if style.random() < self.settings.direct_share else steps(a, operator, b)
+        reasoning = (direct if style.random() < self.direct_share else steps)(a, operator, b)
         return Example(
             prompt=f"{a}{operator}{b}=",
             answer=str(answer),
             demonstration=f"<think>{reasoning}</think><answer>{answer}</answer>",
         )
 
-    def _generate(self, rng: random.Random) -> tuple[int, str, int]:
+    def _sample(self, rng: random.Random) -> tuple[int, str, int]:
         a, b = (self._operand(rng) for _ in range(2))
-        operator = rng.choice(self.settings.operators)
+        operator = rng.choice(self.operators)
         return (max(a, b), operator, min(a, b)) if operator == "-" else (a, operator, b)
 
     def _operand(self, rng: random.Random) -> int:
-        digits = rng.randint(self.settings.min_digits, self.settings.max_digits)
+        digits = rng.randint(self.min_digits, self.max_digits)
         return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def canonical(problem: tuple[int, str, int]) -> str:
+    """The text by which a problem is assigned to a split: one for a+b and b+a."""
+    a, operator, b = problem
+    return f"{min(a, b)}+{max(a, b)}" if operator == "+" else f"{a}-{b}"
+
+
+def result(a: int, operator: str, b: int) -> int:
+    return a + b if operator == "+" else a - b
+
+
+def direct(a: int, operator: str, b: int) -> str:
+    """The result with nothing before it."""
+    return str(result(a, operator, b))
 
 
 def steps(a: int, operator: str, b: int) -> str:
     """Column by column from the right, with the carry (or borrow) as a third term: `7+5=12,4+8+1=13,3+2+1=6`.
 
-    In subtraction ten is lent to a column that needs it: 432-285 is `12-5=7,13-8-1... ` written `12-5=7,13-8-1=4`.
+    In subtraction, where a ≥ b, a column that needs it is lent ten: 432-285 is `12-5=7,13-8-1=4,4-2-1=1`.
     """
     columns, carry = [], 0
     a_digits, b_digits = str(a)[::-1], str(b)[::-1]
@@ -64,8 +87,3 @@ def steps(a: int, operator: str, b: int) -> str:
             columns.append(f"{x + lent}-{y}{rest}={x + lent - y - carry}")
             carry = lent // 10
     return ",".join(columns)
-
-
-def _canonical(problem: tuple[int, str, int]) -> str:
-    a, operator, b = problem
-    return f"{min(a, b)}+{max(a, b)}" if operator == "+" else f"{a}-{b}"

@@ -1,44 +1,58 @@
-"""Countdown: reach a target from given numbers, each used once: `3,7,25>68:` → 25*3-7."""
+"""Countdown: reach a target from given numbers, each used once: `3,7,25>68:` → (25*3)-7."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from fractions import Fraction
 
-from r1jax.config import CountdownTask
 from r1jax.rewards.accuracy import countdown_expression
-from r1jax.rewards.example import Example
+from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
 
-Problem = tuple[tuple[int, ...], int, str, tuple[str, ...]]  # numbers, target, an expression, its partial results
+
+@dataclass(frozen=True)
+class Problem:
+    """Numbers and a target, with one solution and its partial results in the order of calculation."""
+
+    numbers: tuple[int, ...]
+    target: int
+    solution: str
+    partial: tuple[str, ...]
 
 
 class Countdown:
-    """Numbers from 1 to max_number; the target is a positive whole number that some expression over all of them has."""
+    """Numbers from 1 to max_number; the target is a positive whole number that some expression over all of them has.
 
-    symbols = (*TAGS, *"0123456789+-*/()=,>:")
-    rewards = {"accuracy": countdown_expression, "format": think_answer}
+    `direct_share` of the worked examples reason with the solution alone, the others with its partial results.
+    """
 
-    def __init__(self, settings: CountdownTask, seed: int) -> None:
-        self.settings = settings
+    def __init__(self, seed: int, *, numbers: int, max_number: int, direct_share: float) -> None:
+        if numbers < 2 or max_number < 2:
+            raise ValueError(f"countdown got numbers {numbers} and max_number {max_number}; need at least 2 of each")
         self.seed = seed
+        self.numbers = numbers
+        self.max_number = max_number
+        self.direct_share = direct_share
+        self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-*/()=,>:")
+        self.rewards: dict[str, Reward] = {"accuracy": countdown_expression, "format": think_answer}
 
     def example(self, split: Split, index: int) -> Example:
-        numbers, target, expression, partial = draw(split, self.seed, index, self._generate, _canonical)
+        problem = draw(split, self.seed, index, self._sample, canonical)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
-        reasoning = expression if style.random() < self.settings.direct_share else ",".join(partial)
+        reasoning = (direct if style.random() < self.direct_share else steps)(problem)
         return Example(
-            prompt=f"{','.join(map(str, numbers))}>{target}:",
-            answer=expression,
-            demonstration=f"<think>{reasoning}</think><answer>{expression}</answer>",
-            data={"numbers": numbers, "target": target},
+            prompt=f"{','.join(map(str, problem.numbers))}>{problem.target}:",
+            answer=problem.solution,
+            demonstration=f"<think>{reasoning}</think><answer>{problem.solution}</answer>",
+            data={"numbers": problem.numbers, "target": problem.target},
         )
 
-    def _generate(self, rng: random.Random) -> Problem:
+    def _sample(self, rng: random.Random) -> Problem:
         """Joins the numbers two at a time by random operations until one is left; whole and positive throughout."""
         while True:
-            numbers = tuple(rng.randint(1, self.settings.max_number) for _ in range(self.settings.numbers))
+            numbers = tuple(rng.randint(1, self.max_number) for _ in range(self.numbers))
             terms = [(Fraction(n), str(n)) for n in numbers]
             partial: list[str] = []
             while len(terms) > 1:
@@ -50,9 +64,20 @@ class Countdown:
                 partial.append(f"{x}{operator}{y}={value}")
                 terms.append((value, f"({left}{operator}{right})"))
             else:
-                value, expression = terms[0]
-                return numbers, int(value), expression[1:-1], tuple(partial)
+                value, solution = terms[0]
+                return Problem(numbers, int(value), solution[1:-1], tuple(partial))
 
 
-def _canonical(problem: Problem) -> str:
-    return f"{sorted(problem[0])}>{problem[1]}"
+def canonical(problem: Problem) -> str:
+    """The text by which a problem is assigned to a split: the same in whatever order its numbers stand."""
+    return f"{sorted(problem.numbers)}>{problem.target}"
+
+
+def direct(problem: Problem) -> str:
+    """The solution with nothing before it."""
+    return problem.solution
+
+
+def steps(problem: Problem) -> str:
+    """One operation after the other: `25*3=75,75-7=68`."""
+    return ",".join(problem.partial)

@@ -8,24 +8,33 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 Split = Literal["train", "test"]
-Problem = TypeVar("Problem")
-TRIES = 1000
+ATTEMPTS = 1000
 
 
-def split_of(canonical: str) -> Split:
-    """Where a problem belongs, the same for every seed and on every machine."""
-    return "test" if hashlib.blake2b(canonical.encode(), digest_size=8).digest()[0] % 16 == 0 else "train"
+def split_of(problem: str) -> Split:
+    """Where a problem, given by its canonical text, belongs: the same for every seed and on every machine."""
+    return "test" if hashlib.blake2b(problem.encode(), digest_size=8).digest()[0] % 16 == 0 else "train"
 
 
-def draw(
-    split: Split, seed: int, index: int, generate: Callable[[random.Random], Problem], canonical: Callable[[Problem], str]
+def draw[Problem](
+    split: Split,
+    seed: int,
+    index: int,
+    sample: Callable[[random.Random], Problem],
+    key: Callable[[Problem], str],
 ) -> Problem:
-    """The problem number `index` of a split: the first one that `generate` draws and that belongs there."""
-    for attempt in range(TRIES):
-        problem = generate(random.Random(f"{seed}/{split}/{index}/{attempt}"))
-        if split_of(canonical(problem)) == split:
+    """Problem number `index` of a split: the first that `sample` draws whose canonical text, `key`, belongs there.
+
+    Raises ValueError where so few problems exist that none is found.
+    """
+    for attempt in range(ATTEMPTS):
+        problem = sample(random.Random(f"{seed}/{split}/{index}/{attempt}"))
+        if split_of(key(problem)) == split:
             return problem
-    raise ValueError(f"no {split} problem in {TRIES} draws: the task has too few different problems; make it larger")
+    raise ValueError(
+        f"none of {ATTEMPTS} problems drawn is for split {split}: the problem space is too small; "
+        f"give the task more digits or larger numbers"
+    )

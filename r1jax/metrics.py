@@ -1,0 +1,329 @@
+"""A run's numbers: flat rows to metrics.jsonl, TensorBoard, W&B and the console; sampled completions; timers.
+
+    log = RunLog(Path("runs/quickstart"))
+    log.log("rl", step=1, metrics={"reward": 0.25, "step_time": 1.9})
+
+`step` is the number of updates that the stage had done when the row was written, so that a checkpoint of stage X at
+step N vouches for all rows of X with step <= N. The same run gives the same bytes, except for what depends on the
+clock: `step_time`, `tokens_per_second`, `compiles`, and everything below `time/` (see `without_timings`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+METRICS_FILE = "metrics.jsonl"
+TIMING_KEYS = frozenset({"step_time", "tokens_per_second", "compiles"})
+TIMING_KEYS_PREFIX = "time/"
+
+
+class RunLog:
+    """Writes metrics.jsonl, completions/ and tensorboard/ of a run folder. Of several processes one is the writer."""
+
+    def __init__(
+        self, folder: Path, *, is_writer: bool = True, tensorboard: bool = True, wandb_project: str | None = None
+    ) -> None:
+        """Creates nothing yet. Raises ValueError, in every process, where W&B is asked for and not installed."""
+        self.folder = folder
+        self.is_writer = is_writer
+        self._tensorboard = tensorboard
+        self._wandb_project = wandb_project
+        self._file: Any = None
+        self._kept: Mapping[str, int] = {}
+        self._boards: dict[str, Any] = {}
+        self._wandb_run: Any = None
+        if wandb_project is not None:
+            _import_wandb()
+
+    def rewind(self, kept: Mapping[str, int]) -> None:
+        """Forgets what was written after the checkpoints that a run goes on from: `kept` is {stage: its last step}.
+
+        Rows that stay, stay byte for byte; stages that are not in `kept` go whole. Call it once, before any `log`.
+        """
+        if not self.is_writer:
+            return
+        self._kept = dict(kept)
+        file = self.folder / METRICS_FILE
+        if file.exists():
+            rows = [line for line, row in _rows(file) if row["step"] <= kept.get(row["stage"], -1)]
+            _write_whole(file, b"".join(rows))
+        for file in self.folder.glob("completions/*.jsonl"):
+            stage, _, step = file.stem.rpartition("-")
+            if step.isdigit() and int(step) > kept.get(stage, -1):
+                file.unlink()
+        self._start_wandb()
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends one row. A metric that is not finite does not exist in this step: JSON has no NaN, it is left out."""
+        if not self.is_writer:
+            return
+        values = {name: _number(metrics[name]) for name in sorted(metrics) if math.isfinite(metrics[name])}
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / METRICS_FILE).open("ab")
+        row = {"stage": stage, "step": step, **values}
+        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        board = self._board(stage)
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+        self._start_wandb()
+        if self._wandb_run is not None:
+            self._wandb_run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+            self._wandb_run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
+
+    def completions(self, stage: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes completions/STAGE-STEP.jsonl, one line a completion, whole or not at all."""
+        if not self.is_writer:
+            return
+        lines = [json.dumps(_json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+        file = self.folder / "completions" / f"{stage}-{step:06d}.jsonl"
+        # A lone surrogate becomes \udXXX, which JSON reads back as what it was.
+        _write_whole(file, "".join(lines).encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Puts all rows on disk. A checkpoint vouches for them, so this comes before it is saved."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        for board in self._boards.values():
+            board.flush()
+
+    def close(self) -> None:
+        """Flushes and closes everything; `log` would open it again."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+        for board in self._boards.values():
+            board.close()
+        if self._wandb_run is not None:
+            self._wandb_run.finish()
+        self._file, self._boards, self._wandb_run = None, {}, None
+
+    def _board(self, stage: str) -> Any:
+        """The stage's TensorBoard writer. Its first event hides the steps that will now be run again."""
+        if self._tensorboard and stage not in self._boards:
+            from tensorboardX import SummaryWriter
+
+            purge_step = self._kept.get(stage, -1) + 1
+            folder = str(self.folder / "tensorboard" / stage)
+            # File names have whole seconds: without a suffix, a run that starts again at once overwrites its own.
+            suffix = f".{time.time_ns()}"
+            self._boards[stage] = SummaryWriter(folder, purge_step=purge_step, flush_secs=10, filename_suffix=suffix)
+        return self._boards.get(stage)
+
+    def _start_wandb(self) -> None:
+        """Starts the W&B run or takes up the one that was cut off here. W&B keeps both versions of steps run twice."""
+        if self._wandb_project is not None and self._wandb_run is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._wandb_run = _import_wandb().init(
+                project=self._wandb_project, name=self.folder.name, dir=self.folder, resume="auto"
+            )
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder's metrics.jsonl; a last line that was cut off in mid-write is passed over.
+
+    Raises ValueError where there is no such file, or a line in it is no row.
+    """
+    file = folder / METRICS_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} has no {METRICS_FILE}; need the folder of a run that has begun: give the run_dir of its config, "
+            f"or start it with `r1jax train CONFIG`"
+        )
+    return [row for _, row in _rows(file)]
+
+
+def without_timings(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what depends on the clock: what two runs of the same config must agree on."""
+    return {name: value for name, value in row.items() if not _is_timing(name)}
+
+
+class Timers:
+    """Adds up seconds by name: `with timers("rollout"): ...`, then `timers.collect()` gives {"time/rollout": 1.23}."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - begin
+
+    def collect(self) -> dict[str, float]:
+        """The seconds since the last call, and starts again from zero."""
+        seconds = {TIMING_KEYS_PREFIX + name: value for name, value in self._seconds.items()}
+        self._seconds.clear()
+        return seconds
+
+
+FIGURES = {
+    "reward": "reward {:.3f}",
+    "rewards/accuracy/mean": "accuracy {:.1%}",
+    "completions/mean_length": "length {:.0f}",
+    "loss": "loss {:.3f}",
+    "token_accuracy": "token accuracy {:.1%}",
+    "eval/accuracy": "held-out {:.1%}",
+    "tokens_per_second": "{:,.0f} tokens/s",
+}
+
+
+class Progress:
+    """A stage on the console: a bar with live figures on a terminal; elsewhere a line every 10 seconds or tenth of it.
+
+    with Progress("rl", total=300) as progress:
+        progress.update(step, metrics)
+    """
+
+    def __init__(self, stage: str, total: int, completed: int = 0, *, enabled: bool = True) -> None:
+        self.stage, self.total, self.completed, self.enabled = stage, total, completed, enabled
+        self._latest: dict[str, float] = {}
+        self._live = self._bar = self._line = None
+        self._begin = self._printed_at = time.monotonic()
+        self._printed_step = completed
+
+    def __enter__(self) -> Self:
+        if self.enabled and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from rich import progress
+            from rich.console import Group
+            from rich.live import Live
+            from rich.text import Text
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", style="bold", markup=False),
+                progress.BarColumn(bar_width=32),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("eta"),
+                progress.TimeRemainingColumn(),
+                auto_refresh=False,
+                speed_estimate_period=600,
+            )
+            self._bar.add_task(self.stage, total=self.total, completed=self.completed)
+            self._line = Text(style="dim")
+            self._live = Live(Group(self._bar, self._line), refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows that `step` updates are done, and the last known figures (scores may follow a row of training)."""
+        if not self.enabled:
+            return
+        self.completed = step
+        self._latest |= metrics
+        if self._bar is not None and self._line is not None:
+            self._bar.update(self._bar.task_ids[0], completed=step)
+            self._line.plain = self._figures()
+            return
+        now, steps = time.monotonic(), step - self._printed_step
+        if step == self.total or steps * 10 >= self.total or now - self._printed_at >= 10:
+            self._printed_at, self._printed_step = now, step
+            print(f"{self.stage} {step}/{self.total}  {now - self._begin:.0f} s  {self._figures()}", flush=True)
+
+    def show_sample(self, prompt: str, completion: str, rewards: Mapping[str, float | None]) -> None:
+        """Prints one completion and its rewards above the bar; its text is shown, never obeyed (markup, escapes)."""
+        if not self.enabled:
+            return
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.text import Text
+
+        console = self._live.console if self._live else Console(force_terminal=False, force_jupyter=False)
+        scores = (f"{name} {'none' if value is None else format(value, 'g')}" for name, value in rewards.items())
+        title = Text(f"{self.stage} {self.completed}: {', '.join(scores)}")
+        text = Text.assemble((_excerpt(prompt), "dim"), _excerpt(completion))
+        console.print(Panel(text, title=title, title_align="left"))
+
+    def _figures(self) -> str:
+        hidden = {"loss"} if "reward" in self._latest else set()  # a policy loss says nothing to a reader
+        return "  ".join(
+            form.format(self._latest[name])
+            for name, form in FIGURES.items()
+            if name in self._latest and name not in hidden and math.isfinite(self._latest[name])
+        )
+
+
+def _excerpt(text: str, characters: int = 800, lines: int = 16) -> str:
+    """The beginning and the end of a text, with everything escaped that a terminal would not simply show."""
+    if len(text) > characters:
+        text = f"{text[: characters // 2]} [...] {text[-characters // 2 :]}"
+    rows = text.split("\n")
+    if len(rows) > lines:
+        text = "\n".join([*rows[: lines // 2], "[...]", *rows[-lines // 2 :]])
+    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each row, as it stands in the file and parsed. What comes after the last newline was cut off: no row."""
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            _ = row["stage"], row["step"]
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{file}, line {number} is not a row of metrics: it begins {line[:80]!r}; delete that line"
+            ) from None
+        yield line + b"\n", row
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    """Writes the file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, file)
+
+
+def _is_timing(name: str) -> bool:
+    return name in TIMING_KEYS or name.startswith(TIMING_KEYS_PREFIX)
+
+
+def _number(value: Any) -> float | int:
+    return value if type(value) is int else float(value)
+
+
+def _json_ready(value: Any) -> Any:
+    """The same in JSON's own types: lists for arrays, None for floats that it does not have."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _import_wandb() -> Any:
+    """W&B's module. A folder `wandb` that W&B left in the working directory imports too, but cannot `init`."""
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        wandb.init  # noqa: B018
+    except (ImportError, AttributeError):
+        raise ValueError(
+            'log.wandb_project is set and wandb is not installed; install it with: pip install "r1jax[wandb]", '
+            "or leave log.wandb_project out"
+        ) from None
+    return wandb

@@ -1,0 +1,193 @@
+"""Answers against hand-made cases, Python's own arithmetic, and texts made to hurt a parser."""
+
+import random
+import time
+from fractions import Fraction
+
+import pytest
+
+from r1jax.answers import exact_value, expression_value, final_answer, same_value
+
+# fmt: off
+NO_NUMBERS = [
+    "", " ", ".", "-", "+-3", "--3", "3-", "10,00", "1,0000", ",100", "1 000", "1/0", "1/2/3", "1/", "3 4", "3 cm",
+    "1e5", "1_000", "nan", "inf", "0x10", "٣", "½", "1:00", "28%", "5^5", "1..2", "1.2.3", "(3)", "9" * 201,
+]
+NO_EXPRESSIONS = [
+    "", "=", "= 9", "1=2=3", "1.5*4", "7//2", "2**3", "9**9**9**9", "1/0", "1/(2-2)", "-3+5", "+3", "1+-2", "~1", "1%2",
+    "()", "(1", "1)", "1 2", "1,2", "(1)(2)", "1+", "*1", "1_0", "0x1", "1e3", "1j", "True", "x", "f(1)", "[1]", "'1'",
+    "1\n+2", "1;2", "1#2", "٣+1", "007", "1<2", "1if 1else 2", "__import__('os').system('exit 1')", "1" * 201,
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<think>r</think><answer>4</answer>", "4"),
+        ("<think>\nmulti\nline\n</think>\n<answer>\n4\n</answer>\n", "4"),
+        ("<think>r</think> so <answer>4</answer> indeed", "4"),
+        ("<think>r</think><answer>1</answer><answer>2</answer>", "2"),  # the last block
+        ("<think>r</think><answer>1</answer><answer>2", "1"),  # the last one that is well formed
+        ("<think>r</think><answer>1<answer>2</answer>", "2"),
+        ("<think>r</think><answer>1</answer> x</answer>", "1"),
+        ("<think><answer>3</answer></think><answer>4</answer>", "4"),
+        ("<think>a</think>b</think><answer>4</answer>", "4"),
+        ("<answer>4</answer>", "4"),  # no reasoning, nothing to close
+        ("<think>r <answer>4</answer>", None),  # never closed
+        ("<think>r <answer>4</answer></think>", None),  # only inside the reasoning
+        ("<think>r</think><answer>1</answer><think>hmm <answer>2</answer>", None),  # opened again
+        ("<answer>4</answer><think>r</think>", None),
+        ("<think>r</think>4", None),
+        ("<think>r</think><answer>4", None),
+        ("<think>r</think>4</answer>", None),
+        ("<think>r</think><answer> </answer>", None),
+        ("<think>r</think><answer>4</answer><answer></answer>", None),  # the last one is blank
+        ("", None),
+    ],
+)
+def test_final_answer(completion, answer):
+    assert final_answer(completion) == answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("r</think>\n<answer>4</answer>", "4"),
+        ("r <answer>4</answer>", None),
+        ("<answer>4</answer>", None),
+        ("<think>r</think><answer>4</answer>", "4"),
+    ],
+)
+def test_final_answer_where_the_prompt_opens_the_reasoning(completion, answer):
+    assert final_answer(completion, prompt_opens_think=True) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("+3", 3),
+        ("-3", -3),
+        ("−3", -3),
+        ("03", 3),
+        ("3.00", 3),
+        ("72.", 72),
+        (".5", Fraction(1, 2)),
+        ("-.5", Fraction(-1, 2)),
+        (" 0.1\n", Fraction(1, 10)),
+        ("1/2", Fraction(1, 2)),
+        ("-6 / 4", Fraction(-3, 2)),
+        ("1,000", 1000),
+        ("7,425,000.5", Fraction(14850001, 2)),
+        ("9" * 200, 10**200 - 1),
+    ],
+)
+def test_exact_value_of_a_number(text, value):
+    assert exact_value(text) == value
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_exact_value_of_anything_else_is_none(text):
+    assert exact_value(text) is None
+
+
+def test_exact_value_agrees_with_decimal_text_of_random_numbers():
+    rng = random.Random(0)
+    for _ in range(300):
+        n, places = rng.randrange(-(10**9), 10**9), rng.randrange(1, 5)
+        assert exact_value(f"{n:,}") == n
+        assert exact_value(f"{n:,}.{'0' * places}") == n
+        assert exact_value(f"{n / 8:.3f}") == Fraction(n, 8)
+
+
+def test_exact_value_is_exact_where_floats_are_not():
+    assert not same_value("0.30000000000000000001", "0.3")
+    assert not same_value("9007199254740993", "9007199254740992")
+    assert same_value("0.3", "3/10")
+
+
+def test_same_value_needs_a_gold_number():
+    assert same_value("1,000", "1000")
+    assert not same_value("", "1000")
+    for gold in ("", "x"):
+        with pytest.raises(ValueError, match="is not a number"):
+            same_value("", gold)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "numbers"),
+    [
+        ("8/(3-8/3)", 24, [8, 3, 8, 3]),
+        ("(1+2)*3 = 9", 9, [1, 2, 3]),
+        ("(1+2)×3", 9, [1, 2, 3]),
+        ("6÷4−1", Fraction(1, 2), [6, 4, 1]),
+        ("7", 7, [7]),
+        (" ( 1 - 2 ) - 3 ", -4, [1, 2, 3]),
+        ("1-2-3", -4, [1, 2, 3]),
+        ("8/4/2", 1, [8, 4, 2]),
+        ("2+3*4", 14, [2, 3, 4]),
+        ("0*5", 0, [0, 5]),
+    ],
+)
+def test_expression_value(text, value, numbers):
+    assert expression_value(text) == (value, numbers)
+
+
+@pytest.mark.parametrize("text", NO_EXPRESSIONS)
+def test_expression_value_of_anything_else_is_none(text):
+    assert expression_value(text) is None
+
+
+def test_expression_value_agrees_with_python_on_random_expressions():
+    rng = random.Random(0)
+
+    def expression(depth):
+        if depth == 0 or rng.random() < 0.3:
+            number = rng.randrange(10)
+            return str(number), Fraction(number), [number]
+        (left, x, numbers), (right, y, more) = expression(depth - 1), expression(depth - 1)
+        operator = rng.choice("+-*/")
+        if operator == "/" and y == 0:
+            operator = "+"
+        value = {"+": x + y, "-": x - y, "*": x * y, "/": x / y if y else x}[operator]
+        return f"({left}{operator}{right})", value, numbers + more
+
+    for _ in range(200):
+        text, value, numbers = expression(3)
+        assert expression_value(text) == (value, numbers)
+
+
+def hostile():
+    return {
+        "deep parentheses": "(" * 10_000 + "1" + ")" * 10_000,
+        "deep but short": "(" * 99 + "1" + ")" * 99,
+        "open parentheses": "(" * 10_000,
+        "tower": "9**9**9**9",
+        "long number": "9" * 100_000,
+        "long sum": "+".join("1" * 50_000),
+        "long product": "*".join(["99999"] * 34),
+        "signs": "-" * 199 + "1",
+        "spaces": " " * 100_000,
+        "separators": "1" + ",000" * 49 + ",00",
+        "tags": "<answer>" * 20_000 + "<think>" * 20_000,
+        "closing tags": "</think>" * 20_000 + "<answer>1" * 20_000,
+        "null": "\0" * 100,
+        "surrogate": "\ud800",
+    }
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_hostile_text_costs_nothing(name):
+    text = hostile()[name]
+    start = time.perf_counter()
+    assert exact_value(text) is None
+    expression_value(text)
+    final_answer(text)
+    final_answer(f"<think></think><answer>{text}</answer>")
+    assert time.perf_counter() - start < 0.05
+
+
+def test_short_but_deep_nesting_is_refused():
+    assert expression_value("(" * 50 + "1" + ")" * 50) == (1, [1])
+    assert expression_value("(" * 51 + "1" + ")" * 51) is None
