@@ -1,12 +1,13 @@
-"""Orbax, wrapped once: any pytree, saved in the background, complete or not there at all.
+"""Orbax, wrapped once: named pytrees, saved in the background, complete or not there at all.
 
-    with Checkpoints(folder, keep=2) as checkpoints:
-        checkpoints.save(step, tree)
-        tree = checkpoints.restore(step, like)
+with Checkpoints(folder, keep=2) as checkpoints:
+    checkpoints.save(step, {"params": params, "training": rest})
+    params = checkpoints.restore(step, {"params": like})["params"]
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,10 +32,12 @@ class Checkpoints:
         """The highest step that was saved whole."""
         return self._manager.latest_step()
 
-    def save(self, step: int, tree: Any) -> None:
-        """Starts a save; waits first for the one before. The arrays may be donated or changed at once."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
+    def save(self, step: int, trees: Mapping[str, Any]) -> None:
+        """Starts a save, after the one before has ended. The arrays may be donated at once."""
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The tree saved at `step`, with the shapes, types and shardings of `like` (jax.ShapeDtypeStruct leaves)."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+    def restore(self, step: int, like: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The trees that `like` names, with the shapes, types and shardings of its ShapeDtypeStruct leaves."""
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+        return self._manager.restore(step, args=ocp.args.Composite(**items))

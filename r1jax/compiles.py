@@ -1,7 +1,7 @@
 """Counts what XLA compiles, because after the first step of each shape a compile is a bug.
 
-    with watch("update"):
-        state = update(state, batch)
+with watch("update"):
+    state = update(state, batch)
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class MeshConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """AdamW after clipping by the global norm; the rate warms up linearly, then stays, or falls to `final_share` of it."""
+    """AdamW after clipping by the global norm; the rate warms up, then stays or falls to `final_share` of itself."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_steps: NonNegativeInt = 0
@@ -239,7 +239,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such config file; see configs/ for those that come with r1jax")
     text = path.read_text()
     try:
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -297,7 +297,7 @@ def _entry(node: Any, part: str, key: str) -> Any:
 def _explain(error: ValidationError, tree: dict[str, Any], path: Path, root: Any) -> str:
     """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right."""
     problems = error.errors(include_url=False)
-    problem = problems[0]
+    problem: Any = problems[0]
     keys, models = _walk(problem["loc"], tree)
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":

@@ -38,7 +38,7 @@ class Batches:
     def prompts(self, split: Split, start: int, rows: np.ndarray) -> Prompts:
         """The examples start + rows. Raises ValueError for a prompt over the limit."""
         examples = [self.task.example(split, start + int(row)) for row in rows]
-        tokens = [self._encode_prompt(example.prompt) for example in examples]
+        tokens = [self.encode_prompt(example.prompt) for example in examples]
         prompt_PS, length_P = padded(tokens, self.max_prompt_length)
         return Prompts(examples, prompt_PS, length_P, rows.astype(np.int32))
 
@@ -64,7 +64,8 @@ class Batches:
             "length_B": length_B,
         }
 
-    def _encode_prompt(self, prompt: str) -> list[int]:
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """A prompt's ids, with the start token where the tokenizer has one. Raises ValueError over the limit."""
         ids = self.tokenizer.encode(prompt)
         if self.tokenizer.bos_id is not None:
             ids = [self.tokenizer.bos_id, *ids]

@@ -5,9 +5,11 @@ Letters: E problems, G samples a problem.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,9 +17,10 @@ import numpy as np
 
 from r1jax.answers import exact_value, final_answer
 from r1jax.config import EvaluateConfig
-from r1jax.mesh import gather, own_rows, row_shards
-from r1jax.rollout import Transcript, sample_and_grade
-from r1jax.run import Run
+from r1jax.data import padded
+from r1jax.mesh import gather, own_rows, row_shards, to_global, to_local
+from r1jax.rollout import Transcript, completion_texts, sample_and_grade
+from r1jax.run import Run, load_run, role_key
 
 
 def evaluate(
@@ -109,3 +112,30 @@ def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
     if G > 1:
         metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
     return metrics
+
+
+def evaluate_folder(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, float], Path | None]:
+    """Evaluates a run's last checkpoint with its own settings, or overridden ones such as `evaluate.samples=8`.
+
+    Returns the scores and where this process wrote the transcripts; None where another process writes.
+    """
+    run, params, name = load_run(folder, overrides)
+    scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"))
+    if not run.is_writer:
+        return scores, None
+    file = folder / "eval" / f"{name}.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return scores, file
+
+
+def complete(folder: Path, prompt: str, *, samples: int, temperature: float, seed: int) -> list[str]:
+    """Completions of one prompt by a run's last checkpoint."""
+    run, params, _ = load_run(folder, ["mesh.data=-1", "mesh.fsdp=1", "mesh.expert=1"])
+    shards = row_shards(run.mesh)
+    tokens = [run.batches.encode_prompt(prompt)] * shards
+    prompt_PS, length_P = padded(tokens, run.config.max_prompt_length)
+    sampler = run.sampler(group_size=samples, temperature=temperature)
+    prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(shards, np.int32)), shards)
+    drawn = to_local(sampler(run.sampling_weights(params), *prompts, jax.random.key(seed)))
+    return completion_texts(drawn, run.tokenizer)[:samples]

@@ -54,7 +54,9 @@ def make_mesh(config: MeshConfig) -> Mesh:
     fixed = math.prod(size for size in sizes.values() if size != -1)
     shape = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
     if devices % fixed or (-1 not in sizes.values() and devices != fixed):
-        raise ConfigError(f"mesh: {shape} needs {fixed} devices and there are {devices}; change one axis, or set it to -1")
+        raise ConfigError(
+            f"mesh: {shape} needs {fixed} devices and there are {devices}; change one axis, or set it to -1"
+        )
     sizes = {axis: devices // fixed if size == -1 else size for axis, size in sizes.items()}
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
@@ -114,9 +116,11 @@ def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
     def put(x: np.ndarray) -> jax.Array:
         if len(x) != len(own):
             raise ValueError(f"got {len(x)} local rows, this process holds {len(own)} of {rows}")
-        return jax.make_array_from_callback(
-            (rows, *x.shape[1:]), sharding(mesh, "B"), lambda index: x[np.searchsorted(own, np.arange(rows)[index[0]])]
-        )
+
+        def shard(index: Any) -> np.ndarray:
+            return x[np.searchsorted(own, np.arange(rows)[index[0]])]
+
+        return jax.make_array_from_callback((rows, *x.shape[1:]), sharding(mesh, "B"), shard)
 
     return jax.tree.map(put, local)
 

@@ -55,7 +55,7 @@ def policy_terms(
 ) -> tuple[jax.Array, jax.Array]:
     """-min(r·A, clip(r, 1 - low, 1 + high)·A) per token and the ratio r (DeepSeekMath 2402.03300 eq. 3).
 
-    The log-ratio is limited to ±20 before exp, so values and gradients stay finite; two-sided clip of DAPO (2503.14476).
+    The log-ratio is limited to ±20 before exp, so that values and gradients stay finite. Unequal clips: DAPO.
     """
     ratio_BT = jnp.exp(jnp.clip(logp_BT - old_logp_BT, -20.0, 20.0))
     advantage_B1 = advantage_B[:, None]
@@ -64,7 +64,7 @@ def policy_terms(
 
 
 def kl_terms(logp_BT: jax.Array, reference_logp_BT: jax.Array) -> jax.Array:
-    """k3 = π_ref/π - log(π_ref/π) - 1 ≥ 0 per token (Schulman; DeepSeekMath eq. 4), by expm1 so it is never negative."""
+    """k3 = π_ref/π - log(π_ref/π) - 1 per token (DeepSeekMath eq. 4), through expm1 so that it is never negative."""
     difference_BT = jnp.clip(reference_logp_BT - logp_BT, -20.0, 20.0)
     return jnp.maximum(jnp.expm1(difference_BT) - difference_BT, 0.0)
 

@@ -23,7 +23,7 @@ from r1jax.models.completions import Completions
 from r1jax.objectives import group_advantages
 from r1jax.rewards.example import Example, Reward
 from r1jax.run import Run
-from r1jax.sampler import Samples, make_sampler
+from r1jax.sampler import Samples
 from r1jax.tokenizer import Tokenizer
 
 
@@ -64,20 +64,21 @@ class Transcript:
 
 
 def sample_and_grade(
-    run: Run, weights: Any, prompts: Prompts, total: int, rewards: Sequence[str], *, group_size: int, temperature: float, key: jax.Array
+    run: Run,
+    weights: Any,
+    prompts: Prompts,
+    total: int,
+    rewards: Sequence[str],
+    *,
+    group_size: int,
+    temperature: float,
+    key: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], Samples, Transcript]:
     """Samples a group for each of `total` prompts, of which `prompts` are this process's, and grades its own rows.
 
     Returns the global (prompt_PS, prompt_length_P), the global Samples, and the local Transcript.
     """
-    sampler = make_sampler(
-        run.model,
-        run.mesh,
-        stop_ids=run.tokenizer.stop_ids,
-        group_size=group_size,
-        max_new=run.config.max_completion_length,
-        temperature=temperature,
-    )
+    sampler = run.sampler(group_size=group_size, temperature=temperature)
     prompt_PS, prompt_length_P, id_P = to_global(
         run.mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P), total
     )
@@ -90,7 +91,9 @@ def sample_and_grade(
     return (prompt_PS, prompt_length_P), samples, Transcript(prompts.examples, texts, graded, local)
 
 
-def collect(run: Run, stage: GrpoStage, weights: Any, step: int, key: jax.Array) -> tuple[Rollout, dict[str, jax.Array], Transcript]:
+def collect(
+    run: Run, stage: GrpoStage, weights: Any, step: int, key: jax.Array
+) -> tuple[Rollout, dict[str, jax.Array], Transcript]:
     """The rollout of one step, its metrics, and this process's transcript."""
     prompts = run.batches.prompts("train", step * stage.prompts_per_step, own_rows(run.mesh, stage.prompts_per_step))
     (prompt_PS, prompt_length_P), samples, transcript = sample_and_grade(

@@ -11,12 +11,13 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.checkpoint import Checkpoints
@@ -26,10 +27,12 @@ from r1jax.data import Batches
 from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, move, row_shards, weight_shardings
 from r1jax.metrics import RunLog, Timers
 from r1jax.models.dense import Transformer
+from r1jax.sampler import Samples, make_sampler
 from r1jax.state import abstract_params, init_params
 from r1jax.tasks import Task, make_task
 from r1jax.tokenizer import Tokenizer, load_tokenizer
 
+FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
 PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -61,6 +64,17 @@ class Run:
     def checkpoints(self, stage: str) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints)
 
+    def sampler(self, *, group_size: int, temperature: float) -> Callable[..., Samples]:
+        """The jitted sampler for this run's model, lengths and stop ids; see `sampler.make_sampler`."""
+        return make_sampler(
+            self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
+            self.mesh,
+            stop_ids=self.tokenizer.stop_ids,
+            group_size=group_size,
+            max_new=self.config.max_completion_length,
+            temperature=temperature,
+        )
+
     def sampling_weights(self, params: Any) -> Any:
         """Weights moved from where training wants them to where decoding does."""
         return move(params, weight_shardings(self.mesh, params, SAMPLE_WEIGHTS))
@@ -73,32 +87,69 @@ class Run:
 
 
 def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
-    """Checks the settings against task, tokenizer and devices, then makes or reopens the run folder.
+    """A run to train: checks the settings against task, tokenizer and devices, then makes or reopens its folder.
 
     Raises ValueError before anything is written or compiled. A folder that was started with other settings is refused.
     """
+    run = _build(config, strict_compiles)
+    _check_stages(config, run.task, run.mesh)
+    _check_lengths(run.batches)
+    _check_same_settings(run.folder, config)
+    if run.is_writer:
+        _describe(run)
+    return run
+
+
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str]:
+    """A run that has been trained, to be used: (run, its last weights, "STAGE-STEP"). Writes nothing."""
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"{folder} is no run folder: it has no config.yaml; give the run_dir of a config that was trained"
+        )
+    config = load_config(folder / "config.yaml", [f"run_dir={folder}", *overrides])
+    run = _build(config, strict=False)
+    for stage in reversed(config.stages):
+        if not (folder / "checkpoints" / stage.name).is_dir():
+            continue
+        with run.checkpoints(stage.name) as checkpoints:
+            step = checkpoints.latest()
+            if step is not None:
+                params = checkpoints.restore(step, {"params": abstract_params(run.model, run.mesh)})["params"]
+                return run, params, f"{stage.name}-{step}"
+    raise ConfigError(f"{folder} has no checkpoint yet; go on with: r1jax train {folder / 'config.yaml'}")
+
+
+def _build(config: Config, strict: bool) -> Run:
     join_processes(config.mesh)
     task = make_task(config.task, config.seed)
     tokenizer = load_tokenizer(config.tokenizer.kind, config.tokenizer.path, task.symbols)
     mesh = make_mesh(config.mesh)
     model = Transformer(config.model, tokenizer.size)
-    abstract_params(model, mesh)
-    _check_stages(config, task, mesh)
-    batches = Batches(
-        task,
-        tokenizer,
-        max_prompt_length=config.max_prompt_length,
-        max_completion_length=config.max_completion_length,
-    )
-    folder, writer = Path(config.run_dir), jax.process_index() == 0
-    _check_same_settings(folder, config)
-    log = RunLog(folder, is_writer=writer, tensorboard=config.log.tensorboard, wandb_project=config.log.wandb_project)
-    if writer:
-        _describe(folder, config, mesh, model, batches)
+    abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
     jax.set_mesh(mesh)
-    watch = CompileWatch(strict=strict_compiles)
-    key = jax.random.key(config.seed)
-    return Run(config, folder, mesh, tokenizer, task, batches, model, key, log, Timers(), watch)
+    return Run(
+        config=config,
+        folder=Path(config.run_dir),
+        mesh=mesh,
+        tokenizer=tokenizer,
+        task=task,
+        batches=Batches(
+            task,
+            tokenizer,
+            max_prompt_length=config.max_prompt_length,
+            max_completion_length=config.max_completion_length,
+        ),
+        model=model,
+        key=jax.random.key(config.seed),
+        log=RunLog(
+            Path(config.run_dir),
+            is_writer=jax.process_index() == 0,
+            tensorboard=config.log.tensorboard,
+            wandb_project=config.log.wandb_project,
+        ),
+        timers=Timers(),
+        watch=CompileWatch(strict=strict),
+    )
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
@@ -119,7 +170,11 @@ def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoint
     bad = [name for name in ("loss", "grad_norm") if not math.isfinite(metrics[name])]
     if bad:
         latest = checkpoints.latest()
-        saved = "there is no checkpoint yet" if latest is None else f"the last good checkpoint is {checkpoints.folder / str(latest)}"
+        saved = (
+            "there is no checkpoint yet"
+            if latest is None
+            else f"the last good checkpoint is {checkpoints.folder / str(latest)}"
+        )
         raise FloatingPointError(
             f"stage {stage}, step {step}: {' and '.join(f'{name} is {metrics[name]}' for name in bad)}; {saved}"
         )
@@ -140,7 +195,7 @@ def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
             rows = rows * stage.group_size // stage.minibatches
             unknown = sorted(set(stage.rewards) - set(task.rewards))
             if unknown:
-                raise ConfigError(f"{where}.rewards: unknown reward {unknown[0]!r}; the task has {', '.join(task.rewards)}")
+                raise ConfigError(f"{where}.rewards: no reward {unknown[0]!r}; the task has {', '.join(task.rewards)}")
         if rows % shards or rows % ((stage.microbatch or 1) * shards):
             raise ConfigError(
                 f"{where}.microbatch: an update of {rows} sequences cannot be split into microbatches of "
@@ -148,19 +203,28 @@ def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
             )
 
 
+def _check_lengths(batches: Batches, examples: int = 256) -> None:
+    """Looks at the first examples of each split, so that limits that are too low are seen at once."""
+    for split in ("train", "test"):
+        batches.prompts(split, 0, np.arange(examples))
+    if batches.task.example("train", 0).demonstration is not None:
+        batches.demonstrations(0, np.arange(examples))
+
+
 def _check_same_settings(folder: Path, config: Config) -> None:
+    """A run goes on only with the settings it began with; where it runs and what it logs may change."""
     file = folder / "config.yaml"
     if not file.is_file():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(entry.suffix != ".tmp" for entry in folder.iterdir()):
             raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
         return
     before, now = _flat(load_config(file).model_dump()), _flat(config.model_dump())
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(FREE)]
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise ConfigError(
-            f"run_dir: {folder} was started with {key}={before.get(key)} and this config has {key}={now.get(key)}{more}; "
+            f"run_dir: {folder} was started with {key}={before.get(key)}, this config has {key}={now.get(key)}{more}; "
             f"choose another folder with run_dir=..., or delete that one to start again"
         )
 
@@ -172,15 +236,18 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}
 
 
-def _describe(folder: Path, config: Config, mesh: Mesh, model: Transformer, batches: Batches) -> None:
+def _describe(run: Run) -> None:
     """Writes the resolved config and the manifest, once."""
-    if (folder / "config.yaml").is_file():
-        return
+    folder, config, mesh = run.folder, run.config, run.mesh
     folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.yaml").is_file():
+        _write(folder / "config.yaml", dump_config(config))
+    if (folder / "manifest.json").is_file():
+        return
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     ).stdout.strip()
-    first = batches.task.example("train", 0)
+    first = run.task.example("train", 0)
     manifest = {
         "commit": commit or None,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -189,20 +256,19 @@ def _describe(folder: Path, config: Config, mesh: Mesh, model: Transformer, batc
         "processes": jax.process_count(),
         "mesh": dict(mesh.shape),
         "seed": config.seed,
-        "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(model, mesh))),
-        "data_fingerprint": data_fingerprint(batches),
+        "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(run.model, mesh))),
+        "data_fingerprint": data_fingerprint(run.task),
         "first_example": {"prompt": first.prompt, "answer": first.answer},
     }
     _write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    _write(folder / "config.yaml", dump_config(config))
 
 
-def data_fingerprint(batches: Batches, examples: int = 64) -> str:
+def data_fingerprint(task: Task, examples: int = 64) -> str:
     """A hash over the first examples of both splits: it changes where generator, data or seed do."""
     digest = hashlib.blake2b(digest_size=16)
     for split in ("train", "test"):
         for index in range(examples):
-            example = batches.task.example(split, index)
+            example = task.example(split, index)
             digest.update(f"{example.prompt}\0{example.answer}\0{example.demonstration}\0".encode())
     return digest.hexdigest()
 

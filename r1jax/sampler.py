@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from r1jax.mesh import constrain, sharding
 from r1jax.models.cache import Cache, Prefix
-from r1jax.models.dense import Transformer
+from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.objectives import log_probabilities
 
 
@@ -74,7 +74,8 @@ def make_sampler(
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
     A sample's draws depend on (key, its prompt's id, its number in the group, position) alone, so neither batch layout
-    nor sharding changes them; the same arguments give the same function, compiled once. `params` lie as mesh.SAMPLE_WEIGHTS says; decoding ends when every row has stopped.
+    nor sharding changes them. `params` lie as mesh.SAMPLE_WEIGHTS says; decoding ends when every row has stopped. The
+    same arguments give the same function, compiled once.
     """
     G, T, vocabulary = group_size, max_new, model.vocabulary
 
@@ -83,7 +84,7 @@ def make_sampler(
     ) -> Samples:
         P, S = prompt_PS.shape
         B = P * G
-        hidden_PSD, prompts = model.apply({"params": params}, prompt_PS, cache=Cache.empty(model.config, P, S))
+        hidden_PSD, prompts = forward(model, params, prompt_PS, cache=Cache.empty(model.config, P, S))
         last_P11 = (prompt_length_P - 1)[:, None, None]
         hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
         prefix = Prefix(prompts.k_LBSKH, prompts.v_LBSKH, prompt_length_P)
@@ -93,7 +94,7 @@ def make_sampler(
         keys_B = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(prompt_keys_P, group_PG).reshape(B)
 
         def step(s: Decode) -> Decode:
-            logits_B1V = model.apply({"params": params}, s.hidden_BD[:, None], method="unembed")
+            logits_B1V = unembed(model, params, s.hidden_BD[:, None])
             logp_BV = log_probabilities(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
             step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
             token_B = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)
@@ -107,7 +108,7 @@ def make_sampler(
                 truncated_B=s.samples.truncated_B & ~stopped_B,
             )
             positions_B1 = (prompt_length_B + s.position)[:, None]
-            hidden_B1D, cache = model.apply({"params": params}, token_B[:, None], positions_B1, None, s.cache, prefix)
+            hidden_B1D, cache = forward(model, params, token_B[:, None], positions_B1, None, s.cache, prefix)
             return Decode(s.position + 1, hidden_B1D[:, 0], cache, s.done_B | stopped_B, samples)
 
         start = Decode(

@@ -1,11 +1,12 @@
 """Training state: one documented pytree, made as shapes → shardings → arrays, and the update that moves it.
 
-    abstract = abstract_state(model, optimizer, mesh, keep_reference=True)
-    state = init_state(...)  or  checkpoints.restore(step, abstract)
+abstract = abstract_state(model, optimizer, mesh, keep_reference=True)
+state = restore_or_init(abstract, optimizer, checkpoints, weights)
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,20 +16,40 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from r1jax.mesh import ROWS, TRAIN_WEIGHTS, sharding, weight_shardings
+from r1jax.checkpoint import Checkpoints
+from r1jax.mesh import TRAIN_WEIGHTS, row_shards, sharding, weight_shardings
 from r1jax.models.dense import Transformer
 
-Sums = dict[str, jax.Array]
+Sums = dict[str, Any]
 
 
 @flax.struct.dataclass
 class TrainState:
     """`step` counts finished steps of the stage; `reference` are the weights KL is taken to, None where it is off."""
 
-    step: jax.Array
     params: Any
+    step: Any
     opt_state: Any
     reference: Any
+
+    def items(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
+        training = {"step": self.step, "opt_state": self.opt_state}
+        return {"params": self.params, "training": training | ({"reference": self.reference} if self.reference else {})}
+
+
+def restore_or_init(
+    abstract: TrainState,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    weights: Callable[[], Any],
+) -> TrainState:
+    """The state of the last checkpoint; where there is none, a state at step 0 around `weights()`."""
+    latest = checkpoints.latest()
+    if latest is None:
+        return init_state(abstract, optimizer, weights())
+    items = checkpoints.restore(latest, abstract.items())
+    return TrainState(params=items["params"], **({"reference": None} | items["training"]))
 
 
 def init_params(model: Transformer, key: jax.Array) -> Any:
@@ -56,7 +77,7 @@ def abstract_state(
         transform_non_params=lambda shape: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=everywhere),
     )
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    return TrainState(step, params, opt_state, params if keep_reference else None)
+    return TrainState(params, step, opt_state, params if keep_reference else None)
 
 
 def init_state(abstract: TrainState, optimizer: optax.GradientTransformation, params: Any) -> TrainState:
@@ -64,7 +85,7 @@ def init_state(abstract: TrainState, optimizer: optax.GradientTransformation, pa
 
     def make(params: Any) -> TrainState:
         reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), reference)
+        return TrainState(params, jnp.zeros((), jnp.int32), optimizer.init(params), reference)
 
     return jax.jit(make, out_shardings=jax.tree.map(lambda x: x.sharding, abstract), donate_argnums=0)(params)
 
@@ -96,17 +117,12 @@ def apply_gradients(
     """One optimizer update; returns the state (its step unchanged) and the gradient norm before clipping."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return state.replace(params=params, opt_state=opt_state), optax.global_norm(gradients)
+    return dataclasses.replace(state, params=params, opt_state=opt_state), optax.global_norm(gradients)
 
 
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:
     """How many micro-batches make a batch of `rows`, at `microbatch` sequences at once per device (None: all)."""
-    shards = 1
-    for axis in ROWS:
-        shards *= mesh.shape[axis]
-    if microbatch is None:
-        return 1
-    return rows // (microbatch * shards)
+    return 1 if microbatch is None else rows // (microbatch * row_shards(mesh))
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:

@@ -6,6 +6,8 @@ N query heads, K key-value heads, R query heads a key-value head (N = K·R), H h
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -85,7 +87,8 @@ class Attention(nn.Module):
         k, v = k_BTKH, v_BTKH
         if cache is not None:
             start = (layer, 0, cache.filled, 0, 0)
-            cache = cache.replace(
+            cache = dataclasses.replace(
+                cache,
                 k_LBSKH=jax.lax.dynamic_update_slice(cache.k_LBSKH, k_BTKH[None], start),
                 v_LBSKH=jax.lax.dynamic_update_slice(cache.v_LBSKH, v_BTKH[None], start),
             )

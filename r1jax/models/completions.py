@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.dense import Transformer
+from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.objectives import entropy, log_probabilities
 
 
@@ -37,14 +37,14 @@ def joined_rows(batch: Completions) -> jax.Array:
 def completion_log_probs(
     model: Transformer, params: Any, batch: Completions, *, temperature: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of every completion token: its log-prob, the entropy it was drawn from, whether it was the likeliest; each [B, T].
+    """Of each completion token its log-prob, the entropy it was drawn from, whether it was the likeliest; [B, T].
 
     Only the hidden states that predict a completion token reach the vocabulary. Values past `length_B` mean nothing.
     """
-    hidden_BJD, _ = model.apply({"params": params}, joined_rows(batch)[:, :-1])
+    hidden_BJD, _ = forward(model, params, joined_rows(batch)[:, :-1])
     predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
     hidden_BTD = jnp.take_along_axis(hidden_BJD, predictors_BT[:, :, None], axis=1)
-    logits_BTV = model.apply({"params": params}, hidden_BTD, method="unembed")
+    logits_BTV = unembed(model, params, hidden_BTD)
     logp_BTV = log_probabilities(logits_BTV, temperature=temperature, vocabulary=model.vocabulary)
     logp_BT = jnp.take_along_axis(logp_BTV, batch.completion_BT[:, :, None], axis=2)[:, :, 0]
     return logp_BT, entropy(logp_BTV), jnp.argmax(logp_BTV, axis=-1) == batch.completion_BT

@@ -1,12 +1,15 @@
 """The dense decoder of the Llama, Qwen2 and Qwen3 families: one forward for training, prefill and decode.
 
-    hidden_BTD, cache = model.apply({"params": params}, tokens_BT)
-    logits_BTV = model.apply({"params": params}, hidden_BTD, method="unembed")
+    hidden_BTD, cache = forward(model, params, tokens_BT)
+    logits_BTV = unembed(model, params, hidden_BTD)
 
 Letters: B sequences, T query positions, S key positions, D model width, V vocabulary.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -37,7 +40,7 @@ class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, carry, positions_BT, visible_BTS, prefix):  # noqa: ANN001 (the types are Transformer's)
+    def __call__(self, carry, positions_BT, visible_BTS, prefix):
         x_BTD, cache, layer = carry
         epsilon = self.config.rms_norm_eps
         normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
@@ -65,7 +68,7 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
             length=c.num_hidden_layers,
         )(c)
         self.norm = RMSNorm(c.rms_norm_eps)
@@ -94,10 +97,10 @@ class Transformer(nn.Module):
             slots = jnp.arange(cache.k_LBSKH.shape[2])
             visible_TS = slots[None, :] <= cache.filled + jnp.arange(T)[:, None]
             visible_BTS = jnp.broadcast_to(visible_TS[None], (B, *visible_TS.shape))
-        x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
+        x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
         (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, visible_BTS, prefix)
         if cache is not None:
-            cache = cache.replace(filled=cache.filled + T)
+            cache = dataclasses.replace(cache, filled=cache.filled + T)
         return self.norm(x_BTD), cache
 
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
@@ -105,3 +108,21 @@ class Transformer(nn.Module):
         weight_VD = self.embed_VD if self.config.tie_word_embeddings else self.unembed_DV.T
         weight_VD = weight_VD.astype(hidden_BTD.dtype)
         return jnp.einsum("BTD,VD->BTV", hidden_BTD, weight_VD, preferred_element_type=jnp.float32)
+
+
+def forward(
+    model: Transformer,
+    params: Any,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array | None = None,
+    segments_BT: jax.Array | None = None,
+    cache: Cache | None = None,
+    prefix: Prefix | None = None,
+) -> tuple[jax.Array, Any]:
+    """`Transformer.__call__` with these weights: (hidden_BTD, cache)."""
+    return model.apply({"params": params}, tokens_BT, positions_BT, segments_BT, cache, prefix)  # type: ignore
+
+
+def unembed(model: Transformer, params: Any, hidden_BTD: jax.Array) -> jax.Array:
+    """`Transformer.unembed` with these weights: float32 logits_BTV."""
+    return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore

@@ -5,6 +5,8 @@ Letters: B sequences, T query positions, D model width, F mlp hidden, N heads, H
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from r1jax.config import ModelConfig
 def dense_init(inputs: int = 1) -> nn.initializers.Initializer:
     """Truncated normal of variance 1 / fan-in, where the first `inputs` axes of the weight are summed over."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         in_axis, out_axis = tuple(range(inputs)), tuple(range(inputs, len(shape)))
         return nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis)(key, shape, dtype)
 

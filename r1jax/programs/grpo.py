@@ -7,6 +7,7 @@ are the sampler's own. The reference is the weights that the stage began with; w
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from r1jax.objectives import kl_terms, length_mask, policy_terms, sequence_mean_
 from r1jax.optimizer import learning_rate, make_optimizer
 from r1jax.rollout import Rollout, collect
 from r1jax.run import Run, check_finite, due, role_key
-from r1jax.state import TrainState, abstract_state, apply_gradients, init_state, microbatches_of, summed_gradients
+from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
 
 # Mean |Δ log-prob| between sampler and trainer above which a run does not start.
 MAX_LOGP_DIFFERENCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -50,19 +51,16 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), sharding(run.mesh, "")),
     )
     with run.checkpoints(stage.name) as checkpoints:
-        latest = checkpoints.latest()
-        if latest is not None:
-            state = checkpoints.restore(latest, abstract)
-        else:
-            state = init_state(abstract, optimizer, weights())
-
+        state = restore_or_init(abstract, optimizer, checkpoints, weights)
         start = int(state.step)
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
                 with run.watch(f"{stage.name} step"):
                     key = role_key(run.key, number, step, "rollout")
-                    rollout, metrics, transcript = collect(run, stage, run.sampling_weights(state.params), step - 1, key)
+                    rollout, metrics, transcript = collect(
+                        run, stage, run.sampling_weights(state.params), step - 1, key
+                    )
                     with run.timers("update"):
                         order = role_key(run.key, number, step, "minibatches")
                         updates = []
@@ -92,9 +90,10 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         key = role_key(run.key, number, step, "evaluate")
                         scores, _ = evaluate(run, state.params, run.config.evaluate, key)
                     run.log.log(stage.name, step, scores | run.timers.collect())
+                    progress.update(step, scores)
                 if due(step, stage.save_every, stage.steps):
                     run.log.flush()
-                    checkpoints.save(step, state)
+                    checkpoints.save(step, state.items())
     return state.params
 
 
@@ -108,7 +107,7 @@ def update_step(
     optimizer: optax.GradientTransformation,
     stage: GrpoStage,
     microbatches: int,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, Any]]:
     """The update on minibatch `index` of a rollout shuffled by the key `order`, and its metrics."""
     if stage.minibatches > 1:
         size = rollout.advantage_B.shape[0] // stage.minibatches
@@ -156,7 +155,7 @@ def update_step(
     schedule = learning_rate(stage.optimizer, stage.steps * stage.minibatches)
     metrics["learning_rate"] = schedule(state.step * stage.minibatches + index)
     state, metrics["grad_norm"] = apply_gradients(state, gradients, optimizer)
-    return state.replace(step=state.step + (index == stage.minibatches - 1)), metrics
+    return dataclasses.replace(state, step=state.step + (index == stage.minibatches - 1)), metrics
 
 
 def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) -> None:
@@ -164,6 +163,6 @@ def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) 
     difference = metrics["sampling/sampling_logp_difference/mean"]
     if not difference <= MAX_LOGP_DIFFERENCE[dtype]:
         raise FloatingPointError(
-            f"stage {stage}, step {step}: sampler and trainer differ by {difference:.2g} in log-prob on average; at most "
-            f"{MAX_LOGP_DIFFERENCE[dtype]} is expected in {dtype}, and training on the difference would be wrong"
+            f"stage {stage}, step {step}: sampler and trainer differ by {difference:.2g} in log-prob on average; at "
+            f"most {MAX_LOGP_DIFFERENCE[dtype]} is expected in {dtype}, and training on the difference would be wrong"
         )

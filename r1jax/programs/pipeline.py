@@ -1,6 +1,6 @@
 """A config's stages in order, each from where it stopped.
 
-    train(load_config("configs/quickstart.yaml"))
+train(load_config("configs/quickstart.yaml"))
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Loss: mean over all completion tokens of the batch (stop token included) of -log
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from r1jax.models.dense import Transformer
 from r1jax.objectives import length_mask, token_mean_weights
 from r1jax.optimizer import learning_rate, make_optimizer
 from r1jax.run import Run, check_finite, due, role_key
-from r1jax.state import TrainState, abstract_state, apply_gradients, init_state, microbatches_of, summed_gradients
+from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
 
 
 def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:
@@ -43,12 +44,7 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), sharding(run.mesh, "")),
     )
     with run.checkpoints(stage.name) as checkpoints:
-        latest = checkpoints.latest()
-        if latest is not None:
-            state = checkpoints.restore(latest, abstract)
-        else:
-            state = init_state(abstract, optimizer, weights())
-
+        state = restore_or_init(abstract, optimizer, checkpoints, weights)
         own = own_rows(run.mesh, stage.prompts_per_step)
         start = int(state.step)
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
@@ -74,9 +70,10 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
                         key = role_key(run.key, number, step, "evaluate")
                         scores, _ = evaluate(run, state.params, run.config.evaluate, key)
                     run.log.log(stage.name, step, scores | run.timers.collect())
+                    progress.update(step, scores)
                 if due(step, stage.save_every, stage.steps):
                     run.log.flush()
-                    checkpoints.save(step, state)
+                    checkpoints.save(step, state.items())
     return state.params
 
 
@@ -88,7 +85,7 @@ def update_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     microbatches: int,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, Any]]:
     """One update on a batch of prompts and completions, and its metrics."""
     mask_BT = length_mask(batch.length_B, batch.completion_BT.shape[1])
     weights_BT = token_mean_weights(mask_BT)
@@ -107,4 +104,4 @@ def update_step(
     gradients, metrics = summed_gradients(loss, state.params, (batch, weights_BT), microbatches)
     metrics |= {"learning_rate": schedule(state.step), "num_tokens": mask_BT.sum()}
     state, metrics["grad_norm"] = apply_gradients(state, gradients, optimizer)
-    return state.replace(step=state.step + 1), metrics
+    return dataclasses.replace(state, step=state.step + 1), metrics
