@@ -120,7 +120,8 @@ def evaluate_folder(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[s
     Returns the scores and where this process wrote the transcripts; None where another process writes.
     """
     run, params, name = load_run(folder, overrides)
-    scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"))
+    with jax.set_mesh(run.mesh):
+        scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"))
     if not run.is_writer:
         return scores, None
     file = folder / "eval" / f"{name}.jsonl"
@@ -137,5 +138,6 @@ def complete(folder: Path, prompt: str, *, samples: int, temperature: float, see
     prompt_PS, length_P = padded(tokens, run.config.max_prompt_length)
     sampler = run.sampler(group_size=samples, temperature=temperature)
     prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(shards, np.int32)), shards)
-    drawn = to_local(sampler(run.sampling_weights(params), *prompts, jax.random.key(seed)))
+    with jax.set_mesh(run.mesh):
+        drawn = to_local(sampler(run.sampling_weights(params), *prompts, jax.random.key(seed)))
     return completion_texts(drawn, run.tokenizer)[:samples]

@@ -72,10 +72,21 @@ def sharding(mesh: Mesh, letters: str, table: Table = ACTIVATIONS) -> NamedShard
 
 
 def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Array:
-    """Pins an array inside jit to its place, where a mesh is set (`jax.set_mesh`); the identity where none is."""
-    if jax.sharding.get_abstract_mesh().empty:
+    """Pins an array inside jit to its place on the mesh that is set; the identity where none is.
+
+    A dimension that its axes do not divide (one decoded position over `context`) stays whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(table.get(letter) for letter in letters)))
+    axes = [table.get(letter) for letter in letters]
+    fits = [a if size % _parts(mesh.shape, a) == 0 else None for a, size in zip(axes, x.shape, strict=True)]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
+
+
+def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
+    """Into how many parts `axes` of a mesh split a dimension."""
+    return math.prod(shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ()))
 
 
 def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
@@ -91,7 +102,7 @@ def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
         spec: list[Any] = []
         for letter, size in zip(letters, weight.shape, strict=True):
             axes = table.get(letter)
-            parts = math.prod(mesh.shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ()))
+            parts = _parts(mesh.shape, axes)
             if size % parts and letter != "K":
                 raise ConfigError(
                     f"mesh: {axes}={parts} does not divide {letter}={size} of weight {'/'.join(names)}; "

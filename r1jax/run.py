@@ -126,7 +126,6 @@ def _build(config: Config, strict: bool) -> Run:
     mesh = make_mesh(config.mesh)
     model = Transformer(config.model, tokenizer.size)
     abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
-    jax.set_mesh(mesh)
     return Run(
         config=config,
         folder=Path(config.run_dir),

@@ -23,6 +23,9 @@ from r1jax.models.layers import RMSNorm, SwiGLU
 
 VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this, so that any mesh divides them
 
+# A few layers are written out after each other: a loop costs a small model a quarter of its update on a CPU.
+UNROLLED_LAYERS = 4
+
 REMAT = {
     "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -70,6 +73,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
             length=c.num_hidden_layers,
+            unroll=c.num_hidden_layers if c.num_hidden_layers <= UNROLLED_LAYERS else 1,
         )(c)
         self.norm = RMSNorm(c.rms_norm_eps)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from r1jax.config import Config
 from r1jax.evaluate import evaluate
 from r1jax.programs import grpo, sft
@@ -26,14 +28,15 @@ def train(config: Config, *, strict_compiles: bool = False) -> Run:
             saved[stage.name] = step
     run.log.rewind(saved)
 
-    # Where a stage's weights come from: 1. its own checkpoint, 2. the stage before it, 3. the seed.
-    weights: Any = run.initial_weights
-    if not saved:
-        with run.watch("evaluate"):
-            scores, _ = evaluate(run, weights(), config.evaluate, role_key(run.key, 0, 0, "evaluate"))
-        run.log.log(config.stages[0].name, 0, scores | run.timers.collect())
-    for number, stage in enumerate(config.stages):
-        params = PROGRAMS[stage.program](run, number, stage, weights)
-        weights = lambda params=params: params  # noqa: E731
+    with jax.set_mesh(run.mesh):
+        # Where a stage's weights come from: 1. its own checkpoint, 2. the stage before it, 3. the seed.
+        weights: Any = run.initial_weights
+        if not saved:
+            with run.watch("evaluate"):
+                scores, _ = evaluate(run, weights(), config.evaluate, role_key(run.key, 0, 0, "evaluate"))
+            run.log.log(config.stages[0].name, 0, scores | run.timers.collect())
+        for number, stage in enumerate(config.stages):
+            params = PROGRAMS[stage.program](run, number, stage, weights)
+            weights = lambda params=params: params  # noqa: E731
     run.close()
     return run

@@ -69,21 +69,20 @@ def direct(a: int, operator: str, b: int) -> str:
 
 
 def steps(a: int, operator: str, b: int) -> str:
-    """Column by column from the right, with the carry (or borrow) as a third term: `7+5=12,4+8+1=13,3+2+1=6`.
+    """Column by column from the right, a carry or borrow as a step of its own: `7+5=12,4+8=12,12+1=13,3+2=5,5+1=6`.
 
-    In subtraction, where a ≥ b, a column that needs it is lent ten: 432-285 is `12-5=7,13-8-1=4,4-2-1=1`.
+    In subtraction, where a ≥ b, a column that needs it is lent ten: 432-285 is `12-5=7,13-8=5,5-1=4,4-2=2,2-1=1`.
     """
     columns, carry = [], 0
     a_digits, b_digits = str(a)[::-1], str(b)[::-1]
     for i in range(max(len(a_digits), len(b_digits))):
         x, y = (int(digits[i]) if i < len(digits) else 0 for digits in (a_digits, b_digits))
-        rest = f"{operator}{carry}" if carry else ""
-        if operator == "+":
-            total = x + y + carry
-            columns.append(f"{x}+{y}{rest}={total}")
-            carry = total // 10
-        else:
-            lent = 10 if x - y - carry < 0 else 0
-            columns.append(f"{x + lent}-{y}{rest}={x + lent - y - carry}")
-            carry = lent // 10
+        if operator == "-" and x - y - carry < 0:
+            x += 10
+        value = result(x, operator, y)
+        columns.append(f"{x}{operator}{y}={value}")
+        if carry:
+            columns.append(f"{value}{operator}{carry}={result(value, operator, carry)}")
+            value = result(value, operator, carry)
+        carry = value // 10 if operator == "+" else x // 10
     return ",".join(columns)

@@ -1,0 +1,42 @@
+"""Log-probs of completions against one row at a time, without padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1jax.models.completions import Completions, completion_log_probs, joined_rows
+from r1jax.models.dense import Transformer, forward, unembed
+from r1jax.state import init_params
+
+
+def batch_of(prompts, completions):
+    def pad(rows):
+        width = max(map(len, rows))
+        return jnp.array([list(row) + [0] * (width - len(row)) for row in rows]), jnp.array([len(r) for r in rows])
+
+    return Completions(*pad(prompts), *pad(completions))
+
+
+def test_joined_rows():
+    batch = batch_of([[5, 6, 7], [8]], [[1, 2], [3, 4]])
+    rows = joined_rows(batch)
+    assert rows[0].tolist() == [5, 6, 7, 1, 2]
+    assert rows[1, :3].tolist() == [8, 3, 4]
+
+
+def test_equal_rows_without_padding(model_config):
+    model = Transformer(model_config, 20)
+    params = init_params(model, jax.random.key(0))
+    prompts, completions = [[5, 6, 7, 2], [8], [9, 9]], [[3, 1], [4, 4, 11, 12, 1], [1]]
+    temperature = 0.7
+    logp, entropy, likeliest = completion_log_probs(
+        model, params, batch_of(prompts, completions), temperature=temperature
+    )
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        logits = np.asarray(unembed(model, params, forward(model, params, jnp.array([prompt + completion]))[0])[0])
+        for t, token in enumerate(completion):
+            z = logits[len(prompt) - 1 + t, :20].astype(np.float64) / temperature
+            p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+            np.testing.assert_allclose(logp[row, t], np.log(p[token]), atol=1e-5)
+            np.testing.assert_allclose(entropy[row, t], -(p * np.log(p)).sum(), atol=1e-5)
+            assert bool(likeliest[row, t]) == (p.argmax() == token)

@@ -1,0 +1,86 @@
+"""Wrong configs end with one clear line and exit code 2, before any work; a trained run can be used."""
+
+import pytest
+from typer.testing import CliRunner
+
+from r1jax.cli import app
+from r1jax.programs import pipeline
+
+WRONG = {
+    "unknown key": (["sed=1"], "sed: unknown key; did you mean 'seed'?"),
+    "unknown key in a stage": (["stages.rl.group_sise=4"], "did you mean 'group_size'?"),
+    "key of another program": (["stages.cold_start.group_size=4"], "stages.0.group_size: unknown key; valid keys here"),
+    "wrong type": (["seed=abc"], "tiny.yaml:{line}: seed: got 'abc' (a str)"),
+    "fraction of a step": (["stages.rl.steps=1.5"], "got 1.5 (a float)"),
+    "text for a number": (["stages.rl.optimizer.learning_rate=fast"], "got 'fast' (a str)"),
+    "group of one": (["stages.rl.group_size=1"], "group_size: got 1"),
+    "no steps": (["stages.rl.steps=0"], "steps: got 0"),
+    "indivisible minibatches": (["stages.rl.minibatches=5"], "32 completions cannot be split into 5 minibatches"),
+    "batch that the devices cannot share": (["stages.rl.prompts_per_step=9", "stages.rl.minibatches=1"], "multiple of 8"),
+    "microbatch that does not divide": (["stages.cold_start.microbatch=3"], "microbatches of 3"),
+    "unknown program": (["stages.rl.program=gpro"], "did you mean 'grpo'?"),
+    "unknown task": (["task.name=arithmatic"], "did you mean 'arithmetic'?"),
+    "unknown reward": (["stages.rl.rewards={acuracy: 1.0}"], "no reward 'acuracy'; the task has accuracy, format"),
+    "no rewards": (["stages.rl.rewards={}"], "rewards is empty"),
+    "no stages": (["stages=[]"], "stages: got []"),
+    "two stages of one name": (["stages.cold_start.name=rl"], "two stages are named rl"),
+    "stage that is not there": (["stages.sft.steps=4"], "no entry 'sft'; there are cold_start, rl"),
+    "mesh of the wrong size": (["mesh.data=3"], "needs 3 devices and there are 8"),
+    "mesh with two free axes": (["mesh.fsdp=-1"], "only one axis may be -1, got data and fsdp"),
+    "mesh that does not divide the weights": (["mesh.data=1", "mesh.tensor=8", "model.intermediate_size=36"], "tensor=8"),
+    "heads that do not divide": (["model.num_key_value_heads=3"], "not a multiple of num_key_value_heads 3"),
+    "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "no tokenizer.json at nowhere"),
+    "tokenizer without path": (["tokenizer.kind=sentencepiece"], "needs a path"),
+    "prompts over the limit": (["max_prompt_length=3"], "max_prompt_length allows 1 to 3"),
+    "worked answers over the limit": (["max_completion_length=8"], "max_completion_length is 8; raise it"),
+    "override without value": (["seed"], "an override is written key=value"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings(case, tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "evaluate", lambda *_: pytest.fail("work began"))
+    overrides, expected = WRONG[case]
+    result = CliRunner().invoke(app, ["train", str(tiny_file), *overrides])
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert expected.split("{line}")[-1] in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+FILES = {
+    "missing file": (None, "no such config file"),
+    "empty file": ("", "need a mapping"),
+    "not YAML": ("a: [1, 2", "not valid YAML"),
+    "tab": ("a:\n\t- 1", ":2: not valid YAML"),
+    "stage without a program": ("{text}  - name: extra\n    steps: 1\n", "stages.2.program: this key is required; give one of"),
+    "missing key": ("seed: 0\n", "run_dir: this key is required"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_wrong_files(case, tiny_file):
+    text, expected = FILES[case]
+    if text is None:
+        tiny_file.unlink()
+    else:
+        tiny_file.write_text(text.replace("{text}", tiny_file.read_text()))
+    result = CliRunner().invoke(app, ["train", str(tiny_file)])
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and expected in lines[0]
+
+
+def test_no_run_to_use(tmp_path):
+    for command in (["eval", str(tmp_path)], ["sample", str(tmp_path), "1+1="]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 2 and "is no run folder" in result.stderr
+
+
+def test_a_folder_of_something_else_is_left_alone(tiny_file, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("irreplaceable")
+    result = CliRunner().invoke(app, ["train", str(tiny_file)])
+    assert result.exit_code == 2 and "is not empty and is no run folder" in result.stderr
+    assert [f.name for f in (tmp_path / "run").iterdir()] == ["thesis.txt"]

@@ -1,0 +1,34 @@
+"""The house keeps its shape: floors, import time, and importing that does nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_module_imports_from_lower_floors_alone():
+    linter = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_import_is_quick_and_touches_no_device():
+    code = (
+        "import time; begin = time.perf_counter(); import r1jax, r1jax.cli, r1jax.config; "
+        "print(time.perf_counter() - begin); import sys; assert 'jax' not in sys.modules"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < 1.0, seconds
+
+
+def test_importing_everything_starts_no_backend():
+    modules = [
+        ".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for f in ROOT.glob("r1jax/**/*.py")
+    ]
+    code = f"import importlib; [importlib.import_module(m) for m in {modules}]; import jax._src.xla_bridge as x; "
+    code += "assert not x.backends_are_initialized()"
+    subprocess.run([sys.executable, "-c", code], check=True)
