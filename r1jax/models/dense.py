@@ -63,9 +63,11 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:
         c, V = self.config, padded_vocabulary(self.vocabulary)
-        self.embed_VD = self.param("embed_VD", nn.initializers.normal(0.02), (V, c.hidden_size))
+        # Variance 1 / D, so that tied logits begin at unit scale; a fixed 0.02 makes small models learn far slower.
+        init = nn.initializers.normal(c.hidden_size**-0.5)
+        self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))
         if not c.tie_word_embeddings:
-            self.unembed_DV = self.param("unembed_DV", nn.initializers.normal(0.02), (c.hidden_size, V))
+            self.unembed_DV = self.param("unembed_DV", init, (c.hidden_size, V))
         block = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
         self.layers = nn.scan(
             block,

@@ -1,0 +1,126 @@
+"""Both programs end to end on a tiny model: what a run leaves behind, how it goes on, what it refuses and stops at."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from r1jax.cli import app
+from r1jax.config import load_config
+from r1jax.metrics import read_metrics, without_timings
+from r1jax.programs import grpo, pipeline
+from r1jax.programs.pipeline import train
+from r1jax.run import load_run
+
+GRPO_METRICS = {
+    "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",
+    "completions/mean_length", "completions/clipped_ratio", "kl", "entropy", "clip_ratio/region_mean", "grad_norm",
+    "learning_rate", "loss", "step_time", "tokens_per_second", "sampling/sampling_logp_difference/mean", "compiles",
+}  # fmt: skip
+
+
+def weights_of(folder):
+    run, params, name = load_run(folder)
+    run.watch.close()
+    return name, jax.tree.map(np.asarray, params)
+
+
+def test_what_a_run_leaves_behind(trained):
+    config, folder = trained
+    rows = read_metrics(folder)
+    assert [(r["stage"], r["step"]) for r in rows if "loss" in r] == [
+        *(("cold_start", s) for s in (1, 2, 3)),
+        *(("rl", s) for s in (1, 2, 3)),
+    ]
+    evaluated = [(r["stage"], r["step"]) for r in rows if "eval/accuracy" in r]
+    assert evaluated == [("cold_start", 0), ("cold_start", 3), ("rl", 2), ("rl", 3)]
+    assert set(rows[-2]) >= GRPO_METRICS
+    assert rows[-1].keys() >= {"eval/accuracy", "eval/format", "eval/pass@2", "eval/cons@2", "eval/mean_length"}
+    assert load_config(folder / "config.yaml") == config
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and len(manifest["devices"]) == 8 and len(manifest["data_fingerprint"]) == 32
+    lines = (folder / "completions" / "rl-000002.jsonl").read_text().splitlines()
+    assert len(lines) == 32 and set(json.loads(lines[0])["rewards"]) == {"accuracy", "format"}
+
+
+def test_nothing_compiles_after_the_first_step(trained):
+    """Strict in the fixture; here the count itself: the first steps compile, later ones do not."""
+    rows = [r for r in read_metrics(trained[1]) if "loss" in r]
+    assert [r["compiles"] > 0 for r in rows] == [True, False, False, True, False, False]
+
+
+def test_sampler_and_trainer_agree(trained):
+    rows = [r for r in read_metrics(trained[1]) if "reward" in r]
+    assert rows[0]["sampling/sampling_logp_difference/mean"] < 1e-4
+    assert abs(rows[0]["kl"]) < 1e-3
+
+
+def test_a_finished_run_does_nothing_more(trained):
+    config, folder = trained
+    before = (folder / "metrics.jsonl").read_bytes()
+    train(config)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("lost", [["rl/3"], ["rl"], ["rl", "cold_start/3"], ["rl", "cold_start"]])
+def test_goes_on_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
+    config, folder = trained
+    again = tmp_path / "run"
+    shutil.copytree(folder, again)
+    for part in lost:
+        shutil.rmtree(again / "checkpoints" / part)
+    with (again / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"stage": "rl", "st')  # killed in mid-write
+    train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
+    assert [without_timings(r) for r in read_metrics(again)] == [without_timings(r) for r in read_metrics(folder)]
+    (name, params), (other_name, other) = weights_of(folder), weights_of(again)
+    assert name == other_name == "rl-3"
+    jax.tree.map(np.testing.assert_array_equal, params, other)
+
+
+def test_other_settings_are_refused(trained, tmp_path):
+    config, folder = trained
+    result = CliRunner().invoke(app, ["train", str(folder / "config.yaml"), "stages.rl.steps=9"])
+    assert result.exit_code == 2 and "was started with stages.1.steps=3, this config has stages.1.steps=9" in result.stderr
+
+
+def test_eval_and_sample(trained):
+    _, folder = trained
+    result = CliRunner().invoke(app, ["eval", str(folder), "evaluate.samples=4"])
+    assert result.exit_code == 0, result.output
+    assert "accuracy" in result.stdout and "cons@4" in result.stdout
+    assert len((folder / "eval" / "rl-3.jsonl").read_text().splitlines()) == 12 * 4
+    result = CliRunner().invoke(app, ["sample", str(folder), "1+2=", "-n", "3", "--temperature", "1.0"])
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 3
+    result = CliRunner().invoke(app, ["sample", str(folder), "what?"])
+    assert result.exit_code == 2 and "'w' at position 0" in result.stderr
+
+
+def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
+    weights = pipeline.PROGRAMS["sft"]
+
+    def poisoned(run, number, stage, start):
+        return jax.tree.map(lambda x: x * np.nan, weights(run, number, stage, start))
+
+    monkeypatch.setitem(pipeline.PROGRAMS, "sft", poisoned)
+    with pytest.raises(FloatingPointError, match="stage rl, step 1: loss is nan.*there is no checkpoint yet"):
+        train(tiny)
+    assert not list((tmp_path / "run" / "checkpoints" / "rl").glob("[0-9]*"))
+
+
+def test_a_run_that_diverges_names_its_last_checkpoint(tiny_file):
+    overrides = ["stages.cold_start.optimizer.learning_rate=1e30", "stages.cold_start.save_every=1"]
+    result = CliRunner().invoke(app, ["train", str(tiny_file), *overrides])
+    assert result.exit_code == 1
+    assert "step" in result.stderr and "last good checkpoint is" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_the_gate_refuses_a_sampler_that_disagrees():
+    name = "sampling/sampling_logp_difference/mean"
+    grpo.check_sampler({name: 5e-5}, "float32", "rl", 1)
+    for value in (1e-3, float("nan")):
+        with pytest.raises(FloatingPointError, match="sampler and trainer differ"):
+            grpo.check_sampler({name: value}, "float32", "rl", 1)
