@@ -10,44 +10,10 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from tiny import TINY  # noqa: E402
+
 from r1jax.config import MeshConfig, ModelConfig, load_config  # noqa: E402
 from r1jax.mesh import make_mesh  # noqa: E402
-
-TINY = """
-run_dir: {folder}
-task: {{name: arithmetic, min_digits: 1, max_digits: 2, direct_share: 0.5}}
-model:
-  hidden_size: 16
-  intermediate_size: 32
-  num_hidden_layers: 2
-  num_attention_heads: 8
-  num_key_value_heads: 2
-  head_dim: 4
-  qk_norm: true
-  dtype: float32
-max_prompt_length: 6
-max_completion_length: 32
-evaluate: {{problems: 12, samples: 2}}
-log: {{tensorboard: false, completions_every: 2}}
-stages:
-  - name: cold_start
-    program: sft
-    steps: 3
-    prompts_per_step: 16
-    optimizer: {{learning_rate: 1e-2}}
-    save_every: 2
-  - name: rl
-    program: grpo
-    steps: 3
-    prompts_per_step: 8
-    group_size: 4
-    minibatches: 2
-    kl_coef: 0.01
-    rewards: {{accuracy: 1.0, format: 0.2}}
-    optimizer: {{learning_rate: 1e-3}}
-    eval_every: 2
-    save_every: 2
-"""
 
 
 @pytest.fixture
@@ -79,3 +45,16 @@ def model_config():
         head_dim=4,
         dtype="float32",
     )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """One finished tiny run (config, folder), in which every compile after the first step of a shape was an error."""
+    from r1jax.programs.pipeline import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    file = folder / "tiny.yaml"
+    file.write_text(TINY.format(folder=folder / "run"))
+    config = load_config(file)
+    train(config, strict_compiles=True)
+    return config, folder / "run"

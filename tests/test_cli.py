@@ -16,7 +16,10 @@ WRONG = {
     "group of one": (["stages.rl.group_size=1"], "group_size: got 1"),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
     "indivisible minibatches": (["stages.rl.minibatches=5"], "32 completions cannot be split into 5 minibatches"),
-    "batch that the devices cannot share": (["stages.rl.prompts_per_step=9", "stages.rl.minibatches=1"], "multiple of 8"),
+    "batch that the devices cannot share": (
+        ["stages.rl.prompts_per_step=9", "stages.rl.minibatches=1"],
+        "multiple of 8",
+    ),
     "microbatch that does not divide": (["stages.cold_start.microbatch=3"], "microbatches of 3"),
     "unknown program": (["stages.rl.program=gpro"], "did you mean 'grpo'?"),
     "unknown task": (["task.name=arithmatic"], "did you mean 'arithmetic'?"),
@@ -27,7 +30,10 @@ WRONG = {
     "stage that is not there": (["stages.sft.steps=4"], "no entry 'sft'; there are cold_start, rl"),
     "mesh of the wrong size": (["mesh.data=3"], "needs 3 devices and there are 8"),
     "mesh with two free axes": (["mesh.fsdp=-1"], "only one axis may be -1, got data and fsdp"),
-    "mesh that does not divide the weights": (["mesh.data=1", "mesh.tensor=8", "model.intermediate_size=36"], "tensor=8"),
+    "mesh that does not divide the weights": (
+        ["mesh.data=1", "mesh.tensor=8", "model.intermediate_size=36"],
+        "tensor=8",
+    ),
     "heads that do not divide": (["model.num_key_value_heads=3"], "not a multiple of num_key_value_heads 3"),
     "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "no tokenizer.json at nowhere"),
     "tokenizer without path": (["tokenizer.kind=sentencepiece"], "needs a path"),
@@ -54,7 +60,10 @@ FILES = {
     "empty file": ("", "need a mapping"),
     "not YAML": ("a: [1, 2", "not valid YAML"),
     "tab": ("a:\n\t- 1", ":2: not valid YAML"),
-    "stage without a program": ("{text}  - name: extra\n    steps: 1\n", "stages.2.program: this key is required; give one of"),
+    "stage without a program": (
+        "{text}  - name: extra\n    steps: 1\n",
+        "stages.2.program: this key is required; give one of",
+    ),
     "missing key": ("seed: 0\n", "run_dir: this key is required"),
 }
 

@@ -27,7 +27,8 @@ def test_import_is_quick_and_touches_no_device():
 
 def test_importing_everything_starts_no_backend():
     modules = [
-        ".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for f in ROOT.glob("r1jax/**/*.py")
+        ".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for f in ROOT.glob("r1jax/**/*.py")
     ]
     code = f"import importlib; [importlib.import_module(m) for m in {modules}]; import jax._src.xla_bridge as x; "
     code += "assert not x.backends_are_initialized()"

@@ -25,7 +25,7 @@ def on_mesh(mesh):
 @pytest.fixture
 def model(model_config):
     model = Transformer(model_config, VOCABULARY)
-    return model, jax.tree.map(lambda x: 3 * x, init_params(model, jax.random.key(0)))
+    return model, jax.tree.map(lambda x: 3 * x, jax.jit(init_params, static_argnums=0)(model, jax.random.key(0)))
 
 
 def prompts_of(rows, seed=0):
@@ -46,7 +46,8 @@ def test_log_probs_equal_the_trainers(model, mesh, temperature):
     prompts, lengths = prompts_of(8)
     samples = run(model, mesh, prompts, lengths, temperature=temperature)
     batch = Completions(*(np.repeat(x, 2, axis=0) for x in (prompts, lengths)), samples.completion_BT, samples.length_B)
-    logp, _, _ = completion_log_probs(*model, jax.tree.map(jnp.asarray, batch), temperature=temperature)
+    log_probs = jax.jit(lambda params, batch: completion_log_probs(model[0], params, batch, temperature=temperature)[0])
+    logp = log_probs(model[1], jax.tree.map(jnp.asarray, batch))
     mask = np.arange(6)[None] < samples.length_B[:, None]
     np.testing.assert_allclose(samples.logp_BT[mask], np.asarray(logp)[mask], atol=1e-4)
     assert (samples.logp_BT[~mask] == 0).all() and (samples.completion_BT[~mask] == 0).all()
@@ -56,11 +57,12 @@ def test_log_probs_equal_the_trainers(model, mesh, temperature):
 def test_greedy_equals_a_naive_loop(model, mesh):
     prompts, lengths = prompts_of(8, seed=1)
     samples = run(model, mesh, prompts, lengths, group=1, temperature=0.0)
+    logits_of = jax.jit(lambda params, tokens: unembed(model[0], params, forward(model[0], params, tokens)[0])[0])
     for row in range(8):
         tokens = prompts[row][: lengths[row]].tolist()
         for t in range(samples.length_B[row]):
-            logits = unembed(*model, forward(*model, jnp.array([tokens]))[0])[0, -1, :VOCABULARY]
-            tokens.append(int(logits.argmax()))
+            padded = jnp.array([tokens + [0] * (11 - len(tokens))])  # what follows a token does not reach it
+            tokens.append(int(logits_of(model[1], padded)[len(tokens) - 1, :VOCABULARY].argmax()))
             assert samples.completion_BT[row, t] == tokens[-1]
 
 

@@ -16,7 +16,7 @@ from r1jax.state import init_params, microbatches_of, summed_gradients
 @pytest.mark.parametrize("microbatches", [2, 4, 8])
 def test_micro_batches_add_up_to_the_whole(microbatches, model_config):
     model = Transformer(model_config, 20)
-    params = init_params(model, jax.random.key(0))
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     rng = np.random.default_rng(0)
     length = jnp.array(rng.integers(1, 7, 8))
     batch = Completions(
@@ -32,8 +32,9 @@ def test_micro_batches_add_up_to_the_whole(microbatches, model_config):
         total = -jnp.sum(weights * completion_log_probs(model, params, batch, temperature=1.0)[0])
         return total, {"loss": total}
 
-    whole, sums = summed_gradients(loss, params, (batch, weights), 1)
-    parts, part_sums = summed_gradients(loss, params, (batch, weights), microbatches)
+    gradients = jax.jit(summed_gradients, static_argnums=(0, 3))
+    whole, sums = gradients(loss, params, (batch, weights), 1)
+    parts, part_sums = gradients(loss, params, (batch, weights), microbatches)
     np.testing.assert_allclose(part_sums["loss"], sums["loss"], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
 

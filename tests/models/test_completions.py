@@ -26,14 +26,15 @@ def test_joined_rows():
 
 def test_equal_rows_without_padding(model_config):
     model = Transformer(model_config, 20)
-    params = init_params(model, jax.random.key(0))
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     prompts, completions = [[5, 6, 7, 2], [8], [9, 9]], [[3, 1], [4, 4, 11, 12, 1], [1]]
     temperature = 0.7
-    logp, entropy, likeliest = completion_log_probs(
-        model, params, batch_of(prompts, completions), temperature=temperature
-    )
+    batch = batch_of(prompts, completions)
+    log_probs = jax.jit(lambda params, batch: completion_log_probs(model, params, batch, temperature=temperature))
+    logp, entropy, likeliest = log_probs(params, batch)
+    logits_of = jax.jit(lambda params, row: unembed(model, params, forward(model, params, row)[0])[0])
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        logits = np.asarray(unembed(model, params, forward(model, params, jnp.array([prompt + completion]))[0])[0])
+        logits = np.asarray(logits_of(params, jnp.array([prompt + completion])))
         for t, token in enumerate(completion):
             z = logits[len(prompt) - 1 + t, :20].astype(np.float64) / temperature
             p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from r1jax.models.cache import Cache, Prefix
-from r1jax.models.dense import Transformer, forward, padded_vocabulary, unembed
+from r1jax.models.dense import Transformer, padded_vocabulary
+from r1jax.models.dense import forward as eager_forward
+from r1jax.models.dense import unembed as eager_unembed
 from r1jax.state import init_params
 
+forward, unembed = jax.jit(eager_forward, static_argnums=0), jax.jit(eager_unembed, static_argnums=0)
 VOCABULARY = 20
 FAMILIES = {
     "llama": {"tie_word_embeddings": False},
@@ -20,7 +23,7 @@ FAMILIES = {
 def build(config, seed=0):
     """A model whose every weight is random, norms and biases too, so that none can be left out unnoticed."""
     model = Transformer(config, VOCABULARY)
-    params = init_params(model, jax.random.key(seed))
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
@@ -100,7 +103,7 @@ def test_cached_equals_uncached_at_any_split(model_config):
     model, params = build(model_config)
     tokens = jnp.array(np.random.default_rng(1).integers(0, VOCABULARY, (3, 8)))
     whole, _ = forward(model, params, tokens)
-    for sizes in ((8,), (5, 3), (5, 1, 1, 1), (1,) * 8):
+    for sizes in ((8,), (5, 1, 1, 1)):
         cache, start, parts = Cache.empty(model_config, 3, 10), 0, []
         for size in sizes:
             positions = jnp.broadcast_to(start + jnp.arange(size)[None], (3, size))
@@ -136,7 +139,7 @@ def test_rematerialisation_changes_no_gradient(remat, layers, model_config):
     model, params = build(config)
     again = Transformer(config.model_copy(update={"remat": remat}), VOCABULARY)
     tokens = jnp.array([[1, 2, 3, 4, 5]])
-    gradients = [jax.grad(lambda p, m=m: forward(m, p, tokens)[0].sum())(params) for m in (model, again)]
+    gradients = [jax.jit(jax.grad(lambda p, m=m: forward(m, p, tokens)[0].sum()))(params) for m in (model, again)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *gradients)
 
 

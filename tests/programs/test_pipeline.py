@@ -81,10 +81,12 @@ def test_goes_on_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, params, other)
 
 
-def test_other_settings_are_refused(trained, tmp_path):
-    config, folder = trained
+def test_other_settings_are_refused(trained):
+    _, folder = trained
     result = CliRunner().invoke(app, ["train", str(folder / "config.yaml"), "stages.rl.steps=9"])
-    assert result.exit_code == 2 and "was started with stages.1.steps=3, this config has stages.1.steps=9" in result.stderr
+    assert (
+        result.exit_code == 2 and "was started with stages.1.steps=3, this config has stages.1.steps=9" in result.stderr
+    )
 
 
 def test_eval_and_sample(trained):
@@ -106,7 +108,7 @@ def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
         return jax.tree.map(lambda x: x * np.nan, weights(run, number, stage, start))
 
     monkeypatch.setitem(pipeline.PROGRAMS, "sft", poisoned)
-    with pytest.raises(FloatingPointError, match="stage rl, step 1: loss is nan.*there is no checkpoint yet"):
+    with pytest.raises(FloatingPointError, match=r"stage rl, step 1: loss is nan.*there is no checkpoint yet"):
         train(tiny)
     assert not list((tmp_path / "run" / "checkpoints" / "rl").glob("[0-9]*"))
 
@@ -115,7 +117,9 @@ def test_a_run_that_diverges_names_its_last_checkpoint(tiny_file):
     overrides = ["stages.cold_start.optimizer.learning_rate=1e30", "stages.cold_start.save_every=1"]
     result = CliRunner().invoke(app, ["train", str(tiny_file), *overrides])
     assert result.exit_code == 1
-    assert "step" in result.stderr and "last good checkpoint is" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert (
+        "step" in result.stderr and "last good checkpoint is" in result.stderr and len(result.stderr.splitlines()) == 1
+    )
 
 
 def test_the_gate_refuses_a_sampler_that_disagrees():

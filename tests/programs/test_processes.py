@@ -9,7 +9,7 @@ import sys
 import time
 
 import numpy as np
-from conftest import TINY
+from tiny import TINY
 
 from r1jax.metrics import read_metrics, without_timings
 
@@ -49,7 +49,9 @@ def test_two_processes_equal_one(tmp_path):
     assert len(one) == len(two)
     for a, b in zip(map(without_timings, one), map(without_timings, two), strict=True):
         assert a.keys() == b.keys()
-        np.testing.assert_allclose(*[[r[k] for k in sorted(r) if k != "stage"] for r in (a, b)], atol=1e-4, err_msg=str(a))
+        np.testing.assert_allclose(
+            *[[r[k] for k in sorted(r) if k != "stage"] for r in (a, b)], atol=1e-4, err_msg=str(a)
+        )
 
 
 def test_killed_at_random_goes_on_to_the_same_bytes(tmp_path):
@@ -59,7 +61,9 @@ def test_killed_at_random_goes_on_to_the_same_bytes(tmp_path):
     duration = time.monotonic() - begin
     rng = random.Random(0)
     for _ in range(3):
-        process = subprocess.Popen([*TRAIN, killed], env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*TRAIN, killed], env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(rng.uniform(0.3, 0.95) * duration)
         process.send_signal(signal.SIGKILL)
         process.wait()
