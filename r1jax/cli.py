@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from r1jax.config import ConfigError, load_config
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -28,7 +30,7 @@ Overrides = Annotated[
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except FloatingPointError as error:
@@ -43,8 +45,6 @@ def _one_line_errors() -> Iterator[None]:
 def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides = None) -> None:
     """Run a config's stages in order; the same command goes on where it stopped."""
     with _one_line_errors():
-        from r1jax.config import load_config
-
         settings = load_config(config, overrides or ())
         from r1jax.programs.pipeline import train as train_stages
 

@@ -129,7 +129,7 @@ class OptimizerConfig(Settings):
     """AdamW after clipping by the global norm; the rate warms up, then stays or falls to `final_share` of itself."""
 
     learning_rate: Annotated[float, Field(gt=0)]
-    warmup_steps: NonNegativeInt = 0
+    warmup_updates: NonNegativeInt = 0
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     final_share: Share = 0.1
     b1: Share = 0.9
@@ -147,7 +147,7 @@ class EvaluateConfig(Settings):
 
 
 class LogConfig(Settings):
-    """Beside the console and metrics.jsonl; `completions_every` steps all sampled completions are kept (0: never)."""
+    """Beside the console and metrics.jsonl; every `completions_every` steps the first process keeps its completions."""
 
     tensorboard: bool = True
     wandb_project: str | None = None

@@ -18,7 +18,7 @@ from r1jax.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Prompts:
-    """Examples and their tokens, right-padded with 0; `id_P` is each one's place in the step's whole batch."""
+    """Examples and their tokens, right-padded with 0; `id_P` are their indices in the split."""
 
     examples: list[Example]
     prompt_PS: np.ndarray
@@ -40,7 +40,7 @@ class Batches:
         examples = [self.task.example(split, start + int(row)) for row in rows]
         tokens = [self.encode_prompt(example.prompt) for example in examples]
         prompt_PS, length_P = padded(tokens, self.max_prompt_length)
-        return Prompts(examples, prompt_PS, length_P, rows.astype(np.int32))
+        return Prompts(examples, prompt_PS, length_P, (start + rows).astype(np.int32))
 
     def demonstrations(self, start: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Training examples start + rows with their worked completions, stop token included."""

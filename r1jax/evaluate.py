@@ -5,6 +5,7 @@ Letters: E problems, G samples a problem.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import defaultdict
@@ -49,7 +50,7 @@ def evaluate(
             tuple(run.task.rewards),
             group_size=G,
             temperature=settings.temperature,
-            key=jax.random.fold_in(key, start),
+            key=key,
         )
         local = _columns(transcript, G)
         wanted = min(chunk, settings.problems - start)  # the last chunk is full too; what is over is left out
@@ -117,10 +118,10 @@ def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
 def evaluate_folder(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, float], Path | None]:
     """Evaluates a run's last checkpoint with its own settings, or overridden ones such as `evaluate.samples=8`.
 
-    Returns the scores and where this process wrote the transcripts; None where another process writes.
+    Returns the scores and where the first process wrote its transcripts; None on the other processes.
     """
     run, params, name = load_run(folder, overrides)
-    with jax.set_mesh(run.mesh):
+    with contextlib.closing(run), run.devices():
         scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"))
     if not run.is_writer:
         return scores, None
@@ -131,13 +132,13 @@ def evaluate_folder(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[s
 
 
 def complete(folder: Path, prompt: str, *, samples: int, temperature: float, seed: int) -> list[str]:
-    """Completions of one prompt by a run's last checkpoint."""
-    run, params, _ = load_run(folder, ["mesh.data=-1", "mesh.fsdp=1", "mesh.expert=1"])
-    shards = row_shards(run.mesh)
-    tokens = [run.batches.encode_prompt(prompt)] * shards
-    prompt_PS, length_P = padded(tokens, run.config.max_prompt_length)
+    """Completions of one prompt by a run's last checkpoint, on whatever devices there are."""
+    run, params, _ = load_run(folder, ["mesh={data: -1}"])
+    shards = row_shards(run.mesh)  # every device answers the same prompt; the first answers are shown
+    own = own_rows(run.mesh, shards)
+    prompt_PS, length_P = padded([run.batches.encode_prompt(prompt)] * len(own), run.config.max_prompt_length)
     sampler = run.sampler(group_size=samples, temperature=temperature)
-    prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(shards, np.int32)), shards)
-    with jax.set_mesh(run.mesh):
+    prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
+    with contextlib.closing(run), run.devices():
         drawn = to_local(sampler(run.sampling_weights(params), *prompts, jax.random.key(seed)))
     return completion_texts(drawn, run.tokenizer)[:samples]

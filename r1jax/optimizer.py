@@ -9,7 +9,7 @@ from r1jax.config import OptimizerConfig
 
 def learning_rate(config: OptimizerConfig, updates: int) -> optax.Schedule:
     """Linear warm-up, then constant, or a cosine or straight line down to `final_share` of the rate at `updates`."""
-    peak, warmup = config.learning_rate, config.warmup_steps
+    peak, warmup = config.learning_rate, config.warmup_updates
     rest = max(updates - warmup, 1)
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_share)

@@ -6,6 +6,8 @@ Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, 
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,10 +94,10 @@ def sample_and_grade(
 
 
 def collect(
-    run: Run, stage: GrpoStage, weights: Any, step: int, key: jax.Array
+    run: Run, stage: GrpoStage, weights: Any, start: int, key: jax.Array
 ) -> tuple[Rollout, dict[str, jax.Array], Transcript]:
-    """The rollout of one step, its metrics, and this process's transcript."""
-    prompts = run.batches.prompts("train", step * stage.prompts_per_step, own_rows(run.mesh, stage.prompts_per_step))
+    """The rollout on the training examples from `start` on, its metrics, and this process's transcript."""
+    prompts = run.batches.prompts("train", start, own_rows(run.mesh, stage.prompts_per_step))
     (prompt_PS, prompt_length_P), samples, transcript = sample_and_grade(
         run,
         weights,
@@ -165,14 +167,24 @@ def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[str]:
 
 
 def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> dict[str, np.ndarray]:
-    """Each reward of each text (row b answers example b // G), float32; NaN stands for None, could not be graded."""
+    """Each reward of each text (row b answers example b // G), float32; NaN stands for None, could not be graded.
+
+    A reward that raises could not grade that text: it is warned about, and touches no other text.
+    """
     group = len(texts) // len(examples)
 
-    def score(reward: Reward) -> np.ndarray:
-        values = [reward(examples[i // group], text) for i, text in enumerate(texts)]
-        return np.array([np.nan if value is None else value for value in values], np.float32)
+    def score(name: str, example: Example, text: str) -> float:
+        try:
+            value = rewards[name](example, text)
+        except Exception as error:
+            warnings.warn(f"reward {name} failed on {example.prompt!r}: {error!r}", stacklevel=2)
+            value = None
+        return math.nan if value is None else value
 
-    return {name: score(reward) for name, reward in rewards.items()}
+    return {
+        name: np.array([score(name, examples[i // group], text) for i, text in enumerate(texts)], np.float32)
+        for name in rewards
+    }
 
 
 def _number(value: float) -> float | None:

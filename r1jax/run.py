@@ -5,19 +5,21 @@ A run folder holds config.yaml (resolved), manifest.json, metrics.jsonl, complet
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.checkpoint import Checkpoints
@@ -57,7 +59,19 @@ class Run:
         """One process writes: the first."""
         return jax.process_index() == 0
 
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """Where the run's computations happen: its mesh, and float32 products in full where the model is float32."""
+        precision = "float32" if self.config.model.dtype == "float32" else None
+        with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
+            yield
+
+    def first_example(self, number: int) -> int:
+        """The index of the training example that stage `number` begins with: each goes on where the last one ended."""
+        return sum(stage.steps * stage.prompts_per_step for stage in self.config.stages[:number])
+
     def close(self) -> None:
+        """Closes the log and stops counting compilations."""
         self.log.close()
         self.watch.close()
 
@@ -89,25 +103,31 @@ class Run:
 def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     """A run to train: checks the settings against task, tokenizer and devices, then makes or reopens its folder.
 
-    Raises ValueError before anything is written or compiled. A folder that was started with other settings is refused.
+    Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
-    run = _build(config, strict_compiles)
-    _check_stages(config, run.task, run.mesh)
-    _check_lengths(run.batches)
-    _check_same_settings(run.folder, config)
-    if run.is_writer:
-        _describe(run)
+    with _user_errors():
+        run = _build(config, strict_compiles)
+        _check_stages(config, run.task, run.mesh)
+        _check_examples(run)
+        _check_same_settings(run.folder, config)
+        _wait_for_all("settings")  # no process writes before all have looked
+        if run.is_writer:
+            _describe(run)
+        _wait_for_all("folder")
     return run
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str]:
-    """A run that has been trained, to be used: (run, its last weights, "STAGE-STEP"). Writes nothing."""
+    """A run that has been trained, to be used: (run, its last weights, "STAGE-STEP"). Writes nothing.
+
+    Of the mesh, `distributed` is off unless overridden: a run trained on a pod can be used anywhere.
+    """
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(
-            f"{folder} is no run folder: it has no config.yaml; give the run_dir of a config that was trained"
-        )
-    config = load_config(folder / "config.yaml", [f"run_dir={folder}", *overrides])
-    run = _build(config, strict=False)
+        raise ConfigError(f"{folder} is no run folder: it has no config.yaml; give the run_dir of a trained config")
+    config = load_config(folder / "config.yaml", ["mesh.distributed=false", *overrides])
+    config = config.model_copy(update={"run_dir": str(folder)})
+    with _user_errors():
+        run = _build(config, strict=False)
     for stage in reversed(config.stages):
         if not (folder / "checkpoints" / stage.name).is_dir():
             continue
@@ -117,6 +137,20 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str
                 params = checkpoints.restore(step, {"params": abstract_params(run.model, run.mesh)})["params"]
                 return run, params, f"{stage.name}-{step}"
     raise ConfigError(f"{folder} has no checkpoint yet; go on with: r1jax train {folder / 'config.yaml'}")
+
+
+@contextlib.contextmanager
+def _user_errors() -> Iterator[None]:
+    """While settings are checked, what a task or tokenizer refuses is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _wait_for_all(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _build(config: Config, strict: bool) -> Run:
@@ -165,8 +199,8 @@ def due(step: int, every: int, total: int) -> bool:
 
 
 def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoints: Checkpoints) -> None:
-    """Stops the run, before anything more is saved, where loss or gradients are not finite."""
-    bad = [name for name in ("loss", "grad_norm") if not math.isfinite(metrics[name])]
+    """Stops the run, before anything more is saved, where loss, gradients or new weights are not finite."""
+    bad = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(metrics[name])]
     if bad:
         latest = checkpoints.latest()
         saved = (
@@ -181,7 +215,12 @@ def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoint
 
 def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
     """What a stage asks for must fit the mesh and the task."""
-    shards = row_shards(mesh)
+    shards, width = row_shards(mesh), config.max_prompt_length + config.max_completion_length
+    if width % mesh.shape["context"]:
+        raise ConfigError(
+            f"mesh.context: {mesh.shape['context']} devices cannot split max_prompt_length + max_completion_length = "
+            f"{width} positions; need a multiple"
+        )
     for stage in config.stages:
         where = f"stages.{stage.name}"
         if stage.prompts_per_step % shards:
@@ -195,19 +234,29 @@ def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
             unknown = sorted(set(stage.rewards) - set(task.rewards))
             if unknown:
                 raise ConfigError(f"{where}.rewards: no reward {unknown[0]!r}; the task has {', '.join(task.rewards)}")
-        if rows % shards or rows % ((stage.microbatch or 1) * shards):
+        if rows % shards:
+            raise ConfigError(
+                f"{where}.minibatches: an update of {rows} sequences cannot be split over {shards} devices; "
+                f"need a multiple of {shards}"
+            )
+        if rows % ((stage.microbatch or 1) * shards):
             raise ConfigError(
                 f"{where}.microbatch: an update of {rows} sequences cannot be split into microbatches of "
                 f"{stage.microbatch or 1} on each of {shards} devices; need {rows} to be a multiple of their product"
             )
 
 
-def _check_lengths(batches: Batches, examples: int = 256) -> None:
-    """Looks at the first examples of each split, so that limits that are too low are seen at once."""
-    for split in ("train", "test"):
-        batches.prompts(split, 0, np.arange(examples))
-    if batches.task.example("train", 0).demonstration is not None:
-        batches.demonstrations(0, np.arange(examples))
+def _check_examples(run: Run, at_most: int = 2048) -> None:
+    """Looks at the first examples that the run will use, so that limits that are too low are seen at once."""
+    config, index = run.config, 0
+    run.batches.prompts("test", 0, np.arange(min(config.evaluate.problems, at_most)))
+    for stage in config.stages:
+        rows = np.arange(min(stage.steps * stage.prompts_per_step, at_most))
+        if stage.program == "sft":
+            run.batches.demonstrations(index, rows)
+        else:
+            run.batches.prompts("train", index, rows)
+        index += stage.steps * stage.prompts_per_step
 
 
 def _check_same_settings(folder: Path, config: Config) -> None:

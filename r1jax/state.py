@@ -113,11 +113,12 @@ def summed_gradients(
 
 def apply_gradients(
     state: TrainState, gradients: Any, optimizer: optax.GradientTransformation
-) -> tuple[TrainState, jax.Array]:
-    """One optimizer update; returns the state (its step unchanged) and the gradient norm before clipping."""
+) -> tuple[TrainState, Sums]:
+    """One optimizer update; returns the state (its step unchanged) and the norms of gradients and new weights."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state), optax.global_norm(gradients)
+    norms = {"grad_norm": optax.global_norm(gradients), "param_norm": optax.global_norm(params)}
+    return dataclasses.replace(state, params=params, opt_state=opt_state), norms
 
 
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:

@@ -1,9 +1,12 @@
 """Every factorisation of 8 devices against the unsharded run; rows to devices and back; meshes that do not fit."""
 
+import dataclasses
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from r1jax.config import ConfigError, GrpoStage, MeshConfig, ModelConfig, OptimizerConfig
@@ -52,10 +55,8 @@ STAGE = GrpoStage(
 )
 
 
-def one_step(sizes: dict[str, int], devices: int = 8):
+def one_step(sizes: dict[str, int]):
     """Samples, loss and gradients of a fixed batch on a mesh; `sizes` empty is a single device."""
-    import optax
-
     mesh = make_mesh(MeshConfig(**{"data": 1, **sizes})) if sizes else None
     if mesh is None:
         axes = ("data", "fsdp", "tensor", "expert", "context")
@@ -76,7 +77,7 @@ def one_step(sizes: dict[str, int], devices: int = 8):
                 samples.completion_BT,
                 samples.length_B,
             ),
-            samples.logp_BT,
+            samples.logp_BT + 0.3 * jnp.sin(jnp.arange(96.0)).reshape(16, 6),  # off policy: ratios from 0.74 to 1.35
             to_global(mesh, rng.normal(size=16).astype(np.float32), 16),
             to_global(mesh, np.arange(16) != 3, 16),
         )
@@ -84,6 +85,7 @@ def one_step(sizes: dict[str, int], devices: int = 8):
         abstract = abstract_state(model, sgd, mesh, keep_reference=True)
         before = jax.tree.map(np.asarray, params)
         state = init_state(abstract, sgd, params)
+        state = dataclasses.replace(state, reference=jax.tree.map(lambda x: 0.9 * x, state.reference))
         step = jax.jit(
             lambda s, r: update_step(
                 s, r, jax.random.key(0), 0, model=model, optimizer=sgd, stage=STAGE, microbatches=1

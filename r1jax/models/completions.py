@@ -41,7 +41,7 @@ def completion_log_probs(
 
     Only the hidden states that predict a completion token reach the vocabulary. Values past `length_B` mean nothing.
     """
-    hidden_BJD, _ = forward(model, params, joined_rows(batch)[:, :-1])
+    hidden_BJD, _ = forward(model, params, joined_rows(batch))
     predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
     hidden_BTD = jnp.take_along_axis(hidden_BJD, predictors_BT[:, :, None], axis=1)
     logits_BTV = unembed(model, params, hidden_BTD)

@@ -19,7 +19,7 @@ import optax
 
 from r1jax.config import GrpoStage
 from r1jax.evaluate import evaluate
-from r1jax.mesh import constrain, sharding
+from r1jax.mesh import constrain, sharding, to_local
 from r1jax.metrics import Progress
 from r1jax.models.completions import completion_log_probs
 from r1jax.models.dense import Transformer
@@ -52,14 +52,14 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     )
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights)
-        start = int(state.step)
+        start, first = int(state.step), run.first_example(number)
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
                 with run.watch(f"{stage.name} step"):
                     key = role_key(run.key, number, step, "rollout")
                     rollout, metrics, transcript = collect(
-                        run, stage, run.sampling_weights(state.params), step - 1, key
+                        run, stage, run.sampling_weights(state.params), first + (step - 1) * stage.prompts_per_step, key
                     )
                     with run.timers("update"):
                         order = role_key(run.key, number, step, "minibatches")
@@ -81,7 +81,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 run.log.log(stage.name, step, metrics)
                 progress.update(step, metrics)
                 if due(step, run.config.log.completions_every or stage.steps, stage.steps) or step == 1:
-                    rows = transcript.rows()
+                    rows = transcript.rows(to_local(rollout.advantage_B))
                     if run.config.log.completions_every:
                         run.log.completions(stage.name, step, rows)
                     progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
@@ -154,8 +154,8 @@ def update_step(
     gradients, metrics = summed_gradients(loss, state.params, batch, microbatches)
     schedule = learning_rate(stage.optimizer, stage.steps * stage.minibatches)
     metrics["learning_rate"] = schedule(state.step * stage.minibatches + index)
-    state, metrics["grad_norm"] = apply_gradients(state, gradients, optimizer)
-    return dataclasses.replace(state, step=state.step + (index == stage.minibatches - 1)), metrics
+    state, norms = apply_gradients(state, gradients, optimizer)
+    return dataclasses.replace(state, step=state.step + (index == stage.minibatches - 1)), metrics | norms
 
 
 def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) -> None:

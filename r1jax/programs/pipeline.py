@@ -5,9 +5,10 @@ train(load_config("configs/quickstart.yaml"))
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable
 from typing import Any
-
-import jax
 
 from r1jax.config import Config
 from r1jax.evaluate import evaluate
@@ -20,23 +21,33 @@ PROGRAMS = {"sft": sft.train, "grpo": grpo.train}
 def train(config: Config, *, strict_compiles: bool = False) -> Run:
     """Runs every stage that is not finished; the same call again goes on where this one stopped."""
     run = open_run(config, strict_compiles=strict_compiles)
-    saved: dict[str, int] = {}
-    for stage in config.stages:
-        with run.checkpoints(stage.name) as checkpoints:
-            step = checkpoints.latest()
-        if step is not None:
-            saved[stage.name] = step
-    run.log.rewind(saved)
-
-    with jax.set_mesh(run.mesh):
+    with contextlib.closing(run), run.devices():
+        saved = _saved_steps(run)
+        run.log.rewind(saved)
         # Where a stage's weights come from: 1. its own checkpoint, 2. the stage before it, 3. the seed.
-        weights: Any = run.initial_weights
+        weights: Callable[[], Any] = run.initial_weights
         if not saved:
             with run.watch("evaluate"):
                 scores, _ = evaluate(run, weights(), config.evaluate, role_key(run.key, 0, 0, "evaluate"))
             run.log.log(config.stages[0].name, 0, scores | run.timers.collect())
-        for number, stage in enumerate(config.stages):
+        for number, stage in list(enumerate(config.stages))[max(len(saved) - 1, 0) :]:
             params = PROGRAMS[stage.program](run, number, stage, weights)
-            weights = lambda params=params: params  # noqa: E731
-    run.close()
+            weights = functools.partial(_identity, params)
+            del params  # the next stage donates them
     return run
+
+
+def _saved_steps(run: Run) -> dict[str, int]:
+    """The last checkpoint of each stage that has one; stages run in order, so those are the first ones."""
+    saved = {}
+    for stage in run.config.stages:
+        with run.checkpoints(stage.name) as checkpoints:
+            step = checkpoints.latest()
+        if step is None:
+            break
+        saved[stage.name] = step
+    return saved
+
+
+def _identity(params: Any) -> Any:
+    return params

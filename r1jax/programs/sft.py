@@ -45,13 +45,13 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
     )
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights)
-        own = own_rows(run.mesh, stage.prompts_per_step)
+        own, first = own_rows(run.mesh, stage.prompts_per_step), run.first_example(number)
         start = int(state.step)
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
                 with run.watch(f"{stage.name} step"):
-                    rows = run.batches.demonstrations((step - 1) * stage.prompts_per_step, own)
+                    rows = run.batches.demonstrations(first + (step - 1) * stage.prompts_per_step, own)
                     batch = Completions(**to_global(run.mesh, rows, stage.prompts_per_step))
                     with run.timers("update"):
                         state, metrics = update(state, batch)
@@ -103,5 +103,5 @@ def update_step(
 
     gradients, metrics = summed_gradients(loss, state.params, (batch, weights_BT), microbatches)
     metrics |= {"learning_rate": schedule(state.step), "num_tokens": mask_BT.sum()}
-    state, metrics["grad_norm"] = apply_gradients(state, gradients, optimizer)
-    return dataclasses.replace(state, step=state.step + 1), metrics
+    state, norms = apply_gradients(state, gradients, optimizer)
+    return dataclasses.replace(state, step=state.step + 1), metrics | norms

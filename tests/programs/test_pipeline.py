@@ -24,7 +24,7 @@ GRPO_METRICS = {
 
 def weights_of(folder):
     run, params, name = load_run(folder)
-    run.watch.close()
+    run.close()
     return name, jax.tree.map(np.asarray, params)
 
 

@@ -1,17 +1,19 @@
-"""Several processes: two of 4 devices do what one of 8 does; and a run killed at random goes on to the same bytes."""
+"""Several processes: two of 4 devices do what one of 8 does; and a killed run goes on to the same bytes."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import pytest
 from tiny import TINY
 
 from r1jax.metrics import read_metrics, without_timings
+from r1jax.run import load_run
 
 TRAIN = [sys.executable, "-m", "r1jax.cli", "train"]
 
@@ -54,19 +56,32 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
-def test_killed_at_random_goes_on_to_the_same_bytes(tmp_path):
-    whole, killed = config_file(tmp_path / "whole"), config_file(tmp_path / "killed")
-    begin = time.monotonic()
-    subprocess.run([*TRAIN, whole], env=environment(1), check=True, capture_output=True)
-    duration = time.monotonic() - begin
-    rng = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen(
-            [*TRAIN, killed], env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(0.3, 0.95) * duration)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([*TRAIN, killed], env=environment(1), check=True, capture_output=True)
-    rows = [[without_timings(r) for r in read_metrics(tmp_path / name / "run")] for name in ("whole", "killed")]
-    assert rows[0] == rows[1]
+@pytest.mark.parametrize("kill_after", [("cold_start", 3), ("rl", 1), ("rl", 2)], ids=lambda k: f"{k[0]}-{k[1]}")
+def test_killed_goes_on_to_the_same_bytes(kill_after, whole, tmp_path):
+    """SIGKILL as soon as a given row is in the log, which is before, in or after a save of it."""
+    file, folder = config_file(tmp_path / "killed"), tmp_path / "killed" / "run"
+    process = subprocess.Popen([*TRAIN, file], env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        rows = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
+        if kill_after in [(row["stage"], row["step"]) for row in rows]:
+            process.kill()
+        time.sleep(0.002)
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run([*TRAIN, file], env=environment(1), check=True, capture_output=True)
+    rows, weights = state_of(folder)
+    assert rows == whole[0]
+    jax.tree.map(np.testing.assert_array_equal, weights, whole[1])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The rows and weights of a run left alone."""
+    folder = tmp_path_factory.mktemp("whole") / "one"
+    subprocess.run([*TRAIN, config_file(folder)], env=environment(1), check=True, capture_output=True)
+    return state_of(folder / "run")
+
+
+def state_of(folder):
+    run, params, _ = load_run(folder)
+    run.close()
+    return [without_timings(row) for row in read_metrics(folder)], jax.tree.map(np.asarray, params)
