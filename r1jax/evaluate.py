@@ -21,7 +21,7 @@ from r1jax.config import EvaluateConfig
 from r1jax.data import padded
 from r1jax.mesh import gather, own_rows, row_shards, to_global, to_local
 from r1jax.rollout import Transcript, completion_texts, sample_and_grade
-from r1jax.run import Run, load_run, role_key
+from r1jax.run import Run, load_run, role_key, user_errors
 
 
 def evaluate(
@@ -136,7 +136,9 @@ def complete(folder: Path, prompt: str, *, samples: int, temperature: float, see
     run, params, _ = load_run(folder, ["mesh={data: -1}"])
     shards = row_shards(run.mesh)  # every device answers the same prompt; the first answers are shown
     own = own_rows(run.mesh, shards)
-    prompt_PS, length_P = padded([run.batches.encode_prompt(prompt)] * len(own), run.config.max_prompt_length)
+    with user_errors():
+        tokens = run.batches.encode_prompt(prompt)
+    prompt_PS, length_P = padded([tokens] * len(own), run.config.max_prompt_length)
     sampler = run.sampler(group_size=samples, temperature=temperature)
     prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
     with contextlib.closing(run), run.devices():

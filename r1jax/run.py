@@ -105,7 +105,7 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
 
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
-    with _user_errors():
+    with user_errors():
         run = _build(config, strict_compiles)
         _check_stages(config, run.task, run.mesh)
         _check_examples(run)
@@ -126,7 +126,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str
         raise ConfigError(f"{folder} is no run folder: it has no config.yaml; give the run_dir of a trained config")
     config = load_config(folder / "config.yaml", ["mesh.distributed=false", *overrides])
     config = config.model_copy(update={"run_dir": str(folder)})
-    with _user_errors():
+    with user_errors():
         run = _build(config, strict=False)
     for stage in reversed(config.stages):
         if not (folder / "checkpoints" / stage.name).is_dir():
@@ -140,8 +140,8 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str
 
 
 @contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
-    """While settings are checked, what a task or tokenizer refuses is the user's to mend."""
+def user_errors() -> Iterator[None]:
+    """While input is checked: what a task or tokenizer refuses is the user's to mend, a ConfigError."""
     try:
         yield
     except ValueError as error:

@@ -117,7 +117,7 @@ def apply_gradients(
     """One optimizer update; returns the state (its step unchanged) and the norms of gradients and new weights."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    norms = {"grad_norm": optax.global_norm(gradients), "param_norm": optax.global_norm(params)}
+    norms = {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(params)}
     return dataclasses.replace(state, params=params, opt_state=opt_state), norms
 
 

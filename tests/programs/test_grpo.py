@@ -1,6 +1,7 @@
 """One GRPO update against a float64 numpy formula: clipping, KL, an ungraded sample, mini- and micro-batches."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,21 +60,25 @@ def setting(model_config):
     return model, state, rollout, logp, reference_logp
 
 
-def step(setting, minibatches=1, microbatches=1, index=0):
-    model, state, rollout, _, _ = setting
-    update = jax.jit(
-        lambda s, r: update_step(
-            s,
-            r,
+@functools.cache
+def jitted(model, minibatches, microbatches):
+    return jax.jit(
+        lambda state, rollout, index: update_step(
+            state,
+            rollout,
             jax.random.key(7),
-            jnp.int32(index),
+            index,
             model=model,
             optimizer=optax.sgd(1.0),
             stage=stage(minibatches),
             microbatches=microbatches,
         )
     )
-    return update(state, rollout)
+
+
+def step(setting, minibatches=1, microbatches=1, index=0):
+    model, state, rollout, _, _ = setting
+    return jitted(model, minibatches, microbatches)(state, rollout, jnp.int32(index))
 
 
 def numpy_loss(rollout, logp, reference_logp):
@@ -112,7 +117,7 @@ def test_gradient_follows_finite_differences(setting):
     model, state, rollout, _, reference_logp = setting
     after, metrics = step(setting)
     gradient = jax.tree.map(lambda a, b: a - b, state.params, after.params)
-    np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(gradient), rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(gradient), rtol=1e-4)
     h = 1e-3 / float(metrics["grad_norm"])
 
     @jax.jit
@@ -124,7 +129,7 @@ def test_gradient_follows_finite_differences(setting):
     np.testing.assert_allclose((up - down) / (2 * h), float(metrics["grad_norm"]) ** 2, rtol=0.03)
 
 
-@pytest.mark.parametrize("microbatches", [2, 4, 8])
+@pytest.mark.parametrize("microbatches", [2, 8])
 def test_micro_batches_change_nothing(microbatches, setting):
     whole, metrics = step(setting)
     split, split_metrics = step(setting, microbatches=microbatches)
@@ -135,7 +140,7 @@ def test_micro_batches_change_nothing(microbatches, setting):
 
 def test_minibatches_take_every_row_once(setting):
     """With lengths 1 to 8 as labels: the four minibatches' token counts and rows add up to the whole."""
-    model, state, rollout, logp, reference_logp = setting
+    _, _, rollout, logp, reference_logp = setting
     parts = [step(setting, minibatches=4, index=i)[1]["loss"] for i in range(4)]
     order = np.asarray(jax.random.permutation(jax.random.key(7), B)).reshape(4, 2)
     assert sorted(order.ravel()) == list(range(B))
