@@ -128,3 +128,10 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
     for value in (1e-3, float("nan")):
         with pytest.raises(FloatingPointError, match="sampler and trainer differ"):
             grpo.check_sampler({name: value}, "float32", "rl", 1)
+
+
+def test_countdown_trains_too(tiny_file, tmp_path):
+    overrides = ["task={name: countdown, numbers: 2, max_number: 9}", "max_prompt_length=8", "max_completion_length=40"]
+    config = load_config(tiny_file, [*overrides, "stages.cold_start.steps=2", "stages.rl.steps=2"])
+    train(config)
+    assert {r["stage"] for r in read_metrics(tmp_path / "run") if "loss" in r} == {"cold_start", "rl"}
