@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from r1jax.config import load_config
 from r1jax.metrics import read_metrics, without_timings
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
-from r1jax.run import load_run
+from r1jax.run import check_finite, load_run
 
 GRPO_METRICS = {
     "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",
@@ -113,13 +114,24 @@ def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
     assert not list((tmp_path / "run" / "checkpoints" / "rl").glob("[0-9]*"))
 
 
-def test_a_run_that_diverges_names_its_last_checkpoint(tiny_file):
-    overrides = ["stages.cold_start.optimizer.learning_rate=1e30", "stages.cold_start.save_every=1"]
-    result = CliRunner().invoke(app, ["train", str(tiny_file), *overrides])
+def test_a_run_that_diverges_stops_before_it_is_saved(tiny_file, tmp_path):
+    result = CliRunner().invoke(app, ["train", str(tiny_file), "stages.cold_start.optimizer.learning_rate=1e30"])
     assert result.exit_code == 1
-    assert (
-        "step" in result.stderr and "last good checkpoint is" in result.stderr and len(result.stderr.splitlines()) == 1
-    )
+    line = result.stderr.strip().splitlines()[-1]
+    assert line == "stopped: stage cold_start, step 1: param_norm is inf; there is no checkpoint yet"
+    assert not list((tmp_path / "run" / "checkpoints" / "cold_start").glob("[0-9]*"))
+
+
+def test_the_last_checkpoint_is_named():
+    class Saved:
+        folder = Path("checkpoints/rl")
+
+        def latest(self):
+            return 5
+
+    metrics = {"loss": 1.0, "grad_norm": float("nan"), "param_norm": 1.0}
+    with pytest.raises(FloatingPointError, match="rl, step 7: grad_norm is nan; the last good checkpoint is .*rl/5"):
+        check_finite(metrics, "rl", 7, Saved())
 
 
 def test_the_gate_refuses_a_sampler_that_disagrees():
