@@ -130,7 +130,7 @@ def test_the_last_checkpoint_is_named():
             return 5
 
     metrics = {"loss": 1.0, "grad_norm": float("nan"), "param_norm": 1.0}
-    with pytest.raises(FloatingPointError, match="rl, step 7: grad_norm is nan; the last good checkpoint is .*rl/5"):
+    with pytest.raises(FloatingPointError, match=r"rl, step 7: grad_norm is nan; the last good checkpoint is .*rl/5"):
         check_finite(metrics, "rl", 7, Saved())
 
 
