@@ -13,10 +13,10 @@ BOTH = {"min_digits": 1, "max_digits": 3, "operators": "+-", "direct_share": 0.5
 
 
 def test_column_addition_and_subtraction():
-    assert steps(347, "+", 285) == "7+5=12,4+8+1=13,3+2+1=6"
-    assert steps(999, "+", 1) == "9+1=10,9+0+1=10,9+0+1=10"
-    assert steps(432, "-", 285) == "12-5=7,13-8-1=4,4-2-1=1"
-    assert steps(100, "-", 1) == "10-1=9,10-0-1=9,1-0-1=0"
+    assert steps(347, "+", 285) == "7+5=12,4+8=12,12+1=13,3+2=5,5+1=6"
+    assert steps(999, "+", 1) == "9+1=10,9+0=9,9+1=10,9+0=9,9+1=10"
+    assert steps(432, "-", 285) == "12-5=7,13-8=5,5-1=4,4-2=2,2-1=1"
+    assert steps(100, "-", 1) == "10-1=9,10-0=10,10-1=9,1-0=1,1-1=0"
     assert steps(0, "+", 0) == "0+0=0"
     assert direct(347, "+", 285) == "632"
     assert direct(432, "-", 285) == "147"
@@ -24,16 +24,23 @@ def test_column_addition_and_subtraction():
 
 @pytest.mark.parametrize("operator", ["+", "-"])
 def test_steps_are_true_and_their_last_digits_spell_the_answer(operator):
+    """Reads the steps back: each is true, takes its digits from the operands, and follows a carry where there is one."""
     for a in range(0, 1000, 37):
         for b in range(0, a + 1 if operator == "-" else 1000, 41):
-            columns = steps(a, operator, b).split(",")
-            digits = []
-            for i, column in enumerate(columns):
-                left, right = column.split("=")
-                first, *others = map(int, re.findall(r"\d+", left))
-                assert int(right) == (first + sum(others) if operator == "+" else first - sum(others))
-                digits.append(right if i == len(columns) - 1 else right[-1])
-            assert int("".join(reversed(digits))) == (a + b if operator == "+" else a - b)
+            equations = [tuple(map(int, re.findall(r"\d+", e))) for e in steps(a, operator, b).split(",")]
+            for first, second, value in equations:
+                assert value == (first + second if operator == "+" else first - second) >= 0
+            carry, spelt, columns = 0, 0, max(len(str(a)), len(str(b)))
+            for i in range(columns):
+                first, second, value = equations.pop(0)
+                assert first % 10 == a // 10**i % 10 and second == b // 10**i % 10
+                if carry:
+                    before, second, after = equations.pop(0)
+                    assert (before, second) == (value, carry)
+                    value = after
+                spelt += (value if i == columns - 1 else value % 10) * 10**i
+                carry = value // 10 if operator == "+" else first // 10
+            assert not equations and spelt == (a + b if operator == "+" else a - b)
 
 
 def test_examples_are_fixed():
@@ -44,7 +51,7 @@ def test_examples_are_fixed():
     assert [task.example("test", i).prompt for i in range(3)] == ["918+624=", "451+806=", "575+779="]
     example = Arithmetic(0, **BOTH).example("train", 1)
     assert example.prompt == "77+745="
-    assert example.demonstration == "<think>7+5=12,7+4+1=12,0+7+1=8</think><answer>822</answer>"
+    assert example.demonstration == "<think>7+5=12,7+4=11,11+1=12,0+7=7,7+1=8</think><answer>822</answer>"
 
 
 def test_same_index_same_example_and_another_seed_another():
