@@ -24,7 +24,7 @@ def test_column_addition_and_subtraction():
 
 @pytest.mark.parametrize("operator", ["+", "-"])
 def test_steps_are_true_and_their_last_digits_spell_the_answer(operator):
-    """Reads the steps back: each is true, takes its digits from the operands, and follows a carry where there is one."""
+    """Reads the steps back: each is true, takes its digits from the operands, and a carry has a step of its own."""
     for a in range(0, 1000, 37):
         for b in range(0, a + 1 if operator == "-" else 1000, 41):
             equations = [tuple(map(int, re.findall(r"\d+", e))) for e in steps(a, operator, b).split(",")]
