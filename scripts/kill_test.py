@@ -7,6 +7,8 @@ aside); prints a line a kill and exits with 1 where anything differs.
 """
 
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,10 @@ def where(folder: Path) -> str:
     return f"{rows[-1]['stage']} {rows[-1]['step']}" if rows else "start"
 
 
+def rows_in(folder: Path) -> int:
+    return (folder / "metrics.jsonl").read_bytes().count(b"\n") if (folder / "metrics.jsonl").exists() else 0
+
+
 def being_saved(folder: Path) -> bool:
     """Orbax writes a checkpoint under a temporary name."""
     return any("tmp" in f.name for f in folder.glob("checkpoints/*/*"))
@@ -38,34 +44,47 @@ def being_saved(folder: Path) -> bool:
 def main(config: str, kills: int, overrides: list[str]) -> int:
     root = Path(tempfile.mkdtemp(prefix="kill-test-"))
     whole, killed = root / "whole", root / "killed"
-    begin = time.monotonic()
     process = start(config, whole, overrides)
     if process.wait() != 0:
         sys.exit(process.stderr.read().decode())
-    duration = time.monotonic() - begin
-    print(f"left alone: {duration:.0f} s")
-    rng = random.Random(0)
-    for kill in range(kills):
+    total = rows_in(whole)
+    rng, kill = random.Random(0), 0
+    while kill < kills:
         process = start(config, killed, overrides)
-        wait_until = time.monotonic() + rng.uniform(0.15, 0.6) * duration
-        saving = False
-        while process.poll() is None and (time.monotonic() < wait_until or (kill % 2 and not saving)):
+        # Some rows further than it was, then somewhere in the next step; every second time in the middle of a save.
+        goal, delay, saving = rows_in(killed) + rng.randint(1, 2 * total // kills), rng.uniform(0, 0.5), False
+        while process.poll() is None and (rows_in(killed) < goal or (kill % 2 and not saving)):
             time.sleep(0.002)
-            saving = time.monotonic() > wait_until and being_saved(killed)
-        ended = process.poll() is not None
+            saving = rows_in(killed) >= goal and being_saved(killed)
+        if not saving:
+            time.sleep(delay)
         process.kill()
-        process.wait()
-        note = "it had ended" if ended else "during a checkpoint" if saving else ""
-        print(f"kill {kill + 1}: at {where(killed)} {note}", flush=True)
+        if process.wait() != -signal.SIGKILL:  # it had ended before: begin another
+            print(f"ended after {kill} kills: {compare(whole, killed)}", flush=True)
+            shutil.rmtree(killed)
+            continue
+        kill += 1
+        print(f"kill {kill}: after row {where(killed)}{', in a save' if saving else ''}", flush=True)
     process = start(config, killed, overrides)
     if process.wait() != 0:
         sys.exit(process.stderr.read().decode())
+    result = compare(whole, killed)
+    print(f"ended after {kill} kills: {result}")
+    return int("DIFFER" in result)
+
+
+def compare(whole: Path, killed: Path) -> str:
+    """Whether two finished runs have the same rows (timings aside) and the same bytes of weights."""
     rows = [[without_timings(row) for row in read_metrics(f)] for f in (whole, killed)]
-    params = [jax.tree.map(np.asarray, load_run(f)[1]) for f in (whole, killed)]
-    same_weights = all(jax.tree.leaves(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), *params)))
-    print(f"metrics.jsonl {'equal' if rows[0] == rows[1] else 'DIFFER'} ({len(rows[0])} rows), "
-          f"weights {'equal' if same_weights else 'DIFFER'} ({len(jax.tree.leaves(params[0]))} arrays)")  # fmt: skip
-    return 0 if rows[0] == rows[1] and same_weights else 1
+    weights = []
+    for folder in (whole, killed):
+        run, params, _ = load_run(folder)
+        run.close()
+        weights.append([np.asarray(x).tobytes() for x in jax.tree.leaves(params)])
+    return (
+        f"{len(rows[0])} rows {'equal' if rows[0] == rows[1] else 'DIFFER'}, "
+        f"{len(weights[0])} arrays of weights {'equal' if weights[0] == weights[1] else 'DIFFER'}"
+    )
 
 
 if __name__ == "__main__":
