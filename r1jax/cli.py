@@ -1,4 +1,4 @@
-"""The command line: `r1jax train CONFIG`, `r1jax eval RUN`, `r1jax sample RUN PROMPT`, each with key=value overrides.
+"""The command line: `r1jax train CONFIG`, and `eval`, `sample`, `chat`, `export` of a run or a pretrained model.
 
 A mistake in what the user gave ends with one line and exit code 2, a run that had to stop with one line and 1.
 """
@@ -6,6 +6,7 @@ A mistake in what the user gave ends with one line and exit code 2, a run that h
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def _one_line_errors() -> Iterator[None]:
         print(f"stopped: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; a run goes on from its last checkpoint, if it has one yet", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -57,21 +58,39 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
 
     Console().print(summary_table(run.folder))
     print(f"curves: {draw_curves(run.folder)}")
-    print(f'talk to it: r1jax sample {run.folder} "{run.task.example("test", 0).prompt}"')
+    question = run.batches.example("test", 0).question
+    print(f"talk to it: r1jax sample {run.folder} {shlex.quote(question if isinstance(question, str) else '...')}")
 
 
 @app.command("eval")
-def evaluate(run: Annotated[Path, typer.Argument(help="a run folder")], overrides: Overrides = None) -> None:
-    """Answer held-out problems with a run's last checkpoint; print the scores, save the transcripts."""
+def evaluate(
+    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    overrides: Overrides = None,
+    task: Annotated[
+        str | None, typer.Option(help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}'")
+    ] = None,
+) -> None:
+    """Answer held-out problems with a run's last checkpoint or a pretrained model; print scores, save transcripts."""
     with _one_line_errors():
-        from r1jax.evaluate import evaluate_folder
+        from rich.console import Console
+        from rich.progress import Progress
+        from rich.table import Table
 
-        scores, file = evaluate_folder(run, overrides or ())
+        from r1jax.config import parse_task
+        from r1jax.evaluate import evaluate_model
+
+        if task is None and not (Path(model) / "config.yaml").is_file():
+            raise ConfigError("--task is needed for a model that is no run: --task gsm8k, or --task '{jsonl: FILE}'")
+        with Progress() as bar:
+            number = bar.add_task("problems", total=None)
+            scores, file = evaluate_model(
+                model,
+                overrides or (),
+                parse_task(task) if task else None,
+                lambda done, total: bar.update(number, completed=done, total=total),
+            )
     if file is None:
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("metric", "value")
     for name, value in scores.items():
         table.add_row(name.removeprefix("eval/"), f"{value:.4g}")
@@ -81,18 +100,70 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a run folder")], override
 
 @app.command()
 def sample(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
-    prompt: Annotated[str, typer.Argument(help="text to continue")],
+    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    prompt: Annotated[str, typer.Argument(help="a question, put into the model's prompt form")],
+    overrides: Overrides = None,
     samples: Annotated[int, typer.Option("-n", "--samples", min=1, help="how many completions")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.0,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0 is greedy; 1 where several samples are asked for, else 0")
+    ] = None,
     seed: Annotated[int, typer.Option(help="other seeds give other samples")] = 0,
 ) -> None:
-    """Print completions of a prompt by a run's last checkpoint."""
+    """Print completions of a prompt by a run's last checkpoint or a pretrained model."""
     with _one_line_errors():
-        from r1jax.evaluate import complete
+        from r1jax.evaluate import Speaker
 
-        for text in complete(run, prompt, samples=samples, temperature=temperature, seed=seed):
+        if temperature is None:
+            temperature = float(samples > 1)
+        speaker = Speaker(model, overrides or ())
+        for text in speaker.complete(speaker.prompt(prompt), samples=samples, temperature=temperature, seed=seed):
             print(text)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    overrides: Overrides = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.7,
+    seed: Annotated[int, typer.Option(help="other seeds give other replies")] = 0,
+) -> None:
+    """Talk with a model through its chat template; /new begins again, an empty line or Ctrl-D ends."""
+    with _one_line_errors():
+        from r1jax.evaluate import Speaker
+
+        speaker = Speaker(model, overrides or ())
+        messages: list[dict[str, str]] = []
+        speaker.prompt([{"role": "user", "content": "?"}], chat=True)  # no template: say so before anything is typed
+        while line := _read_line():
+            if line == "/new":
+                messages = []
+                continue
+            messages.append({"role": "user", "content": line})
+            text = speaker.prompt(messages, chat=True)
+            (reply,) = speaker.complete(text, temperature=temperature, seed=seed + len(messages))
+            messages.append({"role": "assistant", "content": reply})
+            print(reply, flush=True)
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
+) -> None:
+    """Write a run's last checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
+    with _one_line_errors():
+        from r1jax.export import export_model
+
+        export_model(str(model), out, dtype=dtype)
+    print(f"written: {out}")
 
 
 def main() -> None:

@@ -10,11 +10,21 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -55,8 +65,105 @@ class CountdownTask(Settings):
     direct_share: Share = 0.5
 
 
+class TableTask(Settings):
+    """Columns of a data set: `question` is text or chat messages, `answer` the gold, `completion` a worked one for sft.
+
+    `answer_after` keeps what follows its last occurrence in the answer column, such as GSM8K's `####`.
+    """
+
+    question: str = "question"
+    answer: str = "answer"
+    completion: str | None = None
+    answer_after: str | None = None
+
+
+class JsonlTask(TableTask):
+    """A file of one JSON object a line; without a `test` file, one row in sixteen of the first is held out."""
+
+    jsonl: str
+    test: str | None = None
+
+
+class ParquetTask(TableTask):
+    """A Parquet file; without a `test` file, one row in sixteen of the first is held out."""
+
+    parquet: str
+    test: str | None = None
+
+
+class TfdsTask(TableTask):
+    """A builder of tensorflow-datasets by name, or the folder of a prepared one."""
+
+    tfds: str
+    data_dir: str | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+
+
+class GymTask(Settings):
+    """A generator of reasoning-gym with its own scorer; `size` training problems, `arguments` as it takes them."""
+
+    gym: str
+    size: PositiveInt = 10_000
+    arguments: dict[str, Any] = {}
+
+
+class MixturePart(Settings):
+    """One task of a mixture and its share, relative to the others'."""
+
+    weight: Annotated[float, Field(gt=0)]
+    task: SingleTask
+
+
+class MixtureTask(Settings):
+    """Several tasks, drawn from in the proportion of their weights."""
+
+    mixture: Annotated[list[MixturePart], Field(min_length=2, strict=True)]
+
+
+DATA_SETS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"tfds": "gsm8k", "question": "question", "answer": "short_answer"},
+}
+TASKS = ("tfds", "jsonl", "parquet", "gym", "mixture")
+
+
+def _task_kind(value: Any) -> str | None:
+    """Which task a block of settings is: by its key (`jsonl: FILE`), else by its `name`."""
+    get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+    return next((key for key in TASKS if get(key) is not None), get("name"))
+
+
+_Tasks = (
+    Annotated[ArithmeticTask, Tag("arithmetic")]
+    | Annotated[CountdownTask, Tag("countdown")]
+    | Annotated[TfdsTask, Tag("tfds")]
+    | Annotated[JsonlTask, Tag("jsonl")]
+    | Annotated[ParquetTask, Tag("parquet")]
+    | Annotated[GymTask, Tag("gym")]
+)
+SingleTask = Annotated[_Tasks, Discriminator(_task_kind)]
+TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("mixture")], Discriminator(_task_kind)]
+MixturePart.model_rebuild()
+
+
+class PromptConfig(Settings):
+    """How a question becomes a prompt.
+
+    `template` is one of prompts.TEMPLATES (plain, r1_zero, r1) or a text of your own with {question} in it. With
+    `chat` the result is a user's message in the tokenizer's chat template, after `system` where given. Questions that
+    are chat messages already take only `chat`.
+    """
+
+    template: str = "plain"
+    chat: bool = False
+    system: str | None = None
+
+
 class TokenizerSettings(Settings):
-    """`characters` builds the vocabulary from the task's alphabet; the other kinds read `path`."""
+    """`characters` builds the vocabulary from the task's alphabet; the other kinds read `path`.
+
+    Where it is left out, a pretrained model brings its own, and any other model gets `characters`.
+    """
 
     kind: Literal["characters", "huggingface", "sentencepiece"] = "characters"
     path: str | None = None
@@ -68,9 +175,45 @@ class TokenizerSettings(Settings):
         return self
 
 
-class ModelConfig(Settings):
-    """A decoder of the Llama (no biases), Qwen2 (qkv_bias) or Qwen3 (qk_norm) family; names as in Hugging Face."""
+class RopeScaling(Settings):
+    """Rotary frequencies stretched to longer contexts; names and meaning as in Hugging Face's `rope_scaling`."""
 
+    rope_type: Literal["linear", "llama3", "yarn"]
+    factor: Annotated[float, Field(ge=1)]
+    original_max_position_embeddings: PositiveInt | None = None
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> RopeScaling:
+        if self.rope_type != "linear" and self.original_max_position_embeddings is None:
+            raise ValueError(f"rope_type {self.rope_type} needs original_max_position_embeddings")
+        return self
+
+
+class PretrainedModel(Settings):
+    """A Hugging Face folder or hub id; its config.json says the rest."""
+
+    path: str
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "dots", "full"] = "none"
+
+
+class ModelConfig(Settings):
+    """A decoder of the Llama (no biases), Qwen2 (qkv_bias) or Qwen3 (qk_norm) family; names as in Hugging Face.
+
+    `path` is where the weights come from (none: random ones); `vocab_size` the rows of its embedding, where these are
+    more than the tokenizer has ids.
+    """
+
+    path: str | None = None
+    vocab_size: PositiveInt | None = None
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
     num_hidden_layers: PositiveInt
@@ -78,6 +221,7 @@ class ModelConfig(Settings):
     num_key_value_heads: PositiveInt
     head_dim: PositiveInt
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     qkv_bias: bool = False
     qk_norm: bool = False
@@ -95,6 +239,19 @@ class ModelConfig(Settings):
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings need pairs")
         return self
+
+
+def _model_kind(value: Any) -> str:
+    pretrained = isinstance(value, PretrainedModel) or (
+        isinstance(value, dict) and "path" in value and "hidden_size" not in value
+    )
+    return "pretrained" if pretrained else "described"
+
+
+ModelSettings = Annotated[
+    Annotated[ModelConfig, Tag("described")] | Annotated[PretrainedModel, Tag("pretrained")],
+    Discriminator(_model_kind),
+]
 
 
 class MeshConfig(Settings):
@@ -139,11 +296,18 @@ class OptimizerConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """Held-out `problems`, each answered `samples` times at `temperature` (0 is greedy)."""
+    """Held-out `problems` (no more than there are, null: all), each answered `samples` times at `temperature`, where 0
+    is greedy."""
 
-    problems: PositiveInt = 512
+    problems: PositiveInt | None = 512
     samples: PositiveInt = 1
     temperature: NonNegativeFloat = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"{self.samples} samples at temperature 0 are all the same; set temperature, or samples=1")
+        return self
 
 
 class LogConfig(Settings):
@@ -202,18 +366,17 @@ class Config(Settings):
 
     run_dir: str
     seed: NonNegativeInt = 0
-    task: Annotated[ArithmeticTask | CountdownTask, Field(discriminator="name")]
-    tokenizer: TokenizerSettings = TokenizerSettings()
-    model: ModelConfig
+    task: TaskSettings
+    prompt: PromptConfig = PromptConfig()
+    tokenizer: TokenizerSettings | None = None
+    model: ModelSettings
     mesh: MeshConfig = MeshConfig()
     max_prompt_length: PositiveInt
     max_completion_length: PositiveInt
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
     keep_checkpoints: PositiveInt = 2
-    stages: Annotated[
-        list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(min_length=1, strict=True)
-    ]
+    stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -224,8 +387,10 @@ class Config(Settings):
         return self
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file, applies `a.b=value` overrides in order, and checks the whole.
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
+) -> Config:
+    """Reads a YAML file, replaces whole blocks, applies `a.b=value` overrides in order, and checks the result.
 
     Stages are addressed by name or index: `stages.rl.steps=20`. Raises ConfigError naming the key, its line in the
     file where it has one, and the nearest valid name.
@@ -249,12 +414,36 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict) or not tree:
         raise ConfigError(f"{path}: need a mapping of settings at the top level, got {_kind(tree)}")
-    for override in overrides:
-        _apply(tree, override)
+    return parse_config({**tree, **replaced}, overrides, path, root)
+
+
+def parse_config(
+    tree: dict[str, Any], overrides: Sequence[str] = (), path: Path | None = None, root: Any = None
+) -> Config:
+    """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
+    given = [_apply(tree, override) for override in overrides]
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, tree, path, root)) from None
+        raise ConfigError(_explain(error, tree, path, root, given)) from None
+
+
+def parse_task(text: str) -> dict[str, Any]:
+    """A task block from the command line: the name of a well-known data set, a mapping in YAML, or a file of one."""
+    import yaml
+
+    if text in DATA_SETS:
+        return DATA_SETS[text]
+    source = Path(text).read_text() if Path(text).is_file() else text
+    try:
+        tree = yaml.safe_load(source)
+    except yaml.YAMLError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"--task: got {text!r}, need {', '.join(DATA_SETS)}, a block such as '{{jsonl: FILE}}', or a file of one"
+        )
+    return tree
 
 
 def dump_config(config: Config) -> str:
@@ -264,20 +453,30 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Sets one `a.b=value` in the raw tree; the value is read as YAML."""
+def _apply(tree: dict[str, Any], override: str) -> list[Any]:
+    """Sets one `a.b=value` in the raw tree and returns its keys; the value is read as YAML."""
+    import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override is written key=value, for example seed=1")
+    try:
+        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise ConfigError(f"command line: {key}: {value!r} is not valid YAML; text goes in quotes") from None
     *parents, last = key.split(".")
     node: Any = tree
+    keys: list[Any] = []
     for depth, part in enumerate(parents):
-        if isinstance(node, dict) and part not in node:
+        if isinstance(node, dict) and node.get(part) is None:
             node[part] = {}
-        node = node[_entry(node, part, ".".join(parents[: depth + 1]))]
-    node[_entry(node, last, key)] = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))["v"]  # type: ignore
+        keys.append(_entry(node, part, ".".join(parents[: depth + 1])))
+        node = node[keys[-1]]
+    keys.append(_entry(node, last, key))
+    node[keys[-1]] = parsed["v"]
+    return keys
 
 
 def _entry(node: Any, part: str, key: str) -> Any:
@@ -294,7 +493,9 @@ def _entry(node: Any, part: str, key: str) -> Any:
     raise ConfigError(f"{key}: no entry {part!r}; there are {', '.join(names)} (or 0 to {len(node) - 1})")
 
 
-def _explain(error: ValidationError, tree: dict[str, Any], path: Path, root: Any) -> str:
+def _explain(
+    error: ValidationError, tree: dict[str, Any], path: Path | None, root: Any, given: Sequence[Sequence[Any]]
+) -> str:
     """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right."""
     problems = error.errors(include_url=False)
     problem: Any = problems[0]
@@ -308,64 +509,74 @@ def _explain(error: ValidationError, tree: dict[str, Any], path: Path, root: Any
     elif kind == "missing":
         message = "this key is required and was not given"
     elif kind == "union_tag_not_found":
-        tag = problem["ctx"]["discriminator"].strip("'")
-        keys, message = [*keys, tag], f"this key is required; give one of {_tags(models, keys)}"
+        name = problem["ctx"]["discriminator"]
+        tags = ", ".join(map(str, _options(models[-1].model_fields[next(k for k in keys if isinstance(k, str))])))
+        if name.endswith("()"):  # chosen by a function, here always among tasks
+            message = f"no task is named; give one of {tags}, such as {{name: arithmetic}} or {{jsonl: FILE}}"
+        else:
+            keys, message = [*keys, name.strip("'")], f"this key is required; give one of {tags}"
     elif kind == "union_tag_invalid":
         context = problem["ctx"]
         near = difflib.get_close_matches(context["tag"], context["expected_tags"].replace("'", "").split(", "), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        keys = [*keys, context["discriminator"].strip("'")]
+        name = context["discriminator"].strip("'")
+        keys = [*keys, "name" if name.endswith("()") else name]
         message = f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
     elif kind == "value_error":
         message = str(problem["ctx"]["error"])
     else:
         message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
     line = _line(root, keys)
-    where = f"{path}:{line}" if line else str(path)
+    if any(keys[: len(override)] == override for override in given):
+        where = "command line: "
+    else:
+        where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+    keys = [_stage_name(tree, key) if i == 1 and keys[0] == "stages" else key for i, key in enumerate(keys)]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {'.'.join(map(str, keys)) + ': ' if keys else ''}{message}{more}"
+    return f"{where}{'.'.join(map(str, keys)) + ': ' if keys else ''}{message}{more}"
+
+
+def _stage_name(tree: dict[str, Any], number: int) -> Any:
+    """Stages are named by their users; one without a name keeps its number."""
+    stage = tree["stages"][number]
+    return stage.get("name", number) if isinstance(stage, dict) else number
 
 
 def _walk(loc: Sequence[Any], tree: Any) -> tuple[list[Any], list[type[BaseModel]]]:
     """Follows a pydantic location; returns its keys without union tags, and the models passed on the way."""
     keys: list[Any] = []
     models: list[type[BaseModel]] = [Config]
-    options: list[Any] = []
+    options: dict[str | None, type[BaseModel]] = {}
     for part in loc:
-        tagged = [m for m in options if _tag(m) == part]
-        if tagged:  # pydantic writes the tag of a discriminated union into the location
-            models.append(tagged[0])
-            options = []
+        if part in options:  # pydantic writes the tag of a discriminated union into the location
+            models.append(options[part])
+            options = {}
             continue
         keys.append(part)
         if isinstance(part, int):
             continue
         field = models[-1].model_fields.get(part)
-        options = _models(field.annotation) if field else []
+        options = _options(field) if field else {}
         if len(options) == 1:
-            models.append(options[0])
+            models.append(next(iter(options.values())))
     return keys, models
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The settings classes that an annotation mentions."""
+def _options(annotation: Any, tag: str | None = None) -> dict[str | None, type[BaseModel]]:
+    """The settings classes that a field or annotation allows, by the tag that picks each one of a union."""
+    if isinstance(annotation, FieldInfo):
+        annotation = annotation.annotation
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for argument in typing.get_args(annotation) for model in _models(argument)]
+        return {tag or _literal(annotation): annotation} if issubclass(annotation, BaseModel) else {}
+    named = [extra.tag for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Tag)]
+    arguments = typing.get_args(annotation)
+    return {k: m for argument in arguments for k, m in _options(argument, *named).items()}
 
 
-def _tag(model: type[BaseModel]) -> str | None:
-    """The literal by which a discriminated union picks `model`: its program or its name."""
-    for name in ("program", "name"):
-        field = model.model_fields.get(name)
-        if field is not None and typing.get_origin(field.annotation) is Literal:
-            return typing.get_args(field.annotation)[0]
-    return None
-
-
-def _tags(models: list[type[BaseModel]], keys: list[Any]) -> str:
-    field = models[-1].model_fields[next(key for key in keys if isinstance(key, str))]
-    return ", ".join(str(_tag(model)) for model in _models(field.annotation))
+def _literal(model: type[BaseModel]) -> str | None:
+    """The program by which the union of stages picks `model`."""
+    field = model.model_fields.get("program")
+    return typing.get_args(field.annotation)[0] if field else None
 
 
 def _line(node: Any, keys: Sequence[Any]) -> int | None:

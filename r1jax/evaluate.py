@@ -9,39 +9,59 @@ import contextlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from r1jax.answers import exact_value, final_answer
-from r1jax.config import EvaluateConfig
+from r1jax.answers import expression_value, extract_answer, number
+from r1jax.config import ConfigError, EvaluateConfig
 from r1jax.data import padded
 from r1jax.mesh import gather, own_rows, row_shards, to_global, to_local
+from r1jax.prompts import Question, make_prompt
 from r1jax.rollout import Transcript, completion_texts, sample_and_grade
-from r1jax.run import Run, load_run, role_key, user_errors
+from r1jax.run import Run, load_model, role_key, user_errors
+
+SEQUENCES_AT_ONCE = 64  # a device, where no stage says
+WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes compile
 
 
 def evaluate(
-    run: Run, params: Any, settings: EvaluateConfig, key: jax.Array
+    run: Run,
+    params: Any,
+    settings: EvaluateConfig,
+    key: jax.Array,
+    show: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Answers the first `problems` of the test split; returns eval/… metrics and this process's transcripts.
 
+    `show` is told how many of how many problems are done.
+
     `eval/accuracy` is pass@1: the mean over problems of the share of right samples. With several samples there are
     also `eval/pass@K` for powers of two, and `eval/cons@G`, the accuracy of each problem's most frequent answer.
+    Samples that could not be graded are left out, and their share is `eval/frac_reward_none`.
     """
-    G, shards = settings.samples, row_shards(run.mesh)
+    G, shards, there = settings.samples, row_shards(run.mesh), run.batches.size("test")
+    if settings.problems is None and there is None:
+        raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
+    problems = min(n for n in (settings.problems, there) if n is not None)
     # As many sequences at once as the stages themselves have, so that whoever can train can evaluate.
-    at_once = max(stage.prompts_per_step * getattr(stage, "group_size", 1) for stage in run.config.stages)
-    chunk = min(max(at_once // G // shards, 1), math.ceil(settings.problems / shards)) * shards
+    stages = [stage.prompts_per_step * getattr(stage, "group_size", 1) for stage in run.config.stages]
+    at_once = max(stages, default=SEQUENCES_AT_ONCE * shards)
+    chunk = min(max(at_once // G // shards, 1), math.ceil(problems / shards)) * shards
+    # Prompts of like length go together, as wide as they need: what a sample is does not depend on its batch.
+    length_E = run.batches.prompt_lengths("test", problems)
+    order_E = np.argsort(length_E, kind="stable")
     weights = run.sampling_weights(params)
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
-    rows: list[dict[str, Any]] = []
-    for start in range(0, settings.problems, chunk):
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for start in range(0, problems, chunk):
         own = own_rows(run.mesh, chunk)
-        prompts = run.batches.prompts("test", start, own)
+        chosen = np.resize(order_E[start : start + chunk], chunk)  # the last chunk is full too; what is over goes
+        width = min(-(-length_E[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, run.config.max_prompt_length)
+        prompts = run.batches.prompts("test", 0, chosen[own], width)
         _, _, transcript = sample_and_grade(
             run,
             weights,
@@ -53,12 +73,14 @@ def evaluate(
             key=key,
         )
         local = _columns(transcript, G)
-        wanted = min(chunk, settings.problems - start)  # the last chunk is full too; what is over is left out
+        wanted = min(chunk, problems - start)
         for name, values in gather(run.mesh, local, chunk).items():
             columns[name].append(values[:wanted])
-        rows += [row for i, row in enumerate(transcript.rows()) if own[i // G] < wanted]
+        rows += [(int(chosen[own[i // G]]), row) for i, row in enumerate(transcript.rows()) if own[i // G] < wanted]
+        if show is not None:
+            show(min(start + chunk, problems), problems)
     table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return _metrics(table, G), rows
+    return _metrics(table, G), [row for _, row in sorted(rows, key=lambda numbered: numbered[0])]
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -67,12 +89,15 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 
 def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
-    """Whether the most frequent answer is right. Equal numbers are one answer, None does not vote, ties are shared."""
+    """Whether the most frequent answer is right. Equal numbers, and expressions of equal value, are one answer.
+
+    None does not vote, ties are shared.
+    """
     votes: dict[Any, list[bool]] = defaultdict(list)
     for answer, correct in zip(answers, right, strict=True):
         if answer is not None:
-            value = exact_value(answer)
-            votes[answer if value is None else value].append(correct)
+            value, expression = number(answer), expression_value(answer)
+            votes[expression[0] if value is None and expression else value or answer].append(correct)
     if not votes:
         return 0.0
     most = max(map(len, votes.values()))
@@ -81,11 +106,12 @@ def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     """[problems, ...] arrays of this process's part."""
-    right_EG = transcript.rewards["accuracy"].reshape(-1, G) == 1.0
+    accuracy_EG = transcript.rewards["accuracy"].reshape(-1, G)
+    right_EG = accuracy_EG == 1.0
     consensus_E = [
         consensus(
             [
-                final_answer(text, prompt_opens_think=example.prompt_opens_think)
+                extract_answer(text, prompt_opens_think=example.prompt_opens_think)
                 for text in transcript.texts[e * G : (e + 1) * G]
             ],
             right_EG[e].tolist(),
@@ -95,6 +121,7 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     return {
         **{name: values.reshape(-1, G) for name, values in transcript.rewards.items()},
         "right": right_EG.sum(axis=1),
+        "graded": (~np.isnan(accuracy_EG)).sum(axis=1),
         "consensus": np.array(consensus_E, np.float32),
         "length": np.asarray(transcript.samples.length_B).reshape(-1, G),
         "truncated": np.asarray(transcript.samples.truncated_B).reshape(-1, G),
@@ -102,45 +129,69 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
 
 
 def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
-    own = ("right", "consensus", "length", "truncated")
+    own = ("right", "graded", "consensus", "length", "truncated")
     metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in table.items() if name not in own}
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
+    metrics["eval/frac_reward_none"] = float(1 - table["graded"].sum() / (G * len(table["graded"])))
     k = 2
     while k <= G:
-        metrics[f"eval/pass@{k}"] = float(np.mean([pass_at_k(G, int(right), k) for right in table["right"]]))
+        counts = [(int(n), int(right)) for n, right in zip(table["graded"], table["right"], strict=True) if n >= k]
+        metrics[f"eval/pass@{k}"] = float(np.mean([pass_at_k(n, right, k) for n, right in counts] or [math.nan]))
         k *= 2
     if G > 1:
         metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
     return metrics
 
 
-def evaluate_folder(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, float], Path | None]:
-    """Evaluates a run's last checkpoint with its own settings, or overridden ones such as `evaluate.samples=8`.
+def evaluate_model(
+    path: str,
+    overrides: Sequence[str] = (),
+    task: Mapping[str, Any] | None = None,
+    show: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, float], Path | None]:
+    """Evaluates a run's last checkpoint or a pretrained model, with settings changed as `evaluate.samples=8`.
 
     Returns the scores and where the first process wrote its transcripts; None on the other processes.
     """
-    run, params, name = load_run(folder, overrides)
+    run, params, name = load_model(path, overrides, task)
     with contextlib.closing(run), run.devices():
-        scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"))
+        scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"), show)
     if not run.is_writer:
         return scores, None
-    file = folder / "eval" / f"{name}.jsonl"
-    file.parent.mkdir(exist_ok=True)
+    file = run.folder / "eval" / f"{name}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    settings = run.config.model_dump(include={"task", "prompt", "evaluate", "max_completion_length", "seed"})
+    file.with_suffix(".json").write_text(json.dumps({"model": path, "scores": scores} | settings, indent=1) + "\n")
     return scores, file
 
 
-def complete(folder: Path, prompt: str, *, samples: int, temperature: float, seed: int) -> list[str]:
-    """Completions of one prompt by a run's last checkpoint, on whatever devices there are."""
-    run, params, _ = load_run(folder, ["mesh={data: -1}"])
-    shards = row_shards(run.mesh)  # every device answers the same prompt; the first answers are shown
-    own = own_rows(run.mesh, shards)
-    with user_errors():
-        tokens = run.batches.encode_prompt(prompt)
-    prompt_PS, length_P = padded([tokens] * len(own), run.config.max_prompt_length)
-    sampler = run.sampler(group_size=samples, temperature=temperature)
-    prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
-    with contextlib.closing(run), run.devices():
-        drawn = to_local(sampler(run.sampling_weights(params), *prompts, jax.random.key(seed)))
-    return completion_texts(drawn, run.tokenizer)[:samples]
+class Speaker:
+    """A run or a pretrained model that completes texts, on whatever devices there are; weights are moved once."""
+
+    def __init__(self, path: str, overrides: Sequence[str] = ()) -> None:
+        self.run, params, _ = load_model(path, ["mesh={data: -1}", *overrides])
+        with self.run.devices():
+            self.weights = self.run.sampling_weights(params)
+
+    def prompt(self, question: Question, *, chat: bool | None = None) -> str:
+        """The question in the prompt form of the run, or of a pretrained model; `chat` overrides that."""
+        settings = self.run.config.prompt
+        if chat is not None:
+            settings = settings.model_copy(update={"chat": chat, "template": "plain"})
+        with user_errors():
+            return make_prompt(question, settings, self.run.tokenizer)[0]
+
+    def complete(self, prompt: str, *, samples: int = 1, temperature: float = 0.0, seed: int = 0) -> list[str]:
+        """Completions of a text as it stands. Its width is rounded up to a power of two, so that few shapes compile."""
+        run, shards = self.run, row_shards(self.run.mesh)
+        own = own_rows(run.mesh, shards)  # every device answers the same prompt; the first answers are shown
+        with user_errors():
+            tokens = run.batches.encode_prompt(prompt)
+        prompt_PS, length_P = padded([tokens] * len(own), max(16, 1 << (len(tokens) - 1).bit_length()))
+        sampler = run.sampler(group_size=samples, temperature=temperature)
+        prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
+        with run.devices():
+            drawn = to_local(sampler(self.weights, *prompts, jax.random.key(seed)))
+        return completion_texts(drawn, run.tokenizer)[:samples]

@@ -39,6 +39,8 @@ def join_processes(config: MeshConfig) -> None:
     """
     if jax.distributed.is_initialized():
         return
+    # JAX would swallow SIGTERM to announce a preemption; a run that is told to end ends, and goes on from a checkpoint.
+    jax.config.update("jax_enable_preemption_service", False)
     if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
         missing = [name for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if name not in os.environ]
         if missing:

@@ -6,6 +6,7 @@ A run folder holds config.yaml (resolved), manifest.json, metrics.jsonl, complet
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import json
@@ -22,19 +23,22 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from r1jax.chat_template import read_chat_template
 from r1jax.checkpoint import Checkpoints
 from r1jax.compiles import CompileWatch
-from r1jax.config import Config, ConfigError, dump_config, load_config
+from r1jax.config import Config, ConfigError, ModelConfig, TokenizerSettings, dump_config, load_config, parse_config
 from r1jax.data import Batches
-from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, move, row_shards, weight_shardings
+from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
+from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, row_shards, weight_shardings
 from r1jax.metrics import RunLog, Timers
 from r1jax.models.dense import Transformer
 from r1jax.sampler import Samples, make_sampler
 from r1jax.state import abstract_params, init_params
-from r1jax.tasks import Task, make_task
+from r1jax.tasks import Mixture, Task, make_task
 from r1jax.tokenizer import Tokenizer, load_tokenizer
 
 FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
+MODEL_FOLDER = "model"  # of a run folder: a pretrained model's tokenizer and description
 PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -46,7 +50,7 @@ class Run:
     folder: Path
     mesh: Mesh
     tokenizer: Tokenizer
-    task: Task
+    task: Task | Mixture
     batches: Batches
     model: Transformer
     key: jax.Array
@@ -65,6 +69,21 @@ class Run:
         precision = "float32" if self.config.model.dtype == "float32" else None
         with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
             yield
+
+    @property
+    def platform(self) -> str:
+        """cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
+
+    def say(self, line: str) -> None:
+        """One line to the console, by the first process."""
+        if self.is_writer:
+            print(line, flush=True)
 
     def first_example(self, number: int) -> int:
         """The index of the training example that stage `number` begins with: each goes on where the last one ended."""
@@ -90,14 +109,23 @@ class Run:
         )
 
     def sampling_weights(self, params: Any) -> Any:
-        """Weights moved from where training wants them to where decoding does."""
-        return move(params, weight_shardings(self.mesh, params, SAMPLE_WEIGHTS))
+        """Weights moved from where training wants them to where decoding does, in the type that they are used in."""
+        shardings = weight_shardings(self.mesh, params, SAMPLE_WEIGHTS)
+        return jax.jit(_cast, static_argnums=1, out_shardings=shardings)(params, self.config.model.dtype)
 
     def initial_weights(self) -> Any:
-        """Random weights from the seed, made in their shardings."""
-        shardings = jax.tree.map(lambda x: x.sharding, abstract_params(self.model, self.mesh))
+        """The pretrained model's weights, or random ones from the seed, made in their shardings."""
+        abstract = abstract_params(self.model, self.mesh)
+        if source := _described(self.config).path:
+            return import_params(find_model(source), abstract)
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
         key = jax.random.fold_in(self.key, 0)
         return jax.jit(lambda key: init_params(self.model, key), out_shardings=shardings)(key)
+
+
+def _cast(params: Any, dtype: str) -> Any:
+    """What a forward would do to each weight at every token: all in `dtype` but the norms' scales, which stay."""
+    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)
 
 
 def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
@@ -106,10 +134,13 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
     with user_errors():
-        run = _build(config, strict_compiles)
-        _check_stages(config, run.task, run.mesh)
+        run = _build(resolve_model(config), strict_compiles)
+        _check_stages(run)
         _check_examples(run)
-        _check_same_settings(run.folder, config)
+        _check_same_settings(run.folder, run.config)
+        source = _described(run.config).path
+        if source is not None and not (run.folder / "config.yaml").is_file():
+            check_params(find_model(source), abstract_params(run.model, run.mesh))
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
             _describe(run)
@@ -117,14 +148,29 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     return run
 
 
-def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str]:
-    """A run that has been trained, to be used: (run, its last weights, "STAGE-STEP"). Writes nothing.
+def load_model(path: str, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None) -> tuple[Run, Any, str]:
+    """A trained run or a pretrained model, to be used: (run, its weights, a name for them). Writes nothing.
 
-    Of the mesh, `distributed` is off unless overridden: a run trained on a pod can be used anywhere.
+    `path` is a run folder, a Hugging Face folder or a hub id; `task` replaces the run's own.
     """
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is no run folder: it has no config.yaml; give the run_dir of a trained config")
-    config = load_config(folder / "config.yaml", ["mesh.distributed=false", *overrides])
+    if (Path(path) / "config.yaml").is_file():
+        return load_run(Path(path), overrides, task)
+    return load_pretrained(path, overrides, task)
+
+
+def load_run(
+    folder: Path, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None
+) -> tuple[Run, Any, str]:
+    """A run that has been trained: (run, its last weights, "STAGE-STEP").
+
+    Its mesh is all devices along data unless overridden: a run trained on a pod can be used anywhere.
+    """
+    file = folder / "config.yaml"
+    replaced = {} if task is None else {"task": task}
+    config = load_config(file, ["mesh={data: -1}", *overrides], replaced)
+    fixed = [name for name in overrides if name.startswith(("model.", "tokenizer", "stages"))]
+    if fixed:
+        raise ConfigError(f"{fixed[0]}: a trained run's model, tokenizer and stages are what they are; leave it out")
     config = config.model_copy(update={"run_dir": str(folder)})
     with user_errors():
         run = _build(config, strict=False)
@@ -136,7 +182,31 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Run, Any, str
             if step is not None:
                 params = checkpoints.restore(step, {"params": abstract_params(run.model, run.mesh)})["params"]
                 return run, params, f"{stage.name}-{step}"
-    raise ConfigError(f"{folder} has no checkpoint yet; go on with: r1jax train {folder / 'config.yaml'}")
+    raise ConfigError(f"{folder} has no checkpoint yet; go on with: r1jax train {file}")
+
+
+def load_pretrained(
+    path: str, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None
+) -> tuple[Run, Any, str]:
+    """A pretrained model as it is: (run, its weights, its name). Greedy, all test problems, chat where it can."""
+    folder = find_model(path)
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
+    tree = {
+        "run_dir": f"runs/{folder.resolve().name if folder == Path(path) else path.replace('/', '--')}",
+        "task": task or {"name": "arithmetic"},  # sampling and chat use none
+        "prompt": {"chat": read_chat_template(folder) is not None},
+        "model": {"path": path},
+        "max_prompt_length": 512,
+        "max_completion_length": 512,
+        "evaluate": {"problems": None, "temperature": 0.0},
+    }
+    join_processes(parse_config(copy.deepcopy(tree), overrides).mesh)  # before a device is asked for
+    tree["model"]["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    config = parse_config(tree, overrides)
+    with user_errors():
+        run = _build(resolve_model(config), strict=False)
+    return run, run.initial_weights(), Path(config.run_dir).name
 
 
 @contextlib.contextmanager
@@ -156,9 +226,11 @@ def _wait_for_all(name: str) -> None:
 def _build(config: Config, strict: bool) -> Run:
     join_processes(config.mesh)
     task = make_task(config.task, config.seed)
-    tokenizer = load_tokenizer(config.tokenizer.kind, config.tokenizer.path, task.symbols)
+    tokenizer = _tokenizer(config, task)
+    if "accuracy" not in task.rewards:
+        raise ConfigError(f"task: it has rewards {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
     mesh = make_mesh(config.mesh)
-    model = Transformer(config.model, tokenizer.size)
+    model = Transformer(_described(config), tokenizer.size)
     abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
     return Run(
         config=config,
@@ -169,8 +241,11 @@ def _build(config: Config, strict: bool) -> Run:
         batches=Batches(
             task,
             tokenizer,
+            prompt=config.prompt,
+            seed=config.seed,
             max_prompt_length=config.max_prompt_length,
             max_completion_length=config.max_completion_length,
+            needs_completions=any(stage.program == "sft" for stage in config.stages),
         ),
         model=model,
         key=jax.random.key(config.seed),
@@ -183,6 +258,31 @@ def _build(config: Config, strict: bool) -> Run:
         timers=Timers(),
         watch=CompileWatch(strict=strict),
     )
+
+
+def _described(config: Config) -> ModelConfig:
+    if not isinstance(config.model, ModelConfig):
+        raise TypeError("resolve_model comes first")
+    return config.model
+
+
+def _tokenizer(config: Config, task: Task | Mixture) -> Tokenizer:
+    """The config's tokenizer; of a run with a pretrained model, the copy in its folder, where there is one."""
+    settings, kept = config.tokenizer or TokenizerSettings(), Path(config.run_dir) / MODEL_FOLDER
+    if settings.path is None:
+        path = None
+    elif kept.is_dir():
+        path = str(kept)
+    else:  # a file, a folder, or a hub id
+        path = settings.path if Path(settings.path).exists() else str(find_model(settings.path))
+    tokenizer = load_tokenizer(settings.kind, path, task.symbols)
+    rows = _described(config).vocab_size
+    if rows is not None and tokenizer.size > rows:
+        raise ConfigError(
+            f"tokenizer: it has ids up to {tokenizer.size - 1} and the model's embedding {rows} rows; "
+            f"give the tokenizer that came with the model"
+        )
+    return tokenizer
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
@@ -213,16 +313,25 @@ def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoint
         )
 
 
-def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
+def _check_stages(run: Run) -> None:
     """What a stage asks for must fit the mesh and the task."""
-    shards, width = row_shards(mesh), config.max_prompt_length + config.max_completion_length
+    config, task, mesh = run.config, run.task, run.mesh
+    if not config.stages:
+        raise ConfigError("stages: got none; training needs at least one")
+    shards, width = row_shards(mesh), run.batches.width["train"] + config.max_completion_length
     if width % mesh.shape["context"]:
         raise ConfigError(
-            f"mesh.context: {mesh.shape['context']} devices cannot split max_prompt_length + max_completion_length = "
-            f"{width} positions; need a multiple"
+            f"mesh.context: {mesh.shape['context']} devices cannot split {run.batches.width['train']} prompt positions "
+            f"+ max_completion_length {config.max_completion_length} = {width}; need a multiple"
         )
     for stage in config.stages:
         where = f"stages.{stage.name}"
+        rows = run.batches.size("train")
+        if rows is not None and stage.prompts_per_step > rows:
+            raise ConfigError(
+                f"{where}.prompts_per_step: {stage.prompts_per_step} prompts a step, and the task has {rows} to train "
+                f"on; give fewer, or more data"
+            )
         if stage.prompts_per_step % shards:
             raise ConfigError(
                 f"{where}.prompts_per_step: {stage.prompts_per_step} prompts cannot be split over {shards} devices "
@@ -249,7 +358,7 @@ def _check_stages(config: Config, task: Task, mesh: Mesh) -> None:
 def _check_examples(run: Run, at_most: int = 2048) -> None:
     """Looks at the first examples that the run will use, so that limits that are too low are seen at once."""
     config, index = run.config, 0
-    run.batches.prompts("test", 0, np.arange(min(config.evaluate.problems, at_most)))
+    run.batches.prompts("test", 0, np.arange(min(config.evaluate.problems or at_most, at_most)))
     for stage in config.stages:
         rows = np.arange(min(stage.steps * stage.prompts_per_step, at_most))
         if stage.program == "sft":
@@ -278,7 +387,9 @@ def _check_same_settings(folder: Path, config: Config) -> None:
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    items = tree.items() if isinstance(tree, dict) else None
+    if isinstance(tree, list):  # stages go by their names
+        items = [(entry.get("name", i) if isinstance(entry, dict) else i, entry) for i, entry in enumerate(tree)]
     if items is None:
         return {prefix: tree}
     return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}
@@ -288,35 +399,56 @@ def _describe(run: Run) -> None:
     """Writes the resolved config and the manifest, once."""
     folder, config, mesh = run.folder, run.config, run.mesh
     folder.mkdir(parents=True, exist_ok=True)
+    source = _described(config).path
+    if source is not None and not (folder / MODEL_FOLDER).is_dir():
+        # What using and exporting the run will need, even where the pretrained model is not.
+        temporary = folder / f"{MODEL_FOLDER}.tmp"
+        temporary.mkdir(exist_ok=True)
+        copy_description(find_model(source), temporary)
+        run.tokenizer.save(temporary)
+        temporary.rename(folder / MODEL_FOLDER)
     if not (folder / "config.yaml").is_file():
         _write(folder / "config.yaml", dump_config(config))
     if (folder / "manifest.json").is_file():
         return
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    first = run.task.example("train", 0)
+    first = run.batches.example("train", 0)
     manifest = {
-        "commit": commit or None,
+        "commit": commit(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "platform": mesh.devices.flat[0].platform,
+        "platform": run.platform,
         "devices": [str(device) for device in mesh.devices.flat],
         "processes": jax.process_count(),
         "mesh": dict(mesh.shape),
         "seed": config.seed,
-        "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(run.model, mesh))),
-        "data_fingerprint": data_fingerprint(run.task),
+        "parameters": run.parameters,
+        "data_fingerprint": data_fingerprint(run.batches),
         "first_example": {"prompt": first.prompt, "answer": first.answer},
     }
     _write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
-def data_fingerprint(task: Task, examples: int = 64) -> str:
+def commit() -> str | None:
+    """The commit of r1jax's own repository, with "+" where its files have changed since; None outside of one."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", *arguments]
+        try:
+            done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", Path(__file__).name):  # installed into some other project's repository
+        return None
+    return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '-uno') else ''}"
+
+
+def data_fingerprint(batches: Batches, examples: int = 64) -> str:
     """A hash over the first examples of both splits: it changes where generator, data or seed do."""
     digest = hashlib.blake2b(digest_size=16)
     for split in ("train", "test"):
         for index in range(examples):
-            example = task.example(split, index)
+            example = batches.example(split, index)
             digest.update(f"{example.prompt}\0{example.answer}\0{example.demonstration}\0".encode())
     return digest.hexdigest()
 

@@ -11,8 +11,9 @@ shift 2
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$devices JAX_NUM_PROCESSES=$processes JAX_COORDINATOR_ADDRESS=localhost:$port
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+trap 'exit 143' INT TERM
 for ((i = 1; i < processes; i++)); do
   JAX_PROCESS_ID=$i r1jax "$@" > /dev/null &
 done
-JAX_PROCESS_ID=0 r1jax "$@"
-for job in $(jobs -p); do wait "$job"; done
+JAX_PROCESS_ID=0 r1jax "$@" &
+for ((i = 0; i < processes; i++)); do wait -n; done  # the first to fail ends the script, and with it the others

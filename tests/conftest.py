@@ -1,16 +1,18 @@
 """All tests run on 8 emulated CPU devices; a shape that would be promoted silently is an error."""
 
+import json
 import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests compile the same programs, in subprocesses too: within one session each is compiled once.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="r1jax-tests-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="r1jax-tests-"))
 # Tests compile far more than they compute.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -64,3 +66,63 @@ def trained(tmp_path_factory):
     config = load_config(file)
     train(config, strict_compiles=True)
     return config, folder / "run"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A folder as tensorflow-datasets writes it, without TensorFlow."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Sums(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            columns = {"question": tfds.features.Text(), "answer": tfds.features.Text(), "n": np.int64}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(columns))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(0, 40), "test": self._generate_examples(40, 50)}
+
+        def _generate_examples(self, start, stop):
+            for i in range(start, stop):
+                yield i, {"question": f"{i} + 1 → ?", "answer": f"count → #### {i + 1}", "n": i}
+
+    folder = tmp_path_factory.mktemp("tfds")
+    Sums(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """A tiny random Qwen3 as a Hugging Face folder: one token a character, a chat template, ten spare rows."""
+    from r1jax.hf import config_json, export_params
+    from r1jax.models.dense import Transformer
+    from r1jax.state import init_params
+    from r1jax.tokenizer import CharacterTokenizer
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    tokenizer = CharacterTokenizer(
+        ["<think>", "</think>", "<answer>", "</answer>", *map(chr, range(32, 127)), "\n", "→"]
+    )
+    config = ModelConfig(
+        vocab_size=tokenizer.size + 10,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        qk_norm=True,
+        dtype="float32",
+    )
+    tokenizer.save(folder)
+    described = config_json(config, dtype="float32", vocabulary=tokenizer.size, positions=512)
+    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(tokenizer.stop_ids)}))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<think>{% endif %}"
+    )
+    params = init_params(Transformer(config, tokenizer.size), jax.random.key(0))
+    export_params(params, folder, dtype="float32", vocabulary=config.vocab_size)
+    return folder

@@ -6,7 +6,15 @@ from fractions import Fraction
 
 import pytest
 
-from r1jax.answers import exact_value, expression_value, final_answer, same_value
+from r1jax.answers import (
+    exact_value,
+    expression_value,
+    extract_answer,
+    final_answer,
+    number,
+    same_answer,
+    same_value,
+)
 
 # fmt: off
 NO_NUMBERS = [
@@ -116,6 +124,129 @@ def test_same_value_needs_a_gold_number():
 
 
 @pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<think>r</think><answer>4</answer>", "4"),
+        (r"<think>r</think><answer>It is \boxed{4}.</answer>", "4"),
+        (r"<think>r</think>\boxed{3}<answer>4</answer>", "4"),  # the block comes first
+        ("<think>r</think><answer>1</answer><answer>2</answer> so 3", "2"),
+        ("<think>r</think>\\boxed{3}<answer>4", None),  # truncated
+        (r"<think>r</think><answer>\boxed{4</answer>", None),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{1} and then \boxed{2}", "2"),
+        (r"\boxed {7}", "7"),
+        (r"\fbox{7}", "7"),
+        (r"so \boxed 7$.", "7"),
+        (r"\boxed 7", "7"),
+        (r"\boxed{7", None),
+        (r"\boxed{6} no, \boxed{7", None),
+        (r"\boxed{7} units, so we are done with 8.", "7"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{\left\{1\right.} x }", r"\left\{1\right."),
+        (r"\boxed{}", None),
+        (r"\boxed", None),
+        (r"\boxedness 5", "5"),  # no such macro: the last number
+        ("3 + 4 = 7\n#### 7", "7"),
+        ("#### 6\n#### 1,000 \nI am sure, 100%", "1,000"),
+        ("####72", "72"),
+        ("#### 72 dollars", "72 dollars"),
+        ("####\n5", None),
+        (r"#### 3 but \boxed{4}", "4"),
+        ("**Answer:** 34", "34"),
+        ("The answer is 34.", "34"),
+        ("Answer: `$34$`", "34"),
+        ("It is 34\nas I said.\n", "34"),
+        ("12-5=7", "7"),
+        ("10-5", "5"),
+        ("so x = -5.", "-5"),
+        ("a loss of -$1,200.50!", "-1,200.50"),
+        ("It is 3/4.", "3/4"),
+        (r"It is $\frac{3}{4}$.", "3/4"),
+        ("It is .5", ".5"),
+        ("The area is 12 m^2.", "12"),
+        ("It is 10^5", "10^5"),
+        ("It is x_1", None),
+        ("It is 7 by rule_2", "7"),
+        ("US$5", "5"),
+        ("1,2345", "2345"),
+        ("no number", None),
+        ("", None),
+        ("<think>r \\boxed{4}", None),  # never closed
+        ("<think>r 4</think>", None),  # nothing after it
+        ("\\boxed{4}<think>r</think>", None),
+        ("<think>r</think>4<think>hmm", None),
+    ],
+)
+def test_extract_answer(completion, answer):
+    assert extract_answer(completion) == answer
+
+
+def test_extract_answer_where_the_prompt_opens_the_reasoning():
+    assert extract_answer(r"r</think>\boxed{4}", prompt_opens_think=True) == "4"
+    assert extract_answer(r"\boxed{4}", prompt_opens_think=True) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (r"\frac{1}{2}", ["1/2", "0.5", ".5", r"\dfrac12", r"\tfrac{1}{2}", r"$\frac{1}{2}$"], ["2", "1", r"\frac21"]),
+        (r"\frac{1}{4}", ["0.25"], ["0.250001"]),
+        (r"-\frac{1}{2}", [r"\frac{-1}{2}", "-0.5", "−1/2"], [r"\frac{1}{2}"]),
+        (
+            "1000",
+            ["1,000", "1 000", "1{,}000", "$1,000", r"\$1000", "1000€", r"1\,000", "1\u202f000"],
+            ["1", "1000000"],
+        ),
+        ("7,425,000", ["7425000", "7 425 000"], ["7425"]),
+        (
+            "3",
+            ["3.0", "3.00", "03", "3 apples"],
+            ["3.01", "3 million", "3 dozen", "3x", "3 x", "3 pi", "3 or 4", "2**3"],
+        ),
+        (r"28\%", ["28 percent", "28 pct", "28%", "28"], ["0.28", "28 million"]),
+        ("72", ["72.", "$72", "72 dollars", "72 dollars.", "**72**", "`72`", r"\(72\)", "72 km/h"], ["7", "2", "72/2"]),
+        ("5", [r"5 \text{ cm}", r"5\text{cm}", "5 cm", r"5\mathrm{cm}^2", "5 miles per hour"], ["5^2", r"5\pi", "-5"]),
+        ("35", [], ["36 cm", "35 and 36", "cm", ""]),
+        ("90", [r"90^\circ", r"90^{\circ}", "90°", "90 degrees"], [r"9^\circ"]),
+        ("-18", ["-$18", "$-18", "−18"], ["18"]),
+        ("23", [], ["2**3", "2 3"]),
+        ("21/2", ["10.5"], [r"2\frac{1}{2}"]),
+        ("1/23", [], [r"\frac123"]),
+        (r"\text{E}", ["E", r"\text{E}", "E: 12", "(E)", "e", "E)", "E.", "(E) 12", "**E**", "$E$"], ["D", "12", "EE"]),
+        ("E", [r"\textbf{(E)}", "E: it is 12"], ["D: E", "every", "e is it", ""]),
+        ("New  York", ["new york", r"\text{New York}.", "**New York**"], ["York", "new yorkers"]),
+        ("(1, 2)", ["(1,2)", "$(1,2)$"], ["(2,1)", "1,2"]),
+        ("x + 1", ["x+1"], ["x+2"]),
+        ("1:00", ["1:00"], ["12:00", "1"]),
+        ("3 million", ["3 million"], ["3"]),
+    ],
+)
+def test_same_answer(gold, right, wrong):
+    assert same_answer(gold, gold)
+    assert [answer for answer in right if not same_answer(answer, gold)] == []
+    assert [answer for answer in wrong if same_answer(answer, gold)] == []
+
+
+def test_same_answer_needs_a_gold():
+    for gold in ("", " \n"):
+        with pytest.raises(ValueError, match="the gold answer is empty"):
+            same_answer("", gold)
+
+
+def test_number_agrees_with_python_on_random_numbers_however_they_are_dressed():
+    rng = random.Random(0)
+    for _ in range(300):
+        n, m = rng.randrange(-(10**9), 10**9), rng.randrange(1, 99)
+        for text in (f"{n:,}", f"{n:,}".replace(",", " "), f"{n:,}".replace(",", "{,}"), f"${n}$", f"{n} dollars."):
+            assert number(text) == n
+        assert number(rf"\frac{{{n}}}{{{m}}}") == number(f"{n}/{m}") == Fraction(n, m)
+        assert number(f"{n / 8:.3f}%") == Fraction(n, 8)
+        for text in ("{}", r"so \boxed{{{}}}", "#### {}", "The answer is {}."):
+            assert same_answer(extract_answer(text.format(n)) or "", str(n))
+            assert not same_answer(extract_answer(text.format(n + 1)) or "", str(n))
+
+
+@pytest.mark.parametrize(
     ("text", "value", "numbers"),
     [
         ("8/(3-8/3)", 24, [8, 3, 8, 3]),
@@ -186,6 +317,40 @@ def test_hostile_text_costs_nothing(name):
     final_answer(text)
     final_answer(f"<think></think><answer>{text}</answer>")
     assert time.perf_counter() - start < 0.05
+
+
+def hostile_markup():
+    return {
+        "boxes": "\\boxed{" * 20_000,
+        "boxes without braces": "\\boxed" * 20_000 + " " * 20_000,
+        "fractions": "\\frac{1" * 20_000 + "\\frac " * 20_000,
+        "wide fractions": "\\frac" + " " * 50_000 + "{1}" + " " * 50_000,
+        "texts": "\\text{" * 20_000 + "\\text" + " " * 50_000,
+        "powers": "^" * 20_000 + "^" + " " * 50_000 + "{" + " " * 50_000,
+        "fraction tower": "1/" * 50_000,
+        "powers of powers": "5^{" * 50_000 + "5" + "}" * 50_000,
+        "slash": "1/" + "1" * 100_000 + ".1",
+        "stars": "*" * 100_000,
+        "hashes": "#" * 100_000,
+        "lines": "x\n" * 50_000,
+        "groups": "1" + ",000" * 25_000 + ",00",
+        "spaced groups": "1" + " 000" * 25_000 + " 00",
+        "dollars": "$" * 100_000,
+        "words": "5" + " a" * 50_000 + " 5",
+        "payload": "\\pi*__import__('os').system('touch here')",
+    }
+
+
+@pytest.mark.parametrize("name", [*hostile(), *hostile_markup()])
+def test_hostile_text_costs_no_more_than_its_length(name):
+    """Up to 300,000 characters, read some ten times; anything quadratic would take minutes."""
+    text = (hostile() | hostile_markup())[name]
+    start = time.perf_counter()
+    assert not same_answer(text, "5") and not same_answer(text, "E")
+    same_answer(text, text[:9] + "x")
+    for form in ("{}", "<answer>{}</answer>", "\\boxed{{{}}}", "\\boxed {}", "#### {}", "#### {}\nx"):
+        extract_answer(form.format(text))
+    assert time.perf_counter() - start < 3
 
 
 def test_short_but_deep_nesting_is_refused():

@@ -9,8 +9,11 @@ from r1jax.programs import pipeline
 WRONG = {
     "unknown key": (["sed=1"], "sed: unknown key; did you mean 'seed'?"),
     "unknown key in a stage": (["stages.rl.group_sise=4"], "did you mean 'group_size'?"),
-    "key of another program": (["stages.cold_start.group_size=4"], "stages.0.group_size: unknown key; valid keys here"),
-    "wrong type": (["seed=abc"], "tiny.yaml:{line}: seed: got 'abc' (a str)"),
+    "key of another program": (
+        ["stages.cold_start.group_size=4"],
+        "stages.cold_start.group_size: unknown key; valid keys",
+    ),
+    "wrong type": (["seed=abc"], "error: command line: seed: got 'abc' (a str)"),
     "fraction of a step": (["stages.rl.steps=1.5"], "got 1.5 (a float)"),
     "text for a number": (["stages.rl.optimizer.learning_rate=fast"], "got 'fast' (a str)"),
     "group of one": (["stages.rl.group_size=1"], "group_size: got 1"),
@@ -25,7 +28,7 @@ WRONG = {
     "unknown task": (["task.name=arithmatic"], "did you mean 'arithmetic'?"),
     "unknown reward": (["stages.rl.rewards={acuracy: 1.0}"], "no reward 'acuracy'; the task has accuracy, format"),
     "no rewards": (["stages.rl.rewards={}"], "rewards is empty"),
-    "no stages": (["stages=[]"], "stages: got []"),
+    "no stages": (["stages=[]"], "stages: got none"),
     "two stages of one name": (["stages.cold_start.name=rl"], "two stages are named rl"),
     "stage that is not there": (["stages.sft.steps=4"], "no entry 'sft'; there are cold_start, rl"),
     "mesh of the wrong size": (["mesh.data=3"], "needs 3 devices and there are 8"),
@@ -35,10 +38,18 @@ WRONG = {
         "tensor=8",
     ),
     "heads that do not divide": (["model.num_key_value_heads=3"], "not a multiple of num_key_value_heads 3"),
-    "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "no tokenizer.json at nowhere"),
+    "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "nowhere is no folder, and no hub id"),
     "tokenizer without path": (["tokenizer.kind=sentencepiece"], "needs a path"),
     "prompts over the limit": (["max_prompt_length=3"], "max_prompt_length allows 1 to 3"),
     "worked answers over the limit": (["max_completion_length=8"], "max_completion_length is 8; raise it"),
+    "override that is not YAML": (
+        ["task={name: x"],
+        "command line: task: '{name: x' is not valid YAML; text goes in quotes",
+    ),
+    "samples that are all the same": (["evaluate.temperature=0"], "2 samples at temperature 0 are all the same"),
+    "no task": (["task={}"], "task: no task is named; give one of arithmetic, countdown, tfds"),
+    "task of a missing file": (["task={jsonl: nowhere.jsonl}", "tokenizer.kind=huggingface"], "needs a path"),
+    "model that is not there": (["model={path: no where}"], "no where is no folder, and no hub id"),
     "override without value": (["seed"], "an override is written key=value"),
 }
 
@@ -62,7 +73,7 @@ FILES = {
     "tab": ("a:\n\t- 1", ":2: not valid YAML"),
     "stage without a program": (
         "{text}  - name: extra\n    steps: 1\n",
-        "stages.2.program: this key is required; give one of",
+        "tiny.yaml:35: stages.extra.program: this key is required; give one of",
     ),
     "missing key": ("seed: 0\n", "run_dir: this key is required"),
 }
@@ -82,9 +93,11 @@ def test_wrong_files(case, tiny_file):
 
 
 def test_no_run_to_use(tmp_path):
-    for command in (["eval", str(tmp_path)], ["sample", str(tmp_path), "1+1="]):
+    for command in (["eval", str(tmp_path), "--task", "gsm8k"], ["sample", str(tmp_path), "1+1="]):
         result = CliRunner().invoke(app, command)
-        assert result.exit_code == 2 and "is no run folder" in result.stderr
+        assert result.exit_code == 2 and "is neither a run folder" in result.stderr
+    result = CliRunner().invoke(app, ["eval", str(tmp_path)])
+    assert result.exit_code == 2 and "--task is needed" in result.stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(tiny_file, tmp_path):

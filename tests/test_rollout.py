@@ -30,7 +30,7 @@ def test_one_failure_touches_no_other_sample():
         return 1.0 / len(text)
 
     with pytest.warns(UserWarning, match="reward r failed on 'p'.*ZeroDivisionError"):
-        graded = grade([Example("p", "a"), Example("q", "b")], ["x", "", "none", "xx"], {"r": reward})
+        graded = grade([Example("p", "a", prompt="p"), Example("q", "b")], ["x", "", "none", "xx"], {"r": reward})
     np.testing.assert_array_equal(graded["r"], np.array([1.0, np.nan, np.nan, 0.5], np.float32))
 
 

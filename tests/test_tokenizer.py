@@ -1,6 +1,7 @@
 """Tokenizers against round trips, hand-made alphabets, and tiny models built on the spot."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -35,14 +36,14 @@ def write_huggingface(folder, *, vocabulary=None, template=False, config=None, g
 
 
 def test_import_loads_no_library():
-    heavy = ("jax", "numpy", "tokenizers", "sentencepiece")
+    heavy = ("jax", "numpy", "tokenizers", "sentencepiece", "jinja2")
     code = f"import sys, r1jax.tokenizer, r1jax.tasks; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_characters_number_pad_stop_and_symbols_in_order():
     tokenizer = CharacterTokenizer([*TAGS, *"0123456789+="])
-    assert (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id, tokenizer.pad_id) == (18, (1,), None, 0)
+    assert (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id, tokenizer.chat_template) == (18, (1,), None, None)
     assert tokenizer.encode("<think>1+0=</think>") == [2, 7, 16, 6, 17, 3]
     assert tokenizer.encode("") == []
     assert tokenizer.decode([2, 7, 16, 6, 17, 3, 1, 0, 0]) == "<think>1+0=</think>"
@@ -73,8 +74,9 @@ def test_alphabet_must_be_distinct_and_not_empty(symbols):
 def test_huggingface_folder_and_file_agree(tmp_path):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>", "pad_token": "<pad>"})
     tokenizer = HuggingFaceTokenizer(folder)
-    assert (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id, tokenizer.pad_id) == (11, (2,), None, 0)
+    assert (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id, tokenizer.chat_template) == (11, (2,), None, None)
     assert tokenizer.encode("12 + 34 =") == [4, 5, 6, 7]
+    assert tokenizer.encode_batch(["12 + 34 =", "", "46"]) == [[4, 5, 6, 7], [], [8]]
     assert HuggingFaceTokenizer(folder / "tokenizer.json").encode("12 + 34 =") == [4, 5, 6, 7]
 
 
@@ -108,6 +110,35 @@ def test_huggingface_collects_all_stops_the_eos_token_first(tmp_path, config, ge
 
 
 @pytest.mark.parametrize(
+    ("generation", "model", "stops"),
+    [
+        (None, {"eos_token_id": [3, 1]}, (2, 3, 1)),
+        ({"temperature": 0.6, "eos_token_id": None}, {"eos_token_id": 3}, (2, 3)),
+        ({"eos_token_id": 3}, {"eos_token_id": 1}, (2, 3)),
+        (None, {"eos_token_id": None}, (2,)),
+    ],
+)
+def test_huggingface_stops_of_config_json_only_where_generation_config_has_none(tmp_path, generation, model, stops):
+    folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>"}, generation=generation)
+    (folder / "config.json").write_text(json.dumps(model))
+    assert HuggingFaceTokenizer(folder).stop_ids == stops
+
+
+def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_path):
+    folder = write_huggingface(tmp_path / "m", config={"eos_token": {"content": "</s>"}, "unk_token": None})
+    (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "<pad>"}')
+    (folder / "chat_template.jinja").write_text(
+        "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ unk_token }}"
+    )
+    tokenizer = HuggingFaceTokenizer(folder)
+    assert tokenizer.stop_ids == (2,)
+    assert tokenizer.chat_template is tokenizer.chat_template
+    text = tokenizer.chat_template.render([{"role": "user", "content": " 12 "}])
+    assert text == "<s> 12 </s>"
+    assert tokenizer.encode(text) == [1, 4, 2]
+
+
+@pytest.mark.parametrize(
     ("template", "extra", "bos"), [(False, {}, None), (True, {}, 1), (False, {"add_bos_token": True}, 1)]
 )
 def test_huggingface_start_token_only_where_the_model_prepends_it(tmp_path, template, extra, bos):
@@ -124,7 +155,6 @@ def test_huggingface_undeclared_pad_keeps_token_0_in_texts(tmp_path):
     vocabulary = {"12": 0, "<pad>": 1, "<s>": 2, "</s>": 3, "<|end|>": 4}
     folder = write_huggingface(tmp_path / "m", vocabulary=vocabulary, config={"eos_token": "</s>"})
     tokenizer = HuggingFaceTokenizer(folder)
-    assert tokenizer.pad_id == 0
     assert tokenizer.decode([0, 3]) == "12"
 
 
@@ -183,13 +213,14 @@ def test_sentencepiece_round_trip(sentencepiece_model):
     text = "<think>12 + 7 = 19</think><answer>19</answer>"
     ids = tokenizer.encode(text)
     assert all(0 <= i < tokenizer.size for i in ids)
-    assert not {*tokenizer.stop_ids, tokenizer.bos_id, tokenizer.pad_id} & {*ids}
-    assert tokenizer.decode([tokenizer.bos_id, *ids, *tokenizer.stop_ids, tokenizer.pad_id]) == text
+    assert not {1, 2, 3} & {*ids}
+    assert tokenizer.decode([1, *ids, 2, 3]) == text  # start, stop, padding
+    assert tokenizer.encode_batch([text, ""]) == [ids, []]
 
 
 def test_sentencepiece_special_ids(sentencepiece_model):
     tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.pad_id) == (1, (2,), 3)
+    assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.chat_template) == (1, (2,), None)
 
 
 def test_sentencepiece_errors(tmp_path):
@@ -209,3 +240,83 @@ def test_load_tokenizer_by_kind(tmp_path, sentencepiece_model):
         load_tokenizer("bytes", None, ())
     with pytest.raises(ValueError, match="kind huggingface needs the path"):
         load_tokenizer("huggingface", None, ())
+
+
+def test_load_tokenizer_takes_whichever_file_a_folder_has(tmp_path, sentencepiece_model):
+    with pytest.raises(ValueError, match=r"no tokenizer\.json or tokenizer\.model in .*; give a folder with one"):
+        load_tokenizer("huggingface", str(tmp_path), ())
+    with pytest.raises(ValueError, match=r"no tokenizer\.json at nowhere"):
+        load_tokenizer("huggingface", "nowhere", ())
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
+    for kind in ("huggingface", "sentencepiece"):
+        assert isinstance(load_tokenizer(kind, str(tmp_path), ()), SentencePieceTokenizer)
+    write_huggingface(tmp_path, config={"eos_token": "</s>"})
+    assert isinstance(load_tokenizer("huggingface", str(tmp_path), ()), HuggingFaceTokenizer)
+
+
+def test_sentencepiece_folder_settings(tmp_path, sentencepiece_model):
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "chat_template": "{{ bos_token }}x"}')
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
+    tokenizer = SentencePieceTokenizer(tmp_path)
+    assert (tokenizer.bos_id, tokenizer.stop_ids) == (None, (2, 5))
+    assert tokenizer.chat_template.render([]) == "<s>x"
+    (tmp_path / "added_tokens.json").write_text('{"</s>": 2, "<|im_end|>": 999}')
+    with pytest.raises(ValueError, match=r"added_tokens\.json beside .* has '<\|im_end\|>', which the model does not"):
+        SentencePieceTokenizer(tmp_path)
+
+
+def test_sentencepiece_control_pieces_in_a_text_become_their_ids(sentencepiece_model):
+    tokenizer = SentencePieceTokenizer(sentencepiece_model)
+    ids = tokenizer.encode("12 + 7")
+    assert tokenizer.encode("<s>12 + 7</s><s>") == [1, *ids, 2, 1]
+
+
+def test_huggingface_save_round_trip(tmp_path):
+    config = {"eos_token": "</s>", "bos_token": "<s>", "pad_token": "<pad>", "add_bos_token": True}
+    folder = write_huggingface(tmp_path / "m", config=config)
+    (folder / "chat_template.jinja").write_text("{{ eos_token }}")
+    (folder / "model.safetensors").write_text("weights are not the tokenizer's")
+    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer.save(tmp_path / "new" / "copy")
+    tokenizer.save(folder)  # onto itself: nothing to do
+    copy = HuggingFaceTokenizer(tmp_path / "new" / "copy")
+    names = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert {file.name for file in (tmp_path / "new" / "copy").iterdir()} == names
+    assert (copy.size, copy.stop_ids, copy.bos_id) == (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id)
+    assert copy.encode("<think> 12 + 34") == tokenizer.encode("<think> 12 + 34")
+    assert copy.chat_template.render([]) == "</s>"
+
+
+def test_sentencepiece_save_round_trip(tmp_path, sentencepiece_model):
+    SentencePieceTokenizer(sentencepiece_model).save(tmp_path / "copy")
+    text = "12 + 7 = 19"
+    copy = load_tokenizer("huggingface", str(tmp_path / "copy"), ())
+    assert copy.encode(text) == SentencePieceTokenizer(sentencepiece_model).encode(text)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "text"),
+    [
+        ([*TAGS, *"0123456789+="], "<think>1+0=</think><answer>2</answer>"),
+        (["a", "ab", "abc", "b", "c"], "abcabaca"),
+        (list(".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r"), ".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r  \n\n"),
+        (["<|", "|>", "p", "a", "d", "s", "t", "o"], "<|pad|><|stop|>"),
+    ],
+)
+def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, text):
+    tokenizer = CharacterTokenizer(symbols)
+    tokenizer.save(tmp_path / "saved")
+    saved = HuggingFaceTokenizer(tmp_path / "saved")
+    assert (saved.size, saved.stop_ids, saved.bos_id) == (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id)
+    ids = tokenizer.encode(text)
+    assert saved.encode(text) == ids
+    assert saved.encode_batch([text, ""]) == tokenizer.encode_batch([text, ""]) == [ids, []]
+    assert saved.decode([*ids, 1, 0]) == tokenizer.decode([*ids, 1, 0]) == text
+    with pytest.raises(Exception, match=re.escape("WordLevel error")):  # as the original raises, not a silent id
+        saved.encode("a§")
+
+
+def test_characters_that_cannot_be_saved_say_why(tmp_path):
+    with pytest.raises(ValueError, match=r"the alphabet has '<\|stop\|>', which the saved tokenizer needs"):
+        CharacterTokenizer(["a", "<|stop|>"]).save(tmp_path)

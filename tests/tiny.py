@@ -6,7 +6,7 @@ task: {{name: arithmetic, min_digits: 1, max_digits: 2, direct_share: 0.5}}
 model:
   hidden_size: 16
   intermediate_size: 32
-  num_hidden_layers: 2
+  num_hidden_layers: 1
   num_attention_heads: 8
   num_key_value_heads: 2
   head_dim: 4

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from r1jax.config import ModelConfig
 from r1jax.mesh import constrain
 from r1jax.models.cache import Cache, Prefix
-from r1jax.models.layers import RMSNorm, dense_init, rotary
+from r1jax.models.layers import RMSNorm, dense_init, rope_frequencies, rotary
 
 MASKED = -1e30  # finite, so that a row with nothing to see gives numbers and not NaN
 
@@ -82,8 +82,9 @@ class Attention(nn.Module):
         if c.qk_norm:
             q_BTNH = RMSNorm(c.rms_norm_eps, "H", name="q_norm")(q_BTNH)
             k_BTKH = RMSNorm(c.rms_norm_eps, "H", name="k_norm")(k_BTKH)
-        q_BTNH = constrain(rotary(q_BTNH, positions_BT, c.rope_theta), "BTNH")
-        k_BTKH = rotary(k_BTKH, positions_BT, c.rope_theta)
+        rope = rope_frequencies(c)
+        q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
+        k_BTKH = rotary(k_BTKH, positions_BT, *rope)
         k, v = k_BTKH, v_BTKH
         if cache is not None:
             start = (layer, 0, cache.filled, 0, 0)

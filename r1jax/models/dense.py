@@ -62,7 +62,7 @@ class Transformer(nn.Module):
     vocabulary: int
 
     def setup(self) -> None:
-        c, V = self.config, padded_vocabulary(self.vocabulary)
+        c, V = self.config, padded_vocabulary(max(self.vocabulary, self.config.vocab_size or 0))
         # Variance 1 / D, so that tied logits begin at unit scale; a fixed 0.02 makes small models learn far slower.
         init = nn.initializers.normal(c.hidden_size**-0.5)
         self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))

@@ -5,13 +5,15 @@ Letters: B sequences, T query positions, D model width, F mlp hidden, N heads, H
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from r1jax.config import ModelConfig
+from r1jax.config import ModelConfig, RopeScaling
 
 
 def dense_init(inputs: int = 1) -> nn.initializers.Initializer:
@@ -38,12 +40,62 @@ class RMSNorm(nn.Module):
         return (normed * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
-def rotary(x_BTNH: jax.Array, positions_BT: jax.Array, theta: float) -> jax.Array:
+def rope_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
+    """Radians a position by which each pair of a head turns, [H/2] float32, and what cos and sin are multiplied by.
+
+    theta^(-2i/H) (Su et al. 2104.09864), stretched as `rope_scaling` says: all by `factor` (linear); by wavelength
+    (llama3: long waves by `factor`, short ones not, between them blended); or by turns within the original context
+    (yarn: Peng et al. 2309.00071, whose logits also get the temperature of section 3.3 through cos and sin).
+    """
+    half, theta, scaling = config.head_dim // 2, config.rope_theta, config.rope_scaling
+    plain = theta ** (-np.arange(half) / half)
+    if scaling is None:
+        return plain.astype(np.float32), 1.0
+    stretched = plain / scaling.factor
+    if scaling.rope_type == "linear":
+        return stretched.astype(np.float32), 1.0
+    context = scaling.original_max_position_embeddings or 0
+    if scaling.rope_type == "llama3":
+        turns = context * plain / (2 * np.pi)  # that a pair makes within the original context
+        kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        factor = 1.0
+    else:
+        kept = 1 - _yarn_ramp(scaling, half, theta, context)
+        factor = _yarn_factor(scaling)
+    kept = np.clip(kept, 0, 1)
+    return (kept * plain + (1 - kept) * stretched).astype(np.float32), factor
+
+
+def _yarn_ramp(scaling: RopeScaling, half: int, theta: float, context: int) -> np.ndarray:
+    """From 0 at the pair that makes `beta_fast` turns to 1 at the one that makes `beta_slow`."""
+
+    def pair(turns: float) -> float:
+        return half * math.log(context / (turns * 2 * math.pi)) / math.log(theta)
+
+    first, last = pair(scaling.beta_fast), pair(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * half - 1)
+    return np.clip((np.arange(half) - first) / max(last - first, 0.001), 0, 1)
+
+
+def _yarn_factor(scaling: RopeScaling) -> float:
+    """sqrt(1/t) of YaRN's equation 22, or what the checkpoint's own config gives in its place."""
+
+    def scale(weight: float) -> float:
+        return 0.1 * weight * math.log(scaling.factor) + 1.0
+
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    if scaling.mscale and scaling.mscale_all_dim:
+        return scale(scaling.mscale) / scale(scaling.mscale_all_dim)
+    return scale(1.0)
+
+
+def rotary(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray, factor: float) -> jax.Array:
     """Rotates the two halves of each head by position (Su et al. 2104.09864; half-split layout as in Hugging Face)."""
-    half = x_BTNH.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles_BT1H = positions_BT.astype(jnp.float32)[:, :, None, None] * frequencies[None, None, None, :]
-    cos, sin = jnp.cos(angles_BT1H), jnp.sin(angles_BT1H)
+    cos, sin = jnp.cos(angles_BT1H) * factor, jnp.sin(angles_BT1H) * factor
     left, right = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_BTNH.dtype)
 

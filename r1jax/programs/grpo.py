@@ -29,6 +29,7 @@ from r1jax.rollout import Rollout, collect
 from r1jax.run import Run, check_finite, due, role_key
 from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
 
+LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 # Mean |Δ log-prob| between sampler and trainer above which a run does not start.
 MAX_LOGP_DIFFERENCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
@@ -67,11 +68,14 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         for i in range(stage.minibatches):
                             state, update_metrics = update(state, rollout, order, jnp.int32(i))
                             updates.append({name: float(value) for name, value in update_metrics.items()})
+                            if step == start + 1 and i == 0:
+                                check_finite(updates[0], stage.name, step, checkpoints)
+                                check_sampler(updates[0], run.config.model.dtype, stage.name, step)
                 metrics = {name: float(value) for name, value in metrics.items()}
                 metrics |= {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
+                # Between sampler and trainer: before the first update has moved the policy.
+                metrics[LOGP_DIFFERENCE] = updates[0][LOGP_DIFFERENCE]
                 check_finite(metrics, stage.name, step, checkpoints)
-                if step == start + 1:
-                    check_sampler(updates[0], run.config.model.dtype, stage.name, step)
                 seconds = time.perf_counter() - begin
                 metrics |= run.timers.collect() | {
                     "step_time": seconds,
@@ -139,7 +143,7 @@ def update_step(
             "clip_ratio/low_mean": jnp.sum(token_BT * low_BT),
             "clip_ratio/high_mean": jnp.sum(token_BT * high_BT),
             "clip_ratio/region_mean": jnp.sum(token_BT * (low_BT | high_BT)),
-            "sampling/sampling_logp_difference/mean": jnp.sum(token_BT * difference_BT),
+            LOGP_DIFFERENCE: jnp.sum(token_BT * difference_BT),
         }
         if state.reference is not None:
             reference_logp_BT, _, _ = completion_log_probs(
@@ -160,7 +164,7 @@ def update_step(
 
 def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) -> None:
     """The start-up gate: sampler and trainer must give the same tokens the same log-probs."""
-    difference = metrics["sampling/sampling_logp_difference/mean"]
+    difference = metrics[LOGP_DIFFERENCE]
     if not difference <= MAX_LOGP_DIFFERENCE[dtype]:
         raise FloatingPointError(
             f"stage {stage}, step {step}: sampler and trainer differ by {difference:.2g} in log-prob on average; at "

@@ -24,9 +24,11 @@ def train(config: Config, *, strict_compiles: bool = False) -> Run:
     with contextlib.closing(run), run.devices():
         saved = _saved_steps(run)
         run.log.rewind(saved)
+        run.say(f"{run.folder}: {run.parameters:,} parameters on {run.mesh.devices.size} {run.platform} device(s)")
         # Where a stage's weights come from: 1. its own checkpoint, 2. the stage before it, 3. the seed.
         weights: Callable[[], Any] = run.initial_weights
         if not saved:
+            run.say("evaluating before training (the first use of each program compiles it)")
             with run.watch("evaluate"):
                 scores, _ = evaluate(run, weights(), config.evaluate, role_key(run.key, 0, 0, "evaluate"))
             run.log.log(config.stages[0].name, 0, scores | run.timers.collect())

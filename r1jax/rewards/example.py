@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, its gold answer, a worked completion where the task has one, and whatever else its rewards need.
+    """A question, its gold answer, a worked completion where the task has one, and whatever else its rewards need.
 
-    `prompt_opens_think` says that the prompt ends inside `<think>`, so that the completion must not open it again.
+    Tasks make the question, a text or chat messages. `data.Batches` fills in what is known only there: `prompt`, the
+    text that the model goes on from; `prompt_opens_think`, that it ends inside `<think>`, so that the completion must
+    not open it again; and `part`, the number of the task in a mixture.
     """
 
-    prompt: str
+    question: str | Sequence[dict[str, Any]]
     answer: str
     demonstration: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str = ""
     prompt_opens_think: bool = False
+    part: int = 0
 
 
 Reward = Callable[[Example, str], float | None]

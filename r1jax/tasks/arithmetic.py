@@ -32,13 +32,16 @@ class Arithmetic:
         self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
         self.rewards: dict[str, Reward] = {"accuracy": exact_number, "format": think_answer}
 
+    def size(self, split: Split) -> None:
+        """Endless."""
+
     def example(self, split: Split, index: int) -> Example:
         a, operator, b = draw(split, self.seed, index, self._sample, canonical)
         answer = result(a, operator, b)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
         reasoning = (direct if style.random() < self.direct_share else steps)(a, operator, b)
         return Example(
-            prompt=f"{a}{operator}{b}=",
+            question=f"{a}{operator}{b}=",
             answer=str(answer),
             demonstration=f"<think>{reasoning}</think><answer>{answer}</answer>",
         )

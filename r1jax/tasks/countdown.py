@@ -38,12 +38,15 @@ class Countdown:
         self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-*/()=,>:")
         self.rewards: dict[str, Reward] = {"accuracy": countdown_expression, "format": think_answer}
 
+    def size(self, split: Split) -> None:
+        """Endless."""
+
     def example(self, split: Split, index: int) -> Example:
         problem = draw(split, self.seed, index, self._sample, canonical)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
         reasoning = (direct if style.random() < self.direct_share else steps)(problem)
         return Example(
-            prompt=f"{','.join(map(str, problem.numbers))}>{problem.target}:",
+            question=f"{','.join(map(str, problem.numbers))}>{problem.target}:",
             answer=problem.solution,
             demonstration=f"<think>{reasoning}</think><answer>{problem.solution}</answer>",
             data={"numbers": problem.numbers, "target": problem.target},

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from r1jax.cli import app
 from r1jax.config import load_config
+from r1jax.hf import resolve_model
 from r1jax.metrics import read_metrics, without_timings
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
@@ -40,7 +41,7 @@ def test_what_a_run_leaves_behind(trained):
     assert evaluated == [("cold_start", 0), ("cold_start", 3), ("rl", 2), ("rl", 3)]
     assert set(rows[-2]) >= GRPO_METRICS
     assert rows[-1].keys() >= {"eval/accuracy", "eval/format", "eval/pass@2", "eval/cons@2", "eval/mean_length"}
-    assert load_config(folder / "config.yaml") == config
+    assert load_config(folder / "config.yaml") == resolve_model(config)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["seed"] == 0 and len(manifest["devices"]) == 8 and len(manifest["data_fingerprint"]) == 32
     lines = (folder / "completions" / "rl-000002.jsonl").read_text().splitlines()
@@ -86,7 +87,8 @@ def test_other_settings_are_refused(trained):
     _, folder = trained
     result = CliRunner().invoke(app, ["train", str(folder / "config.yaml"), "stages.rl.steps=9"])
     assert (
-        result.exit_code == 2 and "was started with stages.1.steps=3, this config has stages.1.steps=9" in result.stderr
+        result.exit_code == 2
+        and "was started with stages.rl.steps=3, this config has stages.rl.steps=9" in result.stderr
     )
 
 
@@ -98,6 +100,8 @@ def test_eval_and_sample(trained):
     assert len((folder / "eval" / "rl-3.jsonl").read_text().splitlines()) == 12 * 4
     result = CliRunner().invoke(app, ["sample", str(folder), "1+2=", "-n", "3", "--temperature", "1.0"])
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 3
+    result = CliRunner().invoke(app, ["eval", str(folder), "model.hidden_size=8"])
+    assert result.exit_code == 2 and "a trained run's model, tokenizer and stages are what they are" in result.stderr
     result = CliRunner().invoke(app, ["sample", str(folder), "what?"])
     assert result.exit_code == 2 and "'w' at position 0" in result.stderr
 

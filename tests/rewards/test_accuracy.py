@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from r1jax.rewards.accuracy import countdown_expression, exact_number
+from r1jax.rewards.accuracy import countdown_expression, exact_number, math_answer
 from r1jax.rewards.example import Example
 
 
@@ -42,6 +42,35 @@ def test_exact_number_refuses_a_gold_that_is_no_number(gold):
     for completion in (said(""), said(gold), ""):
         with pytest.raises(ValueError, match="is not a number"):
             exact_number(Example("", gold), completion)
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion", "score"),
+    [
+        ("72", said("72"), 1.0),
+        ("72", "<think>r</think>That makes \\boxed{72 \\text{ dollars}}.", 1.0),
+        ("72", "<think>\nmulti\nline\n</think>\n#### 72\n", 1.0),
+        ("72", "The answer is 72.", 1.0),
+        ("72", "The answer is 73.", 0.0),
+        ("72", "<think>It is 72", 0.0),
+        ("72", "<think>It is \\boxed{72}</think>", 0.0),
+        ("E", "<think>r</think>\\boxed{\\text{(E)}}", 1.0),
+        ("E", "<think>r</think>The answer is E.", 0.0),  # no rule finds it
+        ("5", said("5^{5^{5^{5}}}"), 0.0),
+        ("5", said("9" * 100_000), 0.0),
+        ("7", said("\\pi*__import__('os').system('exit 1')"), 0.0),
+        ("7", "", 0.0),
+    ],
+)
+def test_math_answer(gold, completion, score):
+    assert math_answer(Example("", gold), completion) == score
+
+
+def test_math_answer_needs_closed_reasoning_and_a_gold():
+    assert math_answer(Example("", "4", prompt_opens_think=True), "r</think>\\boxed{4}") == 1.0
+    assert math_answer(Example("", "4", prompt_opens_think=True), "\\boxed{4}") == 0.0
+    with pytest.raises(ValueError, match="the gold answer is empty"):
+        math_answer(Example("", ""), said("\\boxed{}"))
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def test_steps_are_true_and_their_last_digits_spell_the_answer(operator):
 def test_examples_are_fixed():
     task = Arithmetic(0, min_digits=3, max_digits=3, direct_share=0.6)
     example = task.example("train", 0)
-    assert (example.prompt, example.answer) == ("276+434=", "710")
+    assert (example.question, example.answer) == ("276+434=", "710")
     assert example.demonstration == "<think>710</think><answer>710</answer>"
-    assert [task.example("test", i).prompt for i in range(3)] == ["918+624=", "451+806=", "575+779="]
+    assert [task.example("test", i).question for i in range(3)] == ["918+624=", "451+806=", "575+779="]
     example = Arithmetic(0, **BOTH).example("train", 1)
-    assert example.prompt == "77+745="
+    assert example.question == "77+745="
     assert example.demonstration == "<think>7+5=12,7+4=11,11+1=12,0+7=7,7+1=8</think><answer>822</answer>"
 
 
@@ -66,7 +66,7 @@ def test_no_problem_is_in_both_splits(digits):
     task = Arithmetic(0, min_digits=1, max_digits=digits, operators="+-", direct_share=0.5)
 
     def problem(example):
-        a, operator, b = re.fullmatch(r"(\d+)([+-])(\d+)=", example.prompt).groups()
+        a, operator, b = re.fullmatch(r"(\d+)([+-])(\d+)=", example.question).groups()
         return (operator, frozenset((a, b))) if operator == "+" else (operator, a, b)
 
     train = {problem(task.example("train", i)) for i in range(2000)}
@@ -79,7 +79,7 @@ def test_answers_prompts_and_demonstrations():
     tokenizer = CharacterTokenizer(task.symbols)
     for i in range(1000):
         example = task.example("train", i)
-        a, operator, b = re.fullmatch(r"(\d{1,3})([+-])(\d{1,3})=", example.prompt).groups()
+        a, operator, b = re.fullmatch(r"(\d{1,3})([+-])(\d{1,3})=", example.question).groups()
         expected = int(a) + int(b) if operator == "+" else int(a) - int(b)
         assert example.answer == str(expected) and expected >= 0
         assert {name: reward(example, example.demonstration) for name, reward in task.rewards.items()} == {
@@ -88,13 +88,13 @@ def test_answers_prompts_and_demonstrations():
         }
         wrong = f"<think>r</think><answer>{expected + 1}</answer>"
         assert task.rewards["accuracy"](example, wrong) == 0.0
-        text = example.prompt + example.demonstration
+        text = example.question + example.demonstration
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_every_symbol_is_used():
     task = Arithmetic(1, **BOTH)
-    texts = "".join(e.prompt + e.demonstration for e in (task.example("train", i) for i in range(200)))
+    texts = "".join(e.question + e.demonstration for e in (task.example("train", i) for i in range(200)))
     assert all(symbol in texts for symbol in task.symbols)
 
 
@@ -108,7 +108,7 @@ def test_direct_share(share):
 
 def test_digits_stay_within_their_bounds():
     task = Arithmetic(0, min_digits=2, max_digits=4, direct_share=1.0)
-    lengths = [len(n) for i in range(300) for n in task.example("train", i).prompt[:-1].split("+")]
+    lengths = [len(n) for i in range(300) for n in task.example("train", i).question[:-1].split("+")]
     assert set(lengths) == {2, 3, 4}
 
 

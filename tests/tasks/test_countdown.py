@@ -22,11 +22,11 @@ def read(prompt):
 def test_examples_are_fixed():
     task = Countdown(0, **THREE)
     example = task.example("train", 2)
-    assert example.prompt == "14,8,9>58:"
+    assert example.question == "14,8,9>58:"
     assert example.demonstration == "<think>8*9=72,72-14=58</think><answer>(8*9)-14</answer>"
     assert example.data == {"numbers": (14, 8, 9), "target": 58}
     assert task.example("train", 0).demonstration == "<think>5+(20*6)</think><answer>5+(20*6)</answer>"
-    assert [task.example("test", i).prompt for i in range(3)] == ["6,17,20>346:", "16,5,6>27:", "12,10,23>2760:"]
+    assert [task.example("test", i).question for i in range(3)] == ["6,17,20>346:", "16,5,6>27:", "12,10,23>2760:"]
 
 
 @pytest.mark.parametrize("numbers", [2, 3, 4, 6])
@@ -35,7 +35,7 @@ def test_demonstrations_score_full_marks_and_steps_are_true(numbers):
     tokenizer = CharacterTokenizer(task.symbols)
     for i in range(1000 if numbers == 3 else 200):
         example = task.example("train", i)
-        given, target = read(example.prompt)
+        given, target = read(example.question)
         assert len(given) == numbers and all(1 <= n <= 25 for n in given) and target >= 1
         assert example.data == {"numbers": given, "target": target}
         assert sorted(map(int, re.findall(r"\d+", example.answer))) == sorted(given)
@@ -47,20 +47,20 @@ def test_demonstrations_score_full_marks_and_steps_are_true(numbers):
                 x, operator, y, value = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", step).groups()
                 assert OPERATIONS[operator](Fraction(x), Fraction(y)) == int(value)
             assert int(value) == target
-        text = example.prompt + example.demonstration
+        text = example.question + example.demonstration
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_every_symbol_is_used():
     task = Countdown(0, **THREE)
-    texts = "".join(e.prompt + e.demonstration for e in (task.example("train", i) for i in range(300)))
+    texts = "".join(e.question + e.demonstration for e in (task.example("train", i) for i in range(300)))
     assert all(symbol in texts for symbol in task.symbols)
 
 
 @pytest.mark.parametrize("settings", [THREE, {"numbers": 2, "max_number": 8, "direct_share": 0.5}])
 def test_no_problem_is_in_both_splits(settings):
     def problem(example):
-        numbers, target = read(example.prompt)
+        numbers, target = read(example.question)
         return tuple(sorted(numbers)), target
 
     train = {problem(Countdown(0, **settings).example("train", i)) for i in range(2000)}

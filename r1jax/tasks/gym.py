@@ -1,0 +1,105 @@
+"""A generator of reasoning-gym with its own scorer (2505.24760): `Gym("chain_sum", 0, size=1000, arguments={})`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from r1jax.answers import extract_answer
+from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.format import think_answer
+from r1jax.sandbox import Worker, WorkerCrash, WorkerTimeout
+from r1jax.tasks.split import ATTEMPTS, Split, split_of
+
+SECONDS = 10.0  # for one answer; making the problem again, in the worker, takes most of it
+CHECKED = 4  # problems that are made again in the worker before the run begins
+
+
+class Gym:
+    """`size` problems to train on and a sixteenth as many, at least one, to test on, made when the task is.
+
+    As in the generated tasks, the question decides by `split_of` where a problem belongs, so that the two never share
+    one. The generator's seed is derived from the run's: generators add the problem's index to it, and neighbouring
+    seeds would share nearly all problems.
+
+    The accuracy reward is the generator's own score of the extracted answer, from 0 to 1, and keeps partial credit. It
+    is computed in a child process, since scorers parse the answer: one that takes over SECONDS gets 0, and one that
+    ends the process, for which its text need not be to blame, None.
+    """
+
+    def __init__(self, name: str, seed: int, *, size: int, arguments: Mapping[str, Any]) -> None:
+        self.name = name
+        digest = hashlib.blake2b(f"{seed}".encode(), digest_size=8).digest()
+        # Generators draw with the seed plus the index, some by numpy, whose seeds have 32 bits.
+        self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
+        self.symbols: tuple[str, ...] = ()
+        self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
+        self._worker = Worker("r1jax.rewards.gym:score", timeout=SECONDS)
+        self._examples = self._make(make_dataset(name, arguments, self.settings), size)
+        for example in self._examples["train"][:CHECKED]:
+            try:
+                self._grade(example, example.answer)  # raises where another process makes another problem
+            except (WorkerTimeout, WorkerCrash) as error:
+                raise ValueError(f"task.gym: {name} cannot be graded: {error}; choose another generator") from None
+
+    def _make(self, dataset: Any, size: int) -> dict[Split, list[Example]]:
+        wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}
+        examples: dict[Split, list[Example]] = {"train": [], "test": []}
+        for index in range(len(dataset)):
+            problem = dataset[index]
+            split = split_of(problem["question"])
+            if len(examples[split]) < wanted[split]:
+                answer = "" if problem["answer"] is None else str(problem["answer"])
+                examples[split].append(Example(question=problem["question"], answer=answer, data={"index": index}))
+            if all(len(examples[split]) == count for split, count in wanted.items()):
+                return examples
+        raise ValueError(
+            f"task.gym: {len(dataset)} problems of {self.name} gave {len(examples['train'])} of {size} to train on and "
+            f"{len(examples['test'])} of {wanted['test']} to test on: it has too few; widen task.arguments"
+        )
+
+    def size(self, split: Split) -> int:
+        return len(self._examples[split])
+
+    def example(self, split: Split, index: int) -> Example:
+        return self._examples[split][index]
+
+    def score(self, example: Example, completion: str) -> float | None:
+        """Raises ValueError where the worker does not make the same problem."""
+        answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think)
+        if answer is None:
+            return 0.0
+        try:
+            value = self._grade(example, answer)
+        except WorkerTimeout:
+            return 0.0
+        except WorkerCrash as error:
+            warnings.warn(f"an answer to {example.question!r:.200} could not be graded: {error}", stacklevel=2)
+            return None
+        return value if math.isfinite(value) else None
+
+    def _grade(self, example: Example, answer: str) -> float:
+        return self._worker.call(self.name, self.settings, example.data["index"], example.question, answer)
+
+
+def make_dataset(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The generator with `settings`: the user's `arguments`, the seed and the size. Raises ValueError for bad ones."""
+    try:
+        from reasoning_gym.factory import DATASETS, create_dataset
+    except ImportError:
+        raise ValueError('task.gym needs reasoning-gym; install it with: pip install "r1jax[gym]"') from None
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.4)
+        raise ValueError(f"task.gym: reasoning-gym has no {name!r}; the nearest are {', '.join(near) or 'none'}")
+    valid = [field.name for field in dataclasses.fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
+    if unknown := [argument for argument in arguments if argument not in valid]:
+        raise ValueError(f"task.arguments: {name} has no {unknown[0]!r}; it takes {', '.join(valid)}")
+    try:
+        return create_dataset(name, **settings)
+    except (AssertionError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"task.arguments: {name} refuses {dict(arguments)}: {error or type(error).__name__}") from None

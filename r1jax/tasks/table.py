@@ -1,0 +1,198 @@
+"""Questions and answers from the columns of a data set: JSONL, Parquet, tensorflow-datasets.
+
+    task = jsonl_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl", answer_after="####"))
+
+Only the columns that the settings name are kept. Without a test file, the rows whose question `split_of` holds out are
+for testing.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from r1jax.config import JsonlTask, ParquetTask, TableTask, TfdsTask
+from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.format import think_answer
+from r1jax.tasks.split import Split, split_of
+
+Row = tuple[str, Mapping[str, Any]]  # where it stands, and its columns by name
+
+
+class Table:
+    """Rows with a question, a gold answer and perhaps a worked completion; `train` without `test` is split here.
+
+    Raises ValueError for the first row that cannot be used, and for a split without rows. Golds that the accuracy
+    reward would not accept as an answer are warned about, once.
+    """
+
+    def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
+        self.symbols: tuple[str, ...] = ()
+        self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
+        self._examples: dict[Split, list[Example]] = {"train": [], "test": []}
+        unverified: list[str] = []
+        given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
+        for split, rows in given.items():
+            for where, row in rows:
+                example = _example(settings, where, row)
+                self._examples[split_of(_text(example)) if test is None else split].append(example)
+                if math_answer(example, f"<think>x</think><answer>{example.answer}</answer>") != 1:
+                    unverified.append(f"{where}: {example.answer!r}")
+        if not self._examples["train"]:
+            raise ValueError("the task's data set has no rows to train on; give one with rows")
+        if not self._examples["test"]:
+            raise ValueError(
+                f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
+            )
+        if unverified:
+            warnings.warn(
+                f"{len(unverified)} gold answers do not verify against themselves, so that no completion can be right; "
+                f"the first is {unverified[0]:.200}",
+                stacklevel=2,
+            )
+
+    def size(self, split: Split) -> int:
+        return len(self._examples[split])
+
+    def example(self, split: Split, index: int) -> Example:
+        return self._examples[split][index]
+
+
+def jsonl_table(settings: JsonlTask) -> Table:
+    test = None if settings.test is None else _jsonl_rows(_file("task.test", settings.test))
+    return Table(settings, _jsonl_rows(_file("task.jsonl", settings.jsonl)), test)
+
+
+def parquet_table(settings: ParquetTask) -> Table:
+    test = None if settings.test is None else _parquet_rows(_file("task.test", settings.test), settings)
+    return Table(settings, _parquet_rows(_file("task.parquet", settings.parquet), settings), test)
+
+
+def tfds_table(settings: TfdsTask) -> Table:
+    """Of a builder's name, or of the folder of a prepared data set, the one with dataset_info.json."""
+    return Table(settings, _tfds_rows(settings, settings.train_split), _tfds_rows(settings, settings.test_split))
+
+
+def _file(key: str, path: str) -> Path:
+    if not Path(path).is_file():
+        raise ValueError(f"{key}: there is no file {path}; give the path of one")
+    return Path(path)
+
+
+def _jsonl_rows(file: Path) -> Iterator[Row]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{file}:{number}: not a JSON object: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{file}:{number}: not a JSON object: {row!r:.80}")
+            yield f"{file}:{number}", row
+
+
+def _parquet_rows(file: Path, settings: TableTask) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError('task.parquet needs pyarrow; install it with: pip install "r1jax[data]"') from None
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"task.parquet: {file} is not a Parquet file: {error}") from None
+    columns = table.schema_arrow.names
+    named = [c for c in (settings.question, settings.answer, settings.completion) if c is not None]
+    if missing := [c for c in named if c not in columns]:
+        raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
+    number = 0
+    for batch in table.iter_batches(columns=named):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{file} row {number}", row
+
+
+def _tfds_rows(settings: TfdsTask, split: str) -> Iterator[Row]:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise ValueError('task.tfds needs tensorflow-datasets; install it with: pip install "r1jax[data]"') from None
+    name, prepared = settings.tfds, "give the folder of a data set prepared with file_format=array_record"
+    try:
+        if Path(name).is_dir():
+            builder: Any = tfds.builder_from_directory(name)
+            rows: Any = builder.as_data_source(split=split)
+        else:
+            rows = tfds.data_source(name, split=split, data_dir=settings.data_dir)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"task.tfds: preparing {name} needs the package {error.name}; install it, or {prepared}"
+        ) from None
+    except NotImplementedError:
+        raise ValueError(f"task.tfds: {name} is prepared in a format that only TensorFlow reads; {prepared}") from None
+    except (ValueError, OSError, AssertionError) as error:
+        first, *_ = str(error).strip().split("\n")
+        raise ValueError(f"task.tfds: {name}, split {split!r}: {first}") from None
+    for number in range(len(rows)):
+        yield f"{name} {split} row {number + 1}", rows[number]
+
+
+def _example(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example:
+    completion = None
+    if settings.completion is not None:
+        completion = _column(where, row, settings.completion)
+        if not isinstance(completion, str) or not completion:
+            raise ValueError(f"{where}: column {settings.completion!r} has no text; a worked completion needs one")
+    return Example(_question(settings, where, row), _gold(settings, where, row), completion)
+
+
+def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | list[dict[str, Any]]:
+    question = _column(where, row, settings.question)
+    if isinstance(question, str) and question.strip():
+        return question
+    messages = list(question) if isinstance(question, list | tuple) else []
+    if messages and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages):
+        return messages
+    raise ValueError(
+        f"{where}: column {settings.question!r} has neither text nor chat messages with role and content; correct the "
+        f"row or task.question"
+    )
+
+
+def _gold(settings: TableTask, where: str, row: Mapping[str, Any]) -> str:
+    gold = _column(where, row, settings.answer)
+    if not isinstance(gold, str) and hasattr(gold, "__len__"):
+        raise ValueError(f"{where}: column {settings.answer!r} is a {type(gold).__name__}; a gold is text or a number")
+    answer = "" if gold is None else str(gold)
+    if settings.answer_after is not None:
+        _, marked, answer = answer.rpartition(settings.answer_after)
+        if not marked:
+            raise ValueError(
+                f"{where}: column {settings.answer!r} has no {settings.answer_after!r}; correct the row or "
+                f"task.answer_after"
+            )
+    if not answer.strip():
+        raise ValueError(f"{where}: the gold answer in column {settings.answer!r} is empty; leave the row out")
+    return answer.strip()
+
+
+def _column(where: str, row: Mapping[str, Any], name: str) -> Any:
+    if name not in row:
+        raise ValueError(f"{where}: no column {name!r}; there are {', '.join(row)}")
+    value = row[name]
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: column {name!r} is not UTF-8 text; it is {value!r:.80}") from None
+
+
+def _text(example: Example) -> str:
+    """The text by which a question is assigned to a split."""
+    question = example.question
+    return question if isinstance(question, str) else json.dumps(question, sort_keys=True)

@@ -1,0 +1,160 @@
+"""Tasks from data files: the rows that were written come back, and rows that cannot be used are named."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1jax.config import JsonlTask, ParquetTask, TfdsTask
+from r1jax.tasks import make_task
+from r1jax.tasks.split import split_of
+
+SAMPLE = Path(__file__).parent.parent / "word_problems.jsonl"
+
+
+def written(tmp_path, rows, name="rows.jsonl"):
+    file = tmp_path / name
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(file)
+
+
+def problems(count, start=0):
+    return [{"question": f"{i}+1?", "answer": i + 1, "more": "x" * 9} for i in range(start, start + count)]
+
+
+def everything(task, split):
+    return [task.example(split, i) for i in range(task.size(split))]
+
+
+def test_sample_file():
+    task = make_task(JsonlTask(jsonl=str(SAMPLE), answer_after="####"), 0)
+    train, test = everything(task, "train"), everything(task, "test")
+    assert len(train) + len(test) == 20 and train[2].answer == "1,200"
+    for example in train + test:
+        assert task.rewards["accuracy"](example, f"<think>r</think>So it is \\boxed{{{example.answer}}}.") == 1.0
+        assert task.rewards["accuracy"](example, f"<think>r</think>So it is \\boxed{{1{example.answer}}}.") == 0.0
+
+
+def test_the_held_out_rows_are_those_of_split_of(tmp_path):
+    task = make_task(JsonlTask(jsonl=written(tmp_path, problems(200))), 0)
+    train, test = everything(task, "train"), everything(task, "test")
+    assert [e.question for e in train] == [f"{i}+1?" for i in range(200) if split_of(f"{i}+1?") == "train"]
+    assert [e.answer for e in test] == [str(i + 1) for i in range(200) if split_of(f"{i}+1?") == "test"]
+
+
+def test_a_test_file_leaves_the_first_whole(tmp_path):
+    test = written(tmp_path, problems(5, 100), "test.jsonl")
+    task = make_task(JsonlTask(jsonl=written(tmp_path, ["", *problems(40), "  "]), test=test), 0)
+    assert (task.size("train"), task.size("test")) == (40, 5)
+    assert task.example("test", 4).question == "104+1?"
+
+
+def test_columns_by_name_and_completions(tmp_path):
+    chat = [{"role": "user", "content": "2+2?"}]
+    rows = [{"q": chat if i % 2 else f"{i}?", "a": f"so #### no #### {i} ", "c": f"it is {i}"} for i in range(40)]
+    file = written(tmp_path, rows)
+    settings = JsonlTask(jsonl=file, test=file, question="q", answer="a", completion="c", answer_after="####")
+    task = make_task(settings, 0)
+    assert task.example("train", 1).question == chat
+    assert (task.example("train", 6).answer, task.example("train", 6).demonstration) == ("6", "it is 6")
+    assert task.symbols == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows to train on"),
+        (["", " "], "no rows to train on"),
+        (problems(1), "none to test on|no rows to train on"),
+        ([*problems(2), "{"], r"rows\.jsonl:3: not a JSON object: "),
+        ([*problems(1), "", "[1]"], r"rows\.jsonl:3: not a JSON object: \[1\]"),
+        (["[" * 100_000], r"rows\.jsonl:1: not a JSON object"),
+        ([{"question": "2?", "gold": 2}], r"rows\.jsonl:1: no column 'answer'; there are question, gold"),
+        ([{"question": "2?", "answer": ""}], r":1: the gold answer in column 'answer' is empty"),
+        ([{"question": "2?", "answer": None}], r":1: the gold answer in column 'answer' is empty"),
+        ([{"question": "2?", "answer": [1, 2]}], r":1: column 'answer' is a list"),
+        ([{"question": " ", "answer": 1}], r":1: column 'question' has neither text nor chat messages"),
+        ([{"question": [{"role": "user"}], "answer": 1}], r":1: column 'question' has neither"),
+    ],
+)
+def test_rows_that_cannot_be_used(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+
+
+def test_settings_that_do_not_fit_the_rows(tmp_path):
+    file = written(tmp_path, problems(3))
+    with pytest.raises(ValueError, match=r":1: column 'answer' has no '####'; correct the row or task\.answer_after"):
+        make_task(JsonlTask(jsonl=file, answer_after="####"), 0)
+    with pytest.raises(ValueError, match=":1: no column 'solution'"):
+        make_task(JsonlTask(jsonl=file, completion="solution"), 0)
+    with pytest.raises(ValueError, match=r"task\.test: there is no file nowhere"):
+        make_task(JsonlTask(jsonl=file, test="nowhere"), 0)
+    with pytest.raises(ValueError, match=r"task\.jsonl: there is no file"):
+        make_task(JsonlTask(jsonl=str(tmp_path)), 0)
+
+
+def test_bad_bytes_are_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{"question": "1?", "answer": 1}\n{"question": "\xff?", "answer": 1}\n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: not a JSON object"):
+        make_task(JsonlTask(jsonl=str(file)), 0)
+
+
+def test_golds_that_do_not_verify_are_counted(tmp_path):
+    rows = [*problems(40), {"question": "a?", "answer": "<answer>"}, {"question": "b?", "answer": "\\boxed{"}]
+    file = written(tmp_path, rows)
+    with pytest.warns(UserWarning, match=r"2 gold answers do not verify .*rows\.jsonl:41: '<answer>'"):
+        make_task(JsonlTask(jsonl=file, test=written(tmp_path, problems(1), "test.jsonl")), 0)
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    chat = [{"role": "user", "content": "2+2?"}]
+    table = pyarrow.table({"id": [1, 2, 3], "prompt": [chat] * 3, "gold": [4, 4, 5]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    file = str(tmp_path / "rows.parquet")
+    task = make_task(ParquetTask(parquet=file, test=file, question="prompt", answer="gold"), 0)
+    assert [(e.question, e.answer) for e in everything(task, "train")] == [(chat, "4"), (chat, "4"), (chat, "5")]
+    with pytest.raises(ValueError, match=r"no column 'question'; there are id, prompt, gold"):
+        make_task(ParquetTask(parquet=file), 0)
+    (tmp_path / "rows.parquet").write_text("nothing")
+    with pytest.raises(ValueError, match="is not a Parquet file"):
+        make_task(ParquetTask(parquet=file), 0)
+
+
+def test_tensorflow_datasets_by_folder_and_by_name(prepared):
+    folder = make_task(TfdsTask(tfds=str(prepared / "sums" / "1.0.0"), answer_after="####"), 0)
+    assert sorted(e.question for e in everything(folder, "train")) == sorted(f"{i} + 1 → ?" for i in range(40))
+    for example in everything(folder, "test"):
+        assert int(example.question.split()[0]) + 1 == int(example.answer)
+    named = make_task(TfdsTask(tfds="sums", data_dir=str(prepared), answer_after="####"), 0)
+    assert everything(named, "train") == everything(folder, "train")
+    numbers = make_task(TfdsTask(tfds="sums", data_dir=str(prepared), answer="n"), 0)
+    assert {e.answer for e in everything(numbers, "test")} == {str(i) for i in range(40, 50)}
+    assert "tensorflow" not in sys.modules
+
+
+def test_tensorflow_datasets_that_cannot_be_read(prepared):
+    folder = str(prepared / "sums" / "1.0.0")
+    with pytest.raises(ValueError, match=r"split 'val': Unknown split 'val'\. Should be one of \['train', 'test'\]"):
+        make_task(TfdsTask(tfds=folder, test_split="val"), 0)
+    with pytest.raises(ValueError, match="Could not read dataset info"):
+        make_task(TfdsTask(tfds=str(prepared)), 0)
+    with pytest.raises(ValueError, match=r"^task.tfds: sumz, split 'train': Dataset sumz not found\.$"):
+        make_task(TfdsTask(tfds="sumz", data_dir=str(prepared)), 0)
+
+
+@pytest.mark.parametrize(
+    ("package", "settings"),
+    [
+        ("pyarrow", ParquetTask(parquet=str(SAMPLE))),
+        ("tensorflow_datasets", TfdsTask(tfds="sums")),
+    ],
+)
+def test_a_missing_extra_is_named(monkeypatch, package, settings):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=r'install it with: pip install "r1jax\[data\]"'):
+        make_task(settings, 0)
