@@ -21,6 +21,7 @@ from r1jax.mesh import (
     to_local,
     weight_shardings,
 )
+from r1jax.models import dense
 from r1jax.models.completions import Completions
 from r1jax.models.dense import Transformer
 from r1jax.optimizer import make_optimizer
@@ -53,6 +54,12 @@ STAGE = GrpoStage(
     rewards={"accuracy": 1.0},
     optimizer=OptimizerConfig(learning_rate=1.0),
 )
+
+
+@pytest.fixture(autouse=True)
+def scanned(monkeypatch):
+    """Layers in a loop, as in models with many: less to compile."""
+    monkeypatch.setattr(dense, "UNROLLED_LAYERS", 1)
 
 
 def one_step(sizes: dict[str, int]):

@@ -9,7 +9,6 @@ import time
 
 import jax
 import numpy as np
-import pytest
 from tiny import TINY
 
 from r1jax.metrics import read_metrics, without_timings
@@ -59,29 +58,23 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
-@pytest.mark.parametrize("kill_after", [("cold_start", 3), ("rl", 1)], ids=lambda k: f"{k[0]}-{k[1]}")
-def test_killed_goes_on_to_the_same_bytes(kill_after, whole, tmp_path):
-    """SIGKILL as soon as a given row is in the log, which is before, in or after a save of it."""
+def test_killed_goes_on_to_the_same_bytes(trained, tmp_path):
+    """SIGKILL as soon as RL's first row is in the log: then the same command ends where a run left alone did.
+
+    scripts/kill_test.py kills at random moments of both stages, and in the middle of saves.
+    """
     file, folder = config_file(tmp_path / "killed"), tmp_path / "killed" / "run"
-    process = subprocess.Popen([*TRAIN, file], env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*TRAIN, file], env=environment(8), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         rows = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
-        if kill_after in [(row["stage"], row["step"]) for row in rows]:
+        if ("rl", 1) in [(row["stage"], row["step"]) for row in rows]:
             process.kill()
         time.sleep(0.002)
     assert process.returncode == -signal.SIGKILL
-    subprocess.run([*TRAIN, file], env=environment(1), check=True, capture_output=True)
-    rows, weights = state_of(folder)
-    assert rows == whole[0]
-    jax.tree.map(np.testing.assert_array_equal, weights, whole[1])
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The rows and weights of a run left alone."""
-    folder = tmp_path_factory.mktemp("whole") / "one"
-    subprocess.run([*TRAIN, config_file(folder)], env=environment(1), check=True, capture_output=True)
-    return state_of(folder / "run")
+    subprocess.run([*TRAIN, file], env=environment(8), check=True, capture_output=True)
+    (rows, weights), (whole_rows, whole_weights) = state_of(folder), state_of(trained[1])
+    assert rows == whole_rows
+    jax.tree.map(np.testing.assert_array_equal, weights, whole_weights)
 
 
 def state_of(folder):
