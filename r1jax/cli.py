@@ -156,13 +156,14 @@ def _read_line() -> str:
 def export(
     model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
     out: Annotated[Path, typer.Argument(help="a new folder")],
+    overrides: Overrides = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
 ) -> None:
     """Write a run's last checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
     with _one_line_errors():
         from r1jax.export import export_model
 
-        export_model(str(model), out, dtype=dtype)
+        export_model(model, out, dtype=dtype, overrides=overrides or ())
     print(f"written: {out}")
 
 

@@ -8,6 +8,7 @@ Every setting is declared here, with its default and its check; a key that is no
 from __future__ import annotations
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -434,7 +435,7 @@ def parse_task(text: str) -> dict[str, Any]:
 
     if text in DATA_SETS:
         return DATA_SETS[text]
-    source = Path(text).read_text() if Path(text).is_file() else text
+    source = Path(text).read_text() if os.path.isfile(text) else text
     try:
         tree = yaml.safe_load(source)
     except yaml.YAMLError:

@@ -137,9 +137,13 @@ class Batches:
             "length_B": length_B,
         }
 
+    def encode(self, prompt: str) -> list[int]:
+        """A prompt's ids, with the start token where the tokenizer has one."""
+        return self._started(self.tokenizer.encode(prompt))
+
     def encode_prompt(self, prompt: str) -> list[int]:
-        """A prompt's ids, with the start token where the tokenizer has one. Raises ValueError over the limit."""
-        ids = self._started(self.tokenizer.encode(prompt))
+        """The same. Raises ValueError over the limit."""
+        ids = self.encode(prompt)
         if not 0 < len(ids) <= self.max_prompt_length:
             raise ValueError(
                 f"the prompt {prompt!r} has {len(ids)} tokens; max_prompt_length allows 1 to {self.max_prompt_length}"
@@ -216,7 +220,10 @@ def _worked(example: Example) -> str:
         raise ValueError(
             f"the task has no worked completion for {example.prompt!r:.200}; sft needs one, such as task.completion"
         )
-    return example.demonstration.removeprefix("<think>") if example.prompt_opens_think else example.demonstration
+    if not example.prompt_opens_think:
+        return example.demonstration
+    rest = example.demonstration.removeprefix("<think>")
+    return rest.removeprefix("\n") if example.prompt.endswith("\n") else rest
 
 
 def padded(tokens: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:

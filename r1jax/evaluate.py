@@ -39,8 +39,8 @@ def evaluate(
 
     `show` is told how many of how many problems are done.
 
-    `eval/accuracy` is pass@1: the mean over problems of the share of right samples. With several samples there are
-    also `eval/pass@K` for powers of two, and `eval/cons@G`, the accuracy of each problem's most frequent answer.
+    `eval/accuracy` is pass@1: the mean of the reward `accuracy`, partial credit included. With several samples there
+    are also `eval/pass@K` for powers of two, and `eval/cons@G`, the accuracy of each problem's most frequent answer.
     Samples that could not be graded are left out, and their share is `eval/frac_reward_none`.
     """
     G, shards, there = settings.samples, row_shards(run.mesh), run.batches.size("test")
@@ -97,7 +97,9 @@ def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
     for answer, correct in zip(answers, right, strict=True):
         if answer is not None:
             value, expression = number(answer), expression_value(answer)
-            votes[expression[0] if value is None and expression else value or answer].append(correct)
+            if value is None and expression is not None:
+                value = expression[0]
+            votes[answer if value is None else value].append(correct)
     if not votes:
         return 0.0
     most = max(map(len, votes.values()))
@@ -111,8 +113,8 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     consensus_E = [
         consensus(
             [
-                extract_answer(text, prompt_opens_think=example.prompt_opens_think)
-                for text in transcript.texts[e * G : (e + 1) * G]
+                None if np.isnan(score) else extract_answer(text, prompt_opens_think=example.prompt_opens_think)
+                for text, score in zip(transcript.texts[e * G : (e + 1) * G], accuracy_EG[e], strict=True)
             ],
             right_EG[e].tolist(),
         )
@@ -171,7 +173,7 @@ class Speaker:
     """A run or a pretrained model that completes texts, on whatever devices there are; weights are moved once."""
 
     def __init__(self, path: str, overrides: Sequence[str] = ()) -> None:
-        self.run, params, _ = load_model(path, ["mesh={data: -1}", *overrides])
+        self.run, params, _ = load_model(path, overrides)
         with self.run.devices():
             self.weights = self.run.sampling_weights(params)
 
@@ -188,7 +190,7 @@ class Speaker:
         run, shards = self.run, row_shards(self.run.mesh)
         own = own_rows(run.mesh, shards)  # every device answers the same prompt; the first answers are shown
         with user_errors():
-            tokens = run.batches.encode_prompt(prompt)
+            tokens = run.batches.encode(prompt)
         prompt_PS, length_P = padded([tokens] * len(own), max(16, 1 << (len(tokens) - 1).bit_length()))
         sampler = run.sampler(group_size=samples, temperature=temperature)
         prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from r1jax.hf import CONFIG, DTYPES, GENERATION, config_json, export_params, fin
 from r1jax.run import MODEL_FOLDER, Run, load_model
 
 
-def export_model(path: str, out: Path, *, dtype: str) -> None:
+def export_model(path: str, out: Path, *, dtype: str, overrides: Sequence[str] = ()) -> None:
     """Writes config, generation config, tokenizer files with the chat template, and weights; whole or not at all.
 
     Raises ConfigError where `out` has something in it already, or the model has no Hugging Face architecture.
@@ -25,7 +26,8 @@ def export_model(path: str, out: Path, *, dtype: str) -> None:
         raise ConfigError(f"dtype: got {dtype!r}, need one of {', '.join(DTYPES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; give a new folder")
-    run, params, _ = load_model(path)
+    out = out.resolve()
+    run, params, _ = load_model(path, overrides)
     model = run.config.model
     assert isinstance(model, ModelConfig)
     rows = model.vocab_size or run.tokenizer.size

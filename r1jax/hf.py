@@ -45,7 +45,6 @@ TENSORS = {
     "layers/mlp/up_DF": ("model.layers.{}.mlp.up_proj.weight", "F D"),
     "layers/mlp/down_FD": ("model.layers.{}.mlp.down_proj.weight", "D F"),
 }
-ROWS = ("model.embed_tokens.weight", "lm_head.weight")  # one row an id; here the vocabulary is padded
 # Older Llama files keep rotary frequencies, which are computed here.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -116,7 +115,9 @@ def find_model(path: str) -> Path:
             f"give a folder, or download it where there is a network"
         ) from None
     except HfHubHTTPError as error:
-        raise ConfigError(f"{path} is no folder here, and the hub says: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path} is no folder here, and the hub says: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no folder, and no hub id: {error}") from None
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -169,7 +170,10 @@ def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None
         rope.setdefault("original_max_position_embeddings", raw.get("max_position_embeddings"))
     if unknown := sorted(set(rope) - set(RopeScaling.model_fields)):
         raise ConfigError(f"{file}: rope scaling has {unknown[0]}, which is not supported")
-    return theta, RopeScaling(rope_type=kind, **rope)
+    try:
+        return theta, RopeScaling(rope_type=kind, **rope)
+    except ValueError as error:
+        raise ConfigError(f"{file}: rope scaling: {' '.join(str(error).split())}") from None
 
 
 def config_json(config: ModelConfig, *, dtype: str, vocabulary: int, positions: int) -> dict[str, Any]:
@@ -193,21 +197,24 @@ def config_json(config: ModelConfig, *, dtype: str, vocabulary: int, positions: 
     }
 
 
-def import_params(folder: Path, abstract: Any) -> Any:
+def import_params(folder: Path, abstract: Any, vocabulary: int | None = None) -> Any:
     """Weights, float32, in the shapes and shardings of `abstract`; host memory holds one device's part of one weight.
 
     Raises ConfigError, before anything is loaded, for a file that is cut off and for a tensor that is missing, not
     expected, or of another shape.
     """
-    tensors = check_params(folder, abstract)
+    tensors = check_params(folder, abstract, vocabulary)
     leaves, structure = jax.tree.flatten_with_path(abstract)
     return jax.tree.unflatten(structure, [_load(tensors, _name(path), leaf) for path, leaf in leaves])
 
 
-def check_params(folder: Path, abstract: Any) -> dict[str, Tensor]:
-    """Every tensor of a folder, where they are those that `abstract` needs; reads the files' headers alone."""
+def check_params(folder: Path, abstract: Any, vocabulary: int | None = None) -> dict[str, Tensor]:
+    """Every tensor of a folder, where they are those that `abstract` needs; reads the files' headers alone.
+
+    `vocabulary` is how many rows the embedding has in the folder (None: as many as here, where it is padded).
+    """
     tensors = find_tensors(folder)
-    _check_tensors(folder, tensors, jax.tree.flatten_with_path(abstract)[0])
+    _check_tensors(folder, tensors, jax.tree.flatten_with_path(abstract)[0], vocabulary)
     return tensors
 
 
@@ -233,8 +240,10 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_tensors(folder: Path, tensors: Mapping[str, Tensor], leaves: list[tuple[Any, Any]]) -> None:
-    expected = dict(_expected(leaves))
+def _check_tensors(
+    folder: Path, tensors: Mapping[str, Tensor], leaves: list[tuple[Any, Any]], vocabulary: int | None
+) -> None:
+    expected = dict(_expected(leaves, vocabulary))
     tied = "lm_head.weight" not in expected  # some files keep the tied weight twice
     extra = [
         n for n in tensors if n not in expected and not IGNORED.fullmatch(n) and not (tied and n.startswith("lm_"))
@@ -247,27 +256,27 @@ def _check_tensors(folder: Path, tensors: Mapping[str, Tensor], leaves: list[tup
         raise ConfigError(f"{folder}: tensor {extra[0]} of shape {list(tensors[extra[0]].shape)} is not expected")
     for name, shape in expected.items():
         found = tensors[name]
-        padded = name in ROWS and found.shape[1:] == shape[1:] and found.shape[0] <= shape[0]
-        fits = padded or found.shape == shape
-        if not fits:
+        if found.shape != shape:
             raise ConfigError(f"{folder}: tensor {name} has shape {list(found.shape)}, config.json asks {list(shape)}")
         if found.dtype not in DTYPES.values():
             raise ConfigError(f"{folder}: tensor {name} is {found.dtype}; need {', '.join(DTYPES.values())}")
 
 
-def _expected(leaves: list[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """(name, shape) of every tensor of a tree of weights; the vocabulary as padded here."""
+def _expected(leaves: list[tuple[Any, Any]], vocabulary: int | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of every tensor of a tree of weights, whose embeddings have `vocabulary` rows."""
     for path, leaf in leaves:
         ours = _name(path)
         name, groups = TENSORS[ours]
         sizes = _sizes(ours, leaf.shape)
+        if vocabulary is not None and "V" in sizes:
+            sizes["V"] = vocabulary
         shape = tuple(math.prod(sizes[letter] for letter in group) for group in groups.split())
         for layer in range(sizes.get("L", 1)):
             yield name.format(layer), shape
 
 
 def _load(tensors: Mapping[str, Tensor], ours: str, leaf: Any) -> jax.Array:
-    """One weight, a device's part at a time; devices that hold the same part read it once."""
+    """One weight, a device's part at a time; neighbouring devices that hold the same part share it."""
     arrays, last_index, last_part = [], None, np.empty(0)
     for device, index in leaf.sharding.addressable_devices_indices_map(leaf.shape).items():
         if index != last_index:
@@ -320,7 +329,7 @@ def export_params(
     from safetensors.numpy import save_file
 
     leaves, _ = jax.tree.flatten_with_path(params)
-    shapes = {name: (vocabulary, *shape[1:]) if name in ROWS else shape for name, shape in _expected(leaves)}
+    shapes = dict(_expected(leaves, vocabulary))
     size = {name: math.prod(shape) * jnp.dtype(dtype).itemsize for name, shape in shapes.items()}
     files: list[list[str]] = [[]]
     for name in shapes:

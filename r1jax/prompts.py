@@ -23,11 +23,11 @@ TEMPLATES = {
         "User: {question}. Assistant:"
     ),
     # For chat models. R1's README advises to ask, in the user's message and without a system prompt, for reasoning step
-    # by step and for the answer in \boxed{}; R1 itself knows to think first. Asking for the tags is ours, for models
-    # that do not.
+    # by step and for the answer in \boxed{}; R1 itself knows to think first. Asking for the tags is ours: they are what
+    # the format reward looks for, and \boxed{} within them is understood.
     "r1": (
         "{question}\n\nPlease reason step by step within <think> </think> tags, and then put your final answer within "
-        "\\boxed{}."
+        "<answer> </answer> tags."
     ),
 }
 

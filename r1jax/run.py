@@ -26,7 +26,16 @@ from jax.sharding import Mesh
 from r1jax.chat_template import read_chat_template
 from r1jax.checkpoint import Checkpoints
 from r1jax.compiles import CompileWatch
-from r1jax.config import Config, ConfigError, ModelConfig, TokenizerSettings, dump_config, load_config, parse_config
+from r1jax.config import (
+    Config,
+    ConfigError,
+    ModelConfig,
+    TaskSettings,
+    TokenizerSettings,
+    dump_config,
+    load_config,
+    parse_config,
+)
 from r1jax.data import Batches
 from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
 from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, row_shards, weight_shardings
@@ -117,7 +126,7 @@ class Run:
         """The pretrained model's weights, or random ones from the seed, made in their shardings."""
         abstract = abstract_params(self.model, self.mesh)
         if source := _described(self.config).path:
-            return import_params(find_model(source), abstract)
+            return import_params(find_model(source), abstract, _described(self.config).vocab_size)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         key = jax.random.fold_in(self.key, 0)
         return jax.jit(lambda key: init_params(self.model, key), out_shardings=shardings)(key)
@@ -134,13 +143,14 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
     with user_errors():
-        run = _build(resolve_model(config), strict_compiles)
+        run = _build(resolve_model(config), strict=strict_compiles, training=True)
         _check_stages(run)
         _check_examples(run)
         _check_same_settings(run.folder, run.config)
         source = _described(run.config).path
         if source is not None and not (run.folder / "config.yaml").is_file():
-            check_params(find_model(source), abstract_params(run.model, run.mesh))
+            abstract = abstract_params(run.model, run.mesh)
+            check_params(find_model(source), abstract, _described(run.config).vocab_size)
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
             _describe(run)
@@ -153,9 +163,10 @@ def load_model(path: str, overrides: Sequence[str] = (), task: Mapping[str, Any]
 
     `path` is a run folder, a Hugging Face folder or a hub id; `task` replaces the run's own.
     """
-    if (Path(path) / "config.yaml").is_file():
-        return load_run(Path(path), overrides, task)
-    return load_pretrained(path, overrides, task)
+    with user_errors():
+        if (Path(path) / "config.yaml").is_file():
+            return load_run(Path(path), overrides, task)
+        return load_pretrained(path, overrides, task)
 
 
 def load_run(
@@ -163,17 +174,18 @@ def load_run(
 ) -> tuple[Run, Any, str]:
     """A run that has been trained: (run, its last weights, "STAGE-STEP").
 
-    Its mesh is all devices along data unless overridden: a run trained on a pod can be used anywhere.
+    Its mesh is all devices along data unless overridden: a run trained on a pod can be used anywhere. Its tokenizer
+    stays that of its own task.
     """
     file = folder / "config.yaml"
-    replaced = {} if task is None else {"task": task}
-    config = load_config(file, ["mesh={data: -1}", *overrides], replaced)
-    fixed = [name for name in overrides if name.startswith(("model.", "tokenizer", "stages"))]
+    fixed = [name for name in overrides if name.startswith(("model", "tokenizer", "stages"))]
     if fixed:
         raise ConfigError(f"{fixed[0]}: a trained run's model, tokenizer and stages are what they are; leave it out")
+    own = load_config(file).task
+    replaced = {} if task is None else {"task": task}
+    config = load_config(file, ["mesh={data: -1}", *overrides], replaced)
     config = config.model_copy(update={"run_dir": str(folder)})
-    with user_errors():
-        run = _build(config, strict=False)
+    run = _build(config, tokenizer_task=own)
     for stage in reversed(config.stages):
         if not (folder / "checkpoints" / stage.name).is_dir():
             continue
@@ -193,7 +205,7 @@ def load_pretrained(
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
     tree = {
-        "run_dir": f"runs/{folder.resolve().name if folder == Path(path) else path.replace('/', '--')}",
+        "run_dir": f"evals/{folder.resolve().name if folder == Path(path) else path.replace('/', '--')}",
         "task": task or {"name": "arithmetic"},  # sampling and chat use none
         "prompt": {"chat": read_chat_template(folder) is not None},
         "model": {"path": path},
@@ -203,10 +215,8 @@ def load_pretrained(
     }
     join_processes(parse_config(copy.deepcopy(tree), overrides).mesh)  # before a device is asked for
     tree["model"]["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    config = parse_config(tree, overrides)
-    with user_errors():
-        run = _build(resolve_model(config), strict=False)
-    return run, run.initial_weights(), Path(config.run_dir).name
+    run = _build(resolve_model(parse_config(tree, overrides)))
+    return run, run.initial_weights(), run.folder.name
 
 
 @contextlib.contextmanager
@@ -223,10 +233,13 @@ def _wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def _build(config: Config, strict: bool) -> Run:
+def _build(
+    config: Config, *, strict: bool = False, training: bool = False, tokenizer_task: TaskSettings | None = None
+) -> Run:
     join_processes(config.mesh)
     task = make_task(config.task, config.seed)
-    tokenizer = _tokenizer(config, task)
+    named = task if tokenizer_task in (None, config.task) else make_task(tokenizer_task, config.seed)
+    tokenizer = _tokenizer(config, named.symbols)
     if "accuracy" not in task.rewards:
         raise ConfigError(f"task: it has rewards {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
     mesh = make_mesh(config.mesh)
@@ -245,7 +258,7 @@ def _build(config: Config, strict: bool) -> Run:
             seed=config.seed,
             max_prompt_length=config.max_prompt_length,
             max_completion_length=config.max_completion_length,
-            needs_completions=any(stage.program == "sft" for stage in config.stages),
+            needs_completions=training and any(stage.program == "sft" for stage in config.stages),
         ),
         model=model,
         key=jax.random.key(config.seed),
@@ -266,7 +279,7 @@ def _described(config: Config) -> ModelConfig:
     return config.model
 
 
-def _tokenizer(config: Config, task: Task | Mixture) -> Tokenizer:
+def _tokenizer(config: Config, symbols: Sequence[str]) -> Tokenizer:
     """The config's tokenizer; of a run with a pretrained model, the copy in its folder, where there is one."""
     settings, kept = config.tokenizer or TokenizerSettings(), Path(config.run_dir) / MODEL_FOLDER
     if settings.path is None:
@@ -275,7 +288,7 @@ def _tokenizer(config: Config, task: Task | Mixture) -> Tokenizer:
         path = str(kept)
     else:  # a file, a folder, or a hub id
         path = settings.path if Path(settings.path).exists() else str(find_model(settings.path))
-    tokenizer = load_tokenizer(settings.kind, path, task.symbols)
+    tokenizer = load_tokenizer(settings.kind, path, symbols)
     rows = _described(config).vocab_size
     if rows is not None and tokenizer.size > rows:
         raise ConfigError(
@@ -318,6 +331,8 @@ def _check_stages(run: Run) -> None:
     config, task, mesh = run.config, run.task, run.mesh
     if not config.stages:
         raise ConfigError("stages: got none; training needs at least one")
+    if config.evaluate.problems is None and run.batches.size("test") is None:
+        raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
     shards, width = row_shards(mesh), run.batches.width["train"] + config.max_completion_length
     if width % mesh.shape["context"]:
         raise ConfigError(
@@ -399,6 +414,8 @@ def _describe(run: Run) -> None:
     """Writes the resolved config and the manifest, once."""
     folder, config, mesh = run.folder, run.config, run.mesh
     folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.yaml").is_file():
+        _write(folder / "config.yaml", dump_config(config))
     source = _described(config).path
     if source is not None and not (folder / MODEL_FOLDER).is_dir():
         # What using and exporting the run will need, even where the pretrained model is not.
@@ -407,8 +424,6 @@ def _describe(run: Run) -> None:
         copy_description(find_model(source), temporary)
         run.tokenizer.save(temporary)
         temporary.rename(folder / MODEL_FOLDER)
-    if not (folder / "config.yaml").is_file():
-        _write(folder / "config.yaml", dump_config(config))
     if (folder / "manifest.json").is_file():
         return
     first = run.batches.example("train", 0)

@@ -27,7 +27,7 @@ def load(name, mesh, folder=None):
     folder = folder or REFERENCES / name
     config = read_config(folder).model_copy(update={"dtype": "float32"})
     model = Transformer(config, TOKENIZER_SIZE)
-    params = jax.device_get(import_params(folder, abstract_params(model, mesh)))
+    params = jax.device_get(import_params(folder, abstract_params(model, mesh), config.vocab_size))
     return model, params, dict(np.load(REFERENCES / name / "reference.npz"))
 
 
@@ -123,7 +123,7 @@ def test_tensors_that_do_not_fit(mesh, tmp_path):
 
     def with_tensors(tensors):
         save_file(tensors, folder / "model.safetensors")
-        return import_params(folder, abstract_params(model, mesh))
+        return import_params(folder, abstract_params(model, mesh), model.config.vocab_size)
 
     with pytest.raises(ConfigError, match=r"tensor model.norm.weight has shape \[7\], config.json asks \[16\]"):
         with_tensors(good | {norm: np.ones(7, np.float32)})

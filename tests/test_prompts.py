@@ -35,7 +35,7 @@ def test_templates():
     )
     assert not opens
     text, _ = prompt(QUESTION, template="r1")
-    assert text.startswith(QUESTION + "\n\n") and text.endswith("within \\boxed{}.")
+    assert text.startswith(QUESTION + "\n\n") and text.endswith("within <answer> </answer> tags.")
     assert prompt("1", template="\\boxed{} {x} {question}, {question}:") == ("\\boxed{} {x} 1, 1:", False)
 
 

@@ -29,7 +29,8 @@ class Gym:
 
     The accuracy reward is the generator's own score of the extracted answer, from 0 to 1, and keeps partial credit. It
     is computed in a child process, since scorers parse the answer: one that takes over SECONDS gets 0, and one that
-    ends the process, for which its text need not be to blame, None.
+    ends the process, for which its text need not be to blame, None. Some scorers evaluate the answer as code: the child
+    is limited in time and memory, and not kept from files or the network.
     """
 
     def __init__(self, name: str, seed: int, *, size: int, arguments: Mapping[str, Any]) -> None:

@@ -102,6 +102,9 @@ def test_eval_and_sample(trained):
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 3
     result = CliRunner().invoke(app, ["eval", str(folder), "model.hidden_size=8"])
     assert result.exit_code == 2 and "a trained run's model, tokenizer and stages are what they are" in result.stderr
+    countdown = "{name: countdown, numbers: 2, max_number: 9}"  # the run's alphabet stays that of arithmetic
+    result = CliRunner().invoke(app, ["eval", str(folder), "--task", countdown, "max_prompt_length=12"])
+    assert result.exit_code == 2 and "is not in the alphabet" in result.stderr, result.output
     result = CliRunner().invoke(app, ["sample", str(folder), "what?"])
     assert result.exit_code == 2 and "'w' at position 0" in result.stderr
 

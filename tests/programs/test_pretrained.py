@@ -136,7 +136,7 @@ def test_eval_of_a_pretrained_model(pretrained, tmp_path, monkeypatch):
     result = runner.invoke(app, ["eval", str(pretrained), "--task", JSONL, *small])
     assert result.exit_code == 0, result.output
     assert all(name in result.stdout for name in ("accuracy", "format", "pass@2", "cons@2", "mean_length"))
-    (file,) = (tmp_path / "runs" / pretrained.name / "eval").glob("*.jsonl")
+    (file,) = (tmp_path / "evals" / pretrained.name / "eval").glob("*.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     questions = [json.loads(line)["question"] for line in PROBLEMS.read_text().splitlines()]
     assert [row["prompt"] for row in rows[::2]] == [f"user: {q}\n<think>" for q in questions]
