@@ -52,7 +52,8 @@ def evaluate(
     at_once = max(stages, default=SEQUENCES_AT_ONCE * shards)
     chunk = min(max(at_once // G // shards, 1), math.ceil(problems / shards)) * shards
     # Prompts of like length go together, as wide as they need: what a sample is does not depend on its batch.
-    length_E = run.batches.prompt_lengths("test", problems)
+    with user_errors():
+        length_E = run.batches.prompt_lengths("test", problems)
     order_E = np.argsort(length_E, kind="stable")
     weights = run.sampling_weights(params)
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
