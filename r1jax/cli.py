@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from r1jax.config import ConfigError, load_config
+from r1jax.config import ConfigError
+from r1jax.config_file import load_config
 
 app = typer.Typer(
     add_completion=False,
@@ -76,7 +77,7 @@ def evaluate(
         from rich.progress import Progress
         from rich.table import Table
 
-        from r1jax.config import parse_task
+        from r1jax.config_file import parse_task
         from r1jax.evaluate import evaluate_model
 
         if task is None and not (Path(model) / "config.yaml").is_file():

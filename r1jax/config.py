@@ -1,18 +1,10 @@
-"""The tree of settings: frozen pydantic models, read from one YAML file with `key=value` overrides.
-
-    config = load_config("configs/quickstart.yaml", ["seed=1", "stages.rl.steps=20"])
+"""The tree of settings: frozen pydantic models, which `config_file` reads and writes.
 
 Every setting is declared here, with its default and its check; a key that is not declared is an error.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,11 +13,9 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -122,9 +112,6 @@ class MixtureTask(Settings):
     mixture: Annotated[list[MixturePart], Field(min_length=2, strict=True)]
 
 
-DATA_SETS: dict[str, dict[str, Any]] = {
-    "gsm8k": {"tfds": "gsm8k", "question": "question", "answer": "short_answer"},
-}
 TASKS = ("tfds", "jsonl", "parquet", "gym", "mixture")
 
 
@@ -386,217 +373,3 @@ class Config(Settings):
         if twice:
             raise ValueError(f"two stages are named {twice[0]}; each needs a name of its own")
         return self
-
-
-def load_config(
-    path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
-) -> Config:
-    """Reads a YAML file, replaces whole blocks, applies `a.b=value` overrides in order, and checks the result.
-
-    Stages are addressed by name or index: `stages.rl.steps=20`. Raises ConfigError naming the key, its line in the
-    file where it has one, and the nearest valid name.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such config file; see configs/ for those that come with r1jax")
-    text = path.read_text()
-    try:
-        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, dict) or not tree:
-        raise ConfigError(f"{path}: need a mapping of settings at the top level, got {_kind(tree)}")
-    return parse_config({**tree, **replaced}, overrides, path, root)
-
-
-def parse_config(
-    tree: dict[str, Any], overrides: Sequence[str] = (), path: Path | None = None, root: Any = None
-) -> Config:
-    """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
-    given = [_apply(tree, override) for override in overrides]
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, tree, path, root, given)) from None
-
-
-def parse_task(text: str) -> dict[str, Any]:
-    """A task block from the command line: the name of a well-known data set, a mapping in YAML, or a file of one."""
-    import yaml
-
-    if text in DATA_SETS:
-        return DATA_SETS[text]
-    source = Path(text).read_text() if os.path.isfile(text) else text
-    try:
-        tree = yaml.safe_load(source)
-    except yaml.YAMLError:
-        tree = None
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"--task: got {text!r}, need {', '.join(DATA_SETS)}, a block such as '{{jsonl: FILE}}', or a file of one"
-        )
-    return tree
-
-
-def dump_config(config: Config) -> str:
-    """The resolved settings as YAML, readable by `load_config`."""
-    import yaml
-
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
-
-
-def _apply(tree: dict[str, Any], override: str) -> list[Any]:
-    """Sets one `a.b=value` in the raw tree and returns its keys; the value is read as YAML."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r}: an override is written key=value, for example seed=1")
-    try:
-        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise ConfigError(f"command line: {key}: {value!r} is not valid YAML; text goes in quotes") from None
-    *parents, last = key.split(".")
-    node: Any = tree
-    keys: list[Any] = []
-    for depth, part in enumerate(parents):
-        if isinstance(node, dict) and node.get(part) is None:
-            node[part] = {}
-        keys.append(_entry(node, part, ".".join(parents[: depth + 1])))
-        node = node[keys[-1]]
-    keys.append(_entry(node, last, key))
-    node[keys[-1]] = parsed["v"]
-    return keys
-
-
-def _entry(node: Any, part: str, key: str) -> Any:
-    """The dict key or list index that `part` of an override names in `node`."""
-    if isinstance(node, dict):
-        return part
-    if not isinstance(node, list):
-        raise ConfigError(f"{key}: there is nothing below {key.rpartition('.')[0]}, which is {_kind(node)}")
-    names = [str(item.get("name")) if isinstance(item, dict) else "" for item in node]
-    if part in names:
-        return names.index(part)
-    if part.isdigit() and int(part) < len(node):
-        return int(part)
-    raise ConfigError(f"{key}: no entry {part!r}; there are {', '.join(names)} (or 0 to {len(node) - 1})")
-
-
-def _explain(
-    error: ValidationError, tree: dict[str, Any], path: Path | None, root: Any, given: Sequence[Sequence[Any]]
-) -> str:
-    """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right."""
-    problems = error.errors(include_url=False)
-    problem: Any = problems[0]
-    keys, models = _walk(problem["loc"], tree)
-    kind, value = problem["type"], problem.get("input")
-    if kind == "extra_forbidden":
-        names = sorted(models[-1].model_fields) if models else []
-        near = difflib.get_close_matches(str(keys[-1]), names, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
-        message = f"unknown key; {hint}"
-    elif kind == "missing":
-        message = "this key is required and was not given"
-    elif kind == "union_tag_not_found":
-        name = problem["ctx"]["discriminator"]
-        tags = ", ".join(map(str, _options(models[-1].model_fields[next(k for k in keys if isinstance(k, str))])))
-        if name.endswith("()"):  # chosen by a function, here always among tasks
-            message = f"no task is named; give one of {tags}, such as {{name: arithmetic}} or {{jsonl: FILE}}"
-        else:
-            keys, message = [*keys, name.strip("'")], f"this key is required; give one of {tags}"
-    elif kind == "union_tag_invalid":
-        context = problem["ctx"]
-        near = difflib.get_close_matches(context["tag"], context["expected_tags"].replace("'", "").split(", "), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        name = context["discriminator"].strip("'")
-        keys = [*keys, "name" if name.endswith("()") else name]
-        message = f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
-    elif kind == "value_error":
-        message = str(problem["ctx"]["error"])
-    else:
-        message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    line = _line(root, keys)
-    if any(keys[: len(override)] == override for override in given):
-        where = "command line: "
-    else:
-        where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
-    keys = [_stage_name(tree, key) if i == 1 and keys[0] == "stages" else key for i, key in enumerate(keys)]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}{'.'.join(map(str, keys)) + ': ' if keys else ''}{message}{more}"
-
-
-def _stage_name(tree: dict[str, Any], number: int) -> Any:
-    """Stages are named by their users; one without a name keeps its number."""
-    stage = tree["stages"][number]
-    return stage.get("name", number) if isinstance(stage, dict) else number
-
-
-def _walk(loc: Sequence[Any], tree: Any) -> tuple[list[Any], list[type[BaseModel]]]:
-    """Follows a pydantic location; returns its keys without union tags, and the models passed on the way."""
-    keys: list[Any] = []
-    models: list[type[BaseModel]] = [Config]
-    options: dict[str | None, type[BaseModel]] = {}
-    for part in loc:
-        if part in options:  # pydantic writes the tag of a discriminated union into the location
-            models.append(options[part])
-            options = {}
-            continue
-        keys.append(part)
-        if isinstance(part, int):
-            continue
-        field = models[-1].model_fields.get(part)
-        options = _options(field) if field else {}
-        if len(options) == 1:
-            models.append(next(iter(options.values())))
-    return keys, models
-
-
-def _options(annotation: Any, tag: str | None = None) -> dict[str | None, type[BaseModel]]:
-    """The settings classes that a field or annotation allows, by the tag that picks each one of a union."""
-    if isinstance(annotation, FieldInfo):
-        annotation = annotation.annotation
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return {tag or _literal(annotation): annotation} if issubclass(annotation, BaseModel) else {}
-    named = [extra.tag for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Tag)]
-    arguments = typing.get_args(annotation)
-    return {k: m for argument in arguments for k, m in _options(argument, *named).items()}
-
-
-def _literal(model: type[BaseModel]) -> str | None:
-    """The program by which the union of stages picks `model`."""
-    field = model.model_fields.get("program")
-    return typing.get_args(field.annotation)[0] if field else None
-
-
-def _line(node: Any, keys: Sequence[Any]) -> int | None:
-    """The file's line (from 1) of the deepest of `keys` that the YAML has; None where an override made it."""
-    line = None
-    for key in keys:
-        entries = getattr(node, "value", None)
-        if isinstance(key, int) and isinstance(entries, list) and key < len(entries):
-            node = entries[key]
-            line = node.start_mark.line + 1
-            continue
-        if not isinstance(entries, list):
-            break
-        found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
-        if not found:
-            break
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

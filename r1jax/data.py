@@ -81,6 +81,7 @@ class Batches:
         self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
         self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self.width: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self._lengths: dict[tuple[Split, int], np.ndarray] = {}
         self._kept: dict[Split, list[np.ndarray | None]] = {}
         self._orders: dict[Split, MapDataset[Any]] = {}
         for split in SPLITS:
@@ -108,8 +109,11 @@ class Batches:
         return self._rendered(split, part, place if indices is None else int(indices[place]))
 
     def prompt_lengths(self, split: Split, count: int) -> np.ndarray:
-        """Tokens of the first `count` prompts of a split."""
-        return np.array([len(self.encode_prompt(self.example(split, i).prompt)) for i in range(count)])
+        """Tokens of the first `count` prompts of a split; counted once."""
+        if (split, count) not in self._lengths:
+            prompts = (self.example(split, i).prompt for i in range(count))
+            self._lengths[split, count] = np.array([len(self.encode_prompt(prompt)) for prompt in prompts])
+        return self._lengths[split, count]
 
     def prompts(self, split: Split, start: int, rows: np.ndarray, width: int | None = None) -> Prompts:
         """The examples at positions start + rows, padded to `width` (None: the split's). ValueError over the limit."""

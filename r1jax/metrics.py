@@ -55,7 +55,7 @@ class RunLog:
         file = self.folder / METRICS_FILE
         if file.exists():
             rows = [line for line, row in _rows(file) if row["step"] <= kept.get(row["stage"], -1)]
-            _write_whole(file, b"".join(rows))
+            write_whole(file, b"".join(rows))
         for file in self.folder.glob("completions/*.jsonl"):
             stage, _, step = file.stem.rpartition("-")
             if step.isdigit() and int(step) > kept.get(stage, -1):
@@ -89,7 +89,7 @@ class RunLog:
         lines = [json.dumps(_json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         file = self.folder / "completions" / f"{stage}-{step:06d}.jsonl"
         # A lone surrogate becomes \udXXX, which JSON reads back as what it was.
-        _write_whole(file, "".join(lines).encode("utf-8", "backslashreplace"))
+        write_whole(file, "".join(lines).encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         """Puts all rows on disk. A checkpoint vouches for them, so this comes before it is saved."""
@@ -285,7 +285,7 @@ def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         yield line + b"\n", row
 
 
-def _write_whole(file: Path, data: bytes) -> None:
+def write_whole(file: Path, data: bytes) -> None:
     """Writes the file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +22,13 @@ from jax.sharding import Mesh
 from r1jax.chat_template import read_chat_template
 from r1jax.checkpoint import Checkpoints
 from r1jax.compiles import CompileWatch
-from r1jax.config import (
-    Config,
-    ConfigError,
-    ModelConfig,
-    TaskSettings,
-    TokenizerSettings,
-    dump_config,
-    load_config,
-    parse_config,
-)
+from r1jax.config import Config, ConfigError, ModelConfig, TaskSettings, TokenizerSettings
+from r1jax.config_file import dump_config, load_config, parse_config
 from r1jax.data import Batches
 from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
+from r1jax.manifest import manifest
 from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, row_shards, weight_shardings
-from r1jax.metrics import RunLog, Timers
+from r1jax.metrics import RunLog, Timers, write_whole
 from r1jax.models.dense import Transformer
 from r1jax.sampler import Samples, make_sampler
 from r1jax.state import abstract_params, init_params
@@ -48,7 +37,6 @@ from r1jax.tokenizer import Tokenizer, load_tokenizer
 
 FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
 MODEL_FOLDER = "model"  # of a run folder: a pretrained model's tokenizer and description
-PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -412,10 +400,10 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def _describe(run: Run) -> None:
     """Writes the resolved config and the manifest, once."""
-    folder, config, mesh = run.folder, run.config, run.mesh
+    folder, config = run.folder, run.config
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").is_file():
-        _write(folder / "config.yaml", dump_config(config))
+        write_whole(folder / "config.yaml", dump_config(config).encode())
     source = _described(config).path
     if source is not None and not (folder / MODEL_FOLDER).is_dir():
         # What using and exporting the run will need, even where the pretrained model is not.
@@ -424,52 +412,6 @@ def _describe(run: Run) -> None:
         copy_description(find_model(source), temporary)
         run.tokenizer.save(temporary)
         temporary.rename(folder / MODEL_FOLDER)
-    if (folder / "manifest.json").is_file():
-        return
-    first = run.batches.example("train", 0)
-    manifest = {
-        "commit": commit(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "platform": run.platform,
-        "devices": [str(device) for device in mesh.devices.flat],
-        "processes": jax.process_count(),
-        "mesh": dict(mesh.shape),
-        "seed": config.seed,
-        "parameters": run.parameters,
-        "data_fingerprint": data_fingerprint(run.batches),
-        "first_example": {"prompt": first.prompt, "answer": first.answer},
-    }
-    _write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-
-
-def commit() -> str | None:
-    """The commit of r1jax's own repository, with "+" where its files have changed since; None outside of one."""
-
-    def git(*arguments: str) -> str | None:
-        command = ["git", *arguments]
-        try:
-            done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-        except OSError:  # no git here
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    if not git("ls-files", Path(__file__).name):  # installed into some other project's repository
-        return None
-    return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '-uno') else ''}"
-
-
-def data_fingerprint(batches: Batches, examples: int = 64) -> str:
-    """A hash over the first examples of both splits: it changes where generator, data or seed do."""
-    digest = hashlib.blake2b(digest_size=16)
-    for split in ("train", "test"):
-        for index in range(examples):
-            example = batches.example(split, index)
-            digest.update(f"{example.prompt}\0{example.answer}\0{example.demonstration}\0".encode())
-    return digest.hexdigest()
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+    if not (folder / "manifest.json").is_file():
+        described = manifest(run.mesh, run.batches, seed=config.seed, parameters=run.parameters)
+        write_whole(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())

@@ -20,7 +20,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
-from r1jax.config import MeshConfig, ModelConfig, load_config  # noqa: E402
+from r1jax.config import MeshConfig, ModelConfig  # noqa: E402
+from r1jax.config_file import load_config  # noqa: E402
 from r1jax.mesh import make_mesh  # noqa: E402
 
 
@@ -42,7 +43,7 @@ def mesh():
     return make_mesh(MeshConfig())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model_config():
     return ModelConfig(
         hidden_size=16,
@@ -93,7 +94,7 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pretrained(tmp_path_factory):
+def pretrained(model_config, tmp_path_factory):
     """A tiny random Qwen3 as a Hugging Face folder: one token a character, a chat template, ten spare rows."""
     from r1jax.hf import config_json, export_params
     from r1jax.models.dense import Transformer
@@ -104,17 +105,7 @@ def pretrained(tmp_path_factory):
     tokenizer = CharacterTokenizer(
         ["<think>", "</think>", "<answer>", "</answer>", *map(chr, range(32, 127)), "\n", "→"]
     )
-    config = ModelConfig(
-        vocab_size=tokenizer.size + 10,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        qk_norm=True,
-        dtype="float32",
-    )
+    config = model_config.model_copy(update={"vocab_size": tokenizer.size + 10, "head_dim": 8, "qk_norm": True})
     tokenizer.save(folder)
     described = config_json(config, dtype="float32", vocabulary=tokenizer.size, positions=512)
     (folder / "config.json").write_text(json.dumps(described))

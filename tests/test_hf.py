@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from r1jax.config import ConfigError, MeshConfig, ModelConfig
+from r1jax.config import ConfigError, MeshConfig
 from r1jax.hf import config_json, export_params, find_model, find_tensors, import_params, read_config
 from r1jax.mesh import make_mesh
 from r1jax.models.cache import Cache
@@ -179,16 +179,7 @@ def test_models_that_are_not_there(tmp_path, monkeypatch):
         read_config(tmp_path)
 
 
-def test_values_that_a_type_cannot_hold(mesh, tmp_path):
-    config = ModelConfig(
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=4,
-        dtype="float32",
-    )
-    params = jax.tree.map(lambda x: jnp.full(x.shape, 1e6), abstract_params(Transformer(config, 10), mesh))
+def test_values_that_a_type_cannot_hold(model_config, mesh, tmp_path):
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 1e6), abstract_params(Transformer(model_config, 10), mesh))
     with pytest.raises(ConfigError, match="float16 cannot hold; choose bfloat16"):
         export_params(params, tmp_path, dtype="float16", vocabulary=10)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config import load_config
+from r1jax.config_file import load_config
 from r1jax.hf import resolve_model
 from r1jax.metrics import read_metrics, without_timings
 from r1jax.programs import grpo, pipeline

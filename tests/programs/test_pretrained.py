@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config import ConfigError, JsonlTask, load_config
+from r1jax.config import ConfigError, JsonlTask
+from r1jax.config_file import load_config
 from r1jax.data import Batches
 from r1jax.hf import find_tensors
 from r1jax.metrics import read_metrics
