@@ -319,9 +319,13 @@ class Stage(Settings):
 
 
 class SftStage(Stage):
-    """Supervised fine-tuning on the task's worked examples."""
+    """Supervised fine-tuning on the task's worked examples, `prompts_per_step` of them at once.
+
+    With `pack_length` they share rows of that many tokens, and `microbatch` counts such rows; null: one a row.
+    """
 
     program: Literal["sft"]
+    pack_length: PositiveInt | None = None
 
 
 class GrpoStage(Stage):

@@ -121,25 +121,19 @@ class Batches:
         prompt_PS, length_P = padded([self.encode_prompt(e.prompt) for e in examples], width or self.width[split])
         return Prompts(examples, prompt_PS, length_P, (start + rows).astype(np.int32))
 
-    def demonstrations(self, start: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Training examples at positions start + rows with their worked completions, stop token included."""
-        prompts = self.prompts("train", start, rows)
-        tokens = []
-        for example in prompts.examples:
+    def demonstrations(self, start: int, rows: np.ndarray) -> list[tuple[list[int], list[int]]]:
+        """Ids of prompt and worked completion, stop token included, of the training examples at start + rows."""
+        demonstrations = []
+        for row in rows:
+            example = self.example("train", start + int(row))
             ids = [*self.tokenizer.encode(_worked(example)), self.tokenizer.stop_ids[0]]
             if len(ids) > self.max_completion_length:
                 raise ValueError(
                     f"the worked completion of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
                     f"{self.max_completion_length}; raise it"
                 )
-            tokens.append(ids)
-        completion_BT, length_B = padded(tokens, self.max_completion_length)
-        return {
-            "prompt_BS": prompts.prompt_PS,
-            "prompt_length_B": prompts.prompt_length_P,
-            "completion_BT": completion_BT,
-            "length_B": length_B,
-        }
+            demonstrations.append((self.encode_prompt(example.prompt), ids))
+        return demonstrations
 
     def encode(self, prompt: str) -> list[int]:
         """A prompt's ids, with the start token where the tokenizer has one."""

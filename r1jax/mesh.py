@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from r1jax.config import ConfigError, MeshConfig
@@ -153,6 +154,11 @@ def gather(mesh: Mesh, local: Any, rows: int) -> Any:
     if jax.process_count() == 1:
         return local
     return jax.tree.map(np.asarray, move(to_global(mesh, local, rows), sharding(mesh, "")))
+
+
+def greatest(number: int) -> int:
+    """The greatest of the processes' numbers, the same on every process."""
+    return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def move(tree: Any, shardings: Any) -> Any:

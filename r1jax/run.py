@@ -341,6 +341,18 @@ def _check_stages(run: Run) -> None:
                 f"(data × fsdp × expert); need a multiple of {shards}"
             )
         rows = stage.prompts_per_step
+        if stage.program == "sft" and stage.pack_length is not None:
+            if stage.pack_length < width:
+                raise ConfigError(
+                    f"{where}.pack_length: rows of {stage.pack_length} tokens cannot hold the longest prompt and "
+                    f"completion, {run.batches.width['train']} + {config.max_completion_length}; need at least {width}"
+                )
+            if stage.pack_length % mesh.shape["context"]:
+                raise ConfigError(
+                    f"{where}.pack_length: {mesh.shape['context']} devices (mesh.context) cannot split rows of "
+                    f"{stage.pack_length}; need a multiple"
+                )
+            continue
         if stage.program == "grpo":
             rows = rows * stage.group_size // stage.minibatches
             unknown = sorted(set(stage.rewards) - set(task.rewards))

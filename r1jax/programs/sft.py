@@ -1,30 +1,37 @@
 """Supervised fine-tuning on worked examples: the cold start.
 
-Loss: mean over all completion tokens of the batch (stop token included) of -log p(token).
+Loss: mean over all completion tokens of the batch (stop token included) of -log p(token). Packing changes neither a
+step's examples nor its loss.
+
+Letters: B rows, T positions.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from r1jax.config import SftStage
 from r1jax.evaluate import evaluate
-from r1jax.mesh import own_rows, sharding, to_global
+from r1jax.mesh import greatest, own_rows, row_shards, sharding, to_global
 from r1jax.metrics import Progress
-from r1jax.models.completions import Completions, completion_log_probs
-from r1jax.models.dense import Transformer
-from r1jax.objectives import length_mask, token_mean_weights
+from r1jax.models.dense import Transformer, forward, unembed
+from r1jax.objectives import entropy, log_probabilities, token_mean_weights
 from r1jax.optimizer import learning_rate, make_optimizer
+from r1jax.packing import Packed, first_fit, pack
 from r1jax.run import Run, check_finite, due, role_key
 from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
+
+HEIGHTS = 8  # how many different numbers of rows a packed stage may see
 
 
 def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:
@@ -38,8 +45,8 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
             model=run.model,
             optimizer=optimizer,
             schedule=learning_rate(stage.optimizer, stage.steps),
-            microbatches=microbatches_of(stage.prompts_per_step, stage.microbatch, run.mesh),
         ),
+        static_argnames="microbatches",
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), sharding(run.mesh, "")),
     )
@@ -50,12 +57,12 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
-                with run.watch(f"{stage.name} step"):
-                    rows = run.batches.demonstrations(first + (step - 1) * stage.prompts_per_step, own)
-                    batch = Completions(**to_global(run.mesh, rows, stage.prompts_per_step))
-                    with run.timers("update"):
-                        state, metrics = update(state, batch)
-                        metrics = {name: float(value) for name, value in metrics.items()}
+                batch = packed_batch(run, stage, first + (step - 1) * stage.prompts_per_step, own)
+                rows = len(batch.token_BT)
+                with run.watch(f"{stage.name} step of {rows} rows"), run.timers("update"):
+                    microbatches = microbatches_of(rows, stage.microbatch, run.mesh)
+                    state, metrics = update(state, batch, microbatches=microbatches)
+                    metrics = {name: float(value) for name, value in metrics.items()}
                 check_finite(metrics, stage.name, step, checkpoints)
                 seconds = time.perf_counter() - begin
                 metrics |= run.timers.collect() | {
@@ -77,31 +84,58 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
     return state.params
 
 
+def packed_batch(run: Run, stage: SftStage, start: int, own: np.ndarray) -> Packed:
+    """The step's examples from position `start`, of which this process makes those at start + `own`, as global arrays.
+
+    The number of rows is what the examples need, rounded up so that a run sees few different ones: each is compiled.
+    """
+    examples = run.batches.demonstrations(start, own)
+    if stage.pack_length is None:
+        width = run.batches.width["train"] + run.config.max_completion_length
+        rows, height = [[i] for i in range(len(examples))], stage.prompts_per_step
+    else:
+        width = stage.pack_length
+        rows = first_fit([len(prompt) + len(completion) for prompt, completion in examples], width)
+        least = row_shards(run.mesh) * (stage.microbatch or 1)
+        multiple = least * math.ceil(stage.prompts_per_step / (HEIGHTS * least))
+        needed = greatest(math.ceil(len(rows) * stage.prompts_per_step / len(own)))
+        height = multiple * math.ceil(needed / multiple)
+    local = pack(examples, rows, width=width, height=len(own_rows(run.mesh, height)))
+    return to_global(run.mesh, local, height)
+
+
 def update_step(
     state: TrainState,
-    batch: Completions,
+    batch: Packed,
     *,
     model: Transformer,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     microbatches: int,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """One update on a batch of prompts and completions, and its metrics."""
-    mask_BT = length_mask(batch.length_B, batch.completion_BT.shape[1])
-    weights_BT = token_mean_weights(mask_BT)
+    """One update on rows of prompts and completions, and its metrics."""
+    weights_BT = token_mean_weights(batch.learned_BT.astype(jnp.float32))
 
-    def loss(params: Any, rows: tuple[Completions, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(params: Any, rows: tuple[Packed, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         batch, weights_BT = rows
-        logp_BT, entropy_BT, likeliest_BT = completion_log_probs(model, params, batch, temperature=1.0)
+        hidden_BTD, _ = forward(model, params, batch.token_BT, batch.position_BT, batch.segment_BT)
+        logits_BTV = unembed(model, params, hidden_BTD[:, :-1])
+        logp_BTV = log_probabilities(logits_BTV, temperature=1.0, vocabulary=model.vocabulary)
+        target_BT, weights_BT = batch.token_BT[:, 1:], weights_BT[:, 1:]
+        logp_BT = jnp.take_along_axis(logp_BTV, target_BT[:, :, None], axis=2)[:, :, 0]
         total = -jnp.sum(weights_BT * logp_BT)
         sums = {
             "loss": total,
-            "entropy": jnp.sum(weights_BT * entropy_BT),
-            "token_accuracy": jnp.sum(weights_BT * likeliest_BT),
+            "entropy": jnp.sum(weights_BT * entropy(logp_BTV)),
+            "token_accuracy": jnp.sum(weights_BT * (jnp.argmax(logp_BTV, axis=-1) == target_BT)),
         }
         return total, sums
 
     gradients, metrics = summed_gradients(loss, state.params, (batch, weights_BT), microbatches)
-    metrics |= {"learning_rate": schedule(state.step), "num_tokens": mask_BT.sum()}
+    metrics |= {
+        "learning_rate": schedule(state.step),
+        "num_tokens": batch.learned_BT.sum(),
+        "packing_fill": jnp.mean(batch.segment_BT > 0),
+    }
     state, norms = apply_gradients(state, gradients, optimizer)
     return dataclasses.replace(state, step=state.step + 1), metrics | norms
