@@ -211,15 +211,20 @@ def smollm2(folder: Path, file: Path, out: Path, questions: int = 20, new: int =
     )
 
 
-def gsm8k(folder: Path, file: Path, out: Path, new: int, batch: int, limit: int | None) -> None:
-    """Greedy answers to every question, as lines {index, completion, tokens}; started again, it goes on."""
+def gsm8k(folder: Path, file: Path, out: Path, new: int, batch: int, limit: int | None, like: Path | None) -> None:
+    """Greedy answers to every question, as lines {index, completion, tokens}; started again, it goes on.
+
+    `like` are transcripts of `r1jax eval` on the same questions: a batch ends with its longest answer, so those that
+    are expected to be of like length go together.
+    """
     model, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder, padding_side="left")
     prompts = gsm8k_prompts(tokenizer, file, limit)
     # A kill may leave half a line, and so a question to be asked again.
     lines = [line for line in out.read_text().splitlines(True) if line.endswith("\n")] if out.exists() else []
     out.write_text("".join(lines))
     done = {json.loads(line)["index"] for line in lines}
-    todo = sorted((i for i in range(len(prompts)) if i not in done), key=lambda i: len(prompts[i]))
+    expected = [json.loads(line)["length"] for line in like.open()] if like else [0] * len(prompts)
+    todo = sorted((i for i in range(len(prompts)) if i not in done), key=lambda i: (expected[i], len(prompts[i])))
     start = time.time()
     with out.open("a") as answers:
         for at in range(0, len(todo), batch):
@@ -249,6 +254,7 @@ def main() -> None:
     commands["gsm8k"].add_argument("--max-new", type=int, default=256, dest="new")
     commands["gsm8k"].add_argument("--batch", type=int, default=32)
     commands["gsm8k"].add_argument("--limit", type=int, help="the first questions alone")
+    commands["gsm8k"].add_argument("--like", type=Path, help="transcripts of r1jax eval: saves waiting")
     arguments = vars(parser.parse_args())
     {"tiny": tiny, "check": check, "smollm2": smollm2, "gsm8k": gsm8k}[arguments.pop("verb")](**arguments)
 
