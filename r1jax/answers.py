@@ -14,30 +14,39 @@ import operator
 import re
 from fractions import Fraction
 
-MAX_LENGTH = 200  # characters of an answer that are looked at; a longer one is no answer
+from r1jax.equality import Prove, right_side, same
+from r1jax.latex import plain
+from r1jax.quantities import exact_value, number
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_LENGTH",
+    "exact_value",
+    "expression_value",
+    "extract_answer",
+    "final_answer",
+    "number",
+    "same_answer",
+    "same_value",
+]
+
+MAX_LENGTH = 200  # characters of an arithmetic expression that are looked at; a longer one is none
 MAX_DEPTH = 50  # opening parentheses of an expression
-_NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)", re.ASCII)
+MAX_TAIL = 1000  # characters after "the answer is" that are looked at
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_CUE = re.compile(r"\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)", re.IGNORECASE)
+_MARK = re.compile(r"\$\$|\$|\\.", re.DOTALL)
+_CLOSING = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_WORD = re.compile(r"(?<![\\A-Za-z])(?!and\b|or\b)[A-Za-z]{2,}")
 # A number inside a text, with a power if it has one, so that 10^5 is not read as 10. A sign counts only where no
 # operand stands before it, as in 10-5; digits of a name and powers, as in x_1 and m^2, do not count.
 _IN_TEXT = re.compile(
-    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
-    r"(?:/\d+(?!\d|\.\d)|\^\{?-?\d+|[eE][+-]?\d+)?",
+    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
+    r"(?:/\d+(?!\d|\.\d)|\^\{?-?\d+|[eE][+-]?\d+)?(?: ?(?:%|percent(?:age)?\b|pct\b))?",
     re.ASCII,
 )
-_FRACTION = re.compile(r"(?<!\d)\\[dt]?frac *+(\{[^{}]*+\}|\d) *+(\{[^{}]*+\}|\d)(?! *+\d)", re.ASCII)
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox) *+\{([^{}]*+)\}")
-_DEGREES = re.compile(r"\^ *+(?:\{ *+)?\\circ *+\}?|°")
-_BOLD = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)")  # not the power in 2**3
-_CURRENCY = re.compile(r"\\?[$€£]")
-_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?![\d,])", re.ASCII)
-_MEASURED = re.compile(
-    r"([+-]?[\d.,]+(?: ?/ ?[+-]?[\d.,]+)?)(?: ?%)?((?: [A-Za-z]+(?:\^\{?[23]\}?)?(?:/[A-Za-z]+)?)*)", re.ASCII
-)
-_ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
-_NOT_UNITS = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "pi", "sqrt"}
-_NOT_UNITS |= {"and", "or", "to", "plus", "minus", "times", "over"}
-_CHOICE = re.compile(r"\(?([a-z])(?:[):.]{1,2}(?: .*)?)?")  # of an exercise: E, (E), E), E: its text
+_FRACTION = re.compile(r"(?:(\d) ?)?\\frac\{([^{}]*+)\}\{([^{}]*+)\}(?! *+\d)")
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
@@ -48,20 +57,23 @@ def final_answer(completion: str, *, prompt_opens_think: bool = False) -> str | 
     leaves no answer. A completion that has no reasoning has nothing to close. A well formed block has both tags and
     none of them inside; where the last one is blank there is no answer.
     """
-    rest = _after_reasoning(completion, prompt_opens_think)
+    rest = after_reasoning(completion, prompt_opens_think)
     return None if rest is None else _last_block(rest)
 
 
-def extract_answer(completion: str, *, prompt_opens_think: bool = False) -> str | None:
+def extract_answer(completion: str, *, prompt_opens_think: bool = False, numeric: bool = True) -> str | None:
     r"""The final answer by the first of these rules that applies, in what follows the reasoning; None where none does.
 
     1. The reasoning has to be closed, as in `final_answer`.
     2. `<answer>`: the last well formed block; in it, a `\boxed{}` is opened. Begun and never closed: no answer.
     3. `\boxed{}` or `\fbox{}`: the content of the last one, or the word after it; braces that never close: no answer.
     4. `####`: what follows the last one on its line.
-    5. The last number of the last line that has one. It serves golds that are numbers.
+    5. "answer is", "answer:": what follows the last one in its sentence, if that is a number, a choice, mathematics or
+       words without digits; else the formula it begins with; else rule 6 for the sentence.
+    6. The last number of the last line that has one; the formula around it, or the line, where that is one expression.
+       Where the gold is not `numeric`: the last formula (`$…$`, `\(…\)`, `\[…\]`), or else the last line with text.
     """
-    rest = _after_reasoning(completion, prompt_opens_think)
+    rest = after_reasoning(completion, prompt_opens_think)
     if rest is None:
         return None
     if "<answer>" in rest:
@@ -72,15 +84,26 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False) -> str 
     _, marked, tail = rest.rpartition("####")
     if marked:
         return tail.partition("\n")[0].strip() or None
-    for line in reversed(rest.split("\n")):
-        if numbers := _IN_TEXT.findall(_plain(line)):
-            return numbers[-1]
-    return None
+    for cue in reversed(list(_CUE.finditer(rest))):
+        if answer := _answer_in(rest[cue.end() : cue.end() + MAX_TAIL].lstrip(" *_\n"), numeric):
+            return answer
+    return _last_number(rest) if numeric else _last_formula(rest) or _last_line(rest)
 
 
-def _after_reasoning(completion: str, prompt_opens_think: bool) -> str | None:
+def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
+    """What follows the reasoning; None where that was opened and not closed."""
     _, closed, rest = completion.rpartition("</think>")
     return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
+
+
+def gold_answer(gold: str) -> str:
+    r"""The gold, of which a `\boxed{}` is opened. Raises ValueError where there is nothing in it."""
+    opened = gold
+    if _BOX.search(gold):
+        opened = _last_box(gold) or ("" if re.search(r"\{\s*\}\W*$", gold) else gold)
+    if not plain(opened):
+        raise ValueError(f"the gold answer is empty: {gold!r:.80}; it has to be a number, a formula or a text")
+    return opened
 
 
 def _last_block(text: str) -> str | None:
@@ -104,21 +127,72 @@ def _last_box(text: str) -> str | None:
     return None
 
 
-def exact_value(text: str) -> Fraction | None:
-    """The number that `text` is: whole, decimal, or a fraction a/b; sign and thousands separators allowed. Else None.
+def _answer_in(tail: str, numeric: bool) -> str | None:
+    """Rule 5, of what follows "the answer is"."""
+    formulas = _formulas(tail)
+    ends = (end.start() for end in _SENTENCE_END.finditer(tail))
+    stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
+    sentence = tail[:stop].strip(" *_`")
+    text = plain(sentence)
+    if number(text) is not None or not _WORD.search(text) or not re.search(r"\d", text):
+        return text or None
+    if re.match(r"\(?[A-Z][).:](?: |$)", text):
+        return text
+    if formulas and not tail[: formulas[0][0]].strip(" *_`"):
+        return plain(formulas[0][1])
+    return _last_number(sentence) if numeric else _last_formula(sentence) or text
 
-    Leading zeros and a trailing point are read as the same number: "03" and "3." are 3.
-    """
-    text = text.strip()
-    if len(text) > MAX_LENGTH:
+
+def _last_number(text: str) -> str | None:
+    """Rule 6, where the gold is a number."""
+    for line in reversed(text.split("\n")):
+        if numbers := _IN_TEXT.findall(_slashed(line)):
+            if number(line) not in (None, number(numbers[-1])):
+                return plain(line)
+            return _formula_of_last(line, numbers[-1]) or numbers[-1]
+    return None
+
+
+def _formula_of_last(line: str, last: str) -> str | None:
+    """The formula that the last number of a line stands in, where it is not that number itself."""
+    formulas = _formulas(line)
+    if not formulas or _IN_TEXT.search(_slashed(line[formulas[-1][2] :])):
         return None
-    parts = [part.strip() for part in text.replace("−", "-").split("/")]
-    if len(parts) > 2 or not all(map(_NUMBER.fullmatch, parts)):
-        return None
-    numerator, *denominators = [Fraction(part.replace(",", "")) for part in parts]
-    if not denominators:
-        return numerator
-    return numerator / denominators[0] if denominators[0] else None
+    formula = plain(formulas[-1][1])
+    own = number(right_side(formula)) == number(last) or not _IN_TEXT.search(_slashed(formula))
+    return None if own else formula
+
+
+def _slashed(text: str) -> str:
+    """In plain form, and a fraction as a/b, a mixed number as n a/b."""
+    return _FRACTION.sub(lambda f: f"{f[1] + ' ' if f[1] else ''}{f[2].strip()}/{f[3].strip()}", plain(text))
+
+
+def _last_formula(text: str) -> str | None:
+    formulas = _formulas(text)
+    return formulas[-1][1] if formulas else None
+
+
+def _formulas(text: str) -> list[tuple[int, str, int]]:
+    """What stands in `$…$`, `\\(…\\)` or `\\[…\\]`, with where it begins and ends; no words between sums of money."""
+    found = []
+    opened: re.Match[str] | None = None
+    for mark in _MARK.finditer(text):
+        if opened is not None and mark.group() == _CLOSING[opened.group()]:
+            formula = text[opened.end() : mark.start()].strip()
+            if opened.group() not in ("$", "\\(") or "\n" not in formula:
+                if formula and ("\\" in formula or not _WORD.search(formula)):
+                    found.append((opened.start(), formula, mark.end()))
+                opened = None
+                continue
+        if mark.group() in _CLOSING:
+            opened = mark
+    return found
+
+
+def _last_line(text: str) -> str | None:
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return lines[-1] if lines else None
 
 
 def same_value(answer: str, gold: str) -> bool:
@@ -129,65 +203,13 @@ def same_value(answer: str, gold: str) -> bool:
     return exact_value(answer) == expected
 
 
-def number(text: str) -> Fraction | None:
-    r"""The number that `text` is, as models and data sets write one; else None.
+def same_answer(answer: str, gold: str, prove: Prove | None = None) -> bool:
+    r"""Whether an answer is the gold, by the gold's type: `equality` has the types and their rules.
 
-    On top of `exact_value`: `\frac{a}{b}`, spaces or `{,}` between thousands, a currency or percent sign, decoration
-    of Markdown and LaTeX, and units after it (`72 dollars`, `5\text{ cm}`, `90^\circ`). Signs and units are dropped
-    and not compared: 28% is 28, 5 km is 5 cm. Words that change the number, as in 5 million, are not units.
+    `prove(answer, gold)` compares two expressions that are not written alike; without it they are not equal. Around the
+    gold, `\boxed{}` is opened. Raises ValueError where the gold is empty.
     """
-    if len(text) > MAX_LENGTH:
-        return None
-    text = " ".join(_plain(text).split()).removesuffix(".")
-    if spaced := _SPACED.match(text):
-        text = spaced.group().replace(" ", "") + text[spaced.end() :]
-    measured = _MEASURED.fullmatch(text)
-    if measured is None or not all(map(_is_unit, measured.group(2).split())):
-        return None
-    return exact_value(measured.group(1))
-
-
-def _is_unit(word: str) -> bool:
-    name = word.partition("^")[0].partition("/")[0]
-    return name in _ONE_LETTER_UNITS if len(name) == 1 else name.lower() not in _NOT_UNITS
-
-
-def _plain(text: str) -> str:
-    """Without the decoration of LaTeX and Markdown; a `\\frac` of LaTeX as a/b."""
-    text = _BOLD.sub("", text.replace("−", "-").replace("{,}", ",").replace("\\!", "").replace("`", ""))
-    # The sign of -$5 stays with its number; elsewhere, as in US$5, a space keeps the words apart.
-    text = _CURRENCY.sub(" ", re.sub(r"([+-])\\?[$€£]", r"\1", text))
-    for space in ("\\,", "\\;", "\\:", "\\ ", "~", "\\(", "\\)", "\\[", "\\]"):
-        text = text.replace(space, " ")
-    text = _DEGREES.sub("", _TEXT.sub(r" \1", text).replace("\\%", "%"))
-    return _FRACTION.sub(lambda f: "/".join(part.strip("{} ") for part in f.groups()), text)
-
-
-def same_answer(answer: str, gold: str) -> bool:
-    """Whether an answer is the gold. A gold that is a number is compared exactly, as `number` reads both.
-
-    Any other is compared as text, without regard to case, white space, LaTeX's and Markdown's decoration and a trailing
-    period; a gold of one letter also equals `(E)`, `E)` and `E: its text`. Raises ValueError where the gold is empty.
-    """
-    if not gold.strip():
-        raise ValueError("the gold answer is empty; this reward needs a number or a text")
-    expected = number(gold)
-    if expected is not None:
-        return number(answer) == expected
-    expected, said = _words(gold), _words(answer)
-    if _closed(said) == _closed(expected):
-        return True
-    letter, choice = expected.strip("()"), _CHOICE.fullmatch(said)
-    return len(letter) == 1 and choice is not None and choice.group(1) == letter
-
-
-def _words(text: str) -> str:
-    return " ".join(_plain(text).split()).removesuffix(".").casefold()
-
-
-def _closed(text: str) -> str:
-    """Without the spaces that stand beside a sign: (1, 2) as (1,2)."""
-    return re.sub(r" ?([^\w\s]) ?", r"\1", text)
+    return same(answer, gold_answer(gold), prove or (lambda *_: False))
 
 
 def expression_value(text: str) -> tuple[Fraction, list[int]] | None:

@@ -154,6 +154,25 @@ def _read_line() -> str:
 
 
 @app.command()
+def reward(
+    completions: Annotated[
+        Path, typer.Argument(help="JSON lines with a completion each, such as a run's completions/")
+    ],
+    overrides: Overrides = None,
+    config: Annotated[Path, typer.Option(help="the config whose task and rewards are used")] = Path(),
+) -> None:
+    """Score saved completions without a model: each reward's figures, best and worst samples, disagreements."""
+    with _one_line_errors():
+        from rich.console import Console
+
+        from r1jax.dry_run import score_file, show
+
+        if config == Path():
+            raise ConfigError("--config is needed: the config whose task and rewards are used")
+        show(score_file(completions, load_config(config, overrides or ())), Console())
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
     out: Annotated[Path, typer.Argument(help="a new folder")],

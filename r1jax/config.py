@@ -19,6 +19,7 @@ from pydantic import (
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -29,6 +30,114 @@ class ConfigError(ValueError):
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class FunctionReward(Settings):
+    """A user's own: `function` is "file.py:name" or "package.module:name"; see `rewards.own`."""
+
+    function: str
+    seconds: PositiveFloat = 5.0
+    memory_mb: PositiveInt = 4096
+
+
+class MathReward(Settings):
+    """1 where the final answer is the gold: `rewards.accuracy.math_answer`."""
+
+    name: Literal["math"]
+
+
+class CodeReward(Settings):
+    """Programs run on the tests in column `tests`; `fraction` gives the share of them that passed: `rewards.code`.
+
+    Each test has `seconds`, all of a program's have `total_seconds`.
+    """
+
+    name: Literal["code"]
+    tests: str = "tests"
+    fraction: bool = False
+    seconds: PositiveFloat = 5.0
+    total_seconds: PositiveFloat = 60.0
+    memory_mb: Annotated[int, Field(ge=64)] = 1024
+    sandbox: Literal["auto", "unsafe"] = "auto"
+
+
+class ChoiceReward(Settings):
+    """1 where the chosen letter is the gold: `rewards.choice`."""
+
+    name: Literal["choice"]
+
+
+class ExactReward(Settings):
+    """1 where the final answer is the gold's text: `rewards.text.exact`."""
+
+    name: Literal["exact"]
+    ignore_case: bool = False
+
+
+class RegexReward(Settings):
+    """1 where the final answer, or the whole completion, matches: `rewards.text.pattern`."""
+
+    name: Literal["regex"]
+    pattern: str
+    where: Literal["answer", "completion"] = "answer"
+
+
+class FormatReward(Settings):
+    """1 for R1's form, or for the distills' `<think>…</think>` and text: `rewards.format`."""
+
+    name: Literal["format"]
+    form: Literal["think_answer", "think_text"] = "think_answer"
+    allow_empty: bool = False
+
+
+class LanguageReward(Settings):
+    """The share of the reasoning's words that are in `language`: `rewards.language`."""
+
+    name: Literal["language"]
+    language: str = "en"
+
+
+class OverlongReward(Settings):
+    """0 down to -1 over the last `cache` tokens before max_completion_length (DAPO): `rewards.shaping.overlong`."""
+
+    name: Literal["overlong"]
+    cache: PositiveInt
+
+
+class CosineReward(Settings):
+    """Right answers are worth more where short, wrong ones less: `rewards.shaping.cosine` of the reward accuracy."""
+
+    name: Literal["cosine"]
+
+
+class RepetitionReward(Settings):
+    """Down to `max_penalty` for repeated n-grams: `rewards.shaping.repetition`."""
+
+    name: Literal["repetition"]
+    n: PositiveInt = 3
+    max_penalty: Annotated[float, Field(lt=0)] = -1.0
+
+
+def _reward_kind(value: Any) -> str | None:
+    """Which reward a block of settings is: by its key `function`, else by its `name`."""
+    get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+    return "function" if get("function") is not None else get("name")
+
+
+RewardSettings = Annotated[
+    Annotated[FunctionReward, Tag("function")]
+    | Annotated[MathReward, Tag("math")]
+    | Annotated[CodeReward, Tag("code")]
+    | Annotated[ChoiceReward, Tag("choice")]
+    | Annotated[ExactReward, Tag("exact")]
+    | Annotated[RegexReward, Tag("regex")]
+    | Annotated[FormatReward, Tag("format")]
+    | Annotated[LanguageReward, Tag("language")]
+    | Annotated[OverlongReward, Tag("overlong")]
+    | Annotated[CosineReward, Tag("cosine")]
+    | Annotated[RepetitionReward, Tag("repetition")],
+    Discriminator(_reward_kind),
+]
 
 
 class ArithmeticTask(Settings):
@@ -59,13 +168,15 @@ class CountdownTask(Settings):
 class TableTask(Settings):
     """Columns of a data set: `question` is text or chat messages, `answer` the gold, `completion` a worked one for sft.
 
-    `answer_after` keeps what follows its last occurrence in the answer column, such as GSM8K's `####`.
+    `answer_after` keeps what follows its last occurrence in the answer column, such as GSM8K's `####`; `columns` are
+    others that rewards read, such as a program's tests.
     """
 
     question: str = "question"
     answer: str = "answer"
     completion: str | None = None
     answer_after: str | None = None
+    columns: Annotated[list[str], Field(strict=True)] = []
 
 
 class JsonlTask(TableTask):
@@ -100,10 +211,11 @@ class GymTask(Settings):
 
 
 class MixturePart(Settings):
-    """One task of a mixture and its share, relative to the others'."""
+    """One task of a mixture, its share relative to the others', and rewards that it alone has."""
 
-    weight: Annotated[float, Field(gt=0)]
+    weight: PositiveFloat
     task: SingleTask
+    rewards: dict[str, RewardSettings] = {}
 
 
 class MixtureTask(Settings):
@@ -329,7 +441,12 @@ class SftStage(Stage):
 
 
 class GrpoStage(Stage):
-    """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout."""
+    """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
+
+    `rewards` are weights by name. A completion that never stopped keeps its rewards, or all of them are zero, or it is
+    left out as one that could not be graded (`truncated`). In several `rollout_parts` the devices sample one while the
+    one before is graded: worth it where grading is slow, as with programs.
+    """
 
     program: Literal["grpo"]
     group_size: Annotated[int, Field(ge=2)]
@@ -339,6 +456,8 @@ class GrpoStage(Stage):
     clip_high: Annotated[float, Field(gt=0)] = 0.2
     kl_coef: NonNegativeFloat = 0.0
     rewards: dict[str, float]
+    truncated: Literal["keep", "zero", "mask"] = "keep"
+    rollout_parts: PositiveInt = 1
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
@@ -354,11 +473,15 @@ class GrpoStage(Stage):
 
 
 class Config(Settings):
-    """One experiment: shared settings and the stages that run in order."""
+    """One experiment: shared settings and the stages that run in order.
+
+    `rewards` are more than the task has, or others in their place, by the names that stages give weights to.
+    """
 
     run_dir: str
     seed: NonNegativeInt = 0
     task: TaskSettings
+    rewards: dict[str, RewardSettings] = {}
     prompt: PromptConfig = PromptConfig()
     tokenizer: TokenizerSettings | None = None
     model: ModelSettings

@@ -109,7 +109,7 @@ def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     """[problems, ...] arrays of this process's part."""
-    accuracy_EG = transcript.rewards["accuracy"].reshape(-1, G)
+    accuracy_EG = transcript.grades.scores["accuracy"].reshape(-1, G)
     right_EG = accuracy_EG == 1.0
     consensus_E = [
         consensus(
@@ -122,12 +122,12 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
         for e, example in enumerate(transcript.examples)
     ]
     return {
-        **{name: values.reshape(-1, G) for name, values in transcript.rewards.items()},
+        **{name: values.reshape(-1, G) for name, values in transcript.grades.scores.items()},
         "right": right_EG.sum(axis=1),
         "graded": (~np.isnan(accuracy_EG)).sum(axis=1),
         "consensus": np.array(consensus_E, np.float32),
-        "length": np.asarray(transcript.samples.length_B).reshape(-1, G),
-        "truncated": np.asarray(transcript.samples.truncated_B).reshape(-1, G),
+        "length": np.array([text.length for text in transcript.texts]).reshape(-1, G),
+        "truncated": np.array([text.truncated for text in transcript.texts]).reshape(-1, G),
     }
 
 
@@ -197,4 +197,4 @@ class Speaker:
         prompts = to_global(run.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
         with run.devices():
             drawn = to_local(sampler(self.weights, *prompts, jax.random.key(seed)))
-        return completion_texts(drawn, run.tokenizer)[:samples]
+        return [str(text) for text in completion_texts(drawn, run.tokenizer)[:samples]]

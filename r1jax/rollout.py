@@ -6,8 +6,6 @@ Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, 
 from __future__ import annotations
 
 import functools
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +18,16 @@ from jax.sharding import Mesh
 
 from r1jax.config import GrpoStage
 from r1jax.data import Prompts
-from r1jax.mesh import own_rows, sharding, to_global, to_local
+from r1jax.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.models.completions import Completions
 from r1jax.objectives import group_advantages
-from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.grading import Grades, grade, joined, reason_shares
 from r1jax.run import Run
 from r1jax.sampler import Samples
 from r1jax.tokenizer import Tokenizer
+
+LONGEST_REASON = 32  # characters
 
 
 @flax.struct.dataclass
@@ -41,28 +42,39 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a person looks at: this process's samples as text, with their rewards and lengths."""
+    """What a person looks at: this process's samples as text, with their rewards."""
 
     examples: list[Example]
-    texts: list[str]
-    rewards: Mapping[str, np.ndarray]
-    samples: Samples
+    texts: list[Completion]
+    grades: Grades
 
     def rows(self, advantage_B: np.ndarray | None = None) -> list[dict[str, Any]]:
-        """One JSON-able dict a sample."""
-        group = len(self.texts) // len(self.examples)
-        return [
-            {
-                "prompt": self.examples[i // group].prompt,
-                "answer": self.examples[i // group].answer,
-                "completion": text,
-                "rewards": {name: _number(values[i]) for name, values in self.rewards.items()},
-                **({} if advantage_B is None else {"advantage": float(advantage_B[i])}),
-                "length": int(self.samples.length_B[i]),
-                "truncated": bool(self.samples.truncated_B[i]),
-            }
-            for i, text in enumerate(self.texts)
-        ]
+        """One JSON-able dict a sample; `r1jax reward` reads it."""
+        group, grades = len(self.texts) // len(self.examples), self.grades
+        rows = []
+        for i, text in enumerate(self.texts):
+            example = self.examples[i // group]
+            rows.append(
+                {
+                    "prompt": example.prompt,
+                    "answer": example.answer,
+                    "completion": text,
+                    "rewards": {name: _number(scores[i]) for name, scores in grades.scores.items()},
+                    "reasons": {name: words[i] for name, words in grades.reasons.items() if words[i]},
+                    **({} if advantage_B is None else {"advantage": float(advantage_B[i])}),
+                    "length": text.length,
+                    "truncated": text.truncated,
+                    "question": example.question,
+                    "prompt_opens_think": example.prompt_opens_think,
+                    "part": example.part,
+                    "data": dict(example.data),
+                }
+            )
+        return rows
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def sample_and_grade(
@@ -75,22 +87,51 @@ def sample_and_grade(
     group_size: int,
     temperature: float,
     key: jax.Array,
+    parts: int = 1,
 ) -> tuple[tuple[jax.Array, jax.Array], Samples, Transcript]:
     """Samples a group for each of `total` prompts, of which `prompts` are this process's, and grades its own rows.
 
+    In several parts, of which the devices sample the later ones while the earlier are graded; time/grade is that of the
+    last, which nothing hides, and time/grade_hidden that of the others. What a sample is does not depend on its part.
     Returns the global (prompt_PS, prompt_length_P), the global Samples, and the local Transcript.
     """
     sampler = run.sampler(group_size=group_size, temperature=temperature)
-    prompt_PS, prompt_length_P, id_P = to_global(
-        run.mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P), total
-    )
-    with run.timers("sample"):
-        samples = jax.block_until_ready(sampler(weights, prompt_PS, prompt_length_P, id_P, key))
-    local = to_local(samples)
-    with run.timers("grade"):
-        texts = completion_texts(local, run.tokenizer)
-        graded = grade(prompts.examples, texts, {name: run.task.rewards[name] for name in rewards})
-    return (prompt_PS, prompt_length_P), samples, Transcript(prompts.examples, texts, graded, local)
+    arrays = (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P)
+    P, G = len(prompts.examples), group_size
+    # Each part takes the same share of every device's rows, so that putting them together moves nothing.
+    blocks = P * row_shards(run.mesh) // total
+    row_KP = np.arange(P).reshape(blocks, parts, -1).swapaxes(0, 1).reshape(parts, -1)
+    sampled = [
+        sampler(weights, *to_global(run.mesh, tuple(x[row_P] for x in arrays), total // parts), key) for row_P in row_KP
+    ]
+    texts: list[Any] = [None] * (P * G)
+    graded = []
+    for part, (row_P, samples) in enumerate(zip(row_KP, sampled, strict=True), start=1):
+        with run.timers("sample"):
+            local = to_local(jax.block_until_ready(samples))
+        with run.timers("grade" if part == parts else "grade_hidden"):
+            row_B = (row_P[:, None] * G + np.arange(G)).ravel()
+            part_texts = completion_texts(local, run.tokenizer)
+            for row, text in zip(row_B, part_texts, strict=True):
+                texts[row] = text
+            examples = [prompts.examples[row] for row in row_P]
+            graded.append((row_B, grade(examples, part_texts, {name: run.task.rewards[name] for name in rewards})))
+    prompt_PS, prompt_length_P = to_global(run.mesh, arrays[:2], total)
+    transcript = Transcript(prompts.examples, texts, joined(graded))
+    samples = sampled[0] if parts == 1 else _joiner(run.mesh)(sampled)
+    return (prompt_PS, prompt_length_P), samples, transcript
+
+
+@functools.cache
+def _joiner(mesh: Mesh) -> Callable[[list[Samples]], Samples]:
+    """Puts parts together, block by block of each device's rows."""
+    shards = row_shards(mesh)
+
+    def join(*parts: jax.Array) -> jax.Array:
+        blocks = [x.reshape(shards, -1, *x.shape[1:]) for x in parts]
+        return jnp.concatenate(blocks, axis=1).reshape(-1, *parts[0].shape[1:])
+
+    return jax.jit(lambda parts: jax.tree.map(join, *parts), out_shardings=sharding(mesh, "B"))
 
 
 def collect(
@@ -107,17 +148,34 @@ def collect(
         group_size=stage.group_size,
         temperature=stage.temperature,
         key=key,
+        parts=stage.rollout_parts,
     )
-    rewards = to_global(run.mesh, dict(transcript.rewards), stage.prompts_per_step * stage.group_size)
-    finish = _assembler(run.mesh, tuple(sorted(stage.rewards.items())), stage.group_size)
+    rewards = to_global(run.mesh, transcript.grades.scores, stage.prompts_per_step * stage.group_size)
+    finish = _assembler(run.mesh, tuple(sorted(stage.rewards.items())), stage.group_size, stage.truncated)
     rollout, metrics = finish(prompt_PS, prompt_length_P, samples, rewards)
-    return rollout, metrics, transcript
+    reasons = _reasons(run.mesh, transcript.grades, stage.prompts_per_step * stage.group_size)
+    return rollout, metrics | reason_shares(reasons) | transcript.grades.times(), transcript
+
+
+def _reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
+    """The reasons of all processes' rows."""
+    letters = {
+        name: np.array(words, f"S{LONGEST_REASON}").view(np.uint8).reshape(-1, LONGEST_REASON)
+        for name, words in grades.reasons.items()
+    }
+    return {
+        name: [word.decode("ascii", "replace") for word in array.view(f"S{LONGEST_REASON}").ravel()]
+        for name, array in gather(mesh, letters, rows).items()
+    }
 
 
 @functools.cache
-def _assembler(mesh: Mesh, weights: tuple[tuple[str, float], ...], group_size: int) -> Callable[..., Any]:
+def _assembler(
+    mesh: Mesh, weights: tuple[tuple[str, float], ...], group_size: int, truncated: str
+) -> Callable[..., Any]:
     places = (sharding(mesh, "B"), sharding(mesh, ""))
-    return jax.jit(functools.partial(assemble, weights=weights, group_size=group_size), out_shardings=places)
+    settings = {"weights": weights, "group_size": group_size, "truncated": truncated}
+    return jax.jit(functools.partial(assemble, **settings), out_shardings=places)
 
 
 def assemble(
@@ -128,10 +186,16 @@ def assemble(
     *,
     weights: Sequence[tuple[str, float]],
     group_size: int,
+    truncated: str = "keep",
 ) -> tuple[Rollout, dict[str, jax.Array]]:
-    """Weighted sum of the rewards, group advantages, and the metrics of both, over the whole batch."""
-    total_B = sum(weight * rewards[name] for name, weight in weights)
-    total_PG = jnp.asarray(total_B).reshape(-1, group_size)
+    """Weighted sum of the rewards, group advantages, and the metrics of both, over the whole batch.
+
+    A sample that never stopped keeps its sum ("keep"), or has 0 ("zero"), or counts as not graded ("mask").
+    """
+    total_B = jnp.asarray(sum(weight * rewards[name] for name, weight in weights))
+    if truncated != "keep":
+        total_B = jnp.where(samples.truncated_B, 0.0 if truncated == "zero" else jnp.nan, total_B)
+    total_PG = total_B.reshape(-1, group_size)
     advantage_PG, graded_PG = group_advantages(total_PG)
     length_B = samples.length_B
     std_P = jnp.nanstd(total_PG, axis=1, ddof=1)
@@ -158,34 +222,13 @@ def assemble(
     return Rollout(completions, samples.logp_BT, advantage_PG.reshape(-1), graded_PG.reshape(-1)), metrics
 
 
-def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[str]:
+def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:
     """The text of each sample up to its stop token, without it."""
     return [
-        tokenizer.decode(tokens[: length if truncated else length - 1].tolist())
+        Completion(
+            tokenizer.decode(tokens[: length if truncated else length - 1].tolist()),
+            length=int(length),
+            truncated=bool(truncated),
+        )
         for tokens, length, truncated in zip(samples.completion_BT, samples.length_B, samples.truncated_B, strict=True)
     ]
-
-
-def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> dict[str, np.ndarray]:
-    """Each reward of each text (row b answers example b // G), float32; NaN stands for None, could not be graded.
-
-    A reward that raises could not grade that text: it is warned about, and touches no other text.
-    """
-    group = len(texts) // len(examples)
-
-    def score(name: str, example: Example, text: str) -> float:
-        try:
-            value = rewards[name](example, text)
-        except Exception as error:
-            warnings.warn(f"reward {name} failed on {example.prompt!r}: {error!r}", stacklevel=2)
-            value = None
-        return math.nan if value is None else value
-
-    return {
-        name: np.array([score(name, examples[i // group], text) for i, text in enumerate(texts)], np.float32)
-        for name in rewards
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -225,11 +225,13 @@ def _build(
     config: Config, *, strict: bool = False, training: bool = False, tokenizer_task: TaskSettings | None = None
 ) -> Run:
     join_processes(config.mesh)
-    task = make_task(config.task, config.seed)
+    task = make_task(
+        config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
+    )
     named = task if tokenizer_task in (None, config.task) else make_task(tokenizer_task, config.seed)
     tokenizer = _tokenizer(config, named.symbols)
     if "accuracy" not in task.rewards:
-        raise ConfigError(f"task: it has rewards {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
+        raise ConfigError(f"rewards: there are {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
     mesh = make_mesh(config.mesh)
     model = Transformer(_described(config), tokenizer.size)
     abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
@@ -354,10 +356,15 @@ def _check_stages(run: Run) -> None:
                 )
             continue
         if stage.program == "grpo":
+            if stage.prompts_per_step % (shards * stage.rollout_parts):
+                raise ConfigError(
+                    f"{where}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split into "
+                    f"{stage.rollout_parts} parts; need a multiple of their product"
+                )
             rows = rows * stage.group_size // stage.minibatches
             unknown = sorted(set(stage.rewards) - set(task.rewards))
             if unknown:
-                raise ConfigError(f"{where}.rewards: no reward {unknown[0]!r}; the task has {', '.join(task.rewards)}")
+                raise ConfigError(f"{where}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}")
         if rows % shards:
             raise ConfigError(
                 f"{where}.minibatches: an update of {rows} sequences cannot be split over {shards} devices; "

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import queue
 import resource
 import select
 import signal
@@ -33,7 +34,11 @@ class WorkerTimeout(TimeoutError):
 
 
 class WorkerCrash(RuntimeError):
-    """The process died or could not start; the next call starts another."""
+    """The process died; the next call starts another."""
+
+
+class WorkerUnavailable(WorkerCrash):
+    """The process could not start or load its function: no argument is to blame."""
 
 
 class Worker:
@@ -88,10 +93,13 @@ class Worker:
         )
         self._end = weakref.finalize(self, _end, self._process)
         os.set_blocking(self._process.stdin.fileno(), False)  # pyright: ignore[reportOptionalMemberAccess]
-        loaded, message = self._exchange(b"", START_SECONDS)
+        try:
+            loaded, message = self._exchange(b"", START_SECONDS)
+        except (WorkerTimeout, WorkerCrash) as error:
+            raise WorkerUnavailable(str(error)) from None
         if not loaded:
             self._kill()
-            raise WorkerCrash(f"{self.function} cannot be loaded: {message}")
+            raise WorkerUnavailable(f"{self.function} cannot be loaded: {message}")
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -144,6 +152,34 @@ class Worker:
                 else:
                     return b""
         return bytes(line)
+
+
+class WorkerPool:
+    """`size` workers of one function (None: as many as CPUs); a late or dying call holds up no other.
+
+    Calls may come from any number of threads; each takes a worker that is free, or waits for one.
+    """
+
+    def __init__(self, function: str, *, size: int | None = None, timeout: float = 5.0, memory_mb: int = 2048) -> None:
+        self._workers = [
+            Worker(function, timeout=timeout, memory_mb=memory_mb) for _ in range(size or os.cpu_count() or 1)
+        ]
+        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one used is warm
+        for worker in self._workers:
+            self._free.put(worker)
+
+    def call(self, *arguments: Any) -> Any:
+        """As `Worker.call`."""
+        worker = self._free.get()
+        try:
+            return worker.call(*arguments)
+        finally:
+            self._free.put(worker)
+
+    def close(self) -> None:
+        """Ends the children; a later call starts others."""
+        for worker in self._workers:
+            worker.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -203,7 +203,7 @@ def test_extract_answer_where_the_prompt_opens_the_reasoning():
             ["3.0", "3.00", "03", "3 apples"],
             ["3.01", "3 million", "3 dozen", "3x", "3 x", "3 pi", "3 or 4", "2**3"],
         ),
-        (r"28\%", ["28 percent", "28 pct", "28%", "28"], ["0.28", "28 million"]),
+        (r"28\%", ["28 percent", "28 pct", "28%", "28", "0.28"], ["2.8", "28 million"]),
         ("72", ["72.", "$72", "72 dollars", "72 dollars.", "**72**", "`72`", r"\(72\)", "72 km/h"], ["7", "2", "72/2"]),
         ("5", [r"5 \text{ cm}", r"5\text{cm}", "5 cm", r"5\mathrm{cm}^2", "5 miles per hour"], ["5^2", r"5\pi", "-5"]),
         ("35", [], ["36 cm", "35 and 36", "cm", ""]),

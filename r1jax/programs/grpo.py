@@ -25,6 +25,7 @@ from r1jax.models.completions import completion_log_probs
 from r1jax.models.dense import Transformer
 from r1jax.objectives import kl_terms, length_mask, policy_terms, sequence_mean_weights, token_mean_weights
 from r1jax.optimizer import learning_rate, make_optimizer
+from r1jax.rewards.watch import RewardWatch
 from r1jax.rollout import Rollout, collect
 from r1jax.run import Run, check_finite, due, role_key
 from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
@@ -54,6 +55,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights)
         start, first = int(state.step), run.first_example(number)
+        watch = RewardWatch(tuple(stage.rewards))
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
@@ -84,6 +86,8 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 }
                 run.log.log(stage.name, step, metrics)
                 progress.update(step, metrics)
+                for line in watch(metrics):
+                    run.say(line)
                 if due(step, run.config.log.completions_every or stage.steps, stage.steps) or step == 1:
                     rows = transcript.rows(to_local(rollout.advantage_B))
                     if run.config.log.completions_every:

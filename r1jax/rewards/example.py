@@ -1,4 +1,4 @@
-"""What a reward knows about a question, and what a reward is."""
+"""What a reward knows about a question and a completion, and what a reward is."""
 
 from __future__ import annotations
 
@@ -25,4 +25,18 @@ class Example:
     part: int = 0
 
 
-Reward = Callable[[Example, str], float | None]
+class Completion(str):
+    """A completion's text, with its length in tokens, stop token included, and whether it was cut before it stopped."""
+
+    length: int
+    truncated: bool
+
+    def __new__(cls, text: str, *, length: int, truncated: bool) -> Completion:
+        completion = super().__new__(cls, text)
+        completion.length, completion.truncated = length, truncated
+        return completion
+
+
+# A score; None where the completion could not be graded; or one of these and a word for why, which is counted.
+Verdict = float | None | tuple[float | None, str]
+Reward = Callable[[Example, str], Verdict]

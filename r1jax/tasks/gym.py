@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1jax.answers import extract_answer
-from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.example import Example, Reward, Verdict
 from r1jax.rewards.format import think_answer
-from r1jax.sandbox import Worker, WorkerCrash, WorkerTimeout
+from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
 
 SECONDS = 10.0  # for one answer; making the problem again, in the worker, takes most of it
@@ -40,7 +40,7 @@ class Gym:
         self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
         self.symbols: tuple[str, ...] = ()
         self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
-        self._worker = Worker("r1jax.rewards.gym:score", timeout=SECONDS)
+        self._workers = WorkerPool("r1jax.rewards.gym:score", timeout=SECONDS)
         self._examples = self._make(make_dataset(name, arguments, self.settings), size)
         for example in self._examples["train"][:CHECKED]:
             try:
@@ -70,22 +70,22 @@ class Gym:
     def example(self, split: Split, index: int) -> Example:
         return self._examples[split][index]
 
-    def score(self, example: Example, completion: str) -> float | None:
-        """Raises ValueError where the worker does not make the same problem."""
+    def score(self, example: Example, completion: str) -> Verdict:
+        """Reasons: no_answer, timeout, crash. Raises ValueError where the worker does not make the same problem."""
         answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think)
         if answer is None:
-            return 0.0
+            return 0.0, "no_answer"
         try:
             value = self._grade(example, answer)
         except WorkerTimeout:
-            return 0.0
+            return 0.0, "timeout"
         except WorkerCrash as error:
             warnings.warn(f"an answer to {example.question!r:.200} could not be graded: {error}", stacklevel=2)
-            return None
+            return None, "crash"
         return value if math.isfinite(value) else None
 
     def _grade(self, example: Example, answer: str) -> float:
-        return self._worker.call(self.name, self.settings, example.data["index"], example.question, answer)
+        return self._workers.call(self.name, self.settings, example.data["index"], example.question, answer)
 
 
 def make_dataset(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:

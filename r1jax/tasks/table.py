@@ -16,6 +16,7 @@ from typing import Any
 
 from r1jax.config import JsonlTask, ParquetTask, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import think_answer
 from r1jax.tasks.split import Split, split_of
@@ -26,34 +27,54 @@ Row = tuple[str, Mapping[str, Any]]  # where it stands, and its columns by name
 class Table:
     """Rows with a question, a gold answer and perhaps a worked completion; `train` without `test` is split here.
 
-    Raises ValueError for the first row that cannot be used, and for a split without rows. Golds that the accuracy
-    reward would not accept as an answer are warned about, once.
+    Raises ValueError for the first row that cannot be used, and for a split without rows.
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
         self.symbols: tuple[str, ...] = ()
         self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
         self._examples: dict[Split, list[Example]] = {"train": [], "test": []}
-        unverified: list[str] = []
+        self._places: list[tuple[str, Example]] = []
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
         for split, rows in given.items():
             for where, row in rows:
                 example = _example(settings, where, row)
+                self._places.append((where, example))
                 self._examples[split_of(_text(example)) if test is None else split].append(example)
-                if math_answer(example, f"<think>x</think><answer>{example.answer}</answer>") != 1:
-                    unverified.append(f"{where}: {example.answer!r}")
         if not self._examples["train"]:
             raise ValueError("the task's data set has no rows to train on; give one with rows")
         if not self._examples["test"]:
             raise ValueError(
                 f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
             )
+
+    def check_golds(self) -> None:
+        """Warns, once, of golds that the accuracy reward would not accept as an answer.
+
+        Raises ValueError for the first that it cannot compare with anything.
+        """
+        unverified = []
+        for where, example in self._places:
+            try:
+                verdict = self.rewards["accuracy"](example, f"<think>x</think><answer>{example.answer}</answer>")
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if (verdict[0] if isinstance(verdict, tuple) else verdict) != 1:
+                unverified.append(f"{where}: {example.answer!r}")
         if unverified:
             warnings.warn(
                 f"{len(unverified)} gold answers do not verify against themselves, so that no completion can be right; "
                 f"the first is {unverified[0]:.200}",
                 stacklevel=2,
             )
+
+    def check_tests(self, column: str) -> None:
+        """Raises ValueError for the first row whose tests a program could not be run on."""
+        for where, example in self._places:
+            try:
+                parse_tests(example.data[column])
+            except ValueError as error:
+                raise ValueError(f"{where}: column {column!r}: {error}") from None
 
     def size(self, split: Split) -> int:
         return len(self._examples[split])
@@ -108,7 +129,7 @@ def _parquet_rows(file: Path, settings: TableTask) -> Iterator[Row]:
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"task.parquet: {file} is not a Parquet file: {error}") from None
     columns = table.schema_arrow.names
-    named = [c for c in (settings.question, settings.answer, settings.completion) if c is not None]
+    named = [c for c in (settings.question, settings.answer, settings.completion, *settings.columns) if c is not None]
     if missing := [c for c in named if c not in columns]:
         raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
     number = 0
@@ -149,7 +170,8 @@ def _example(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example
         completion = _column(where, row, settings.completion)
         if not isinstance(completion, str) or not completion:
             raise ValueError(f"{where}: column {settings.completion!r} has no text; a worked completion needs one")
-    return Example(_question(settings, where, row), _gold(settings, where, row), completion)
+    data = {name: _column(where, row, name) for name in settings.columns}
+    return Example(_question(settings, where, row), _gold(settings, where, row), completion, data)
 
 
 def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | list[dict[str, Any]]:

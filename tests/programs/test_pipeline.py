@@ -154,3 +154,36 @@ def test_countdown_trains_too(tiny_file, tmp_path):
     config = load_config(tiny_file, [*overrides, "stages.cold_start.steps=2", "stages.rl.steps=2"])
     train(config)
     assert {r["stage"] for r in read_metrics(tmp_path / "run") if "loss" in r} == {"cold_start", "rl"}
+
+
+def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_path):
+    """One sample in a few hangs, another ends its worker; all others have their scores, and the run ends."""
+    (tmp_path / "mine.py").write_text(
+        "import os, time\n"
+        "def hangs(example, completion):\n"
+        "    while completion.length % 10 == 0:\n"
+        "        time.sleep(1)\n"
+        "    return completion.length / 100\n"
+        "def crashes(example, completion):\n"
+        "    if completion.length % 7 == 0:\n"
+        "        os._exit(1)\n"
+        "    return 1.0\n"
+    )
+    file = tmp_path / "mine.py"
+    own = f"{{hangs: {{function: '{file}:hangs', seconds: 0.5}}, crashes: {{function: '{file}:crashes'}}}}"
+    weights = "stages.rl.rewards={accuracy: 1.0, hangs: 1.0, crashes: 0.5}"
+    run = train(load_config(tiny_file, [f"rewards={own}", weights, "stages.rl.steps=2", "stages.cold_start.steps=1"]))
+    rows = [json.loads(x) for file in (run.folder / "completions").iterdir() for x in file.read_text().splitlines()]
+    assert (
+        len(rows) == 64 and any(row["length"] % 10 == 0 for row in rows) and any(row["length"] % 7 == 0 for row in rows)
+    )
+    for row in rows:
+        length, reasons = row["length"], row["reasons"]
+        assert row["rewards"]["hangs"] == (None if length % 10 == 0 else pytest.approx(length / 100)), row
+        assert row["rewards"]["crashes"] == (None if length % 7 == 0 else 1.0), row
+        assert reasons.get("hangs") == ("timeout" if length % 10 == 0 else None)
+        assert reasons.get("crashes") == ("crash" if length % 7 == 0 else None)
+        if None in row["rewards"].values():
+            assert row["advantage"] == 0
+    (first, *_) = (r for r in read_metrics(run.folder) if "rewards/hangs/timeout" in r)
+    assert 0 < first["rewards/hangs/timeout"] <= first["frac_reward_none"] < 1

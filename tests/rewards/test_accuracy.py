@@ -1,11 +1,16 @@
 """Accuracy rewards on hand-made answers, right, wrong and hostile."""
 
+import os
+import random
+import threading
 import time
 
 import pytest
 
+from r1jax.rewards import accuracy
 from r1jax.rewards.accuracy import countdown_expression, exact_number, math_answer
 from r1jax.rewards.example import Example
+from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 
 def said(answer):
@@ -44,33 +49,202 @@ def test_exact_number_refuses_a_gold_that_is_no_number(gold):
             exact_number(Example("", gold), completion)
 
 
+def score(gold, completion, **known):
+    verdict = math_answer(Example("", gold, **known), completion)
+    return verdict[0] if isinstance(verdict, tuple) else verdict
+
+
 @pytest.mark.parametrize(
-    ("gold", "completion", "score"),
+    ("gold", "completion", "expected"),
     [
         ("72", said("72"), 1.0),
         ("72", "<think>r</think>That makes \\boxed{72 \\text{ dollars}}.", 1.0),
         ("72", "<think>\nmulti\nline\n</think>\n#### 72\n", 1.0),
         ("72", "The answer is 72.", 1.0),
         ("72", "The answer is 73.", 0.0),
-        ("72", "<think>It is 72", 0.0),
-        ("72", "<think>It is \\boxed{72}</think>", 0.0),
+        ("72", "<think>It is 72", (0.0, "unclosed_think")),
+        ("4", "<think> … \\boxed{4}", (0.0, "unclosed_think")),
+        ("4", "<think>r</think> \\boxed{4} <think>wait", (0.0, "unclosed_think")),
+        ("72", "<think>It is \\boxed{72}</think>", (0.0, "no_answer")),
+        ("4", "<answer>4</answer><think>r</think>", (0.0, "no_answer")),
+        ("7", "\\boxed{7", (0.0, "no_answer")),
+        ("7", "", (0.0, "no_answer")),
         ("E", "<think>r</think>\\boxed{\\text{(E)}}", 1.0),
-        ("E", "<think>r</think>The answer is E.", 0.0),  # no rule finds it
+        ("E", "<think>r</think>The answer is E.", 1.0),
+        ("E", "<think>r</think>The correct answer is (E) 12.", 1.0),
+        ("E", "<think>r</think>The correct answer is (D) 12.", 0.0),
+        ("E", "<think>r</think>**Answer:** E", 1.0),
+        ("E", "E", 1.0),
+        ("2", "\\boxed{1} … then \\boxed{2}", 1.0),
+        ("1", "\\boxed{1} … then \\boxed{2}", 0.0),
+        ("1000", "#### 1,000", 1.0),
+        ("72", "####72", 1.0),
+        ("72", "#### 72 dollars", 1.0),
+        ("34", "**Answer:** 34", 1.0),
+        ("34", "Answer: `$34$`", 1.0),
+        ("34", "The final answer is: $34$. I hope it is correct.", 1.0),
+        ("34", "So the answer to the question is 34 apples, which is fine.", 1.0),
+        ("3/4", "The answer is $\\frac{3}{4}$, as 3 and 4 show.", 1.0),
+        ("New York", "The answer is New York.", 1.0),
+        ("(1,2)", "The answer is (1, 2).", 1.0),
+        ("(1,2)", "Therefore $(x,y) = (1,2)$ is the only one.", 1.0),
+        ("x \\ge 5", "Therefore $x \\geq 5$ is the solution.", 1.0),
+        ("\\sqrt{2}", "So it is \\(\\sqrt{2}\\).", 1.0),
+        ("2", "So it is $10\\sqrt{2}$.", 0.0),  # its last number is not the answer
+        ("1", "It is $-[0,1)$", 0.0),
+        ("40/9", "It is 4 4/9.", 1.0),
+        ("9", "It is $4\\frac{4}{9}$.", 0.0),
+        ("0.28", "That makes 28%.", 1.0),
+        ("8", "$5 + 3 = 8$ apples", 1.0),
+        ("6", "She has $10 - $4 = $6", 1.0),
         ("5", said("5^{5^{5^{5}}}"), 0.0),
         ("5", said("9" * 100_000), 0.0),
+        ("5", said("(" * 10_000), 0.0),
         ("7", said("\\pi*__import__('os').system('exit 1')"), 0.0),
-        ("7", "", 0.0),
+        (r"\boxed{\frac{1}{2}}", said("0.5"), 1.0),  # a gold in a box
+        ("28\\%", "28 percent", 1.0),
+        ("1:00", said("12:00"), 0.0),
+        ("2x+z=1", said("1"), 0.0),
+        # these go to a worker
+        ("x<1", said("-x>-1"), 1.0),
+        ("x<1", said("x>-1"), 0.0),
+        ("1+\\frac1e", said("1-\\frac1e"), 0.0),
+        ("1+\\frac1e", said("\\frac{e+1}{e}"), 1.0),
+        ("2\\sqrt{2}", said("\\sqrt{8}"), 1.0),
+        ("2\\sqrt{2}", said("\\sqrt{7}"), 0.0),
+        ("1 \\pm \\sqrt{5}", said("1-\\sqrt5, 1+\\sqrt5"), 1.0),
     ],
 )
-def test_math_answer(gold, completion, score):
-    assert math_answer(Example("", gold), completion) == score
+def test_math_answer(gold, completion, expected):
+    assert math_answer(Example("", gold), completion) == expected
 
 
 def test_math_answer_needs_closed_reasoning_and_a_gold():
     assert math_answer(Example("", "4", prompt_opens_think=True), "r</think>\\boxed{4}") == 1.0
-    assert math_answer(Example("", "4", prompt_opens_think=True), "\\boxed{4}") == 0.0
-    with pytest.raises(ValueError, match="the gold answer is empty"):
-        math_answer(Example("", ""), said("\\boxed{}"))
+    assert math_answer(Example("", "4", prompt_opens_think=True), "\\boxed{4}") == (0.0, "unclosed_think")
+    for gold in ("", "  ", "\\boxed{}", "$$", "\\text{}"):
+        for completion in (said("\\boxed{}"), "\\boxed{}", "", "5", "<think>r"):
+            with pytest.raises(ValueError, match="the gold answer is empty"):
+                math_answer(Example("", gold), completion)
+
+
+# fmt: off
+GSM8K_GOLDS = [
+    "3", "5", "6", "7", "9", "-3", "-7", "10", "15", "16", "18", "21", "22", "23", "25", "39", "41", "44", "48", "50",
+    "51", "60", "63", "65", "67", "70", "72", "75", "84", "98", "-10", "-47", "130", "150", "153", "200", "210", "300",
+    "360", "400", "428", "504", "600", "650", "736", "850", "918", "940", "1525", "1600", "2340", "2520", "1,080", "0",
+    "1,152", "1,200", "1,600", "1,800", "1,875", "14000", "3,000", "3,285", "3,380", "3,890", "5,000", "6,000", "6,600",
+    "9,050", "9,450", "9,492", "10,000", "10,800", "12,000", "15,620", "24,960", "262500", "27,000", "27,200", "36,000",
+    "40,000", "55,000", "59,616", "65,960", "90,000", "165,000", "276,000", "285,000", "520,000", "845,640", "885,000",
+    "1,000,000",
+]
+STYLES = [
+    "{n}", "\\boxed{{{n}}}", "<think>3</think><answer>{n}</answer>", "\\boxed{{{n} \\text{{ apples}}}}", "${n}",
+    "<answer>{n:,}</answer>", "3 + 4\n#### {n}", "The answer is {n}.", "Of 12 he has {n:,} left.", "**Answer:** {n:,}",
+]
+# fmt: on
+
+
+def test_gsm8k_golds_in_every_style_and_none_of_their_near_misses():
+    """A sample; `scripts/check_gsm8k_golds.py` checks them all."""
+    for gold in GSM8K_GOLDS:
+        value = int(gold.replace(",", ""))
+        for style in STYLES:
+            assert score(gold, style.format(n=value)) == 1.0, (gold, style)
+            for wrong in {value + 1, value * 10, -value} - {value}:
+                assert score(gold, style.format(n=wrong)) == 0.0, (gold, wrong, style)
+
+
+def test_numeric_golds_start_no_worker(monkeypatch):
+    monkeypatch.setattr(accuracy, "_workers", lambda: pytest.fail("a worker was started"))
+    for gold in (*GSM8K_GOLDS, "\\frac{1}{2}", "\\{1,2\\}", "[0,1)", "E", "Evelyn", "2\\sqrt{2}", "x^2+1"):
+        assert score(gold, said(gold)) == 1.0
+    for answer in ("4", "x = 4", "4 cm", "four", "5^{5^{5}}", "x + 1", "(1,2)", "9" * 500, "((((", ")("):
+        assert score("5", said(answer)) == 0.0
+
+
+@pytest.fixture
+def quick_workers(monkeypatch):
+    """Workers of this test alone, with little time."""
+    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=0.7)
+    monkeypatch.setattr(accuracy, "_workers", lambda: pool)
+    yield pool
+    pool.close()
+
+
+def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
+    slow = said(r"\binom{99999999}{4999999} + \sqrt{2}")
+    verdicts: dict[int, object] = {}
+
+    def grade(i):
+        verdicts[i] = math_answer(Example("", "2\\sqrt{2}"), slow if i % 4 == 0 else said(f"\\sqrt{{{8 + i % 4 - 1}}}"))
+
+    threads = [threading.Thread(target=grade, args=(i,)) for i in range(12)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.perf_counter() - start < 20
+    assert [verdicts[i] for i in range(12)] == [(0.0, "timeout"), 1.0, 0.0, 0.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (WorkerTimeout, (0.0, "timeout")),
+        (WorkerCrash, (0.0, "crash")),
+        (ValueError, (0.0, "unreadable")),
+        (WorkerUnavailable, (None, "unavailable")),
+    ],
+)
+def test_what_a_worker_cannot_compare_is_counted(monkeypatch, error, verdict):
+    class Failing:
+        def call(self, *_):
+            raise error
+
+    monkeypatch.setattr(accuracy, "_workers", Failing)
+    assert math_answer(Example("", "2\\sqrt{2}"), said("\\sqrt{8}")) == verdict
+
+
+def test_model_text_runs_nowhere(tmp_path):
+    file = tmp_path / "made"
+    for gold in ("7", "\\pi", "x+1", "x=1", "\\{\\pi\\}", "(1,\\pi)"):
+        for payload in (
+            rf"\pi*__import__('os').system('touch {file}')",
+            f"__import__('os').system('touch {file}')",
+            rf"\text{{__import__('os').system('touch {file}')}}",
+            f"exec(open('{file}','w'))",
+        ):
+            assert score(gold, said(payload)) == 0.0
+            assert score(gold, f"\\boxed{{{payload}}}") == 0.0
+    assert not os.path.exists(file)
+    assert score("\\pi", said("\\frac{2\\pi}{2}")) == 1.0
+    assert score("\\pi", said("2\\pi")) == 0.0
+
+
+def test_fuzzed_answers_are_wrong_and_cheap():
+    """Random pieces of LaTeX against golds of each type, none of which goes to a worker."""
+    rng = random.Random(0)
+    pieces = [*"()[]{}<>=,;:^_|&%$+-*/!.0123456789xe \n\\", "\\frac", "\\sqrt", "\\boxed{", "\\text{", "\\pm", "\\cup"]
+    pieces += [
+        "\\begin{pmatrix}",
+        "\\end{pmatrix}",
+        "\\\\",
+        "</answer>",
+        "<think>",
+        "\\infty",
+        "\\left(",
+        "é",
+        "\ud800",
+    ]
+    golds = ["5", "\\{1,2\\}", "(1,2)", "[0,1)", "E", "1:00", "2020-01-05", "101_2", "1:2", "Evelyn", "x<1", "x=5"]
+    start = time.perf_counter()
+    for i in range(600):
+        text = "".join(rng.choices(pieces, k=rng.randrange(1, 80)))
+        verdict = math_answer(Example("", golds[i % len(golds)]), said("@" + text))
+        assert verdict in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(

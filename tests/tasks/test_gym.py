@@ -57,8 +57,8 @@ def test_chain_sum_grades(sums):
         assert sums.rewards["accuracy"](example, said(example.answer)) == 1.0
         assert sums.rewards["accuracy"](example, f"<think>r</think>It is \\boxed{{{example.answer}}}.") == 1.0
         assert sums.rewards["accuracy"](example, said(int(example.answer) + 1)) < 1.0
-        assert sums.rewards["accuracy"](example, f"<think>{example.answer}") == 0.0
-        assert sums.rewards["accuracy"](example, "") == 0.0
+        assert sums.rewards["accuracy"](example, f"<think>{example.answer}") == (0.0, "no_answer")
+        assert sums.rewards["accuracy"](example, "") == (0.0, "no_answer")
 
 
 def test_a_scorer_that_needs_the_problem_grades(colorings):
@@ -107,11 +107,11 @@ class Broken:
 
 def test_a_hanging_scorer_is_wrong_and_a_dead_one_unknown(sums, monkeypatch):
     example = sums.example("train", 0)
-    monkeypatch.setattr(sums, "_worker", Broken(WorkerTimeout("late")))
-    assert sums.score(example, said("1")) == 0.0
-    monkeypatch.setattr(sums, "_worker", Broken(WorkerCrash("died")))
+    monkeypatch.setattr(sums, "_workers", Broken(WorkerTimeout("late")))
+    assert sums.score(example, said("1")) == (0.0, "timeout")
+    monkeypatch.setattr(sums, "_workers", Broken(WorkerCrash("died")))
     with pytest.warns(UserWarning, match="could not be graded: died"):
-        assert sums.score(example, said("1")) is None
+        assert sums.score(example, said("1")) == (None, "crash")
 
 
 def test_hostile_answers_leave_the_worker_alive(sums):

@@ -1,0 +1,331 @@
+"""1.0 for a Python program that passes its tests, run by `r1jax.jail`, else 0.0 with the reason.
+
+    passes_tests(example, "<think>r</think>```python\nprint(int(input()) * 2)\n```")
+
+where example.data["tests"] is `[{"input": "3\\n", "output": "6\\n"}]`. What is right is decided here, in the trainer's
+process: no expected output is ever where the program could read it, so that printing it takes computing it.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r1jax.cell import plain
+from r1jax.jail import JailError, check_isolation, run_program
+from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.format import without_end
+
+TOLERANCE = 1e-6
+LANGUAGES = ("python", "python3", "py")
+FORMS = '{"input": …, "output": …}, {"call": "f", "args": […], "result": …} or "assert f(…) == …"'
+_OPENING = re.compile(r"\s*(?:<answer>)?\s*(`{3,})\s*([\w+-]*)[^`]*")
+_CLOSING = re.compile(r"\s*(`{3,})\s*(?:</answer>.*)?")
+_TOKEN = re.compile(rb"\S+")
+# No leading zeros, which are text ("007"), and an exponent as programs print it: "1e5" may be a hexadecimal number.
+_NUMBER = re.compile(rb"[+-]?(?:(?:0|[1-9]\d*)(\.\d*)?|(\.\d+))([eE][+-]\d+)?")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: the program's output for `stdin`; or, where there is a `call`, its value (JSON of `cell.plain`).
+
+    `typed`: a tuple is no list, and 1 as a key is not "1"; where JSON wrote the value it cannot tell.
+    """
+
+    expected: Any
+    stdin: str = ""
+    call: str | None = None
+    arguments: Sequence[Any] = ()
+    typed: bool = False
+
+
+def passes_tests(
+    example: Example,
+    completion: str,
+    *,
+    tests: str = "tests",
+    seconds: float = 5.0,
+    total_seconds: float = 60.0,
+    memory_mb: int = 1024,
+    fraction: bool = False,
+    sandbox: str = "auto",
+) -> Verdict:
+    """1.0 where the program passes all of data[tests]; with `fraction`, the share of tests that it passes.
+
+    `extract_program` says what the program is, `parse_tests` what a test is, `same_output` and `same_value` what
+    passes. Each test is a new process: it has `seconds`, all together `total_seconds`, what comes after counts as late.
+    A test is failed by a status other than 0, also where no output is expected. Without `fraction` the first failure
+    ends it. Reasons, of the first failure: unclosed_think, no_code, time_limit, output_limit, runtime_error,
+    wrong_output, wrong_result; where the sandbox does not start, None and sandbox_unreachable.
+    Raises ValueError as `parse_tests`.
+    """
+    if tests not in example.data:
+        raise ValueError(
+            f"the example has no column {tests!r} to hold tests; it has {', '.join(example.data) or 'none'}"
+        )
+    cases = parse_tests(example.data[tests])
+    code = extract_program(completion, prompt_opens_think=example.prompt_opens_think)
+    if code is None:
+        return 0.0, "no_code" if _conclusion(completion, example.prompt_opens_think) is not None else "unclosed_think"
+    try:
+        check_isolation(sandbox)
+    except ValueError:
+        return None, "sandbox_unreachable"
+    passed, reason, left = 0, None, total_seconds
+    for case in cases:
+        if left <= 0:
+            reason = reason or "time_limit"
+            break
+        try:
+            run = run_program(
+                code,
+                case.stdin,
+                call=case.call,
+                arguments=case.arguments,
+                seconds=min(seconds, left),
+                memory_mb=memory_mb,
+                sandbox=sandbox,
+            )
+        except JailError:
+            return None, "sandbox_unreachable"
+        left -= run.seconds
+        failure = run.reason or _difference(run.output, case)
+        passed += failure is None
+        reason = reason or failure
+        if reason and not fraction:
+            break
+    if reason is None:
+        return 1.0
+    return (passed / len(cases) if fraction else 0.0), reason
+
+
+def extract_program(completion: str, *, prompt_opens_think: bool = False) -> str | None:
+    """The last code block marked as Python after the reasoning is closed; None where there is none.
+
+    The reasoning ends at the last `</think>`, as in `answers.final_answer`. A block is Markdown's: from a line that
+    begins with three or more backticks and python, python3 or py, in any case, to a line of at least as many backticks;
+    `<answer>` may stand before, `</answer>` after. One that is opened and never closed was cut: there is no program.
+    """
+    text = _conclusion(completion, prompt_opens_think)
+    if text is None:
+        return None
+    block, fence, marked, program = [], "", False, None
+    for line in text.splitlines():
+        if fence:
+            closing = _CLOSING.fullmatch(line)
+            if closing and len(closing[1]) >= len(fence):
+                program = "\n".join(block) if marked else program
+                fence = ""
+            else:
+                block.append(line)
+        elif opening := _OPENING.fullmatch(line):
+            block, fence, marked = [], opening[1], opening[2].lower() in LANGUAGES
+    if (fence and marked) or program is None:
+        return None
+    return textwrap.dedent(program)
+
+
+def parse_tests(tests: str | Sequence[Any]) -> list[Case]:
+    """Tests from a data set: a list, or the JSON text of one, of these. Raises ValueError for anything else.
+
+    - `{"input": text, "output": text}`: a program that reads stdin and prints.
+    - `{"call": "f", "args": [...], "result": value}`: a function; a method is written "Solution().f".
+    - `"assert f(1) == 2"`, as MBPP has them: a call on plain data, possibly in one of WRAPPERS or indexed, and what it
+      equals, a literal. `assert f(1)` and `assert not f(1)` ask for its truth. The comparison is not the program's, so
+      other assertions, which only the program's process could decide, are refused.
+    """
+    if isinstance(tests, str):
+        try:
+            tests = json.loads(tests)
+        except ValueError as error:
+            raise ValueError(f"tests are a list or JSON of one, got {_short(tests)}: {error}") from None
+    if not isinstance(tests, list | tuple) or not tests:
+        raise ValueError(f"tests are a list of at least one, got {_short(tests)}; write them as {FORMS}")
+    return [case for number, test in enumerate(tests, 1) for case in _parse(test, number)]
+
+
+def same_output(output: bytes, expected: str) -> bool:
+    r"""Whether two texts are the same words, to the last: white space separates, and is otherwise ignored; case counts.
+
+    A word that is expected to be a decimal may differ by TOLERANCE * max(1, its size). One that is expected to be a
+    whole number may be printed with decimals of exactly that value ("3.0" for "3"), not with leading zeros.
+    """
+    wanted = expected.encode("utf-8", "surrogatepass")
+    pairs = itertools.zip_longest(_TOKEN.finditer(output), _TOKEN.finditer(wanted))
+    return all(a and b and (a[0] == b[0] or _same_decimal(a[0], b[0])) for a, b in pairs)
+
+
+def same_value(value: Any, expected: Any, *, typed: bool) -> bool:
+    """Whether two values, as `cell.plain` writes them, are equal as Python's are, a float within TOLERANCE as above.
+
+    Neither is made a Python object: what a program sends could be made to take forever to hash.
+    """
+    kind, a = _kind(value)
+    wanted, b = _kind(expected)
+    if not typed and kind == "tuple":
+        kind = "list"
+    if kind != wanted:
+        return False
+    if kind == "number":
+        return a == b or (isinstance(b, float) and _close(a, b))
+    if kind in ("list", "tuple"):
+        return len(a) == len(b) and all(same_value(x, y, typed=typed) for x, y in zip(a, b, strict=True))
+    if kind == "dict":
+        a, b = ({_key(key, typed): item for key, item in items} for items in (a, b))
+        return a.keys() == b.keys() and all(same_value(a[key], b[key], typed=typed) for key in b)
+    if kind == "set":
+        return {_key(item) for item in a} == {_key(item) for item in b}
+    return a == b
+
+
+def _difference(output: bytes, case: Case) -> str | None:
+    if case.call is None:
+        return None if same_output(output, case.expected) else "wrong_output"
+    try:
+        same = same_value(json.loads(output), case.expected, typed=case.typed)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # a program may write anything
+        same = False
+    return None if same else "wrong_result"
+
+
+def _conclusion(completion: str, prompt_opens_think: bool) -> str | None:
+    """What follows the reasoning; None where that is not closed."""
+    _, closed, rest = without_end(completion).rpartition("</think>")
+    return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
+
+
+def _same_decimal(word: bytes, expected: bytes) -> bool:
+    if len(word) > 300 or len(expected) > 300:
+        return False
+    a, b = _NUMBER.fullmatch(word), _NUMBER.fullmatch(expected)
+    if not a or not b or not (any(a.groups()) or any(b.groups())):
+        return False
+    return _close(float(word), float(expected)) if any(b.groups()) else float(word) == int(expected)
+
+
+def _close(a: float, b: float) -> bool:
+    try:
+        return math.isfinite(b) and abs(a - b) <= TOLERANCE * max(1.0, abs(b))
+    except OverflowError:
+        return False
+
+
+def _kind(tree: Any) -> tuple[str, Any]:
+    if isinstance(tree, dict):
+        ((kind, content),) = tree.items()
+        return ("number", int(content, 16)) if kind == "int" else (kind, content)
+    if isinstance(tree, int | float):
+        return "number", tree
+    return type(tree).__name__, tree
+
+
+def _key(tree: Any, typed: bool = True) -> str:
+    """A text that is the same for what Python holds equal; not `typed`: for what has the same key in JSON."""
+    kind, content = _kind(tree)
+    if kind == "number":
+        if not typed:
+            return _key(json.dumps(tree))
+        whole = isinstance(content, int) or content.is_integer()
+        return hex(int(content)) if whole else repr(content)
+    if kind in ("tuple", "set"):
+        keys = [_key(item) for item in content]
+        return f"{kind}({', '.join(sorted(keys) if kind == 'set' else keys)})"
+    if not typed and kind == "NoneType":
+        return _key("null")
+    return f"{kind} {content!r}"
+
+
+def _parse(test: Any, number: int) -> list[Case]:
+    if isinstance(test, str):
+        return _parse_assertions(test, number)
+    match test:
+        case {"input": str(stdin), "output": str(output)}:
+            return [Case(output, stdin=stdin)]
+        case {"call": str(name), "args": list(arguments), "result": result} if _NAME.fullmatch(name):
+            try:
+                arguments, result = json.loads(json.dumps([arguments, result], allow_nan=False))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"test {number} has to be plain JSON, got {_short(test)}: {error}") from None
+            return [Case(plain(result), call=f"{name}(*arguments)", arguments=arguments)]
+    raise ValueError(f"test {number} is {_short(test)}; write it as {FORMS}")
+
+
+def _parse_assertions(source: str, number: int) -> list[Case]:
+    try:
+        statements = ast.parse(source.strip()).body
+        cases = [_assertion(statement) for statement in statements]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        cases = []
+    if not cases:
+        raise ValueError(
+            f"test {number} is {_short(source)}; an assertion is run only where it compares a call with a literal, as "
+            f"in assert f(1, [2]) == 3; rewrite it so, or drop it"
+        )
+    return cases
+
+
+_NAME = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*")
+# What may stand around a call without deciding the test, and what data may be made with.
+WRAPPERS = ("set", "frozenset", "sorted", "list", "tuple", "dict", "len", "sum", "str", "round", "abs")
+_MAKERS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
+_DATA = (
+    ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.USub, ast.UAdd, ast.BinOp, ast.operator,
+    ast.Slice, ast.expr_context,
+)  # fmt: skip
+
+
+def _assertion(statement: ast.stmt) -> Case:
+    """The case that an assertion is. Raises ValueError for one that is none."""
+    if not isinstance(statement, ast.Assert):
+        raise ValueError("no assertion")
+    match statement.test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            call, literal = (left, right) if _is_call(left) else (right, left)
+            expected, source = plain(_literal(literal)), ast.unparse(call)
+        case ast.UnaryOp(op=ast.Not(), operand=call):
+            expected, source = False, f"bool({ast.unparse(call)})"
+        case call:
+            expected, source = True, f"bool({ast.unparse(call)})"
+    if not _is_call(call):
+        raise ValueError("no call of the program")
+    return Case(expected, call=source, typed=True)
+
+
+def _is_call(node: ast.expr) -> bool:
+    """Whether this calls the program on data, and does nothing with the value but convert or index it."""
+    match node:
+        case ast.Subscript(value=value, slice=index):
+            return _is_call(value) and _is_data(index)
+        case ast.Call(func=ast.Name(id=name), args=[inner, *rest], keywords=keywords) if name in WRAPPERS:
+            return _is_call(inner) and all(map(_is_data, [*rest, *(keyword.value for keyword in keywords)]))
+        case ast.Call(func=function, args=arguments, keywords=keywords):
+            named = _NAME.fullmatch(ast.unparse(function)) is not None
+            return named and all(map(_is_data, [*arguments, *(keyword.value for keyword in keywords)]))
+    return False
+
+
+def _is_data(node: ast.expr) -> bool:
+    calls = [child for child in ast.walk(node) if isinstance(child, ast.Call)]
+    names = {id(call.func) for call in calls if isinstance(call.func, ast.Name) and call.func.id in (*_MAKERS, "range")}
+    allowed = (child for child in ast.walk(node) if id(child) not in names)
+    return len(names) == len(calls) and all(isinstance(child, (*_DATA, ast.Call)) for child in allowed)
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal, possibly in one of _MAKERS. Raises ValueError for anything else."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _MAKERS and len(arguments) < 2:
+            return _MAKERS[name](*map(ast.literal_eval, arguments))
+    return ast.literal_eval(node)
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(repr(value), 80, placeholder="…")

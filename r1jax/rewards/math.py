@@ -1,0 +1,171 @@
+"""What the workers of `rewards.accuracy` run: math-verify's parser and sympy behind `answers.same_answer`.
+
+Only those child processes import this, so that the libraries are loaded before the time of an answer is counted. Text
+gets here through `equality.provable`; math-verify reads it with a grammar of LaTeX, not with `eval`, and its parser for
+plain expressions, which is built on `eval`, is never called. Its time-outs are switched off: the worker is killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import sympy
+from latex2sympy2_extended import NormalizationConfig
+from math_verify import LatexExtractionConfig, parse, verify
+from sympy.core.relational import Relational
+
+from r1jax.answers import same_answer
+from r1jax.quantities import SAME_PLACES
+
+DIGITS = 30  # to which two values agree that are called equal
+POINTS = 4  # random values of the variables at which two expressions are compared
+FLOAT_PLACES = 12  # decimals that a float can be trusted with
+ATTEMPTS = 40  # to find them, where logarithms and roots are not real everywhere
+_OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may mean these alone
+_STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
+_ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
+_LATEX = LatexExtractionConfig(
+    normalization_config=NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+    )
+)
+
+
+def same(answer: str, gold: str) -> bool:
+    """`answers.same_answer`, with two expressions compared by value and equations by their solutions."""
+    return bool(same_answer(answer, gold, prove))
+
+
+def prove(answer: str, gold: str) -> bool:
+    """Whether two expressions, equations, inequalities or sets are equal; False where one cannot be read.
+
+    Expressions agree to DIGITS digits at random values of their variables: a test for identity (Schwartz-Zippel) that
+    simplifies nothing. Where they are real at POINTS values, the others do not matter: ln(x^2) is 2 ln(x). Equations
+    have the same roots in one variable at random values of the others. Inequalities are positive multiples of one
+    another or the same set. What cannot be evaluated, such as a set, is left to math-verify.
+    """
+    said, expected = _parsed(answer), _parsed(gold)
+    kinds = _kind(said), _kind(expected)
+    if kinds == ("expression", "expression"):
+        return _same_expression(said, expected, _places(answer, gold))
+    if kinds == ("equation", "equation"):
+        return _same_roots(said.lhs - said.rhs, expected.lhs - expected.rhs)
+    if kinds == ("inequality", "inequality"):
+        return _same_inequality(said, expected)
+    if kinds in (("set", "set"), ("matrix", "matrix"), ("set", "inequality"), ("inequality", "set")):
+        return bool(verify(expected, said, timeout_seconds=None, allow_set_relation_comp=True))  # pyright: ignore
+    return False
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, sympy.MatrixBase | sympy.MatrixExpr):
+        return "matrix"
+    if isinstance(found, sympy.Expr):
+        return "expression"
+    if isinstance(found, sympy.Eq):
+        return "equation"
+    if isinstance(found, Relational | sympy.And):
+        return "inequality"
+    return "set" if isinstance(found, sympy.Set | sympy.Tuple) else "none"
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    """What math-verify reads; decimals are exact, and an i that is no index is the imaginary unit."""
+    text = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})", r"\\ln ", text)
+    found = parse(f"${text}$", [_LATEX], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
+    if not found or not hasattr(found[0], "free_symbols"):
+        return None
+    exact = {decimal: sympy.Rational(str(decimal)) for decimal in found[0].atoms(sympy.Float)}
+    unit = {symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"}
+    return found[0].subs(exact | unit) if exact or unit else found[0]
+
+
+def _places(*texts: str) -> int | None:
+    """The decimals of a text that is a decimal of SAME_PLACES or more; beyond those of a float none counts."""
+    for text in texts:
+        whole, point, decimals = text.lstrip("+-").partition(".")
+        if point and (whole or "0").isdigit() and decimals.isdigit() and len(decimals) >= SAME_PLACES:
+            return min(len(decimals), FLOAT_PLACES)
+    return None
+
+
+def _same_expression(said: sympy.Expr, expected: sympy.Expr, places: int | None) -> bool:
+    symbols = sorted(said.free_symbols | expected.free_symbols, key=str)
+    if not symbols:
+        a, b = _value(said, {}), _value(expected, {})
+        if a is None or b is None:
+            return False
+        return _close(a, b) or (places is not None and bool(abs(a - b) < sympy.Rational(1, 10**places)))
+    if said.free_symbols != expected.free_symbols and not (said.free_symbols and expected.free_symbols):
+        return False
+    complex_ones: list[bool] = []
+    real = 0
+    whole = said.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
+    for point in itertools.islice(_points(symbols, whole), ATTEMPTS):
+        a, b = _value(said, point), _value(expected, point)
+        if a is None or b is None:
+            continue
+        if a.is_real and b.is_real:
+            if not _close(a, b):
+                return False
+            real += 1
+            if real == POINTS:
+                return True
+        else:
+            complex_ones.append(_close(a, b))
+    return real == 0 and len(complex_ones) >= POINTS and all(complex_ones)
+
+
+def _points(symbols: list[Any], whole: bool = False) -> Iterator[dict[Any, Any]]:
+    rng = random.Random(0)
+    while True:
+        yield {
+            symbol: sympy.Integer(rng.randrange(2, 20))
+            if whole
+            else sympy.Rational(rng.choice((-1, 1, 1)) * rng.randrange(11, 300), 97)
+            for symbol in symbols
+        }
+
+
+def _value(expression: sympy.Expr, point: dict[Any, Any]) -> Any:
+    """The finite number that an expression is at a point; None where it is none."""
+    value = expression.subs(point).doit().evalf(DIGITS + 10)
+    return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
+
+
+def _close(a: Any, b: Any) -> bool:
+    return bool(abs(a - b) <= sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
+
+
+def _same_roots(f: Any, g: Any) -> bool:
+    if f.free_symbols != g.free_symbols or not f.free_symbols:
+        return False
+    complex_ones = {symbol: sympy.Symbol(symbol.name) for symbol in f.free_symbols}
+    f, g = f.xreplace(complex_ones), g.xreplace(complex_ones)
+    variable, *others = sorted(f.free_symbols, key=str)
+    for point in itertools.islice(_points(others), POINTS if others else 1):
+        mine, yours = ([_value(r, {}) for r in sympy.solve(h.subs(point), variable)] for h in (f, g))
+        if not mine or len(mine) != len(yours) or not all(any(_near(a, b) for b in yours) for a in mine):
+            return False
+    return True
+
+
+def _near(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and bool(abs(a - b) <= sympy.Float(10) ** -20 * (1 + abs(a)))
+
+
+def _same_inequality(said: Any, expected: Any) -> bool:
+    if said.free_symbols != expected.free_symbols:
+        return False
+    sides = [r for r in (said, expected) if isinstance(r, _ORDERED)]
+    if len(sides) == 2 and (isinstance(said, _STRICT) == isinstance(expected, _STRICT)):
+        ratio = sympy.cancel((said.gts - said.lts) / (expected.gts - expected.lts))
+        if ratio.is_number and ratio.is_positive:
+            return True
+    return len(said.free_symbols) == 1 and said.as_set() == expected.as_set()

@@ -1,0 +1,127 @@
+"""A user's own reward, run in child processes: a function of a file or a package, in r1jax's form or in TRL's.
+
+    def score(example, completion): ...               # → float or None; `example` is a rewards.example.Example
+    def score(prompts, completions, **columns): ...   # TRL's, called with lists of one → [float or None]
+
+TRL's gets the question, the answer and the task's `columns` by name; where the question is chat messages, a completion
+is a list of one assistant message. It may be async. What TRL takes from its trainer (completion_ids, trainer_state) is
+not there: a function that requires it is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1jax.rewards.example import Completion, Example
+from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
+
+
+class Own:
+    """The reward. A call that is late or ends its process could not be graded, and touches no other.
+
+    Raises ValueError, when it is made, for a function that cannot be loaded or called with `columns`.
+    """
+
+    def __init__(self, function: str, *, columns: Sequence[str], seconds: float, memory_mb: int) -> None:
+        self.function = function
+        self._pool = WorkerPool("r1jax.rewards.own:call", timeout=seconds, memory_mb=memory_mb)
+        try:
+            self._pool.call(function, None, list(columns))
+        except (WorkerTimeout, WorkerCrash) as error:
+            raise ValueError(f"the reward {function} cannot be loaded: {error}") from None
+
+    def __call__(self, example: Example, completion: str) -> float | tuple[None, str] | None:
+        length, truncated = getattr(completion, "length", len(completion)), getattr(completion, "truncated", False)
+        try:
+            return self._pool.call(self.function, dataclasses.asdict(example), [completion, length, truncated])
+        except WorkerTimeout:
+            return None, "timeout"
+        except WorkerCrash:
+            return None, "crash"
+
+
+def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> float | None:
+    """In the child: the score. Without an example, whether the function can be called with columns `arguments`."""
+    function = load(path)
+    takes_lists = "completions" in inspect.signature(function).parameters
+    if example is None:
+        if takes_lists:
+            check_columns(path, function, arguments)
+        return None
+    text, length, truncated = arguments
+    completion = Completion(text, length=length, truncated=truncated)
+    made = Example(**example)
+    if not takes_lists:
+        return number(path, function(made, completion))
+    chat = not isinstance(made.question, str)
+    columns = {"question": made.question, "answer": made.answer, **made.data}
+    given: dict[str, Any] = {
+        "prompts": made.question if chat else made.prompt,
+        "completions": [{"role": "assistant", "content": text}] if chat else text,
+    }
+    lists = {name: [value] for name, value in (columns | given).items()}
+    parameters = inspect.signature(function).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        lists = {p.name: lists[p.name] for p in parameters if p.name in lists}
+    scores = function(**lists)
+    scores = asyncio.run(scores) if inspect.isawaitable(scores) else scores
+    (score,) = scores
+    return number(path, score)
+
+
+def number(path: str, score: Any) -> float | None:
+    """Raises ValueError for what is no finite number and not None."""
+    if score is None:
+        return None
+    value = float(score)
+    if not math.isfinite(value):
+        raise ValueError(f"the reward {path} gave {value}; a score is a finite number or None")
+    return value
+
+
+def check_columns(path: str, function: Callable[..., Any], columns: Sequence[str]) -> None:
+    """Raises ValueError for a parameter that nothing fills."""
+    there = {"prompts", "completions", "question", "answer", *columns}
+    for parameter in inspect.signature(function).parameters.values():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and parameter.name not in there:
+            raise ValueError(
+                f"the reward {path} needs {parameter.name!r}; there are {', '.join(sorted(there))}, and task.columns "
+                f"adds others of the data set"
+            )
+
+
+@functools.cache
+def load(path: str) -> Callable[..., Any]:
+    """The function "file.py:name" or "package.module:name". Raises ValueError where there is none."""
+    source, _, name = path.rpartition(":")
+    if not source or not name:
+        raise ValueError(f"a reward's function is written file.py:name or package.module:name, got {path!r}")
+    if source.endswith(".py"):
+        file = Path(source)
+        spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+        if spec is None or spec.loader is None:
+            raise ValueError(f"the reward {path}: there is no file {source}")
+        sys.path.insert(0, str(file.resolve().parent))  # so that it can import its neighbours
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"the reward {path} cannot be loaded: {error}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ValueError(f"the reward {path}: {source} has no function {name!r}")
+    return function

@@ -1,0 +1,57 @@
+"""Ways in which rewards quietly stop teaching, seen in the metrics and said once, with what to look at.
+
+watch = RewardWatch(["accuracy", "format"])
+for line in watch(metrics):
+    print(line)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+STEPS = 20
+CHANGE = 0.05  # of a mean, between one window of STEPS and the next
+
+
+class RewardWatch:
+    """Called with each step's metrics; returns what is new to say.
+
+    A reward whose every score was the same for STEPS steps; and, of the rewards named accuracy and format, the second's
+    mean rising by CHANGE from one window of STEPS steps to the next while the first's falls by as much.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._means: dict[str, deque[float]] = {name: deque(maxlen=2 * STEPS) for name in names}
+        self._same = dict.fromkeys(names, 0)
+        self._last: dict[str, float] = {}
+        self._said: set[str] = set()
+
+    def __call__(self, metrics: Mapping[str, float]) -> list[str]:
+        lines = {}
+        for name in self.names:
+            mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
+            self._same[name] = 0 if std > 0 else self._same[name] + 1 if mean == self._last.get(name) else 1
+            self._last[name] = mean
+            self._means[name].append(mean)
+            if self._same[name] >= STEPS:
+                lines[name] = (
+                    f"reward {name} has been {mean:g} for every completion of {STEPS} steps, so it teaches nothing: "
+                    f"look at completions/ for what was scored, and try the reward alone with: r1jax reward"
+                )
+        change = {name: self._change(name) for name in ("accuracy", "format") if name in self._means}
+        if change.get("format", 0) > CHANGE and change.get("accuracy", 0) < -CHANGE:
+            lines["hacking"] = (
+                f"format rose by {change['format']:.2f} while accuracy fell by {-change['accuracy']:.2f} over "
+                f"{2 * STEPS} steps: the form may be paid too well; look at completions/ and at the rewards' weights"
+            )
+        new = [line for key, line in lines.items() if key not in self._said]
+        self._said.update(lines)
+        return new
+
+    def _change(self, name: str) -> float:
+        means = list(self._means[name])
+        return float(np.mean(means[STEPS:]) - np.mean(means[:STEPS])) if len(means) == 2 * STEPS else 0.0

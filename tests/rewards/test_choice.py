@@ -1,0 +1,182 @@
+"""Multiple choice: the forms that models write, and letters in passing that are no answer."""
+
+import random
+import time
+
+import pytest
+
+from r1jax.rewards.choice import letter
+from r1jax.rewards.example import Example
+
+CITIES = {"choices": ["London", "Paris", "The Hague", "-5"]}
+
+RIGHT = [
+    # The letter alone.
+    "B", "(B)", "B.", "B)", "[B]", "**B**", "**(B)**", "`B`", "$B$", "\\(B\\)", "“B”", "'B'", "B!", "Ｂ", "（B）", "b",
+    "(b)",
+    "option B", "Option (B)", "choice B", "- B", "B<|im_end|>\n", "B</s>", "\nB\n", "So, (B).", "Therefore, B.",
+    "Thus, option B.", "So it's B.", "It is (B).",
+    # With its text.
+    "B) text", "(B) text", "B. text", "B: text", "B - text", "(B)\nbecause of that", "**B) text**",
+    # Marked.
+    r"\boxed{B}", r"\boxed{\text{B}}", r"\boxed{(\mathrm{B})}", r"\boxed{\textbf{(B)}\ 12}",
+    r"$\boxed{\text{(B) } 12}$",
+    r"\boxed{b}", r"So it is \boxed{B}. A is wrong.", "<answer>B</answer>", "<answer>\n(B)\n</answer>", "#### B",
+    "<answer>The answer is B</answer>", r"<answer>\boxed{B}</answer>", "<answer>Option B</answer> A",
+    # Announced.
+    "Answer: B", "**Answer:** B", "**Answer**: **B**", "### Answer: B", "Final Answer: (B)", "Answer:\nB", "Answer = B",
+    "The answer is B.", "The answer is: B", "The correct answer is (B).", "The correct answer is **(B) Paris**.",
+    "the correct option is B", "The best answer is option B", "My answer is B", "So the correct letter is B.",
+    "I choose B.", "I'll go with B.", "So the answer must be (B), not (C).", "The answer is definitely B",
+    "The answer is B because A is wrong.", "The answer is B, as shown.", "Answer: B - Paris",
+    "Answer: **B**. Because of it.",
+    "The correct choice is therefore B.", "答案是B。", "答案：B", "故选B", "因此，正确答案为 B。", "应选（B）",
+    # Judged.
+    "B is correct.", "Only B is correct.", "Thus, option B is correct.", "(B) is the right answer",
+    "B is the best choice.",
+    "C is wrong. B is the answer.",
+    # Among other letters.
+    "<think>A or C? A.</think>\nB", "The answer is A. Wait.\nThe answer is B.", "The answer is A. No, the answer is B.",
+    "The answer is B. A triangle has three sides.", "The answer is B. A, C and D are wrong.",
+    "A) x\nB) y\nC) z\nD) w\nAnswer: B", "A) x\nB) y\nC) z\nD) w\n\nB) y", "Option A: no.\nOption B: yes.\nI pick B",
+    "If it were A, then 5. So the answer is B, since 5 > 4.",
+]  # fmt: skip
+
+WRONG = [
+    "A", "C", "D", "The answer is C. B was tempting.", "C is correct, B is not.", r"\boxed{B} or rather \boxed{C}",
+    "<answer>C</answer> B",
+    # Several.
+    "A or B", "B or C", "A, B", "B, C", "A and B", "A/B", "A & B", "B + C", "B; C", "B C", "(A) or (B)", "(B), (C)",
+    "(B)(C)",
+    "(B) (C)", "(B) and (C)", "B) or C)", "B. or C.", "A, B, C, D", "ABCD", "The answer is B or C.", "Answer: B, C",
+    "Answer: B/C", "The answer is either B or C", "The answer is both A and B.", "Both A and B",
+    "The answer is B, C, or D",
+    r"\boxed{A, B}", "<answer>B and/or C</answer>", "<answer>B or maybe C</answer>", "B\nC", "A\nB", "答案是B和C",
+    # None.
+    "", "5", "not B", "The answer is not B.", "B is wrong", "B is incorrect.", "B is not the correct answer",
+    "Neither A nor B is correct.", "If B is correct then", "Option B says that x.", "I like B", "The answer is 5.",
+    "A) x\nB) y", "A) w\n text\nB) x", "(A) w\n(B) x", r"\boxed{}", r"\boxed{B", "<answer></answer>", "<answer>B",
+    "<think>B",
+    "<think>B</think>", "B</think>",
+    # Letters of words.
+    "Vitamin B", "Bob", "best", "be", "BB", "AB", "B12", "The answer is B12", "The answer is B-12.",
+    "The answer is B minor",
+    "The answer is b minor", "The answer is bad", "So B, C and D lie on a line", "B, C and D lie on a line",
+    "B's sides are equal",
+]  # fmt: skip
+
+
+def score(verdict):
+    return verdict[0] if isinstance(verdict, tuple) else verdict
+
+
+@pytest.mark.parametrize("completion", RIGHT)
+@pytest.mark.parametrize("gold", ["B", "(B)"])
+def test_right(gold, completion):
+    assert letter(Example("", gold), completion) == 1.0
+
+
+@pytest.mark.parametrize("completion", WRONG)
+def test_wrong(completion):
+    assert score(letter(Example("", "B"), completion)) == 0.0
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "A good answer needs proof.", "A triangle has three sides.", "The answer is A good one.",
+        "The answer is a mammal.",
+        "It is a mammal.", "So A, B and C lie on a line.", "A given number is even.", "Answer: a dog", "A",
+    ],
+)  # fmt: skip
+def test_articles_are_no_choice(completion):
+    assert score(letter(Example("", "A"), completion)) == float(completion == "A")
+
+
+@pytest.mark.parametrize("completion", ["I think so.", "I, for one, do.", "The answer is I think five"])
+def test_the_pronoun_is_no_choice(completion):
+    assert score(letter(Example("", "I"), completion)) == 0.0
+    assert letter(Example("", "I"), "The answer is (I).") == letter(Example("", "I"), "I") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict"),
+    [
+        ("<think>B", (0.0, "no_answer")), (r"\boxed{B", (0.0, "no_answer")), ("Hmm.", (0.0, "no_choice")),
+        ("A or B", (0.0, "several_choices")), ("C", 0.0),
+    ],
+)  # fmt: skip
+def test_reasons(completion, verdict):
+    assert letter(Example("", "B"), completion) == verdict
+
+
+def test_where_the_prompt_opens_the_reasoning():
+    example = Example("", "B", prompt_opens_think=True)
+    assert letter(example, "r</think>B") == 1.0 and letter(example, "B") == (0.0, "no_answer")
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion", "value"),
+    [
+        ("B", "Paris", 1), ("B", "paris.", 1), ("B", "**Paris**", 1), ("B", "The answer is Paris.", 1), ("B",
+        "I choose Paris", 1),
+        ("B", "<answer>Paris</answer>", 1), ("B", r"\boxed{\text{Paris}}", 1), ("B", "B) Paris", 1), ("B", "B", 1),
+        ("B", "The correct answer is B) Paris", 1), ("C", "the hague", 1), ("D", "-5", 1), ("D", "D) -5", 1), ("D",
+        "$-5$", 1),
+        ("D", "The answer is -5.", 1), ("B", "London", 0), ("B", "(B) London", 0), ("A", "(B) London", 0), ("B",
+        "Pari", 0),
+        ("B", "Paris or London", 0), ("B", "I was in Paris.", 0), ("B", "London\nParis", 0), ("D", "5", 0),
+    ],
+)  # fmt: skip
+def test_the_text_of_a_choice(gold, completion, value):
+    assert score(letter(Example("", gold, data=CITIES), completion)) == value
+
+
+@pytest.mark.parametrize(
+    "gold", ["B", "(B)", "B.", "B)", "b", r"\text{B}", "$B$", "**B**", "B) Paris", "(B) Paris", " B\n"]
+)
+def test_golds(gold):
+    assert letter(Example("", gold), "B") == 1.0
+
+
+@pytest.mark.parametrize("gold", ["", " ", "()", "5", "AB", "Paris", "A, B", "A or B", "A good answer", r"\frac{1}{2}"])
+def test_a_gold_that_is_no_choice_is_refused(gold):
+    with pytest.raises(ValueError, match=r"is not a choice; this reward needs a letter such as B or \(B\)"):
+        letter(Example("", gold), "B")
+
+
+def test_a_gold_beyond_the_choices_is_refused():
+    with pytest.raises(ValueError, match="is not one of the 4 choices"):
+        letter(Example("", "E", data=CITIES), "E")
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "({})", "{}.", r"\boxed{{{}}}", "Answer: {}", "The answer is ({}).", "<answer>{}</answer>"]
+)
+def test_each_letter_is_right_for_itself_alone(form):
+    for gold in "ABCDEFGHIJ":
+        for said in "ABCDEFGHIJ":
+            assert score(letter(Example("", gold), form.format(said))) == float(said == gold)
+
+
+def test_hostile_texts_take_time_in_proportion():
+    chance = random.Random(0)
+    start = time.perf_counter()
+    for piece in (
+        "answer: ",
+        "B ",
+        "(B",
+        "B, ",
+        "A or ",
+        " " * 9,
+        "so ",
+        "B) x\n",
+        "**",
+        ">#",
+        "I choose ",
+        "B is the ",
+    ):
+        letter(Example("", "B", data=CITIES), piece * 10_000)
+    for _ in range(300):
+        letter(Example("", "B"), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))
+    assert time.perf_counter() - start < 10

@@ -1,0 +1,105 @@
+"""A user's own reward: both forms, by file and by package, and every way in which it can fail."""
+
+import time
+
+import numpy as np
+import pytest
+
+from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.grading import grade
+from r1jax.rewards.own import Own
+
+FUNCTIONS = """
+import os, time
+
+def ours(example, completion):
+    return float(example.answer in completion) - 0.01 * completion.length
+
+def trl(prompts, completions, solution, **kwargs):
+    return [float(len(p)) if s in c else None for p, c, s in zip(prompts, completions, solution)]
+
+def chat(prompts, completions, answer):
+    return [float(completions[0][0]["content"] == answer[0] and prompts[0][0]["role"] == "user")]
+
+async def later(completions, **columns):
+    return [0.5 for _ in completions]
+
+def hangs(example, completion):
+    while completion == "hang":
+        time.sleep(1)
+    return 1.0
+
+def dies(example, completion):
+    if completion == "die":
+        os._exit(3)
+    return 1.0
+
+def raises(example, completion):
+    return {"a": 1.0}[completion]
+
+def infinite(example, completion):
+    return float("inf")
+
+def trainer(completions, trainer_state):
+    return [1.0]
+
+value = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FUNCTIONS)
+    return path
+
+
+def own(file, name, columns=(), seconds=5.0):
+    return Own(f"{file}:{name}", columns=columns, seconds=seconds, memory_mb=4096)
+
+
+QUESTION = Example("q", "4", data={"solution": "x"}, prompt="Q: q")
+
+
+def test_both_forms(file):
+    assert own(file, "ours")(QUESTION, Completion("it is 4", length=5, truncated=False)) == pytest.approx(0.95)
+    trl = own(file, "trl", ["solution"])
+    assert trl(QUESTION, "x") == 4.0 and trl(QUESTION, "y") is None
+    assert own(file, "later")(QUESTION, "") == 0.5
+    chat = Example([{"role": "user", "content": "q"}], "4", prompt="user: q")
+    assert own(file, "chat")(chat, "4") == 1.0
+    assert own("math", "trunc").function == "math:trunc"
+
+
+def graded(reward, texts):
+    grades = grade([QUESTION], texts, {"r": reward})
+    return [None if np.isnan(score) else float(score) for score in grades.scores["r"]], grades.reasons["r"]
+
+
+def test_a_call_that_hangs_or_dies_touches_no_other(file):
+    start = time.monotonic()
+    scores, reasons = graded(own(file, "hangs", seconds=1.0), ["a", "hang", "a", "a", "hang", "a"])
+    assert scores == [1, None, 1, 1, None, 1] and time.monotonic() - start < 10
+    assert reasons == ["", "timeout", "", "", "timeout", ""]
+    assert graded(own(file, "dies"), ["a", "die", "a"]) == ([1, None, 1], ["", "crash", ""])
+    with pytest.warns(UserWarning, match=r"reward r failed on 'Q: q'.*KeyError"):
+        assert graded(own(file, "raises"), ["a", "b"]) == ([1, None], ["", "error"])
+    with pytest.warns(UserWarning, match="gave inf"):
+        graded(own(file, "infinite"), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{file}", "is written file.py:name"),
+        ("{file}x.py:ours", "there is no file"),
+        ("{file}:nothing", "has no function 'nothing'"),
+        ("{file}:value", "has no function 'value'"),
+        ("no.such.package:f", "cannot be loaded: No module named 'no'"),
+        ("{file}:trl", "needs 'solution'; there are answer, completions, prompts, question, and task.columns"),
+        ("{file}:trainer", "needs 'trainer_state'"),
+    ],
+)
+def test_refused_when_made(path, message, file):
+    with pytest.raises(ValueError, match=message):
+        Own(path.format(file=file), columns=(), seconds=5.0, memory_mb=4096)

@@ -1,0 +1,130 @@
+"""Exact answers and regular expressions, with patterns that would run for ever."""
+
+import threading
+import time
+
+import pytest
+
+from r1jax.rewards import text
+from r1jax.rewards.example import Example
+from r1jax.rewards.text import answer_text, check_pattern, exact, pattern
+
+OPENED = Example("", "", prompt_opens_think=True)
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion", "verdict"),
+    [
+        ("Paris", "<think>r</think><answer>Paris</answer>", 1.0),
+        ("Paris", "<answer>\nParis \n</answer><|im_end|>", 1.0),
+        ("Paris", "<think>r</think>Paris", 1.0),
+        ("Paris", "Paris</s>\n", 1.0),
+        ("Paris", r"It is \boxed{Paris}, of course.", 1.0),
+        ("Paris", "It is\n#### Paris", 1.0),
+        ("New York", "<answer>New\n  York</answer>", 1.0),
+        (" New  York ", "New York", 1.0),
+        ("café", "<answer>cafe\u0301</answer>", 1.0),
+        ("Paris 8", "<answer>Paris 8</answer>", 1.0),
+        ("8", "Paris 8", 0.0),
+        ("Paris", "paris", 0.0),
+        ("Paris", "Paris.", 0.0),
+        ("Paris", "It is Paris", 0.0),
+        ("valid", "invalid", 0.0),
+        ("3", "3.0", 0.0),
+        ("Paris", "<answer>London</answer> Paris", 0.0),
+        ("Paris", "Paris</think>London", 0.0),
+        ("Paris", "<think>Paris", (0.0, "no_answer")),
+        ("Paris", "<think>Paris</think>", (0.0, "no_answer")),
+        ("Paris", "<answer>Paris", (0.0, "no_answer")),
+        ("Paris", "<answer> </answer>", (0.0, "no_answer")),
+        ("Paris", "", (0.0, "no_answer")),
+    ],
+)
+def test_exact(gold, completion, verdict):
+    assert exact(Example("", gold), completion) == verdict
+
+
+def test_exact_without_regard_to_case():
+    assert exact(Example("", "STRASSE"), "<answer>Straße</answer>", ignore_case=True) == 1.0
+    assert exact(Example("", "paris"), "London", ignore_case=True) == 0.0
+
+
+@pytest.mark.parametrize("gold", ["", " \n"])
+def test_an_empty_gold_is_refused(gold):
+    with pytest.raises(ValueError, match="the gold answer is empty"):
+        exact(Example("", gold), "<answer></answer>")
+
+
+def test_where_the_prompt_opens_the_reasoning():
+    assert answer_text(OPENED, "Paris") is None
+    assert answer_text(OPENED, "r</think>Paris") == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("regex", "where", "completion", "verdict"),
+    [
+        (r"\d{4}", "answer", "<answer>1969</answer>", 1.0),
+        (r"\d{4}", "answer", "<answer>in 1969</answer>", 0.0),
+        (r"(?s).*1969.*", "answer", "<answer>in\n1969</answer>", 1.0),
+        (r"yes|no", "answer", "<think>r</think>no", 1.0),
+        (r"yes|no", "answer", "<think>r</think>yes or no", 0.0),
+        (r"(?i)YES", "answer", "yes<|im_end|>", 1.0),
+        (r".*", "answer", "<think>1", (0.0, "no_answer")),
+        (r"\b19\d\d\b", "completion", "It was in 1969.", 1.0),
+        (r"\A19\d\d\Z", "completion", "It was in 1969.", 0.0),
+        (r"done\Z", "completion", "done<|im_end|>\n", 1.0),
+        (r"^r", "completion", "<think>\nr", 0.0),
+        (r"(?m)^r", "completion", "<think>\nr", 1.0),
+        (r"(\w)\1", "completion", "aha", 0.0),
+        (r"", "completion", "", 1.0),
+        (r"\ud800|é", "completion", "\ud800", 1.0),
+    ],
+)
+def test_pattern(regex, where, completion, verdict):
+    assert pattern(Example("", ""), completion, pattern=regex, where=where) == verdict
+
+
+@pytest.mark.parametrize("bad", ["(", "[a", "*", "a{2,1}", r"\1", "(?P<a>x)(?P<a>y)", "(?<=a*)b"])
+def test_bad_patterns_are_refused_before_anything_is_graded(bad):
+    with pytest.raises(ValueError, match=r"is no regular expression of Python's re"):
+        check_pattern(bad)
+    with pytest.raises(ValueError, match=r"is no regular expression of Python's re"):
+        pattern(Example("", ""), "x", pattern=bad)
+
+
+def test_an_unknown_place_is_refused():
+    with pytest.raises(ValueError, match="write answer or completion"):
+        check_pattern("a", "prompt")
+
+
+def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbours(monkeypatch):
+    monkeypatch.setattr(text, "SECONDS", 0.5)
+    text._pool.cache_clear()
+    example, verdicts = Example("", ""), {}
+
+    def grade(index):
+        evil = index % 2 == 0
+        completion = "a" * 40 + "!" if evil else "aaa"
+        verdicts[index] = pattern(example, completion, pattern=r"(a+)+", where="answer")
+
+    threads = [threading.Thread(target=grade, args=(index,)) for index in range(6)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - start < 20
+    assert [verdicts[index] for index in range(6)] == [(0.0, "timeout"), 1.0] * 3
+    assert pattern(example, "aaa", pattern=r"(a+)+") == 1.0
+    text._pool().close()
+    text._pool.cache_clear()
+
+
+def test_a_child_that_dies_grades_nothing(monkeypatch):
+    monkeypatch.setattr(text, "_pool", lambda: Dying())
+    assert pattern(Example("", ""), "a", pattern="a") == (None, "crash")
+
+
+class Dying:
+    def call(self, *arguments):
+        raise text.WorkerCrash("died")

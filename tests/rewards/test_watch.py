@@ -1,0 +1,36 @@
+"""Warnings about rewards that stopped teaching: when, once, and not otherwise."""
+
+from r1jax.rewards.watch import STEPS, RewardWatch
+
+
+def metrics(**means):
+    """`name=(mean, std)`."""
+    return {f"rewards/{n}/{k}": v for n, pair in means.items() for k, v in zip(("mean", "std"), pair, strict=True)}
+
+
+def said(watch, steps):
+    return [(i, line) for i, step in enumerate(steps, 1) for line in watch(step)]
+
+
+def test_a_constant_reward_is_named_once_after_twenty_steps():
+    steps = [metrics(accuracy=(0.3, 0.4), format=(0.0, 0.0))] * (2 * STEPS)
+    ((step, line),) = said(RewardWatch(["accuracy", "format"]), steps)
+    assert step == STEPS and line.startswith("reward format has been 0 for every completion of 20 steps")
+
+
+def test_a_reward_that_moves_is_not():
+    moving = [metrics(a=(i % 2, 0.0)) for i in range(50)]  # all right in one step, all wrong in the next
+    assert said(RewardWatch(["a"]), moving) == []
+    interrupted = [metrics(a=(1.0, 0.0 if i % (STEPS - 1) else 0.1)) for i in range(100)]
+    assert said(RewardWatch(["a"]), interrupted) == []
+    nothing = [metrics(a=(float("nan"), float("nan")))] * 50  # nothing could be graded: another figure says so
+    assert said(RewardWatch(["a"]), nothing) == []
+
+
+def test_format_up_and_accuracy_down_is_said_once():
+    falling = [metrics(accuracy=(0.5 - i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
+    ((step, line),) = said(RewardWatch(["accuracy", "format"]), falling)
+    assert step == 2 * STEPS and line.startswith("format rose by 0.10 while accuracy fell by 0.10 over 40 steps")
+    rising = [metrics(accuracy=(0.4 + i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
+    assert said(RewardWatch(["accuracy", "format"]), rising) == []
+    assert said(RewardWatch(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
