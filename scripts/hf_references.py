@@ -72,9 +72,9 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
                 weight.copy_(noise / weight.shape[1] ** 0.5)
 
 
-def load(folder: Path):
-    """The folder's model in float32, with the plainest attention."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+def load(folder: Path, attention: str = "eager"):
+    """The folder's model in float32, with the plainest attention unless another is asked for."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
 
 
 @torch.no_grad()
@@ -217,7 +217,7 @@ def gsm8k(folder: Path, file: Path, out: Path, new: int, batch: int, limit: int 
     `like` are transcripts of `r1jax eval` on the same questions: a batch ends with its longest answer, so those that
     are expected to be of like length go together.
     """
-    model, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model, tokenizer = load(folder, "sdpa"), AutoTokenizer.from_pretrained(folder, padding_side="left")
     prompts = gsm8k_prompts(tokenizer, file, limit)
     # A kill may leave half a line, and so a question to be asked again.
     lines = [line for line in out.read_text().splitlines(True) if line.endswith("\n")] if out.exists() else []
