@@ -211,7 +211,7 @@ class GymTask(Settings):
 
 
 class MixturePart(Settings):
-    """One task of a mixture, its share relative to the others', and rewards that it alone has."""
+    """One task of a mixture, its share relative to the others', and its own forms of rewards that all parts have."""
 
     weight: PositiveFloat
     task: SingleTask
@@ -443,7 +443,7 @@ class SftStage(Stage):
 class GrpoStage(Stage):
     """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
 
-    `rewards` are weights by name. A completion that never stopped keeps its rewards, or all of them are zero, or it is
+    `rewards` are weights by name. A completion that never stopped keeps their sum, or has at most zero, or it is
     left out as one that could not be graded (`truncated`). In several `rollout_parts` the devices sample one while the
     one before is graded: worth it where grading is slow, as with programs.
     """

@@ -79,7 +79,7 @@ def score_file(file: Path, config: Config) -> Scored:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").split("\n")  # other line ends may stand in a text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
 
@@ -92,13 +92,16 @@ def _read(where: str, line: str) -> tuple[Example, str]:
     if not isinstance(row, dict) or not isinstance(row.get("completion"), str):
         raise ConfigError(f"{where}: no text under the key completion; got {line:.80}")
     data = {name: value for name, value in row.items() if name not in NOT_DATA}
-    given = {name: row[name] for name in FIELDS if name in row}
+    data |= row["data"] if isinstance(row.get("data"), dict) else {"data": row["data"]} if "data" in row else {}
+    given = {name: row[name] for name in FIELDS if row.get(name) is not None}
     given["answer"] = str(given.get("answer", ""))
     given.setdefault("question", given.get("prompt", ""))
     text = row["completion"]
-    if "length" in row:
-        text = Completion(text, length=int(row["length"]), truncated=bool(row.get("truncated", False)))
-    return Example(**given, data=data | row.get("data", {})), text
+    if row.get("length") is not None:
+        if type(row["length"]) is not int:
+            raise ConfigError(f"{where}: length is a number of tokens; got {row['length']!r:.80}")
+        text = Completion(text, length=row["length"], truncated=bool(row.get("truncated", False)))
+    return Example(**given, data=data), text
 
 
 def disagreements(scores: Mapping[str, np.ndarray]) -> list[tuple[str, str, np.ndarray]]:

@@ -122,7 +122,7 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
         for e, example in enumerate(transcript.examples)
     ]
     return {
-        **{name: values.reshape(-1, G) for name, values in transcript.grades.scores.items()},
+        **{f"reward/{name}": values.reshape(-1, G) for name, values in transcript.grades.scores.items()},
         "right": right_EG.sum(axis=1),
         "graded": (~np.isnan(accuracy_EG)).sum(axis=1),
         "consensus": np.array(consensus_E, np.float32),
@@ -132,8 +132,8 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
 
 
 def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
-    own = ("right", "graded", "consensus", "length", "truncated")
-    metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in table.items() if name not in own}
+    rewards = {name.removeprefix("reward/"): values for name, values in table.items() if name.startswith("reward/")}
+    metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in rewards.items()}
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
     metrics["eval/frac_reward_none"] = float(1 - table["graded"].sum() / (G * len(table["graded"])))

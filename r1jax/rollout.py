@@ -190,11 +190,13 @@ def assemble(
 ) -> tuple[Rollout, dict[str, jax.Array]]:
     """Weighted sum of the rewards, group advantages, and the metrics of both, over the whole batch.
 
-    A sample that never stopped keeps its sum ("keep"), or has 0 ("zero"), or counts as not graded ("mask").
+    A sample that never stopped keeps its sum ("keep"), or has at most 0 ("zero"; penalties stay, or not stopping would
+    pay), or counts as not graded ("mask").
     """
     total_B = jnp.asarray(sum(weight * rewards[name] for name, weight in weights))
     if truncated != "keep":
-        total_B = jnp.where(samples.truncated_B, 0.0 if truncated == "zero" else jnp.nan, total_B)
+        instead_B = jnp.minimum(total_B, 0.0) if truncated == "zero" else jnp.nan
+        total_B = jnp.where(samples.truncated_B, instead_B, total_B)
     total_PG = total_B.reshape(-1, group_size)
     advantage_PG, graded_PG = group_advantages(total_PG)
     length_B = samples.length_B

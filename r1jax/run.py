@@ -354,6 +354,11 @@ def _check_stages(run: Run) -> None:
                     f"{where}.pack_length: {mesh.shape['context']} devices (mesh.context) cannot split rows of "
                     f"{stage.pack_length}; need a multiple"
                 )
+            if (stage.microbatch or 1) * shards > stage.prompts_per_step:
+                raise ConfigError(
+                    f"{where}.microbatch: {stage.microbatch} rows on each of {shards} devices are more than the "
+                    f"{stage.prompts_per_step} examples of a step; give fewer"
+                )
             continue
         if stage.program == "grpo":
             if stage.prompts_per_step % (shards * stage.rollout_parts):

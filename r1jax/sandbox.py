@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 START_SECONDS = 60.0  # for Python and the function's imports, on a busy machine
@@ -44,15 +45,18 @@ class WorkerUnavailable(WorkerCrash):
 class Worker:
     """Calls `function`, written "package.module:name", in a child process; arguments and result are what JSON can hold.
 
-    `timeout` is seconds a call, start-up not counted; `memory_mb` the address space of the child. It gets none of the
-    parent's environment but paths and language, its prints go nowhere, and it should leave SIGALRM alone. Calls from
+    `timeout` is seconds a call, start-up not counted; `memory_mb` the address space of the child. A new child calls the
+    function with `setup` first, where it is given, as part of its start. It gets none of the parent's environment but
+    paths and language, its prints go nowhere, and it should leave SIGALRM alone. Calls from
     several threads take turns.
     """
 
-    def __init__(self, function: str, *, timeout: float = 5.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self, function: str, *, timeout: float = 5.0, memory_mb: int = 2048, setup: Sequence[Any] | None = None
+    ) -> None:
         if not all(function.partition(":")):
             raise ValueError(f"a worker's function is written package.module:name, got {function!r}")
-        self.function, self.timeout, self.memory_mb = function, timeout, memory_mb
+        self.function, self.timeout, self.memory_mb, self.setup = function, timeout, memory_mb, setup
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._end: Any = None
@@ -74,6 +78,12 @@ class Worker:
             raise ValueError(result)
         return result
 
+    def start(self) -> None:
+        """Starts the child where there is none. Raises WorkerUnavailable."""
+        with self._lock:
+            if self._process is None:
+                self._start()
+
     def close(self) -> None:
         """Ends the child and its process group; a later call starts another."""
         with self._lock:
@@ -81,6 +91,7 @@ class Worker:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "r1jax.sandbox", self.function, str(self.timeout), str(self.memory_mb)]
+        command.append(json.dumps(self.setup))
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
             command,
@@ -160,9 +171,18 @@ class WorkerPool:
     Calls may come from any number of threads; each takes a worker that is free, or waits for one.
     """
 
-    def __init__(self, function: str, *, size: int | None = None, timeout: float = 5.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self,
+        function: str,
+        *,
+        size: int | None = None,
+        timeout: float = 5.0,
+        memory_mb: int = 2048,
+        setup: Sequence[Any] | None = None,
+    ) -> None:
         self._workers = [
-            Worker(function, timeout=timeout, memory_mb=memory_mb) for _ in range(size or os.cpu_count() or 1)
+            Worker(function, timeout=timeout, memory_mb=memory_mb, setup=setup)
+            for _ in range(size or os.cpu_count() or 1)
         ]
         self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one used is warm
         for worker in self._workers:
@@ -175,6 +195,10 @@ class WorkerPool:
             return worker.call(*arguments)
         finally:
             self._free.put(worker)
+
+    def start(self) -> None:
+        """Starts the worker that the next call takes. Raises WorkerUnavailable."""
+        self._workers[-1].start()
 
     def close(self) -> None:
         """Ends the children; a later call starts others."""
@@ -196,7 +220,7 @@ def _describe(status: int, memory_mb: int) -> str:
     return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended its process with status {status}"
 
 
-def serve(name: str, timeout: float, memory_mb: int) -> None:
+def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
     """The child: says whether it has loaded the function, then answers line by line until its stdin closes."""
     # The function's own stdin and stdout are empty; the pipes move to descriptors that nothing else knows.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -211,6 +235,8 @@ def serve(name: str, timeout: float, memory_mb: int) -> None:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
+        if setup != "null":
+            function(*json.loads(setup))
     except Exception as error:
         return answer(_failure(error))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -237,4 +263,4 @@ def _failure(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

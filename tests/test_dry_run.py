@@ -61,6 +61,7 @@ def test_the_command_shows_it(file, tiny_file):
         ("{", r"saved\.jsonl:1: not a JSON object"),
         ('{"completion": "a"}\n[1]', r"saved\.jsonl:2: no text under the key completion"),
         ('{"completion": 3}', r"no text under the key completion; got"),
+        ('{"completion": "a", "length": "12"}', r"saved\.jsonl:1: length is a number of tokens; got '12'"),
     ],
 )
 def test_files_that_cannot_be_read(text, message, file, tiny_file):
@@ -69,6 +70,15 @@ def test_files_that_cannot_be_read(text, message, file, tiny_file):
         score_file(file, load_config(tiny_file))
     with pytest.raises(ValueError, match="cannot be read"):
         score_file(file.parent / "absent.jsonl", load_config(tiny_file))
+
+
+def test_lines_end_where_json_lines_do(file, tiny_file):
+    rows = [{"completion": "a\u2028b\x85", "answer": None, "length": None, "data": "its column"}, {"completion": "c"}]
+    file.write_text(
+        "\n".join(json.dumps(row | {"answer": row.get("answer") or "1"}, ensure_ascii=False) for row in rows)
+    )
+    scored = score_file(file, load_config(tiny_file))
+    assert scored.texts == ["a\u2028b\x85", "c"] and scored.examples[0].data == {"data": "its column"}
 
 
 def test_a_run_writes_files_that_it_reads(trained):

@@ -43,15 +43,18 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
         example, start = examples[row // group], time.perf_counter()
         try:
             result = rewards[name](example, texts[row])
+            score, reason = result if isinstance(result, tuple) else (result, "")
         except Exception as error:
             errors.setdefault(name, f"reward {name} failed on {example.prompt!r:.200}: {error!r:.500}")
-            result = None, "error"
-        score, reason = result if isinstance(result, tuple) else (result, "")
+            score, reason = None, "error"
         return math.nan if score is None else score, reason, time.perf_counter() - start
 
-    with ThreadPoolExecutor(THREADS) as threads:
+    threads = ThreadPoolExecutor(THREADS)
+    try:
         pending = {name: [threads.submit(verdict, name, row) for row in range(len(texts))] for name in rewards}
         columns = {name: list(zip(*(f.result() for f in futures), strict=True)) for name, futures in pending.items()}
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
     for message in errors.values():
         warnings.warn(message, stacklevel=2)
     return Grades(

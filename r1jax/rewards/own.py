@@ -1,6 +1,6 @@
 """A user's own reward, run in child processes: a function of a file or a package, in r1jax's form or in TRL's.
 
-    def score(example, completion): ...               # → float or None; `example` is a rewards.example.Example
+    def score(example, completion): ...               # → float, None, or (either, "reason"); a rewards.example.Example
     def score(prompts, completions, **columns): ...   # TRL's, called with lists of one → [float or None]
 
 TRL's gets the question, the answer and the task's `columns` by name; where the question is chat messages, a completion
@@ -22,8 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax.rewards.example import Completion, Example
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
+from r1jax.rewards.example import Completion, Example, Verdict
+from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
+
+CALL = "r1jax.rewards.own:call"
 
 
 class Own:
@@ -34,35 +36,43 @@ class Own:
 
     def __init__(self, function: str, *, columns: Sequence[str], seconds: float, memory_mb: int) -> None:
         self.function = function
-        self._pool = WorkerPool("r1jax.rewards.own:call", timeout=seconds, memory_mb=memory_mb)
+        # A worker loads the function, and what that imports, before the time of a call is counted.
+        setup = (function, None, list(columns))
+        self._pool = WorkerPool(CALL, timeout=seconds, memory_mb=memory_mb, setup=setup)
         try:
-            self._pool.call(function, None, list(columns))
-        except (WorkerTimeout, WorkerCrash) as error:
-            raise ValueError(f"the reward {function} cannot be loaded: {error}") from None
+            self._pool.start()
+        except WorkerUnavailable as error:
+            message = str(error).removeprefix(f"{CALL} cannot be loaded: ")
+            raise ValueError(message if function in message else f"the reward {function}: {message}") from None
 
-    def __call__(self, example: Example, completion: str) -> float | tuple[None, str] | None:
+    def __call__(self, example: Example, completion: str) -> Verdict:
         length, truncated = getattr(completion, "length", len(completion)), getattr(completion, "truncated", False)
         try:
-            return self._pool.call(self.function, dataclasses.asdict(example), [completion, length, truncated])
+            score, reason = self._pool.call(self.function, dataclasses.asdict(example), [completion, length, truncated])
+            return (score, reason) if reason else score
         except WorkerTimeout:
             return None, "timeout"
         except WorkerCrash:
             return None, "crash"
 
 
-def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> float | None:
-    """In the child: the score. Without an example, whether the function can be called with columns `arguments`."""
+def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> tuple[float | None, str]:
+    """In the child: score and reason. Without an example, only checks the function, with columns `arguments`."""
     function = load(path)
     takes_lists = "completions" in inspect.signature(function).parameters
     if example is None:
         if takes_lists:
             check_columns(path, function, arguments)
-        return None
+        else:
+            check_pair(path, function)
+        return None, ""
     text, length, truncated = arguments
     completion = Completion(text, length=length, truncated=truncated)
     made = Example(**example)
     if not takes_lists:
-        return number(path, function(made, completion))
+        verdict = function(made, completion)
+        score, reason = verdict if isinstance(verdict, tuple) else (verdict, "")
+        return number(path, score), str(reason)
     chat = not isinstance(made.question, str)
     columns = {"question": made.question, "answer": made.answer, **made.data}
     given: dict[str, Any] = {
@@ -76,7 +86,7 @@ def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> flo
     scores = function(**lists)
     scores = asyncio.run(scores) if inspect.isawaitable(scores) else scores
     (score,) = scores
-    return number(path, score)
+    return number(path, score), ""
 
 
 def number(path: str, score: Any) -> float | None:
@@ -87,6 +97,17 @@ def number(path: str, score: Any) -> float | None:
     if not math.isfinite(value):
         raise ValueError(f"the reward {path} gave {value}; a score is a finite number or None")
     return value
+
+
+def check_pair(path: str, function: Callable[..., Any]) -> None:
+    """Raises ValueError for what cannot be called with an example and a completion."""
+    try:
+        inspect.signature(function).bind("example", "completion")
+    except TypeError:
+        raise ValueError(
+            f"the reward {path} takes {inspect.signature(function)}; it is called with (example, completion), or as "
+            f"TRL does where it has a parameter completions"
+        ) from None
 
 
 def check_columns(path: str, function: Callable[..., Any], columns: Sequence[str]) -> None:
@@ -109,12 +130,13 @@ def load(path: str) -> Callable[..., Any]:
         raise ValueError(f"a reward's function is written file.py:name or package.module:name, got {path!r}")
     if source.endswith(".py"):
         file = Path(source)
-        spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+        name_of_module = f"r1jax_reward_{file.stem}"  # a file may be called math.py
+        spec = importlib.util.spec_from_file_location(name_of_module, file) if file.is_file() else None
         if spec is None or spec.loader is None:
             raise ValueError(f"the reward {path}: there is no file {source}")
-        sys.path.insert(0, str(file.resolve().parent))  # so that it can import its neighbours
+        sys.path.append(str(file.resolve().parent))  # so that it can import its neighbours
         module = importlib.util.module_from_spec(spec)
-        sys.modules[file.stem] = module
+        sys.modules[name_of_module] = module
         spec.loader.exec_module(module)
     else:
         try:

@@ -7,20 +7,23 @@ for line in watch(metrics):
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 STEPS = 20
+ROUNDING = 1e-6  # the figures are float32's
 CHANGE = 0.05  # of a mean, between one window of STEPS and the next
 
 
 class RewardWatch:
     """Called with each step's metrics; returns what is new to say.
 
-    A reward whose every score was the same for STEPS steps; and, of the rewards named accuracy and format, the second's
-    mean rising by CHANGE from one window of STEPS steps to the next while the first's falls by as much.
+    A step in which nothing could be graded; a reward whose every score was the same for STEPS steps; and, of the
+    rewards named accuracy and format, the second's mean rising by CHANGE from one window of STEPS steps to the next
+    while the first's falls by as much.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -32,9 +35,15 @@ class RewardWatch:
 
     def __call__(self, metrics: Mapping[str, float]) -> list[str]:
         lines = {}
+        if metrics.get("frac_reward_none") == 1.0:
+            lines["none"] = (
+                "no completion of this step could be graded, so nothing was learnt: look at the reasons in completions/"
+            )
         for name in self.names:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
-            self._same[name] = 0 if std > 0 else self._same[name] + 1 if mean == self._last.get(name) else 1
+            constant = std <= ROUNDING * max(1.0, abs(mean))
+            again = math.isclose(mean, self._last.get(name, math.nan), rel_tol=ROUNDING, abs_tol=ROUNDING)
+            self._same[name] = (self._same[name] + 1 if again else 1) if constant else 0
             self._last[name] = mean
             self._means[name].append(mean)
             if self._same[name] >= STEPS:

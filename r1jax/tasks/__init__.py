@@ -60,7 +60,10 @@ def make_task(
         _rewarded(part.task, seed, {**(rewards or {}), **part.rewards}, max_completion_length)
         for part in settings.mixture
     ]
-    return Mixture(parts, [part.weight for part in settings.mixture])
+    mixture = Mixture(parts, [part.weight for part in settings.mixture])
+    if lost := [name for part in settings.mixture for name in part.rewards if name not in mixture.rewards]:
+        raise ValueError(f"task.mixture: reward {lost[0]!r} is of one part alone; give every part one of that name")
+    return mixture
 
 
 def _rewarded(

@@ -170,7 +170,7 @@ def _example(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example
         completion = _column(where, row, settings.completion)
         if not isinstance(completion, str) or not completion:
             raise ValueError(f"{where}: column {settings.completion!r} has no text; a worked completion needs one")
-    data = {name: _column(where, row, name) for name in settings.columns}
+    data = {name: _plain(where, name, _column(where, row, name)) for name in settings.columns}
     return Example(_question(settings, where, row), _gold(settings, where, row), completion, data)
 
 
@@ -212,6 +212,29 @@ def _column(where: str, row: Mapping[str, Any], name: str) -> Any:
         return value.decode("utf-8") if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         raise ValueError(f"{where}: column {name!r} is not UTF-8 text; it is {value!r:.80}") from None
+
+
+def _plain(where: str, name: str, value: Any) -> Any:
+    """A column that rewards read as what JSON holds: workers get it so, and transcripts keep it."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "tolist"):  # numpy
+            value = value.tolist()
+        if isinstance(value, bytes):
+            return value.decode("utf-8")
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    try:
+        value = plain(value)
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{where}: column {name!r} cannot be given to rewards: {error}; leave it out of task.columns or make it "
+            f"text, numbers or lists of them"
+        ) from None
+    return value
 
 
 def _text(example: Example) -> str:

@@ -70,6 +70,9 @@ def test_parts_of_a_mixture_have_their_own(load, tmp_path):
     code, sums = (Example("q", "6", data={"tests": ROWS[3]["tests"]}, part=part) for part in (0, 1))
     assert task.rewards["accuracy"](code, PROGRAM) == 1.0
     assert task.rewards["accuracy"](sums, "<think>r</think><answer>6</answer>") == 1.0
+    with pytest.raises(ValueError, match=r"task\.mixture: reward 'mine' is of one part alone"):
+        alone = part.replace("accuracy: {name: code}", "mine: {name: code}")
+        load("{}", task=f"{{mixture: [{alone}, {{weight: 1, task: {{name: arithmetic}}}}]}}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A user's own reward: both forms, by file and by package, and every way in which it can fail."""
 
+import random
 import time
 
 import numpy as np
@@ -37,6 +38,12 @@ def dies(example, completion):
 def raises(example, completion):
     return {"a": 1.0}[completion]
 
+def word(example, completion):
+    return (None, "no_idea") if completion == "?" else (0.0, "too_short")
+
+def one(completion):
+    return 1.0
+
 def infinite(example, completion):
     return float("inf")
 
@@ -66,9 +73,11 @@ def test_both_forms(file):
     trl = own(file, "trl", ["solution"])
     assert trl(QUESTION, "x") == 4.0 and trl(QUESTION, "y") is None
     assert own(file, "later")(QUESTION, "") == 0.5
+    word = own(file, "word")
+    assert word(QUESTION, "a") == (0.0, "too_short") and word(QUESTION, "?") == (None, "no_idea")
     chat = Example([{"role": "user", "content": "q"}], "4", prompt="user: q")
     assert own(file, "chat")(chat, "4") == 1.0
-    assert own("math", "trunc").function == "math:trunc"
+    assert own("operator", "contains").function == "operator:contains"
 
 
 def graded(reward, texts):
@@ -98,8 +107,18 @@ def test_a_call_that_hangs_or_dies_touches_no_other(file):
         ("no.such.package:f", "cannot be loaded: No module named 'no'"),
         ("{file}:trl", "needs 'solution'; there are answer, completions, prompts, question, and task.columns"),
         ("{file}:trainer", "needs 'trainer_state'"),
+        ("{file}:one", r"takes \(completion\); it is called with \(example, completion\)"),
     ],
 )
 def test_refused_when_made(path, message, file):
     with pytest.raises(ValueError, match=message):
         Own(path.format(file=file), columns=(), seconds=5.0, memory_mb=4096)
+
+
+def test_what_a_file_imports_is_no_part_of_a_call(tmp_path):
+    (tmp_path / "random.py").write_text(  # as a module of the standard library, which stays itself
+        "import time\ntime.sleep(1.5)\n"
+        "def f(example, completion):\n    import random\n    return random.Random(0).random()\n"
+    )
+    reward = Own(f"{tmp_path}/random.py:f", columns=(), seconds=1.0, memory_mb=4096)
+    assert reward(QUESTION, "x") == random.Random(0).random()

@@ -18,6 +18,11 @@ def test_a_constant_reward_is_named_once_after_twenty_steps():
     assert step == STEPS and line.startswith("reward format has been 0 for every completion of 20 steps")
 
 
+def test_rounding_is_no_change():
+    steps = [metrics(mine=(0.1 + i % 2 * 1e-8, 9e-8)) for i in range(STEPS)]
+    assert len(said(RewardWatch(["mine"]), steps)) == 1
+
+
 def test_a_reward_that_moves_is_not():
     moving = [metrics(a=(i % 2, 0.0)) for i in range(50)]  # all right in one step, all wrong in the next
     assert said(RewardWatch(["a"]), moving) == []
@@ -34,3 +39,9 @@ def test_format_up_and_accuracy_down_is_said_once():
     rising = [metrics(accuracy=(0.4 + i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
     assert said(RewardWatch(["accuracy", "format"]), rising) == []
     assert said(RewardWatch(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
+
+
+def test_nothing_graded_is_said_once():
+    steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0}] * 3
+    ((step, line),) = said(RewardWatch(["a"]), steps)
+    assert step == 1 and line.startswith("no completion of this step could be graded")

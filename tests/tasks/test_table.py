@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,15 @@ def test_a_missing_extra_is_named(monkeypatch, package, settings):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=r'install it with: pip install "r1jax\[data\]"'):
         make_task(settings, 0)
+
+
+def test_columns_for_rewards_are_plain(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    day = date(2020, 1, 1)
+    rows = [{"question": f"{i}?", "answer": "1", "tests": [b"a", b"b"], "n": i, "day": day} for i in range(40)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    task = make_task(ParquetTask(parquet=str(tmp_path / "rows.parquet"), columns=["tests", "n"]), 0)
+    first = task.example("train", 0)
+    assert first.data == {"tests": ["a", "b"], "n": int(first.question[:-1])}
+    with pytest.raises(ValueError, match=r"rows\.parquet row 1: column 'day' cannot be given to rewards: .*date"):
+        make_task(ParquetTask(parquet=str(tmp_path / "rows.parquet"), columns=["day"]), 0)
