@@ -18,6 +18,7 @@ import numpy as np
 
 from r1jax.rewards.example import Example, Reward
 
+LONGEST = 1_000_000  # characters of a completion that rewards look at; 250,000 tokens
 THREADS = 16  # most of their time is waiting for child processes
 
 
@@ -35,14 +36,17 @@ class Grades:
 
 
 def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> Grades:
-    """Row b answers example b // G. A reward that raises could not grade that text; it is warned about, once a call."""
+    """Row b answers example b // G. A reward that raises could not grade that text; it is warned about, once a call.
+
+    A text of more than LONGEST characters is worth 0.0 everywhere, for the reason too_long.
+    """
     group = len(texts) // len(examples)
     errors: dict[str, str] = {}
 
     def verdict(name: str, row: int) -> tuple[float, str, float]:
         example, start = examples[row // group], time.perf_counter()
         try:
-            result = rewards[name](example, texts[row])
+            result = rewards[name](example, texts[row]) if len(texts[row]) <= LONGEST else (0.0, "too_long")
             score, reason = result if isinstance(result, tuple) else (result, "")
         except Exception as error:
             errors.setdefault(name, f"reward {name} failed on {example.prompt!r:.200}: {error!r:.500}")

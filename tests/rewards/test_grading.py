@@ -43,3 +43,8 @@ def test_parts_come_together_in_order():
     whole = joined([(np.array([0, 1, 4, 5]), first), (np.array([2, 3, 6, 7]), second)])
     assert whole.scores["r"].tolist() == list(range(8)) and whole.reasons["r"] == [str(i) for i in range(8)]
     assert len(whole.seconds["r"]) == 8
+
+
+def test_no_text_is_too_long_to_grade():
+    grades = grade(EXAMPLES[:1], ["a", "a" * 1_000_001], {"r": lambda e, t: 1.0})
+    assert grades.scores["r"].tolist() == [1, 0] and grades.reasons["r"] == ["", "too_long"]
