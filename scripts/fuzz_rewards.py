@@ -8,6 +8,7 @@ by the rewards math, format, language, choice, exact and repetition. Prints the 
 
 import random
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def children() -> set[str]:
 
 
 def main() -> None:
-    count, file = int(sys.argv[1]), Path("/tmp/r1jax-fuzz-made-this")
+    count, file = int(sys.argv[1]), Path(tempfile.gettempdir(), "r1jax-fuzz-made-this")
     rng = random.Random(0)
     file.unlink(missing_ok=True)
     examples = [Example("q", rng.choice(GOLDS)) for _ in range(count)]

@@ -46,9 +46,9 @@ class Own:
             raise ValueError(message if function in message else f"the reward {function}: {message}") from None
 
     def __call__(self, example: Example, completion: str) -> Verdict:
-        length, truncated = getattr(completion, "length", len(completion)), getattr(completion, "truncated", False)
+        tokens = [completion.length, completion.truncated] if isinstance(completion, Completion) else []
         try:
-            score, reason = self._pool.call(self.function, dataclasses.asdict(example), [completion, length, truncated])
+            score, reason = self._pool.call(self.function, dataclasses.asdict(example), [completion, *tokens])
             return (score, reason) if reason else score
         except WorkerTimeout:
             return None, "timeout"
@@ -66,8 +66,8 @@ def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> tup
         else:
             check_pair(path, function)
         return None, ""
-    text, length, truncated = arguments
-    completion = Completion(text, length=length, truncated=truncated)
+    text, *tokens = arguments
+    completion = Completion(text, length=tokens[0], truncated=tokens[1]) if tokens else text
     made = Example(**example)
     if not takes_lists:
         verdict = function(made, completion)

@@ -70,6 +70,8 @@ QUESTION = Example("q", "4", data={"solution": "x"}, prompt="Q: q")
 
 def test_both_forms(file):
     assert own(file, "ours")(QUESTION, Completion("it is 4", length=5, truncated=False)) == pytest.approx(0.95)
+    with pytest.raises(ValueError, match="'str' object has no attribute 'length'"):
+        own(file, "ours")(QUESTION, "a bare text has no length in tokens")
     trl = own(file, "trl", ["solution"])
     assert trl(QUESTION, "x") == 4.0 and trl(QUESTION, "y") is None
     assert own(file, "later")(QUESTION, "") == 0.5
