@@ -18,7 +18,7 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.format import think_answer
 from r1jax.rewards.grading import grade
-from r1jax.rewards.language import consistency
+from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import repetition
 from r1jax.rewards.text import exact
 
@@ -76,6 +76,7 @@ def main() -> None:
         "exact": exact,
         "repetition": lambda example, text: repetition(example, text, n=3),
     }
+    check_language("en")  # loads the detector, as a config that names the reward does
     start = time.monotonic()
     grades = grade(examples, texts, rewards)
     print(f"{count} completions in {time.monotonic() - start:.0f} s")
