@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from r1jax.config import ConfigError
 from r1jax.config_file import load_config
+from r1jax.settings import ConfigError
 
 app = typer.Typer(
     add_completion=False,

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
-from r1jax.config import Config, ConfigError
+from r1jax.config import Config
+from r1jax.settings import ConfigError
 
 DATA_SETS: dict[str, dict[str, Any]] = {
     "gsm8k": {"tfds": "gsm8k", "question": "question", "answer": "short_answer"},

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1jax.config import Config, ConfigError
+from r1jax.config import Config
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import Grades, grade
+from r1jax.settings import ConfigError
 from r1jax.tasks import make_task
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax.config import ConfigError, ModelConfig
+from r1jax.config import ModelConfig
 from r1jax.hf import CONFIG, DTYPES, GENERATION, config_json, export_params, find_model
 from r1jax.run import MODEL_FOLDER, Run, load_model
+from r1jax.settings import ConfigError
 
 
 def export_model(path: str, out: Path, *, dtype: str, overrides: Sequence[str] = ()) -> None:

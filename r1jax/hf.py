@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from r1jax.config import Config, ConfigError, ModelConfig, PretrainedModel, RopeScaling, TokenizerSettings
+from r1jax.config import Config, ModelConfig, PretrainedModel, RopeScaling, TokenizerSettings
+from r1jax.settings import ConfigError
 
 # Each weight's path in our tree: the tensor's name, and its letters. Letters written together are one flattened axis.
 TENSORS = {

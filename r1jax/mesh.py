@@ -20,7 +20,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from r1jax.config import ConfigError, MeshConfig
+from r1jax.config import MeshConfig
+from r1jax.settings import ConfigError
 
 AXES = ("data", "fsdp", "tensor", "expert", "context")
 ROWS = ("data", "fsdp", "expert")  # what sequences are split over

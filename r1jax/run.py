@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from r1jax.chat_template import read_chat_template
 from r1jax.checkpoint import Checkpoints
 from r1jax.compiles import CompileWatch
-from r1jax.config import Config, ConfigError, ModelConfig, TaskSettings, TokenizerSettings
+from r1jax.config import Config, ModelConfig, TaskSettings, TokenizerSettings
 from r1jax.config_file import dump_config, load_config, parse_config
 from r1jax.data import Batches
 from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
@@ -31,6 +31,7 @@ from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, row_shards, we
 from r1jax.metrics import RunLog, Timers, write_whole
 from r1jax.models.dense import Transformer
 from r1jax.sampler import Samples, make_sampler
+from r1jax.settings import ConfigError
 from r1jax.state import abstract_params, init_params
 from r1jax.tasks import Mixture, Task, make_task
 from r1jax.tokenizer import Tokenizer, load_tokenizer

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from r1jax.config import ConfigError, MeshConfig
+from r1jax.config import MeshConfig
 from r1jax.hf import config_json, export_params, find_model, find_tensors, import_params, read_config
 from r1jax.mesh import make_mesh
 from r1jax.models.cache import Cache
 from r1jax.models.dense import Transformer, forward, unembed
+from r1jax.settings import ConfigError
 from r1jax.state import abstract_params
 
 REFERENCES = Path(__file__).parent / "references"

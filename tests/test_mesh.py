@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax.config import ConfigError, GrpoStage, MeshConfig, ModelConfig, OptimizerConfig
+from r1jax.config import GrpoStage, MeshConfig, ModelConfig, OptimizerConfig
 from r1jax.mesh import (
     TRAIN_WEIGHTS,
     gather,
@@ -28,6 +28,7 @@ from r1jax.optimizer import make_optimizer
 from r1jax.programs.grpo import update_step
 from r1jax.rollout import Rollout
 from r1jax.sampler import make_sampler
+from r1jax.settings import ConfigError
 from r1jax.state import abstract_params, abstract_state, init_params, init_state
 
 FACTORISATIONS = [s for s in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(s) == 8]

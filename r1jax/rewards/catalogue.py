@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from r1jax.config import (
+from r1jax.jail import check_isolation
+from r1jax.reward_settings import (
     ChoiceReward,
     CodeReward,
     CosineReward,
@@ -19,7 +20,6 @@ from r1jax.config import (
     RepetitionReward,
     RewardSettings,
 )
-from r1jax.jail import check_isolation
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests

@@ -7,18 +7,16 @@ from typing import Protocol
 
 from r1jax.config import (
     ArithmeticTask,
-    CodeReward,
     CountdownTask,
     GymTask,
     JsonlTask,
-    MathReward,
     MixtureTask,
     ParquetTask,
-    RewardSettings,
     SingleTask,
     TaskSettings,
     TfdsTask,
 )
+from r1jax.reward_settings import CodeReward, MathReward, RewardSettings
 from r1jax.rewards.catalogue import COMPARED, make_reward
 from r1jax.rewards.example import Example, Reward
 from r1jax.tasks.arithmetic import Arithmetic

@@ -10,13 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config import ConfigError, JsonlTask
+from r1jax.config import JsonlTask
 from r1jax.config_file import load_config
 from r1jax.data import Batches
 from r1jax.hf import find_tensors
 from r1jax.metrics import read_metrics
 from r1jax.programs.pipeline import train
 from r1jax.run import load_model, open_run
+from r1jax.settings import ConfigError
 
 PROBLEMS = Path(__file__).parent.parent / "word_problems.jsonl"
 CONFIG = """

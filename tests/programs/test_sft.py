@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax.config import ConfigError, MeshConfig
+from r1jax.config import MeshConfig
 from r1jax.config_file import load_config
 from r1jax.mesh import make_mesh, row_shards, to_global
 from r1jax.metrics import read_metrics
@@ -15,6 +15,7 @@ from r1jax.packing import first_fit, pack
 from r1jax.programs.pipeline import train
 from r1jax.programs.sft import packed_batch, update_step
 from r1jax.run import open_run
+from r1jax.settings import ConfigError
 from r1jax.state import TrainState, init_params
 
 VOCABULARY = 20
