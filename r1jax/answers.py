@@ -15,7 +15,7 @@ import re
 from fractions import Fraction
 
 from r1jax.equality import Prove, right_side, same
-from r1jax.latex import plain
+from r1jax.latex import VULGAR, plain
 from r1jax.quantities import exact_value, number
 
 __all__ = [
@@ -33,6 +33,9 @@ __all__ = [
 MAX_LENGTH = 200  # characters of an arithmetic expression that are looked at; a longer one is none
 MAX_DEPTH = 50  # opening parentheses of an expression
 MAX_TAIL = 1000  # characters after "the answer is" that are looked at
+MAX_CUES = 20  # of "the answer is", from the last, until one is followed by an answer
+MAX_LINES = 1000  # lines with a digit, from the last, until one has a number
+MAX_LINE = 20_000  # characters of a line that are looked at, from its end
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _CUE = re.compile(r"\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)", re.IGNORECASE)
 _MARK = re.compile(r"\$\$|\$|\\.", re.DOTALL)
@@ -46,6 +49,7 @@ _IN_TEXT = re.compile(
     r"(?:/\d+(?!\d|\.\d)|\^\{?-?\d+|[eE][+-]?\d+)?(?: ?(?:%|percent(?:age)?\b|pct\b))?",
     re.ASCII,
 )
+_DIGIT = re.compile(f"[0-9{''.join(VULGAR)}]")
 _FRACTION = re.compile(r"(?:(\d) ?)?\\frac\{([^{}]*+)\}\{([^{}]*+)\}(?! *+\d)")
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -84,7 +88,7 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False, numeric
     _, marked, tail = rest.rpartition("####")
     if marked:
         return tail.partition("\n")[0].strip() or None
-    for cue in reversed(list(_CUE.finditer(rest))):
+    for cue in list(_CUE.finditer(rest))[: -MAX_CUES - 1 : -1]:
         if answer := _answer_in(rest[cue.end() : cue.end() + MAX_TAIL].lstrip(" *_\n"), numeric):
             return answer
     return _last_number(rest) if numeric else _last_formula(rest) or _last_line(rest)
@@ -145,7 +149,8 @@ def _answer_in(tail: str, numeric: bool) -> str | None:
 
 def _last_number(text: str) -> str | None:
     """Rule 6, where the gold is a number."""
-    for line in reversed(text.split("\n")):
+    lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
+    for line in lines[: -MAX_LINES - 1 : -1]:
         if numbers := _IN_TEXT.findall(_slashed(line)):
             if number(line) not in (None, number(numbers[-1])):
                 return plain(line)
@@ -185,6 +190,7 @@ def _formulas(text: str) -> list[tuple[int, str, int]]:
                     found.append((opened.start(), formula, mark.end()))
                 opened = None
                 continue
+            opened = None  # what is between would be in every later one too
         if mark.group() in _CLOSING:
             opened = mark
     return found

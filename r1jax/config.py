@@ -9,6 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from r1jax.objective_settings import (
+    AdvantageSettings,
+    CorrectionSettings,
+    DynamicSampling,
+    KlSettings,
+    LossSettings,
+    ValueSettings,
+)
 from r1jax.reward_settings import RewardSettings
 from r1jax.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings, Share
 
@@ -270,11 +278,13 @@ class OptimizerConfig(Settings):
 
 class EvaluateConfig(Settings):
     """Held-out `problems` (no more than there are, null: all), each answered `samples` times at `temperature`, where 0
-    is greedy."""
+    is greedy, from the `top_k` likeliest tokens and of these from the first `top_p` of probability."""
 
     problems: PositiveInt | None = 512
     samples: PositiveInt = 1
     temperature: NonNegativeFloat = 1.0
+    top_k: PositiveInt | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
@@ -292,25 +302,33 @@ class LogConfig(Settings):
 
 
 class Stage(Settings):
-    """What every training program has; `eval_every` and `save_every` count steps, 0 means only at the end."""
+    """What every training program has; `eval_every` and `save_every` count steps, 0 means only at the end.
+
+    With `pack_length` sequences share rows of that many tokens; null: one a row.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
     steps: PositiveInt
     prompts_per_step: PositiveInt
     microbatch: PositiveInt | None = None
+    pack_length: PositiveInt | None = None
     optimizer: OptimizerConfig
     eval_every: NonNegativeInt = 0
     save_every: NonNegativeInt = 0
+
+    @property
+    def most_prompts(self) -> int:
+        """How many training examples the stage may draw; the next one begins after them."""
+        return self.steps * self.prompts_per_step
 
 
 class SftStage(Stage):
     """Supervised fine-tuning on the task's worked examples, `prompts_per_step` of them at once.
 
-    With `pack_length` they share rows of that many tokens, and `microbatch` counts such rows; null: one a row.
+    With `pack_length`, `microbatch` counts packed rows.
     """
 
     program: Literal["sft"]
-    pack_length: PositiveInt | None = None
 
 
 class GrpoStage(Stage):
@@ -319,18 +337,37 @@ class GrpoStage(Stage):
     `rewards` are weights by name. A completion that never stopped keeps their sum, or has at most zero, or it is
     left out as one that could not be graded (`truncated`). In several `rollout_parts` the devices sample one while the
     one before is graded: worth it where grading is slow, as with programs.
+
+    Tokens are drawn at `temperature` from the `top_k` likeliest, and of these from the first `top_p` of probability.
+    `old_log_probs` of the ratio are the sampler's, or those of a forward of the trainer before its first update, which
+    a `correction` then compares. `off_policy_mask` leaves out bad sequences that the policy has moved away from by that
+    much. With `value` this is PPO.
+
+    In a config file `preset: FILE` stands for the settings in that file, to which those beside it are exceptions.
     """
 
     program: Literal["grpo"]
-    group_size: Annotated[int, Field(ge=2)]
+    group_size: PositiveInt
     minibatches: PositiveInt = 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    clip_high: Annotated[float, Field(gt=0)] = 0.2
-    kl_coef: NonNegativeFloat = 0.0
+    top_k: PositiveInt | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     rewards: dict[str, float]
+    advantage: AdvantageSettings = AdvantageSettings()
+    loss: LossSettings = LossSettings()
+    kl: KlSettings = KlSettings()
+    old_log_probs: Literal["sampler", "trainer"] = "sampler"
+    correction: CorrectionSettings | None = None
+    off_policy_mask: PositiveFloat | None = None
+    dynamic_sampling: DynamicSampling | None = None
+    value: ValueSettings | None = None
     truncated: Literal["keep", "zero", "mask"] = "keep"
     rollout_parts: PositiveInt = 1
+
+    @property
+    def most_prompts(self) -> int:
+        batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
+        return super().most_prompts * batches
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
@@ -341,6 +378,30 @@ class GrpoStage(Stage):
             raise ValueError(
                 f"prompts_per_step × group_size = {rollout} completions cannot be split into "
                 f"{self.minibatches} minibatches of equal size"
+            )
+        if self.group_size == 1 and self.value is None:
+            raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
+        if self.value is not None and self.advantage.scale == "group":
+            raise ValueError(
+                "advantage.scale is group, and with a value model advantages are a token's; use batch or none"
+            )
+        if self.top_p < 1 and self.top_k is None:
+            raise ValueError(
+                f"top_p {self.top_p} needs top_k, for example 100: what a token was drawn from is kept for the "
+                f"trainer, and all of the vocabulary is too much"
+            )
+        if self.correction is not None and self.old_log_probs == "sampler":
+            raise ValueError(
+                "correction compares the trainer's old log-probs with the sampler's; set old_log_probs: trainer"
+            )
+        if self.dynamic_sampling is not None and self.dynamic_sampling.by not in (None, *self.rewards):
+            raise ValueError(
+                f"dynamic_sampling.by is {self.dynamic_sampling.by!r}, and rewards has {', '.join(self.rewards)}"
+            )
+        if self.advantage.per_reward and (self.truncated == "zero" or self.kl.place == "reward"):
+            raise ValueError(
+                "advantage.per_reward knows no sum of the rewards, which truncated: zero limits and kl.place: reward "
+                "takes from; use truncated: mask and kl.place: loss"
             )
         return self
 

@@ -59,10 +59,44 @@ def parse_config(
 ) -> Config:
     """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
     given = [_apply(tree, override) for override in overrides]
+    presets = _use_presets(tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
+        keys = error.errors()[0]["loc"]
+        if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:
+            path, root = presets[int(keys[1])][0], None
         raise ConfigError(_explain(error, tree, path, root, given)) from None
+
+
+def _use_presets(tree: dict[str, Any]) -> dict[int, tuple[Path, set[str]]]:
+    """Puts the settings of the file that a stage names as its `preset` under its own.
+
+    Returns, by the stage's number, the file and which keys only it gave.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    stages: Any = tree.get("stages")
+    used: dict[int, tuple[Path, set[str]]] = {}
+    for i, stage in enumerate(stages if isinstance(stages, list) else []):
+        preset = stage.pop("preset", None) if isinstance(stage, dict) else None
+        if preset is None:
+            continue
+        path, where = Path(str(preset)), f"stages.{stage.get('name', i)}.preset"
+        if not path.is_file():
+            raise ConfigError(f"{where}: no such file: {path}; see configs/objectives/ for those that come with r1jax")
+        try:
+            settings = OmegaConf.create(path.read_text())
+            if not settings or any(not isinstance(key, str) or value is None for key, value in settings.items()):
+                raise TypeError("it is empty, or has no values")
+            stages[i] = OmegaConf.to_container(OmegaConf.merge(settings, stage), resolve=True)
+        except (YAMLError, OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
+            what = " ".join(str(error).split())[:200] or "it is a single value"
+            raise ConfigError(f"{where}: {path} is no mapping of a stage's settings: {what}") from None
+        used[i] = path, {key for key in stages[i] if key not in stage}
+    return used
 
 
 def parse_task(text: str) -> dict[str, Any]:

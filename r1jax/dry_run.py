@@ -79,6 +79,8 @@ def score_file(file: Path, config: Config) -> Scored:
 
 
 def _lines(file: Path) -> list[str]:
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; give one of the files in it")
     try:
         return file.read_text(encoding="utf-8").split("\n")  # other line ends may stand in a text
     except (OSError, UnicodeDecodeError) as error:

@@ -34,13 +34,15 @@ from r1jax.latex import plain, split, wrapped
 from r1jax.quantities import NOT_UNITS, number, quantity, same_quantity
 
 MAX_LENGTH = 1000  # characters of an answer or gold whose type is looked at; a longer one has to be the same text
+MOST_DECORATION = 20  # times what is compared, of an answer that is looked at
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6  # brackets inside one another that are taken apart
 
 Prove = Callable[[str, str], bool]
 
-_NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]+ *|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w+|\{[^{}]*\}))?'*"
+# Possessive where a space or letter could belong to two parts: "\alpha : \alpha : …" has 2^n ways to be read.
+_NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]++ *+|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w++|\{[^{}]*+\}))?'*"
 _NAMES = rf"\((?:{_NAME} ?, ?)+{_NAME}\)"
 _FUNCTION = rf"{_NAME} ?\([^()=]*\)"
 _SEGMENT = rf"\| ?{_NAME} ?\||\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)"
@@ -75,6 +77,8 @@ _RISKY = re.compile(r"__|_[^\w{]|\d{50}|\^ ?\{?[^{}]*[\d)}] ?\^|\^ ?\(|\^ ?\{?[^
 
 def same(answer: str, gold: str, prove: Prove, depth: int = 0) -> bool:
     """Whether `answer` is `gold`; both may be in any decoration. The module's docstring has the rules."""
+    if len(answer) > MOST_DECORATION * max(len(gold), MAX_LENGTH):
+        return False
     answer, gold = _tidy(answer), _tidy(gold)
     if _closed(answer) == _closed(gold):
         return bool(gold)
@@ -115,6 +119,8 @@ def right_side(text: str) -> str:
         return text
     if assigned := _assignment(sides):
         return assigned[1]
+    if len(sides) > MAX_ELEMENTS:
+        return text
     values = [number(side) for side in sides]
     return sides[-1] if values[0] is not None and all(value == values[0] for value in values) else text
 

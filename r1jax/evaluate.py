@@ -71,7 +71,7 @@ def evaluate(
             chunk,
             tuple(run.task.rewards),
             group_size=G,
-            temperature=settings.temperature,
+            settings=settings,
             key=key,
         )
         local = _columns(transcript, G)

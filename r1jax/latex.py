@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-_VULGAR = {"½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78"}
+VULGAR = {"½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78"}
 # Unicode's signs in the spelling that the rest reads.
 _SIGNS = str.maketrans(
     dict.fromkeys("−–‐‑﹣－", "-")
@@ -18,7 +18,7 @@ _SIGNS = str.maketrans(
     | {"∞": "\\infty ", "π": "\\pi ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset "}
     | {"±": "\\pm ", "∓": "\\mp ", "θ": "\\theta ", "⟨": "(", "⟩": ")"}
     | dict(zip("（），：％＝＋", "(),:%=+", strict=True))
-    | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in _VULGAR.items()}
+    | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR.items()}
     | {"²": "^2", "³": "^3", "\u00a0": " ", "\u202f": " ", "\u2009": " "}
 )
 _MEANING = {

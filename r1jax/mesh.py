@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -86,6 +86,15 @@ def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Arr
     axes = [table.get(letter) for letter in letters]
     fits = [a if size % _parts(mesh.shape, a) == 0 else None for a, size in zip(axes, x.shape, strict=True)]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
+
+
+def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """`function` of each device's own rows of the arrays, inside jit; what it indexes stays where it is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or math.prod(mesh.shape[axis] for axis in ROWS) == 1:
+        return function(*arrays)
+    rows = PartitionSpec(ROWS)
+    return jax.shard_map(function, in_specs=(rows,) * len(arrays), out_specs=rows, axis_names=set(ROWS))(*arrays)
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:

@@ -1,7 +1,10 @@
-"""Advantages, policy loss, KL, likelihoods: pure functions of arrays, each with its formula.
+"""Policy losses, KL, weights for stale samples, and how terms are summed: pure functions of arrays with their formulas.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions, V vocabulary. A mask is float32, 1.0
-where a token counts. Losses come as terms per token; `token_weights` says how they are summed.
+Letters: B sequences, T completion positions. logp are log-probs under the policy that learns, old_logp those under the
+policy that its ratio r = exp(logp - old_logp) is taken to, A advantages. A mask is float32, 1.0 where a token counts;
+where it is 0, nothing that a term is made of matters, and its value and gradients are 0. Log-ratios are limited to
+±LOG_RATIO before exp, and have no gradient beyond. Losses come as terms per token; `reduction_weights` says how they
+are summed, from counts over the whole batch, so that any split of it gives the same.
 """
 
 from __future__ import annotations
@@ -9,23 +12,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-MASKED = -1e30
+from r1jax.objective_settings import CorrectionSettings, LossSettings
 
-
-def log_probabilities(logits: jax.Array, *, temperature: float, vocabulary: int) -> jax.Array:
-    """The one definition of log-probs: log softmax(logits / temperature) in float32 over the tokenizer's ids alone.
-
-    logits [..., V] → [..., V]; ids at or above `vocabulary` get MASKED, that is probability 0.
-    """
-    logits = logits.astype(jnp.float32) / temperature
-    real = (jnp.arange(logits.shape[-1]) < vocabulary).reshape((1,) * (logits.ndim - 1) + (-1,))
-    return jnp.where(real, jax.nn.log_softmax(jnp.where(real, logits, MASKED), axis=-1), MASKED)
-
-
-def entropy(logp: jax.Array) -> jax.Array:
-    """-Σ p log p over the last axis, of log-probs as `log_probabilities` gives them."""
-    p = jnp.exp(logp)
-    return -jnp.sum(jnp.where(p > 0, p * logp, 0.0), axis=-1)
+LOG_RATIO = 20.0
 
 
 def length_mask(length_B: jax.Array, positions: int) -> jax.Array:
@@ -33,51 +22,173 @@ def length_mask(length_B: jax.Array, positions: int) -> jax.Array:
     return (jnp.arange(positions)[None] < length_B[:, None]).astype(jnp.float32)
 
 
-def group_advantages(rewards_PG: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(r - mean) / (std + 1e-4) within each group, and which samples count (DeepSeekMath 2402.03300, section 4.1.2).
+def log_ratio(logp_BT: jax.Array, other_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """logp - other where the mask counts, within ±LOG_RATIO; 0 elsewhere."""
+    # The inner where keeps what is masked out of the gradient, even where it is infinite.
+    difference_BT = jnp.where(mask_BT > 0, logp_BT, 0.0) - jnp.where(mask_BT > 0, other_BT, 0.0)
+    return jnp.clip(difference_BT, -LOG_RATIO, LOG_RATIO)
 
-    The paper leaves std and guard open: std is the sample's (n - 1), 1e-4 as in TRL. A group of equal rewards gives
-    exactly 0. NaN marks a reward that could not be graded: it leaves the group's statistics, gets advantage 0, and
-    is False in the second result; a group with a single graded sample gives 0.
-    """
-    graded_PG = ~jnp.isnan(rewards_PG)
-    count_P1 = graded_PG.sum(axis=1, keepdims=True)
-    r_PG = jnp.where(graded_PG, rewards_PG, 0.0)
-    centred_PG = jnp.where(graded_PG, r_PG - r_PG.sum(axis=1, keepdims=True) / jnp.maximum(count_P1, 1), 0.0)
-    variance_P1 = jnp.square(centred_PG).sum(axis=1, keepdims=True) / jnp.maximum(count_P1 - 1, 1)
-    highest_P1 = jnp.where(graded_PG, rewards_PG, -jnp.inf).max(axis=1, keepdims=True)
-    lowest_P1 = jnp.where(graded_PG, rewards_PG, jnp.inf).min(axis=1, keepdims=True)
-    return jnp.where(highest_P1 > lowest_P1, centred_PG / (jnp.sqrt(variance_P1) + 1e-4), 0.0), graded_PG
+
+def sequence_mean(x_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """The mean over each row's tokens, [B, 1]; 0 where a row has none."""
+    return (x_BT * mask_BT).sum(axis=1, keepdims=True) / jnp.maximum(mask_BT.sum(axis=1, keepdims=True), 1)
 
 
 def policy_terms(
-    logp_BT: jax.Array, *, old_logp_BT: jax.Array, advantage_B: jax.Array, clip_low: float, clip_high: float
+    logp_BT: jax.Array,
+    *,
+    old_logp_BT: jax.Array,
+    advantage_BT: jax.Array,
+    mask_BT: jax.Array,
+    settings: LossSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """-min(r·A, clip(r, 1 - low, 1 + high)·A) per token and the ratio r (DeepSeekMath 2402.03300 eq. 3).
+    """The policy's loss per token and the ratio that it uses, both [B, T].
 
-    The log-ratio is limited to ±20 before exp, so that values and gradients stay finite. Unequal clips: DAPO.
+    grpo        -min(r A, clip(r, 1 - low, 1 + high) A)   PPO's clip per token: DeepSeekMath 2402.03300 eq. 3; with two
+                clips DAPO 2503.14476 eq. 8. `dual_clip` c: at most -c A where A < 0 (1912.09729; verl's clip_ratio_c,
+                TRL's delta where it is above 1 + high).
+    gspo        the same with the sequence's r = exp(mean of its log-ratios): 2507.18071 eq. 5.
+    gspo_token  the same value, r = sg(r of the sequence) · π/sg(π): each token has its own gradient (eq. 14).
+    cispo       -sg(clip(r, 1 - low, 1 + high)) A logp: MiniMax-M1 2506.13585 eq. 4, where low is so large that it never
+                binds. verl, NeMo-RL and slime clip both sides, with 0.2; TRL's epsilon_high is the cap itself, here
+                1 + high, and it has no lower one.
+    sapo        -(4 / τ) σ(τ (r - 1)) A with τ of its first temperature where A > 0, else of its second: 2511.20347.
+    reinforce   -A logp, with no ratio: exact only for the first update of a rollout.
+
+    dr_grpo, dapo and RLOO are combinations: of `reduce` and of `advantages.advantages`, not losses of their own.
     """
-    ratio_BT = jnp.exp(jnp.clip(logp_BT - old_logp_BT, -20.0, 20.0))
-    advantage_B1 = advantage_B[:, None]
-    clipped_BT = jnp.clip(ratio_BT, 1 - clip_low, 1 + clip_high)
-    return -jnp.minimum(ratio_BT * advantage_B1, clipped_BT * advantage_B1), ratio_BT
+    s, A_BT = settings, jnp.where(mask_BT > 0, advantage_BT, 0.0)
+    logp_BT = jnp.where(mask_BT > 0, logp_BT, 0.0)
+    change_BT = log_ratio(logp_BT, old_logp_BT, mask_BT)
+    if s.kind in ("gspo", "gspo_token"):
+        mean_B1 = sequence_mean(change_BT, mask_BT)
+        if s.kind == "gspo_token":
+            # What the brackets hold is 0 exactly.
+            mean_B1 = jax.lax.stop_gradient(mean_B1) + (logp_BT - jax.lax.stop_gradient(logp_BT))
+        change_BT = jnp.broadcast_to(mean_B1, change_BT.shape)
+    ratio_BT = jnp.exp(change_BT)
+    if s.kind == "cispo":
+        weight_BT = jax.lax.stop_gradient(_clipped(ratio_BT, s))
+        terms_BT = -weight_BT * A_BT * logp_BT
+    elif s.kind == "sapo":
+        temperature_BT = jnp.where(A_BT > 0, *s.sapo_temperatures)
+        terms_BT = -4 / temperature_BT * jax.nn.sigmoid(temperature_BT * (ratio_BT - 1)) * A_BT
+    elif s.kind == "reinforce":
+        terms_BT = -A_BT * logp_BT
+    else:
+        terms_BT = -jnp.minimum(ratio_BT * A_BT, _clipped(ratio_BT, s) * A_BT)
+        if s.dual_clip is not None:
+            terms_BT = jnp.where(A_BT < 0, jnp.minimum(terms_BT, -s.dual_clip * A_BT), terms_BT)
+    return terms_BT * mask_BT, jax.lax.stop_gradient(ratio_BT)
 
 
-def kl_terms(logp_BT: jax.Array, reference_logp_BT: jax.Array) -> jax.Array:
-    """k3 = π_ref/π - log(π_ref/π) - 1 per token (DeepSeekMath eq. 4), through expm1 so that it is never negative."""
-    difference_BT = jnp.clip(reference_logp_BT - logp_BT, -20.0, 20.0)
-    return jnp.maximum(jnp.expm1(difference_BT) - difference_BT, 0.0)
+def _clipped(ratio_BT: jax.Array, settings: LossSettings) -> jax.Array:
+    assert settings.clip_low is not None and settings.clip_high is not None
+    return jnp.clip(ratio_BT, 1 - settings.clip_low, 1 + settings.clip_high)
 
 
-def sequence_mean_weights(mask_BT: jax.Array) -> jax.Array:
-    """Weights that make Σ w·term the mean over sequences of the mean over each one's tokens (GRPO's 1/G Σ 1/|o| Σ).
+def clipped_sides(ratio_BT: jax.Array, advantage_BT: jax.Array, settings: LossSettings) -> tuple[jax.Array, jax.Array]:
+    """Where the lower and where the upper clip takes a token's gradient away; in CISPO, where it limits the weight."""
+    if settings.clip_low is None or settings.clip_high is None:
+        return jnp.zeros_like(ratio_BT, bool), jnp.zeros_like(ratio_BT, bool)
+    low_BT, high_BT = ratio_BT < 1 - settings.clip_low, ratio_BT > 1 + settings.clip_high
+    if settings.kind == "cispo":
+        return low_BT, high_BT
+    return low_BT & (advantage_BT < 0), high_BT & (advantage_BT > 0)
 
-    The sequences counted are those with a token in the mask; computed on the whole batch, before it is split.
+
+def kl_terms(
+    logp_BT: jax.Array,
+    reference_logp_BT: jax.Array,
+    mask_BT: jax.Array,
+    *,
+    estimator: str = "k3",
+    old_logp_BT: jax.Array | None = None,
+) -> jax.Array:
+    """An estimate per token of KL(π, π_ref) from samples of π; with d = log π_ref - log π (joschu.net/blog/kl-approx):
+
+    k1        -d
+    k2        d² / 2: its gradient, in expectation over π, is that of the KL; k1's is 0 and k3's the forward KL's
+    k3        exp(d) - d - 1 (DeepSeekMath eq. 4), through expm1, never negative
+    k3_ratio  k3 times π/π_old, which has a gradient too (DeepSeek-V3.2 2512.02556): unbiased for samples of π_old
+    k3_k2     the value of k3 with the gradient of k2
+    """
+    d_BT = log_ratio(reference_logp_BT, logp_BT, mask_BT)
+    if estimator == "k1":
+        return -d_BT
+    k2_BT = d_BT * d_BT / 2
+    if estimator == "k2":
+        return k2_BT
+    k3_BT = jnp.maximum(jnp.expm1(d_BT) - d_BT, 0.0)
+    if estimator == "k3_ratio":
+        assert old_logp_BT is not None
+        return k3_BT * jnp.exp(log_ratio(logp_BT, old_logp_BT, mask_BT))
+    if estimator == "k3_k2":
+        return jax.lax.stop_gradient(k3_BT - k2_BT) + k2_BT
+    return k3_BT
+
+
+def importance_weights(
+    old_logp_BT: jax.Array, sampler_logp_BT: jax.Array, mask_BT: jax.Array, settings: CorrectionSettings
+) -> jax.Array:
+    """Constant factors of the policy terms for the sampler's log-probs being others than the trainer's, [B, T].
+
+    ρ = exp(old - sampler) of a token, or of a sequence: the product of its tokens', as in TRL. `truncate` limits it to
+    [low, high] (Yao et al. 2025, TIS: high 2); `mask` has 0 outside and ρ inside (IcePop 2510.18855: 0.5 and 5).
+    """
+    difference_BT = log_ratio(old_logp_BT, sampler_logp_BT, mask_BT)
+    if settings.level == "sequence":
+        total_B1 = jnp.clip((difference_BT * mask_BT).sum(axis=1, keepdims=True), -LOG_RATIO, LOG_RATIO)
+        difference_BT = jnp.broadcast_to(total_B1, difference_BT.shape)
+    ratio_BT = jax.lax.stop_gradient(jnp.exp(difference_BT))
+    if settings.outside == "truncate":
+        return jnp.clip(ratio_BT, settings.low, settings.high)
+    return jnp.where((ratio_BT >= settings.low) & (ratio_BT <= settings.high), ratio_BT, 0.0)
+
+
+def off_policy_mask(
+    logp_BT: jax.Array, sampler_logp_BT: jax.Array, advantage_BT: jax.Array, mask_BT: jax.Array, *, threshold: float
+) -> jax.Array:
+    """0.0 where A < 0 in a sequence whose mean of log(π_sampler / π) is over `threshold` (DeepSeek-V3.2 2512.02556)."""
+    drift_B1 = sequence_mean(log_ratio(sampler_logp_BT, logp_BT, mask_BT), mask_BT)
+    return 1.0 - ((advantage_BT < 0) & (jax.lax.stop_gradient(drift_B1) > threshold))
+
+
+def top_entropy_mask(entropy_BT: jax.Array, mask_BT: jax.Array, *, share: float) -> jax.Array:
+    """1.0 for the `share` of all tokens of the batch with the highest entropy (80/20: 2506.01939); ties count too."""
+    sorted_N = jnp.sort(jnp.where(mask_BT > 0, entropy_BT, -jnp.inf).ravel())[::-1]
+    # Less a little, so that rounding makes no whole number a larger one.
+    last = jnp.ceil(share * mask_BT.sum() * (1 - 1e-6)).astype(jnp.int32) - 1
+    return ((entropy_BT >= sorted_N[jnp.maximum(last, 0)]) & (mask_BT > 0)).astype(jnp.float32)
+
+
+def value_terms(
+    value_BT: jax.Array, *, old_value_BT: jax.Array, return_BT: jax.Array, mask_BT: jax.Array, clip: float | None
+) -> jax.Array:
+    """½ (V - R)² per token; with a `clip`, the larger of that and of V kept within ±clip of its old value (PPO2)."""
+    value_BT, old_value_BT, return_BT = (jnp.where(mask_BT > 0, x, 0.0) for x in (value_BT, old_value_BT, return_BT))
+    terms_BT = jnp.square(value_BT - return_BT)
+    if clip is not None:
+        near_BT = old_value_BT + jnp.clip(value_BT - old_value_BT, -clip, clip)
+        terms_BT = jnp.maximum(terms_BT, jnp.square(near_BT - return_BT))
+    return terms_BT / 2
+
+
+def reduction_weights(mask_BT: jax.Array, reduce: str) -> jax.Array:
+    """Weights that make Σ w·term the loss; to be taken of the whole batch, before it is split.
+
+    sequence_mean    the mean over sequences of the mean over each one's tokens: GRPO's 1/G Σ 1/|o| Σ
+    token_mean       the mean over all tokens of the batch: DAPO's 1/Σ|o| Σ Σ
+    constant_length  the sum over all tokens, divided by sequences × positions: Dr. GRPO's code, where the positions are
+                     the generation budget. verl divided by the positions alone for a time; OpenRLHF's and slime's
+                     "Dr. GRPO" only leaves out the std.
+
+    Sequences without a token in the mask (ungraded, or masked as truncated) do not count as sequences.
     """
     tokens_B1 = mask_BT.sum(axis=1, keepdims=True)
-    return mask_BT / jnp.maximum(tokens_B1, 1) / jnp.maximum((tokens_B1 > 0).sum(), 1)
-
-
-def token_mean_weights(mask_BT: jax.Array) -> jax.Array:
-    """Weights that make Σ w·term the mean over all tokens of the whole batch."""
-    return mask_BT / jnp.maximum(mask_BT.sum(), 1)
+    sequences = jnp.maximum((tokens_B1 > 0).sum(), 1)
+    if reduce == "token_mean":
+        return mask_BT / jnp.maximum(mask_BT.sum(), 1)
+    if reduce == "constant_length":
+        return mask_BT / (sequences * mask_BT.shape[1])
+    return mask_BT / jnp.maximum(tokens_B1, 1) / sequences

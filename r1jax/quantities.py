@@ -214,9 +214,9 @@ class _Reader:
         value = -self._product() if negative else self._product()
         while True:
             if self._take("+"):
-                value += self._product()
+                value = _bounded(value + self._product())
             elif self._take("-"):
-                value -= self._product()
+                value = _bounded(value - self._product())
             else:
                 return value
 

@@ -1,14 +1,15 @@
-"""Prompts × group → samples → rewards → advantages: one pytree, ready for the update.
+"""Prompts × group → samples → rewards, and with dynamic sampling as many as it takes to have mixed groups.
 
 Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -19,8 +20,6 @@ from jax.sharding import Mesh
 from r1jax.config import GrpoStage
 from r1jax.data import Prompts
 from r1jax.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
-from r1jax.models.completions import Completions
-from r1jax.objectives import group_advantages
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import Grades, grade, joined, reason_shares
 from r1jax.run import Run
@@ -31,13 +30,18 @@ LONGEST_REASON = 32  # characters
 
 
 @flax.struct.dataclass
-class Rollout:
-    """Global arrays over all B sequences; `graded_B` is False where a reward was None: out of the loss."""
+class Experience:
+    """Samples of P prompts and their rewards, NaN for None; only the groups of `counted_P` are learnt from.
 
-    completions: Completions
-    logp_BT: jax.Array
-    advantage_B: jax.Array
-    graded_B: jax.Array
+    `id_P` are the prompts' positions in the training split.
+    """
+
+    prompt_PS: jax.Array
+    prompt_length_P: jax.Array
+    id_P: jax.Array
+    samples: Samples
+    rewards: dict[str, jax.Array]
+    counted_P: jax.Array
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,17 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+class Drawing(Protocol):
+    """How tokens are drawn; a stage and the evaluation's settings both say so."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def top_p(self) -> float: ...
+
+
 def sample_and_grade(
     run: Run,
     weights: Any,
@@ -85,7 +100,7 @@ def sample_and_grade(
     rewards: Sequence[str],
     *,
     group_size: int,
-    temperature: float,
+    settings: Drawing,
     key: jax.Array,
     parts: int = 1,
 ) -> tuple[tuple[jax.Array, jax.Array], Samples, Transcript]:
@@ -95,7 +110,9 @@ def sample_and_grade(
     last, which nothing hides, and time/grade_hidden that of the others. What a sample is does not depend on its part.
     Returns the global (prompt_PS, prompt_length_P), the global Samples, and the local Transcript.
     """
-    sampler = run.sampler(group_size=group_size, temperature=temperature)
+    sampler = run.sampler(
+        group_size=group_size, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p
+    )
     arrays = (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P)
     P, G = len(prompts.examples), group_size
     # Each part takes the same share of every device's rows, so that putting them together moves nothing.
@@ -108,7 +125,7 @@ def sample_and_grade(
     graded = []
     for part, (row_P, samples) in enumerate(zip(row_KP, sampled, strict=True), start=1):
         with run.timers("sample"):
-            local = to_local(jax.block_until_ready(samples))
+            local = to_local(dataclasses.replace(jax.block_until_ready(samples), support_BTK=None))
         with run.timers("grade" if part == parts else "grade_hidden"):
             row_B = (row_P[:, None] * G + np.arange(G)).ravel()
             part_texts = completion_texts(local, run.tokenizer)
@@ -136,25 +153,116 @@ def _joiner(mesh: Mesh) -> Callable[[list[Samples]], Samples]:
 
 def collect(
     run: Run, stage: GrpoStage, weights: Any, start: int, key: jax.Array
-) -> tuple[Rollout, dict[str, jax.Array], Transcript]:
-    """The rollout on the training examples from `start` on, its metrics, and this process's transcript."""
-    prompts = run.batches.prompts("train", start, own_rows(run.mesh, stage.prompts_per_step))
-    (prompt_PS, prompt_length_P), samples, transcript = sample_and_grade(
-        run,
-        weights,
-        prompts,
-        stage.prompts_per_step,
-        tuple(stage.rewards),
-        group_size=stage.group_size,
-        temperature=stage.temperature,
-        key=key,
-        parts=stage.rollout_parts,
+) -> tuple[Experience, dict[str, Any], Transcript, int]:
+    """Samples on the training examples from `start` on, graded, their metrics, this process's transcript.
+
+    The last is how many batches of prompts they took: one, or with dynamic sampling as many as it needed.
+    """
+    P, G = stage.prompts_per_step, stage.group_size
+
+    def batch(number: int) -> tuple[Experience, Transcript]:
+        prompts = run.batches.prompts("train", start + number * P, own_rows(run.mesh, P))
+        (prompt_PS, prompt_length_P), samples, transcript = sample_and_grade(
+            run,
+            weights,
+            prompts,
+            P,
+            tuple(stage.rewards),
+            group_size=G,
+            settings=stage,
+            key=key,
+            parts=stage.rollout_parts,
+        )
+        id_P = to_global(run.mesh, prompts.id_P, P)
+        rewards = to_global(run.mesh, transcript.grades.scores, P * G)
+        every_P = to_global(run.mesh, np.ones(len(prompts.id_P), bool), P)
+        return Experience(prompt_PS, prompt_length_P, id_P, samples, rewards, every_P), transcript
+
+    if stage.dynamic_sampling is None:
+        experience, transcript = batch(0)
+        reasons = _reasons(run.mesh, transcript.grades, P * G)
+        return experience, reason_shares(reasons) | transcript.grades.times(), transcript, 1
+    return _mixed_groups(run, stage, batch)
+
+
+def _mixed_groups(
+    run: Run, stage: GrpoStage, batch: Callable[[int], tuple[Experience, Transcript]]
+) -> tuple[Experience, dict[str, Any], Transcript, int]:
+    """Batches until they have as many mixed groups as one has groups (DAPO 2503.14476, section 3.2), and no further."""
+    assert stage.dynamic_sampling is not None
+    P, G, settings = stage.prompts_per_step, stage.group_size, stage.dynamic_sampling
+    buffer: Experience | None = None
+    reasons: dict[str, np.ndarray] = {}
+    full, number, means, times = 0, 0, [], []
+    while full < P and number < settings.max_batches:
+        new, transcript = batch(number)
+        number += 1
+        said = {name: np.array(words, object) for name, words in _reasons(run.mesh, transcript.grades, P * G).items()}
+        scores = gather(run.mesh, transcript.grades.scores, P * G)
+        total_B = np.asarray(sum(weight * scores[name] for name, weight in stage.rewards.items()))
+        means.append(np.nanmean(total_B))
+        times.append(transcript.grades.times())
+        by_PG = (total_B if settings.by is None else scores[settings.by]).reshape(P, G)
+        known_PG = ~np.isnan(by_PG)
+        mixed_P = np.where(known_PG, by_PG, -np.inf).max(1) > np.where(known_PG, by_PG, np.inf).min(1)
+        source_P = np.arange(P)  # p < P is the buffer's group, P + p the new batch's
+        if buffer is None:
+            buffer, reasons = new, said
+            source_P = np.argsort(~mixed_P, kind="stable")
+            full = int(mixed_P.sum())
+        else:
+            found = np.flatnonzero(mixed_P)[: P - full]
+            source_P[full : full + len(found)] = P + found
+            full += len(found)
+        source_B = (source_P[:, None] * G + np.arange(G)).ravel()
+        reasons = {name: np.concatenate([reasons[name], said[name]])[source_B] for name in said}
+        buffer = _chooser(run.mesh)(buffer, new, source_P, full)
+    assert buffer is not None
+    transcript = _transcript(run, buffer, reasons)
+    metrics = {
+        "dynamic_sampling/batches": number,
+        "dynamic_sampling/mixed_groups": full,
+        "dynamic_sampling/reward": float(np.mean(means)),
+    }
+    words = {name: list(column) for name, column in reasons.items()}
+    return buffer, metrics | reason_shares(words) | times[-1], transcript, number
+
+
+def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.ndarray:
+    """Tokens of each prompt with its completion, of all processes' samples."""
+    prompt_length_P, length_B = to_local((experience.prompt_length_P, experience.samples.length_B))
+    local = np.repeat(prompt_length_P, group_size) + length_B
+    return gather(mesh, local, experience.samples.length_B.shape[0])
+
+
+@functools.cache
+def _chooser(mesh: Mesh) -> Callable[..., Experience]:
+    """Takes the groups `source_P` of two experiences, one after the other, and counts the first `full` of them."""
+
+    def choose(one: Experience, other: Experience, source_P: jax.Array, full: jax.Array) -> Experience:
+        P = one.prompt_PS.shape[0]
+
+        def take(a: jax.Array, b: jax.Array) -> jax.Array:
+            grouped = (x.reshape(P, -1, *x.shape[1:]) for x in (a, b))
+            return jnp.concatenate(list(grouped))[source_P].reshape(a.shape)
+
+        chosen = jax.tree.map(take, one, other)
+        return dataclasses.replace(chosen, counted_P=jnp.arange(P) < full)
+
+    return jax.jit(choose, out_shardings=sharding(mesh, "B"))
+
+
+def _transcript(run: Run, experience: Experience, reasons: Mapping[str, np.ndarray]) -> Transcript:
+    """What this process holds of an experience whose groups may have come from others."""
+    local: Any = to_local(
+        dataclasses.replace(experience, samples=dataclasses.replace(experience.samples, support_BTK=None))
     )
-    rewards = to_global(run.mesh, transcript.grades.scores, stage.prompts_per_step * stage.group_size)
-    finish = _assembler(run.mesh, tuple(sorted(stage.rewards.items())), stage.group_size, stage.truncated)
-    rollout, metrics = finish(prompt_PS, prompt_length_P, samples, rewards)
-    reasons = _reasons(run.mesh, transcript.grades, stage.prompts_per_step * stage.group_size)
-    return rollout, metrics | reason_shares(reasons) | transcript.grades.times(), transcript
+    examples = run.batches.prompts("train", 0, local.id_P).examples
+    own = own_rows(run.mesh, len(next(iter(reasons.values()))))
+    grades = Grades(
+        scores=dict(local.rewards), reasons={name: list(words[own]) for name, words in reasons.items()}, seconds={}
+    )
+    return Transcript(examples, completion_texts(local.samples, run.tokenizer), grades)
 
 
 def _reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
@@ -167,61 +275,6 @@ def _reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
         name: [word.decode("ascii", "replace") for word in array.view(f"S{LONGEST_REASON}").ravel()]
         for name, array in gather(mesh, letters, rows).items()
     }
-
-
-@functools.cache
-def _assembler(
-    mesh: Mesh, weights: tuple[tuple[str, float], ...], group_size: int, truncated: str
-) -> Callable[..., Any]:
-    places = (sharding(mesh, "B"), sharding(mesh, ""))
-    settings = {"weights": weights, "group_size": group_size, "truncated": truncated}
-    return jax.jit(functools.partial(assemble, **settings), out_shardings=places)
-
-
-def assemble(
-    prompt_PS: jax.Array,
-    prompt_length_P: jax.Array,
-    samples: Samples,
-    rewards: Mapping[str, jax.Array],
-    *,
-    weights: Sequence[tuple[str, float]],
-    group_size: int,
-    truncated: str = "keep",
-) -> tuple[Rollout, dict[str, jax.Array]]:
-    """Weighted sum of the rewards, group advantages, and the metrics of both, over the whole batch.
-
-    A sample that never stopped keeps its sum ("keep"), or has at most 0 ("zero"; penalties stay, or not stopping would
-    pay), or counts as not graded ("mask").
-    """
-    total_B = jnp.asarray(sum(weight * rewards[name] for name, weight in weights))
-    if truncated != "keep":
-        instead_B = jnp.minimum(total_B, 0.0) if truncated == "zero" else jnp.nan
-        total_B = jnp.where(samples.truncated_B, instead_B, total_B)
-    total_PG = total_B.reshape(-1, group_size)
-    advantage_PG, graded_PG = group_advantages(total_PG)
-    length_B = samples.length_B
-    std_P = jnp.nanstd(total_PG, axis=1, ddof=1)
-    metrics = {
-        "reward": jnp.nanmean(total_PG),
-        "reward_std": jnp.nanmean(std_P),
-        "frac_reward_zero_std": (jnp.abs(advantage_PG).max(axis=1) == 0).mean(),
-        "frac_reward_none": 1 - graded_PG.mean(),
-        "completions/mean_length": length_B.mean(),
-        "completions/min_length": length_B.min(),
-        "completions/max_length": length_B.max(),
-        "completions/clipped_ratio": samples.truncated_B.mean(),
-        "num_tokens": length_B.sum(),
-    }
-    for name, _ in weights:
-        metrics[f"rewards/{name}/mean"] = jnp.nanmean(rewards[name])
-        metrics[f"rewards/{name}/std"] = jnp.nanstd(rewards[name])
-    completions = Completions(
-        prompt_BS=jnp.repeat(prompt_PS, group_size, axis=0),
-        prompt_length_B=jnp.repeat(prompt_length_P, group_size),
-        completion_BT=samples.completion_BT,
-        length_B=length_B,
-    )
-    return Rollout(completions, samples.logp_BT, advantage_PG.reshape(-1), graded_PG.reshape(-1)), metrics
 
 
 def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:

@@ -85,7 +85,7 @@ class Run:
 
     def first_example(self, number: int) -> int:
         """The index of the training example that stage `number` begins with: each goes on where the last one ended."""
-        return sum(stage.steps * stage.prompts_per_step for stage in self.config.stages[:number])
+        return sum(stage.most_prompts for stage in self.config.stages[:number])
 
     def close(self) -> None:
         """Closes the log and stops counting compilations."""
@@ -95,7 +95,9 @@ class Run:
     def checkpoints(self, stage: str) -> Checkpoints:
         return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints)
 
-    def sampler(self, *, group_size: int, temperature: float) -> Callable[..., Samples]:
+    def sampler(
+        self, *, group_size: int, temperature: float, top_k: int | None = None, top_p: float = 1.0
+    ) -> Callable[..., Samples]:
         """The jitted sampler for this run's model, lengths and stop ids; see `sampler.make_sampler`."""
         return make_sampler(
             self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
@@ -104,6 +106,8 @@ class Run:
             group_size=group_size,
             max_new=self.config.max_completion_length,
             temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
         )
 
     def sampling_weights(self, params: Any) -> Any:
@@ -344,7 +348,7 @@ def _check_stages(run: Run) -> None:
                 f"(data × fsdp × expert); need a multiple of {shards}"
             )
         rows = stage.prompts_per_step
-        if stage.program == "sft" and stage.pack_length is not None:
+        if stage.pack_length is not None:
             if stage.pack_length < width:
                 raise ConfigError(
                     f"{where}.pack_length: rows of {stage.pack_length} tokens cannot hold the longest prompt and "
@@ -355,6 +359,7 @@ def _check_stages(run: Run) -> None:
                     f"{where}.pack_length: {mesh.shape['context']} devices (mesh.context) cannot split rows of "
                     f"{stage.pack_length}; need a multiple"
                 )
+        if stage.program == "sft" and stage.pack_length is not None:
             if (stage.microbatch or 1) * shards > stage.prompts_per_step:
                 raise ConfigError(
                     f"{where}.microbatch: {stage.microbatch} rows on each of {shards} devices are more than the "
@@ -393,7 +398,7 @@ def _check_examples(run: Run, at_most: int = 2048) -> None:
             run.batches.demonstrations(index, rows)
         else:
             run.batches.prompts("train", index, rows)
-        index += stage.steps * stage.prompts_per_step
+        index += stage.most_prompts
 
 
 def _check_same_settings(folder: Path, config: Config) -> None:

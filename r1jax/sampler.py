@@ -4,7 +4,7 @@
     samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
 Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
-V vocabulary.
+V vocabulary, K kept ids.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from r1jax.likelihood import kept, log_probabilities
 from r1jax.mesh import constrain, sharding
 from r1jax.models.cache import Cache, Prefix
 from r1jax.models.dense import Transformer, forward, unembed
-from r1jax.objectives import log_probabilities
 
 
 @flax.struct.dataclass
@@ -29,13 +29,16 @@ class Samples:
     """Row b is sample b % G of prompt b // G. Tokens past `length_B` are 0 and their log-probs 0.
 
     `length_B` includes the stop token; `truncated_B` marks a sample that never stopped. Log-probs are those of
-    `objectives.log_probabilities` at the sampling temperature (at temperature 0, greedy, those of temperature 1).
+    `likelihood.log_probabilities` at the sampling temperature (at temperature 0, greedy, those of temperature 1), with
+    top_k and top_p those of `likelihood.kept`. With top_k `support_BTK` are the ids drawn from, -1 where there are
+    fewer.
     """
 
     completion_BT: jax.Array
     length_B: jax.Array
     logp_BT: jax.Array
     truncated_B: jax.Array
+    support_BTK: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -70,6 +73,8 @@ def make_sampler(
     group_size: int,
     max_new: int,
     temperature: float,
+    top_k: int | None = None,
+    top_p: float = 1.0,
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], Samples]:
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
@@ -78,6 +83,8 @@ def make_sampler(
     same arguments give the same function, compiled once.
     """
     G, T, vocabulary = group_size, max_new, model.vocabulary
+    limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
+    K = min(top_k or vocabulary, vocabulary)
 
     def sample(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
@@ -97,15 +104,23 @@ def make_sampler(
             logits_B1V = unembed(model, params, s.hidden_BD[:, None])
             logp_BV = log_probabilities(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
             step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
-            token_B = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)
-            logp_B = jnp.take_along_axis(logp_BV, token_B[:, None], axis=1)[:, 0]
+            id_BK = None
+            if limited:
+                logp_BV, id_BK = kept(logp_BV, top_k=K, top_p=top_p)
+            chosen_B1 = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)[:, None]
+            logp_B = jnp.take_along_axis(logp_BV, chosen_B1, axis=1)[:, 0]
+            token_B = (chosen_B1 if id_BK is None else jnp.take_along_axis(id_BK, chosen_B1, axis=1))[:, 0]
             token_B, logp_B = jnp.where(s.done_B, 0, token_B), jnp.where(s.done_B, 0.0, logp_B)
+            support_BTK = s.samples.support_BTK
+            if support_BTK is not None:
+                support_BTK = support_BTK.at[:, s.position].set(id_BK)
             stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~s.done_B
             samples = Samples(
                 completion_BT=s.samples.completion_BT.at[:, s.position].set(token_B),
                 length_B=s.samples.length_B + ~s.done_B,
                 logp_BT=s.samples.logp_BT.at[:, s.position].set(logp_B),
                 truncated_B=s.samples.truncated_B & ~stopped_B,
+                support_BTK=support_BTK,
             )
             positions_B1 = (prompt_length_B + s.position)[:, None]
             hidden_B1D, cache = forward(model, params, token_B[:, None], positions_B1, None, s.cache, prefix)
@@ -121,6 +136,7 @@ def make_sampler(
                 length_B=jnp.zeros(B, jnp.int32),
                 logp_BT=jnp.zeros((B, T), jnp.float32),
                 truncated_B=jnp.ones(B, bool),
+                support_BTK=jnp.full((B, T, K), -1, jnp.int32) if keeps_support else None,
             ),
         )
         return jax.lax.while_loop(lambda s: (s.position < T) & ~s.done_B.all(), step, start).samples

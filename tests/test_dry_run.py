@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from r1jax.cli import app
 from r1jax.config_file import load_config
 from r1jax.dry_run import disagreements, score_file
+from r1jax.settings import ConfigError
 
 ROWS = [
     {"answer": "3", "completion": "<think>1+2</think><answer>3</answer>", "length": 12},
@@ -70,6 +71,8 @@ def test_files_that_cannot_be_read(text, message, file, tiny_file):
         score_file(file, load_config(tiny_file))
     with pytest.raises(ValueError, match="cannot be read"):
         score_file(file.parent / "absent.jsonl", load_config(tiny_file))
+    with pytest.raises(ConfigError, match="is a folder; give one of the files in it"):
+        score_file(file.parent, load_config(tiny_file))
 
 
 def test_lines_end_where_json_lines_do(file, tiny_file):

@@ -146,3 +146,17 @@ def test_same_quantity(gold, right, wrong):
 def test_quantity_keeps_unit_and_places():
     assert quantity("2.50 km/h") == Quantity(Fraction(5, 2), "km/h", 2)
     assert quantity("28 percent") == Quantity(Fraction(28), "%")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5. The minimum number of points the class needs to reach is 400",
+        "5 " + "the class needs " * 12 + "400",
+        "+".join(f"1/{base}^{40_000 // base.bit_length()}" for base in (3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)),
+    ],
+)
+def test_a_sentence_or_sum_that_is_no_number_is_seen_at_once(text):
+    start = time.perf_counter()
+    assert number(text) is None
+    assert time.perf_counter() - start < 0.2

@@ -8,7 +8,7 @@ import pytest
 
 from r1jax.config import MeshConfig
 from r1jax.mesh import make_mesh, to_global
-from r1jax.models.completions import Completions, completion_log_probs
+from r1jax.models.completions import Completions, completion_log_probs, predicting_states
 from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.sampler import draw, make_sampler
 from r1jax.state import init_params
@@ -33,9 +33,11 @@ def prompts_of(rows, seed=0):
     return rng.integers(2, VOCABULARY, (rows, 5)).astype(np.int32), rng.integers(1, 6, rows).astype(np.int32)
 
 
-def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=1.0, seed=0):
+def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=1.0, seed=0, **limits):
     module, params = model
-    sampler = make_sampler(module, mesh, stop_ids=(STOP,), group_size=group, max_new=new, temperature=temperature)
+    sampler = make_sampler(
+        module, mesh, stop_ids=(STOP,), group_size=group, max_new=new, temperature=temperature, **limits
+    )
     ids = np.arange(len(prompts), dtype=np.int32) if ids is None else ids
     rows = to_global(mesh, (prompts, lengths, ids), len(prompts))
     return jax.tree.map(np.asarray, sampler(params, *rows, jax.random.key(seed)))
@@ -132,3 +134,85 @@ def test_same_samples_on_any_mesh(model):
             samples = run(model, mesh, prompts, lengths)
         expected = samples.completion_BT if expected is None else expected
         np.testing.assert_array_equal(samples.completion_BT, expected)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_top_k_and_top_p(model, mesh, top_p):
+    """What was drawn from equals a computation of numpy's on the logits, and the trainer has the same log-probs."""
+    prompts, lengths = prompts_of(8, seed=2)
+    samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=top_p)
+    mask = np.arange(6)[None] < samples.length_B[:, None]
+    batch = Completions(
+        *(np.repeat(x, 2, axis=0) for x in (prompts, lengths)),
+        samples.completion_BT,
+        samples.length_B,
+        samples.support_BTK,
+    )
+
+    @jax.jit
+    def trainer(params, batch):
+        logits = unembed(model[0], params, predicting_states(model[0], params, batch))
+        return completion_log_probs(model[0], params, batch, temperature=0.7)[0], logits
+
+    logp, logits = (np.asarray(x) for x in trainer(model[1], jax.tree.map(jnp.asarray, batch)))
+    np.testing.assert_allclose(samples.logp_BT[mask], logp[mask], atol=1e-4)
+    sizes = []
+    for row, t in zip(*np.nonzero(mask), strict=True):
+        z = logits[row, t, :VOCABULARY].astype(np.float64) / 0.7
+        likeliest = np.argsort(-z)[:5]
+        p = np.exp(z[likeliest] - z.max()) / np.exp(z[likeliest] - z.max()).sum()
+        before = np.cumsum(p) - p
+        assert top_p == 1 or np.abs(before - top_p).min() > 1e-5  # no matter of rounding
+        ids, p = likeliest[before < top_p], p[before < top_p]
+        sizes.append(len(ids))
+        assert samples.support_BTK[row, t].tolist() == [*ids, *[-1] * (5 - len(ids))]
+        assert samples.completion_BT[row, t] in ids
+        place = ids.tolist().index(samples.completion_BT[row, t])
+        np.testing.assert_allclose(samples.logp_BT[row, t], np.log(p / p.sum())[place], atol=1e-4)
+    assert set(sizes) == {5} if top_p == 1 else {1, 2, 3} <= set(sizes)
+
+
+class Fixed(nn.Module):
+    """Says token i + 2 with probability SHARES[i], whatever came before."""
+
+    config: object
+    vocabulary: int = VOCABULARY
+
+    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
+        return tokens_BT[:, :, None].astype(jnp.float32), cache
+
+    def unembed(self, hidden):
+        said = jnp.full(64, -1e9).at[2 : 2 + len(SHARES)].set(jnp.log(jnp.array(SHARES)))
+        return 0 * hidden + said[None, None]
+
+
+SHARES = [0.15, 0.4, 0.05, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [({"top_k": 3}, {3: 0.4, 5: 0.3, 2: 0.15}), ({"top_p": 0.75}, {3: 0.4, 5: 0.3, 2: 0.15}),
+     ({"top_k": 4, "top_p": 0.7}, {3: 0.4, 5: 0.3}), ({"top_k": 99}, dict(enumerate(SHARES, 2)))],
+)  # fmt: skip
+def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_config, mesh):
+    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=500, new=1, **limits)
+    ids, counts = np.unique(drawn.completion_BT[:, 0], return_counts=True)
+    assert set(ids) == set(kept)
+    for token, count in zip(ids, counts, strict=True):
+        share = kept[int(token)] / sum(kept.values())
+        assert abs(count / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
+        np.testing.assert_allclose(drawn.logp_BT[drawn.completion_BT == token], np.log(share), atol=1e-5)
+    likeliest = sorted(kept, key=kept.get, reverse=True)
+    if "top_k" not in limits:
+        assert drawn.support_BTK is None
+    elif limits["top_k"] > VOCABULARY:  # all ids, those without probability last
+        assert (drawn.support_BTK[:, :, : len(kept)] == likeliest).all()
+        assert (np.sort(drawn.support_BTK) == np.arange(VOCABULARY)).all()
+    else:
+        assert (drawn.support_BTK == [*likeliest, *[-1] * (limits["top_k"] - len(kept))]).all()
+
+
+def test_greedy_knows_no_limits(model_config, mesh):
+    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, top_k=2, top_p=0.1)
+    assert (drawn.completion_BT == 3).all() and drawn.support_BTK is None
+    np.testing.assert_allclose(drawn.logp_BT, np.log(0.4), atol=1e-6)

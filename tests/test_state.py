@@ -8,7 +8,7 @@ import pytest
 from r1jax.config import OptimizerConfig
 from r1jax.models.completions import Completions, completion_log_probs
 from r1jax.models.dense import Transformer
-from r1jax.objectives import length_mask, sequence_mean_weights
+from r1jax.objectives import length_mask, reduction_weights
 from r1jax.optimizer import learning_rate
 from r1jax.state import init_params, microbatches_of, summed_gradients
 
@@ -25,7 +25,7 @@ def test_micro_batches_add_up_to_the_whole(microbatches, model_config):
         jnp.array(rng.integers(0, 20, (8, 6))),
         length,
     )
-    weights = sequence_mean_weights(length_mask(length, 6))
+    weights = reduction_weights(length_mask(length, 6), "sequence_mean")
 
     def loss(params, rows):
         batch, weights = rows

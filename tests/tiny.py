@@ -29,7 +29,7 @@ stages:
     prompts_per_step: 8
     group_size: 4
     minibatches: 2
-    kl_coef: 0.01
+    kl: {{coef: 0.01}}
     rewards: {{accuracy: 1.0, format: 0.2}}
     optimizer: {{learning_rate: 1e-3}}
     eval_every: 2

@@ -1,6 +1,6 @@
-"""Log-probs of completions under a model, in the layout that the sampler writes and every loss reads.
+"""Log-probs and values of completions, in the layout that the sampler writes and every loss reads.
 
-Letters: B sequences, S prompt positions, T completion positions, D model width, V vocabulary.
+Letters: B sequences, S prompt positions, T completion positions, J both, D model width, K kept ids.
 """
 
 from __future__ import annotations
@@ -11,18 +11,26 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.dense import Transformer, forward, unembed
-from r1jax.objectives import entropy, log_probabilities
+from r1jax.mesh import by_rows
+from r1jax.models.dense import Transformer, forward
+from r1jax.models.head import token_log_probs
+from r1jax.packing import Layout
 
 
 @flax.struct.dataclass
 class Completions:
-    """Right-padded prompts and completions. `length_B` counts the stop token; what lies past a length is never read."""
+    """Right-padded prompts and completions. `length_B` counts the stop token; what lies past a length is never read.
+
+    `support_BTK` are the ids that each token was drawn from, -1 where there are fewer; None: the whole vocabulary. With
+    a `layout` the transformer sees them in packed rows; what comes of it is the same.
+    """
 
     prompt_BS: jax.Array
     prompt_length_B: jax.Array
     completion_BT: jax.Array
     length_B: jax.Array
+    support_BTK: jax.Array | None = None
+    layout: Layout | None = None
 
 
 def joined_rows(batch: Completions) -> jax.Array:
@@ -34,17 +42,38 @@ def joined_rows(batch: Completions) -> jax.Array:
     return jnp.take_along_axis(both, source_BJ, axis=1)
 
 
+def predicting_states(model: Transformer, params: Any, batch: Completions) -> jax.Array:
+    """The hidden states from which the completion's tokens are predicted: [B, T, D]."""
+    joined_BJ, layout = joined_rows(batch), batch.layout
+    predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
+    if layout is None:
+        hidden_BJD, _ = forward(model, params, joined_BJ)
+        return jnp.take_along_axis(hidden_BJD, predictors_BT[:, :, None], axis=1)
+    token_RW = by_rows(lambda joined_BJ, source_RW: joined_BJ.ravel()[source_RW], joined_BJ, layout.source_RW)
+    hidden_RWD, _ = forward(model, params, token_RW, layout.position_RW, layout.segment_RW)
+    places_BT = layout.place_B[:, None] + predictors_BT
+    return by_rows(lambda x_RWD, places_BT: x_RWD.reshape(-1, x_RWD.shape[2])[places_BT], hidden_RWD, places_BT)
+
+
 def completion_log_probs(
     model: Transformer, params: Any, batch: Completions, *, temperature: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of each completion token its log-prob, the entropy it was drawn from, whether it was the likeliest; [B, T].
+) -> tuple[jax.Array, jax.Array]:
+    """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
     Only the hidden states that predict a completion token reach the vocabulary. Values past `length_B` mean nothing.
     """
-    hidden_BJD, _ = forward(model, params, joined_rows(batch))
-    predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
-    hidden_BTD = jnp.take_along_axis(hidden_BJD, predictors_BT[:, :, None], axis=1)
-    logits_BTV = unembed(model, params, hidden_BTD)
-    logp_BTV = log_probabilities(logits_BTV, temperature=temperature, vocabulary=model.vocabulary)
-    logp_BT = jnp.take_along_axis(logp_BTV, batch.completion_BT[:, :, None], axis=2)[:, :, 0]
-    return logp_BT, entropy(logp_BTV), jnp.argmax(logp_BTV, axis=-1) == batch.completion_BT
+    hidden_BTD = predicting_states(model, params, batch)
+    logp_BT, entropy_BT, _ = token_log_probs(
+        model, params, hidden_BTD, batch.completion_BT, temperature=temperature, support_BTK=batch.support_BTK
+    )
+    return logp_BT, entropy_BT
+
+
+def completion_values(model: Transformer, value_params: Any, batch: Completions) -> jax.Array:
+    """What a value model expects of the completion before each of its tokens, float32 [B, T].
+
+    `value_params` are those of a transformer, "model", and a head, "head_D", on its last hidden states.
+    """
+    hidden_BTD = predicting_states(model, value_params["model"], batch)
+    head_D = value_params["head_D"].astype(hidden_BTD.dtype)
+    return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)

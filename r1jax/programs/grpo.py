@@ -1,8 +1,9 @@
-"""GRPO: sample groups, score them by rule, take each answer's advantage from its own group, update, repeat.
+"""GRPO and its kin: sample groups, score them by rule, take advantages from the group, update, repeat.
 
-DeepSeekMath 2402.03300 section 4.1, as DeepSeek-R1 2501.12948 uses it. The loss per token is the clipped policy term
-plus kl_coef × k3 to the reference, averaged over each completion's tokens, then over completions (eq. 3). Old log-probs
-are the sampler's own. The reference is the weights that the stage began with; without KL none is held.
+DeepSeekMath 2402.03300 section 4.1, as DeepSeek-R1 2501.12948 uses it: by default the loss per token is the clipped
+policy term plus kl.coef × k3 to the reference, averaged over each completion's tokens, then over completions (eq. 3).
+A stage's settings make it DAPO, Dr. GRPO, GSPO, CISPO, RLOO, or with a value model PPO; their formulas are in
+`objectives` and `advantages`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from r1jax.assembly import Rollout, make_preparer
 from r1jax.config import GrpoStage
 from r1jax.evaluate import evaluate
-from r1jax.mesh import constrain, sharding, to_local
+from r1jax.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.metrics import Progress
-from r1jax.models.completions import completion_log_probs
+from r1jax.models.completions import completion_log_probs, completion_values
 from r1jax.models.dense import Transformer
-from r1jax.objectives import kl_terms, length_mask, policy_terms, sequence_mean_weights, token_mean_weights
+from r1jax.objectives import (
+    clipped_sides,
+    kl_terms,
+    length_mask,
+    log_ratio,
+    off_policy_mask,
+    policy_terms,
+    reduction_weights,
+    value_terms,
+)
 from r1jax.optimizer import learning_rate, make_optimizer
+from r1jax.packing import Layout, lay_out
 from r1jax.rewards.watch import RewardWatch
-from r1jax.rollout import Rollout, collect
+from r1jax.rollout import collect, sequence_lengths
 from r1jax.run import Run, check_finite, due, role_key
-from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
+from r1jax.state import (
+    TrainState,
+    abstract_state,
+    apply_gradients,
+    microbatches_of,
+    renewed_reference,
+    restore_or_init,
+    summed_gradients,
+)
 
 LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 # Mean |Δ log-prob| between sampler and trainer above which a run does not start.
@@ -38,22 +59,28 @@ MAX_LOGP_DIFFERENCE = {"float32": 1e-4, "bfloat16": 5e-2}
 def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -> Any:
     """Runs stage `number` from its last checkpoint, or from `weights()`; returns the trained weights."""
     # Shapes, shardings, then arrays.
-    optimizer = make_optimizer(stage.optimizer, stage.steps * stage.minibatches)
-    abstract = abstract_state(run.model, optimizer, run.mesh, keep_reference=stage.kl_coef > 0)
+    optimizer, value_optimizer = optimizers(stage)
+    abstract = abstract_state(
+        run.model, optimizer, run.mesh, keep_reference=stage.kl.coef > 0, value_optimizer=value_optimizer
+    )
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
     rows = stage.prompts_per_step * stage.group_size // stage.minibatches
+    prepare = make_preparer(run.model, run.mesh, stage)
     update = jax.jit(
         functools.partial(
             update_step,
             model=run.model,
             optimizer=optimizer,
+            value_optimizer=value_optimizer,
             stage=stage,
             microbatches=microbatches_of(rows, stage.microbatch, run.mesh),
         ),
         donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), sharding(run.mesh, "")),
+        out_shardings=(shardings, sharding(run.mesh, "")),
     )
+    renew = jax.jit(renewed_reference, static_argnums=1, donate_argnums=0, out_shardings=shardings)
     with run.checkpoints(stage.name) as checkpoints:
-        state = restore_or_init(abstract, optimizer, checkpoints, weights)
+        state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
         watch = RewardWatch(tuple(stage.rewards))
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
@@ -61,20 +88,31 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 begin, compiles = time.perf_counter(), run.watch.count
                 with run.watch(f"{stage.name} step"):
                     key = role_key(run.key, number, step, "rollout")
-                    rollout, metrics, transcript = collect(
-                        run, stage, run.sampling_weights(state.params), first + (step - 1) * stage.prompts_per_step, key
+                    next_example = first + int(state.drawn) * stage.prompts_per_step
+                    experience, metrics, transcript, drawn = collect(
+                        run, stage, run.sampling_weights(state.params), next_example, key
                     )
-                    with run.timers("update"):
+                    with run.timers("prepare"):
                         order = role_key(run.key, number, step, "minibatches")
+                        order_NB = minibatch_order(order, stage)
+                        length_B = sequence_lengths(run.mesh, experience, stage.group_size)
+                        layout = layout_of(run, stage, length_B)
+                        rollout, more = jax.block_until_ready(prepare(state, experience, layout))
+                        metrics |= more
+                    with run.timers("update"):
                         updates = []
-                        for i in range(stage.minibatches):
-                            state, update_metrics = update(state, rollout, order, jnp.int32(i))
+                        for i, chosen_B in enumerate(order_NB):
+                            layout = layout_of(run, stage, length_B[chosen_B])
+                            numbers = jnp.int32(i), jnp.int32(drawn)
+                            state, update_metrics = update(state, rollout, chosen_B, layout, *numbers)
                             updates.append({name: float(value) for name, value in update_metrics.items()})
                             if step == start + 1 and i == 0:
                                 check_finite(updates[0], stage.name, step, checkpoints)
                                 check_sampler(updates[0], run.config.model.dtype, stage.name, step)
                 metrics = {name: float(value) for name, value in metrics.items()}
                 metrics |= {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
+                if stage.kl.reference_every and state.reference is not None and step % stage.kl.reference_every == 0:
+                    state = renew(state, stage.kl.reference_mix)
                 # Between sampler and trainer: before the first update has moved the policy.
                 metrics[LOGP_DIFFERENCE] = updates[0][LOGP_DIFFERENCE]
                 check_finite(metrics, stage.name, step, checkpoints)
@@ -89,7 +127,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 for line in watch(metrics):
                     run.say(line)
                 if due(step, run.config.log.completions_every or stage.steps, stage.steps) or step == 1:
-                    rows = transcript.rows(to_local(rollout.advantage_B))
+                    rows = transcript.rows(mean_advantages(rollout))
                     if run.config.log.completions_every:
                         run.log.completions(stage.name, step, rows)
                     progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
@@ -105,65 +143,152 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     return state.params
 
 
+def optimizers(stage: GrpoStage) -> tuple[optax.GradientTransformation, optax.GradientTransformation | None]:
+    """The policy's and, where there is one, the value model's."""
+    updates, settings = stage.steps * stage.minibatches, stage.optimizer
+    if stage.value is None:
+        return make_optimizer(settings, updates), None
+    rate = stage.value.learning_rate or settings.learning_rate
+    return make_optimizer(settings, updates), make_optimizer(
+        settings.model_copy(update={"learning_rate": rate}), updates
+    )
+
+
+def mean_advantages(rollout: Rollout) -> np.ndarray:
+    """Of each of this process's samples the mean over its tokens: in all but PPO the one that they share."""
+    advantage_BT, length_B = to_local((rollout.advantage_BT, rollout.completions.length_B))
+    return advantage_BT.sum(axis=1) / np.maximum(length_B, 1)
+
+
+def minibatch_order(key: jax.Array, stage: GrpoStage) -> np.ndarray:
+    """Which sequences of a rollout each update has, [minibatches, B]: shuffled, unless there is one update."""
+    rows = stage.prompts_per_step * stage.group_size
+    order = np.arange(rows) if stage.minibatches == 1 else np.asarray(jax.random.permutation(key, rows))
+    return order.astype(np.int32).reshape(stage.minibatches, -1)
+
+
+def layout_of(run: Run, stage: GrpoStage, length_B: np.ndarray) -> Layout | None:
+    """How sequences of these lengths lie in packed rows, on the devices; None where each has a row of its own."""
+    if stage.pack_length is None:
+        return None
+    layout = lay_out(
+        length_B,
+        shards=row_shards(run.mesh),
+        microbatches=microbatches_of(len(length_B), stage.microbatch, run.mesh),
+        joined=run.batches.width["train"] + run.config.max_completion_length,
+        width=stage.pack_length,
+    )
+    own = [own_rows(run.mesh, len(x)) for x in layout]
+    return Layout(*(to_global(run.mesh, x[rows], len(x)) for x, rows in zip(layout, own, strict=True)))
+
+
 def update_step(
     state: TrainState,
     rollout: Rollout,
-    order: jax.Array,
+    chosen_B: jax.Array,
+    layout: Layout | None,
     index: jax.Array,
+    drawn: jax.Array,
     *,
     model: Transformer,
     optimizer: optax.GradientTransformation,
+    value_optimizer: optax.GradientTransformation | None = None,
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The update on minibatch `index` of a rollout shuffled by the key `order`, and its metrics."""
+    """Update `index` of a step, on the sequences `chosen_B` of a rollout, and its metrics.
+
+    The last one counts the step, and the batches of prompts that were `drawn` for it.
+    """
     if stage.minibatches > 1:
-        size = rollout.advantage_B.shape[0] // stage.minibatches
-        shuffled_B = jax.random.permutation(order, rollout.advantage_B.shape[0])
-        chosen = jax.lax.dynamic_slice_in_dim(shuffled_B, index * size, size)
-        rollout = jax.tree.map(lambda x: constrain(x[chosen], "BT"[: x.ndim]), rollout)
+        rollout = jax.tree.map(lambda x: constrain(x[chosen_B], "BT_"[: x.ndim]), rollout)
+    rollout = dataclasses.replace(rollout, completions=dataclasses.replace(rollout.completions, layout=layout))
     mask_BT = length_mask(rollout.completions.length_B, rollout.completions.completion_BT.shape[1])
     mask_BT = mask_BT * rollout.graded_B[:, None]
-    batch = (rollout, sequence_mean_weights(mask_BT), token_mean_weights(mask_BT))
-
-    def loss(params: Any, rows: tuple[Rollout, jax.Array, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        rollout, sequence_BT, token_BT = rows
-        advantage_B1 = rollout.advantage_B[:, None]
-        logp_BT, entropy_BT, _ = completion_log_probs(model, params, rollout.completions, temperature=stage.temperature)
-        # Past a row's length the numbers mean nothing: make them equal, so that the terms there are plain zeros.
-        logp_BT = jnp.where(token_BT > 0, logp_BT, rollout.logp_BT)
-        terms_BT, ratio_BT = policy_terms(
-            logp_BT,
-            old_logp_BT=rollout.logp_BT,
-            advantage_B=rollout.advantage_B,
-            clip_low=stage.clip_low,
-            clip_high=stage.clip_high,
-        )
-        low_BT = (ratio_BT < 1 - stage.clip_low) & (advantage_B1 < 0)
-        high_BT = (ratio_BT > 1 + stage.clip_high) & (advantage_B1 > 0)
-        difference_BT = jnp.abs(logp_BT - rollout.logp_BT)
-        sums = {
-            "entropy": jnp.sum(token_BT * entropy_BT),
-            "clip_ratio/low_mean": jnp.sum(token_BT * low_BT),
-            "clip_ratio/high_mean": jnp.sum(token_BT * high_BT),
-            "clip_ratio/region_mean": jnp.sum(token_BT * (low_BT | high_BT)),
-            LOGP_DIFFERENCE: jnp.sum(token_BT * difference_BT),
-        }
-        if state.reference is not None:
-            reference_logp_BT, _, _ = completion_log_probs(
-                model, state.reference, rollout.completions, temperature=stage.temperature
-            )
-            kl_BT = kl_terms(logp_BT, jnp.where(token_BT > 0, reference_logp_BT, logp_BT))
-            terms_BT += stage.kl_coef * kl_BT
-            sums["kl"] = jnp.sum(token_BT * kl_BT)
-        total = jnp.sum(sequence_BT * terms_BT)
-        return total, sums | {"loss": total}
-
-    gradients, metrics = summed_gradients(loss, state.params, batch, microbatches)
+    batch = (rollout, reduction_weights(mask_BT, stage.loss.reduce), reduction_weights(mask_BT, "token_mean"))
+    policy_and_value = state.params, None if state.value is None else state.value.params
+    loss = functools.partial(loss_and_sums, model=model, stage=stage)
+    (gradients, value_gradients), metrics = summed_gradients(loss, policy_and_value, batch, microbatches)
     schedule = learning_rate(stage.optimizer, stage.steps * stage.minibatches)
     metrics["learning_rate"] = schedule(state.step * stage.minibatches + index)
+    if state.value is not None and value_optimizer is not None:
+        value, norms = apply_gradients(state.value, value_gradients, value_optimizer)
+        state = dataclasses.replace(state, value=value)
+        metrics["value/grad_norm"] = norms["grad_norm"]
     state, norms = apply_gradients(state, gradients, optimizer)
-    return dataclasses.replace(state, step=state.step + (index == stage.minibatches - 1)), metrics | norms
+    last = index == stage.minibatches - 1
+    state = dataclasses.replace(state, step=state.step + last, drawn=state.drawn + last * drawn)
+    return state, metrics | norms
+
+
+def loss_and_sums(
+    params: tuple[Any, Any], rows: tuple[Rollout, jax.Array, jax.Array], *, model: Transformer, stage: GrpoStage
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The part of the loss that some rows of a batch have, and of the metrics.
+
+    `params` are the policy's and the value model's; the weights beside the rollout sum terms to the loss and to means
+    over tokens.
+    """
+    (policy, value), (rollout, weight_BT, token_BT) = params, rows
+    mask_BT = (token_BT > 0).astype(jnp.float32)
+    logp_BT, entropy_BT = completion_log_probs(model, policy, rollout.completions, temperature=stage.temperature)
+    entropy_BT = jnp.where(mask_BT > 0, entropy_BT, 0.0)
+    policy_BT, ratio_BT = policy_terms(
+        logp_BT,
+        old_logp_BT=rollout.old_logp_BT,
+        advantage_BT=rollout.advantage_BT,
+        mask_BT=mask_BT,
+        settings=stage.loss,
+    )
+    factor_BT = rollout.factor_BT
+    if stage.off_policy_mask is not None:
+        keep_BT = off_policy_mask(
+            logp_BT, rollout.sampler_logp_BT, rollout.advantage_BT, mask_BT, threshold=stage.off_policy_mask
+        )
+        factor_BT = factor_BT * keep_BT
+    terms_BT = policy_BT * factor_BT - stage.loss.entropy_coef * entropy_BT
+    low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
+    moved_BT = log_ratio(logp_BT, rollout.old_logp_BT, mask_BT)
+    difference_BT = jnp.abs(log_ratio(logp_BT, rollout.sampler_logp_BT, mask_BT))
+    per_token: dict[str, Any] = {
+        "entropy": entropy_BT,
+        "ratio/mean": ratio_BT,
+        "approx_kl": jnp.expm1(moved_BT) - moved_BT,
+        "clip_ratio/low_mean": low_BT,
+        "clip_ratio/high_mean": high_BT,
+        "clip_ratio/region_mean": low_BT | high_BT,
+        LOGP_DIFFERENCE: difference_BT,
+    }
+    if stage.off_policy_mask is not None:
+        per_token["off_policy_masked"] = 1 - keep_BT
+    if rollout.reference_logp_BT is not None:
+        kl_BT = kl_terms(
+            logp_BT,
+            rollout.reference_logp_BT,
+            mask_BT,
+            estimator=stage.kl.estimator,
+            old_logp_BT=rollout.old_logp_BT,
+        )
+        per_token["kl"] = kl_BT
+        if stage.kl.place == "loss":
+            terms_BT += stage.kl.coef * kl_BT
+    loss = jnp.sum(weight_BT * terms_BT)
+    sums: dict[str, Any] = {name: jnp.sum(token_BT * x_BT) for name, x_BT in per_token.items()} | {
+        "loss": loss,
+        "ratio/max": jnp.max(mask_BT * ratio_BT),
+        "sampling/sampling_logp_difference/max": jnp.max(difference_BT),
+    }
+    if rollout.value_BT is not None and rollout.return_BT is not None and stage.value is not None:
+        value_BT = value_terms(
+            completion_values(model, value, rollout.completions),
+            old_value_BT=rollout.value_BT,
+            return_BT=rollout.return_BT,
+            mask_BT=mask_BT,
+            clip=stage.value.clip,
+        )
+        sums["value/loss"] = jnp.sum(token_BT * value_BT)
+        loss += sums["value/loss"]
+    return loss, sums
 
 
 def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) -> None:

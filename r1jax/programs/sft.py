@@ -24,21 +24,20 @@ from r1jax.config import SftStage
 from r1jax.evaluate import evaluate
 from r1jax.mesh import greatest, own_rows, row_shards, sharding, to_global
 from r1jax.metrics import Progress
-from r1jax.models.dense import Transformer, forward, unembed
-from r1jax.objectives import entropy, log_probabilities, token_mean_weights
+from r1jax.models.dense import Transformer, forward
+from r1jax.models.head import token_log_probs
+from r1jax.objectives import reduction_weights
 from r1jax.optimizer import learning_rate, make_optimizer
-from r1jax.packing import Packed, first_fit, pack
+from r1jax.packing import HEIGHTS, Packed, first_fit, pack
 from r1jax.run import Run, check_finite, due, role_key
 from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
-
-HEIGHTS = 8  # how many different numbers of rows a packed stage may see
 
 
 def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:
     """Runs stage `number` from its last checkpoint, or from `weights()`; returns the trained weights."""
     # Shapes, shardings, then arrays.
     optimizer = make_optimizer(stage.optimizer, stage.steps)
-    abstract = abstract_state(run.model, optimizer, run.mesh, keep_reference=False)
+    abstract = abstract_state(run.model, optimizer, run.mesh)
     update = jax.jit(
         functools.partial(
             update_step,
@@ -114,20 +113,20 @@ def update_step(
     microbatches: int,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One update on rows of prompts and completions, and its metrics."""
-    weights_BT = token_mean_weights(batch.learned_BT.astype(jnp.float32))
+    weights_BT = reduction_weights(batch.learned_BT.astype(jnp.float32), "token_mean")
 
     def loss(params: Any, rows: tuple[Packed, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         batch, weights_BT = rows
         hidden_BTD, _ = forward(model, params, batch.token_BT, batch.position_BT, batch.segment_BT)
-        logits_BTV = unembed(model, params, hidden_BTD[:, :-1])
-        logp_BTV = log_probabilities(logits_BTV, temperature=1.0, vocabulary=model.vocabulary)
         target_BT, weights_BT = batch.token_BT[:, 1:], weights_BT[:, 1:]
-        logp_BT = jnp.take_along_axis(logp_BTV, target_BT[:, :, None], axis=2)[:, :, 0]
+        logp_BT, entropy_BT, likeliest_BT = token_log_probs(
+            model, params, hidden_BTD[:, :-1], target_BT, temperature=1.0
+        )
         total = -jnp.sum(weights_BT * logp_BT)
         sums = {
             "loss": total,
-            "entropy": jnp.sum(weights_BT * entropy(logp_BTV)),
-            "token_accuracy": jnp.sum(weights_BT * (jnp.argmax(logp_BTV, axis=-1) == target_BT)),
+            "entropy": jnp.sum(weights_BT * entropy_BT),
+            "token_accuracy": jnp.sum(weights_BT * likeliest_BT),
         }
         return total, sums
 

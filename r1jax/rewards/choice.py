@@ -22,13 +22,14 @@ word goes on from, as in `the answer is A good one`, is none either.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from r1jax.rewards.example import Example, Verdict
-from r1jax.rewards.text import answer_text
+from r1jax.rewards.text import answer_text, normal
 
+MAX_ANSWER = 20_000  # characters of an answer that are looked at, from its end
+MAX_STATEMENT = 1000  # characters after what announces a choice that are looked at, beside those of the longest choice
 _GOLD = re.compile(r"\(?([A-Za-z])(?:\)?[.:]?|\)?[).:] .+)")
 # What is taken away before a line is read: LaTeX's and Markdown's decoration, quotation marks, bullets.
 _DECORATION = re.compile(
@@ -51,7 +52,7 @@ _ANNOUNCED = re.compile(
 _OPENING = re.compile(rf"(?i:(?:{_SO} )?(?:it{_IS} )?{_NAME})")
 _CHOICE = re.compile(_LETTER)
 _RIGHT = re.compile(
-    rf"(?:^|[.,;:!] )(?i:(?:{_SO} )*{_NAME}){_LETTER}\)?(?i:{_IS}(?: {_SO})? (?:the )?(?:only |most |best )?"
+    rf"(?:^|[.,;:!] )(?i:(?:{_SO} ){{0,3}}{_NAME}){_LETTER}\)?(?i:{_IS}(?: {_SO})? (?:the )?(?:only |most |best )?"
     r"(?:(?:correct|right|best|appropriate|accurate)(?: answer| choice| option| one)?|answer)"
     r"(?=\W*$| ?[.,;:!)]| because| since| as))"
 )
@@ -81,7 +82,7 @@ def letter(example: Example, completion: str) -> Verdict:
     answer = answer_text(example, completion)
     if answer is None:
         return 0.0, "no_answer"
-    stated = _stated(answer, choices)
+    stated = _stated(answer[-MAX_ANSWER:], choices)
     if len(stated) != 1:
         return 0.0, "several_choices" if stated else "no_choice"
     return float(stated == {gold})
@@ -115,9 +116,10 @@ def _stated(answer: str, choices: Sequence[str]) -> set[str]:
 
 def _announced(line: str, choices: Sequence[str]) -> set[str]:
     found = [(match.start(), {_name(match)}) for match in _RIGHT.finditer(line)]
+    longest = MAX_STATEMENT + max(map(len, choices), default=0)
     for match in _ANNOUNCED.finditer(line):
-        said = _letters(line[match.end() :], choices) or _same_text(line[match.end() :], choices)
-        found.append((match.start(), said))
+        rest = line[match.end() : match.end() + longest]
+        found.append((match.start(), _letters(rest, choices) or _same_text(rest, choices)))
     return max((each for each in found if each[1]), default=(0, set()), key=lambda each: each[0])[1]
 
 
@@ -159,5 +161,5 @@ def _words(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _DECORATION.sub("", _SPACE.sub(" ", unicodedata.normalize("NFKC", text)))
+    text = _DECORATION.sub("", _SPACE.sub(" ", normal("NFKC", text)))
     return _BULLET.sub("", " ".join(text.split()))

@@ -9,12 +9,13 @@ process: no expected output is ever where the program could read it, so that pri
 from __future__ import annotations
 
 import ast
+import dataclasses
 import itertools
 import json
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,8 @@ from r1jax.rewards.format import without_end
 TOLERANCE = 1e-6
 LANGUAGES = ("python", "python3", "py")
 FORMS = '{"input": …, "output": …}, {"call": "f", "args": […], "result": …} or "assert f(…) == …"'
-_OPENING = re.compile(r"\s*(?:<answer>)?\s*(`{3,})\s*([\w+-]*)[^`]*")
-_CLOSING = re.compile(r"\s*(`{3,})\s*(?:</answer>.*)?")
+_OPENING = re.compile(r"\s*+(?:<answer>\s*+)?(`{3,}+)\s*+([\w+-]*+)[^`]*+")
+_CLOSING = re.compile(r"\s*+(`{3,}+)\s*+(?:</answer>.*)?")
 _TOKEN = re.compile(rb"\S+")
 # No leading zeros, which are text ("007"), and an exponent as programs print it: "1e5" may be a hexadecimal number.
 _NUMBER = re.compile(rb"[+-]?(?:(?:0|[1-9]\d*)(\.\d*)?|(\.\d+))([eE][+-]\d+)?")
@@ -133,23 +134,34 @@ def extract_program(completion: str, *, prompt_opens_think: bool = False) -> str
     return textwrap.dedent(program)
 
 
-def parse_tests(tests: str | Sequence[Any]) -> list[Case]:
-    """Tests from a data set: a list, or the JSON text of one, of these. Raises ValueError for anything else.
+def parse_tests(tests: str | Sequence[Any] | Mapping[str, Any]) -> list[Case]:
+    """Tests from a data set: a list of these, or the JSON text of one. Raises ValueError for anything else.
 
     - `{"input": text, "output": text}`: a program that reads stdin and prints.
     - `{"call": "f", "args": [...], "result": value}`: a function; a method is written "Solution().f".
     - `"assert f(1) == 2"`, as MBPP has them: a call on plain data, possibly in one of WRAPPERS or indexed, and what it
       equals, a literal. `assert f(1)` and `assert not f(1)` ask for its truth. The comparison is not the program's, so
       other assertions, which only the program's process could decide, are refused.
+
+    In place of the list, as APPS and TACO have it: `{"inputs": [...], "outputs": [...]}`, texts or lists of lines; with
+    `"fn_name": "f"`, arguments and values of f, or of Solution().f where the program has that class. Where every
+    output is a list of one, as there, its element is the value.
     """
     if isinstance(tests, str):
         try:
             tests = json.loads(tests)
         except ValueError as error:
             raise ValueError(f"tests are a list or JSON of one, got {_short(tests)}: {error}") from None
+    name = None
+    if isinstance(tests, Mapping) and {"inputs", "outputs"} <= tests.keys():
+        tests, name = _listed(tests), tests.get("fn_name")
     if not isinstance(tests, list | tuple) or not tests:
         raise ValueError(f"tests are a list of at least one, got {_short(tests)}; write them as {FORMS}")
-    return [case for number, test in enumerate(tests, 1) for case in _parse(test, number)]
+    cases = [case for number, test in enumerate(tests, 1) for case in _parse(test, number)]
+    if isinstance(name, str) and name.isidentifier():
+        call = f"(Solution().{name} if 'Solution' in globals() else {name})(*arguments)"
+        cases = [dataclasses.replace(case, call=call) for case in cases]
+    return cases
 
 
 def same_output(output: bytes, expected: str) -> bool:
@@ -241,6 +253,24 @@ def _key(tree: Any, typed: bool = True) -> str:
     if not typed and kind == "NoneType":
         return _key("null")
     return f"{kind} {content!r}"
+
+
+def _listed(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tests of a pair of lists, one by one."""
+    inputs, outputs = tests["inputs"], tests["outputs"]
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
+        raise ValueError(f"the tests' inputs and outputs are lists of the same length, got {_short(dict(tests))}")
+    if tests.get("fn_name") is not None:
+        if all(isinstance(output, list) and len(output) == 1 for output in outputs):
+            outputs = [output[0] for output in outputs]
+        return [{"call": tests["fn_name"], "args": a, "result": b} for a, b in zip(inputs, outputs, strict=True)]
+    return [{"input": _lines(a), "output": _lines(b)} for a, b in zip(inputs, outputs, strict=True)]
+
+
+def _lines(text: Any) -> Any:
+    """A text that may be given as a list of its lines."""
+    lines = isinstance(text, list) and all(isinstance(line, str) for line in text)
+    return "\n".join(text) if lines else text
 
 
 def _parse(test: Any, number: int) -> list[Case]:

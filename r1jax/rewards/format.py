@@ -12,6 +12,8 @@ Where the prompt opened `<think>`, the completion must not open it again.
 
 from __future__ import annotations
 
+import re
+
 from r1jax.rewards.example import Example, Verdict
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -27,6 +29,8 @@ END_TOKENS = (
     "<｜end▁of▁sentence｜>", "<|end▁of▁sentence|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "</s>", "<eos>",
     "<pad>", "<|pad|>", "<|finetune_right_pad_id|>",
 )  # fmt: skip
+# They and white space, read from the end of a text: backwards.
+_END = re.compile(rf"(?:\s|{'|'.join(re.escape(token[::-1]) for token in END_TOKENS)})*+")
 _NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 # Those that nobody writes in a text; `</s>`, `<eos>` and `<pad>` are also HTML or mere names.
 _STOPS = tuple(token for token in END_TOKENS if token[1] in "|｜")
@@ -90,14 +94,8 @@ def text_format_error(completion: str, prompt_opens_think: bool = False, *, allo
 
 def without_end(completion: str) -> str:
     """The completion without the special tokens and the white space at its end."""
-    end = len(completion)
-    while True:
-        while end and completion[end - 1].isspace():
-            end -= 1
-        token = next((token for token in END_TOKENS if completion.endswith(token, 0, end)), None)
-        if token is None:
-            return completion[:end]
-        end -= len(token)
+    end = _END.match(completion[::-1])
+    return completion[: len(completion) - end.end()] if end else completion
 
 
 def reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
@@ -135,4 +133,5 @@ def _blank(text: str) -> bool:
 
 
 def _goes_on(completion: str) -> bool:
-    return any(token in without_end(completion) for token in _STOPS)
+    text = without_end(completion)
+    return any(token in text for token in _STOPS)

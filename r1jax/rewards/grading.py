@@ -7,6 +7,7 @@ grades.scores["accuracy"]  # one a text, NaN where it could not be graded
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections import Counter
@@ -18,8 +19,9 @@ import numpy as np
 
 from r1jax.rewards.example import Example, Reward
 
-LONGEST = 1_000_000  # characters of a completion that rewards look at; 250,000 tokens
-THREADS = 16  # most of their time is waiting for child processes
+LONGEST = 300_000  # characters of a completion that rewards look at; 65,536 tokens of R1 are about 260,000
+# As many as a reward has child processes, so that no score waits for a neighbour's; more would only share this process.
+THREADS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
             result = rewards[name](example, texts[row]) if len(texts[row]) <= LONGEST else (0.0, "too_long")
             score, reason = result if isinstance(result, tuple) else (result, "")
         except Exception as error:
-            errors.setdefault(name, f"reward {name} failed on {example.prompt!r:.200}: {error!r:.500}")
+            where = f" on {example.prompt!r:.200}" if example.prompt else ""
+            errors.setdefault(name, f"reward {name} failed{where}: {error!r:.500}")
             score, reason = None, "error"
         return math.nan if score is None else score, reason, time.perf_counter() - start
 

@@ -17,25 +17,28 @@ paper leaves open what a word is and how its language is found. Here:
 
 Limits: another language of the same script passes where there is no detector (Ukrainian for Russian, Persian for
 Arabic); a sentence has one Latin language; names and loanwords count as the script or the sentence they stand in;
-text in code or in dollar signs is not seen. A sentence of under SHORT words is read together with the next.
+text in code or in dollar signs is not seen. A sentence of under SHORT words is read together with the next, as is
+one of under a thousandth of the text.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from r1jax.rewards.example import Example, Verdict
 from r1jax.rewards.format import reasoning, without_end
+from r1jax.rewards.text import normal
 
 SHORT = 5  # words; a detector guesses on fewer
+MOST = 1000  # sentences of a text, so that the detector takes 0.2 s at most; in a longer text several count as one
 # Among the 21 languages in Latin letters. Over the answers of GSM8K's test set 0.1% of the words fail as English, and
 # 0.4% where English has to be the likeliest.
 PASSES = 0.1
+LONGEST_WORD = 50  # letters that the detector sees: its time is quadratic in the accents on a letter
 
 # Letters and marks, as the inside of a character class. Digits and punctuation of the blocks are left out.
 SCRIPTS = {
@@ -90,9 +93,11 @@ _FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan", "ln", "log", "lg",
     "exp", "lim", "max", "min", "sup", "inf", "mod", "gcd", "lcm", "det", "dim", "ker", "deg", "arg",
 }  # fmt: skip
-_SENTENCE = re.compile(r"(?:[.!?]+(?=\s)|[。！？।॥؟۔;\n]+)+")
+_SENTENCE = re.compile(r"(?:(?<![.!?])[.!?]++(?=\s)|[。！？।॥؟۔;\n]++)++")
+_NAMING = SCRIPTS["latin"] + SCRIPTS["greek"]
+# A symbol's letters are looked at from the first of them alone, so that each is looked at once.
 _TOKEN = re.compile(
-    rf"(?P<symbol>[{SCRIPTS['latin']}{SCRIPTS['greek']}]*+[\d_][{SCRIPTS['latin']}{SCRIPTS['greek']}\d_]*+)|"
+    rf"(?P<symbol>(?:(?<![{_NAMING}])[{_NAMING}]++)?[\d_][{_NAMING}\d_]*+)|"
     + "|".join(rf"(?P<{name}>[{inside}]++(?:['’\-][{inside}]++)*+)" for name, inside in SCRIPTS.items())
     + "|"
     + "|".join(rf"(?P<{name}>[{letters}]" + (rf"[{marks}]*+)" if marks else ")")
@@ -145,9 +150,12 @@ def _target(counts: Counter[str], latin: list[str], language: str) -> int:
 
 def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
     """For each sentence, or run of short ones, the number of words by script and the Latin ones in lower case."""
-    text = unicodedata.normalize("NFKC", _NO_LANGUAGE.sub(" ", text))
-    counts, latin = Counter(), []
+    text = _NO_LANGUAGE.sub(" ", text)
+    text = normal("NFKC", text)[: 2 * len(text)]  # a ligature may stand for 18 characters
+    least = len(text) // MOST  # characters
+    counts, latin, length = Counter(), [], 0
     for sentence in _SENTENCE.split(text):
+        length += len(sentence)
         for match in _TOKEN.finditer(sentence):
             script = match.lastgroup or "other"
             if script == "symbol":
@@ -157,11 +165,11 @@ def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
                 if len(word) == 1 or word in _FUNCTIONS:
                     continue
                 if script == "latin":
-                    latin.append(word)
+                    latin.append(word[:LONGEST_WORD])
             counts[script] += 1
-        if counts.total() >= SHORT:
+        if length >= least and counts.total() >= SHORT:
             yield counts, latin
-            counts, latin = Counter(), []
+            counts, latin, length = Counter(), [], 0
     if counts:
         yield counts, latin
 

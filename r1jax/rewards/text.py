@@ -17,6 +17,8 @@ from r1jax.rewards.format import without_end
 from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
 
 SECONDS = 2.0  # for one match; a pattern that needs longer backtracks without end on this text
+# Accents, or what is like them, more than 30 on one letter: Unicode's limit for text that streams (UAX 15).
+_ACCENTS = re.compile(r"((?:[^\w\s\x00-\u02ff]|[\uff9e\uff9f]){31,}+)")
 _MARK = re.compile(r"<answer>|\\(?:boxed|fbox)(?![A-Za-z])|####")
 
 
@@ -40,15 +42,15 @@ def pattern(
 
     The answer (`answer_text`) has to match from end to end, since a pattern found in it would reward an answer that
     lists everything; in the completion, reasoning included, the pattern is searched for, and ^ and $ are its two ends
-    without `(?m)`. The match runs in a child process: one that takes over SECONDS is a 0.0 with the reason timeout, and
-    where the child dies it could not be graded. Raises ValueError as `check_pattern`.
+    without `(?m)`. The match runs in a child process: one that takes over SECONDS is a 0.0. The reasons of a 0.0 are
+    no_match, no_answer and timeout; where the child dies, None and crash. Raises ValueError as `check_pattern`.
     """
     check_pattern(pattern, where)
     text = answer_text(example, completion) if where == "answer" else without_end(completion)
     if text is None:
         return 0.0, "no_answer"
     try:
-        return float(_pool().call(pattern, text, where == "answer"))
+        return 1.0 if _pool().call(pattern, text, where == "answer") else (0.0, "no_match")
     except WorkerTimeout:
         return 0.0, "timeout"
     except WorkerCrash:
@@ -85,8 +87,15 @@ def answer_text(example: Example, completion: str) -> str | None:
     return rest.strip() or None
 
 
+def normal(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """Unicode's normal form, but runs of more than 30 accents, which take it quadratic time, stay as they are."""
+    return "".join(
+        part if index % 2 else unicodedata.normalize(form, part) for index, part in enumerate(_ACCENTS.split(text))
+    )
+
+
 def _plain(text: str, ignore_case: bool) -> str:
-    text = " ".join(unicodedata.normalize("NFC", text).split())
+    text = " ".join(normal("NFC", text).split())
     return text.casefold() if ignore_case else text
 
 

@@ -1,20 +1,33 @@
-"""One GRPO update against a float64 numpy formula: clipping, KL, an ungraded sample, mini- and micro-batches."""
+"""One GRPO update against a float64 numpy formula: clipping, KL, an ungraded sample, mini- and micro-batches.
+
+And a run with dynamic sampling and a reference that follows the policy, which goes on exactly where it was stopped.
+"""
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import TINY
 
+from r1jax import rollout as rollouts
+from r1jax.assembly import Rollout
 from r1jax.config import GrpoStage, OptimizerConfig
+from r1jax.config_file import load_config
+from r1jax.metrics import read_metrics, without_timings
 from r1jax.models.completions import Completions, completion_log_probs
 from r1jax.models.dense import Transformer
-from r1jax.programs.grpo import update_step
-from r1jax.rollout import Rollout
-from r1jax.state import TrainState, init_params
+from r1jax.objective_settings import KlSettings, LossSettings
+from r1jax.objectives import length_mask
+from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, optimizers, update_step
+from r1jax.programs.pipeline import train
+from r1jax.rewards.grading import Grades
+from r1jax.run import load_run
+from r1jax.state import TrainState, abstract_state, init_params, renewed_reference
 
 B, S, T = 8, 4, 6
 
@@ -27,9 +40,8 @@ def stage(minibatches=1):
         prompts_per_step=4,
         group_size=2,
         minibatches=minibatches,
-        clip_low=0.2,
-        clip_high=0.3,
-        kl_coef=0.5,
+        loss=LossSettings(clip_low=0.2, clip_high=0.3),
+        kl=KlSettings(coef=0.5),
         rewards={"accuracy": 1.0},
         optimizer=OptimizerConfig(learning_rate=1.0),
     )
@@ -50,24 +62,33 @@ def setting(model_config):
     )
     log_probs = jax.jit(lambda p: completion_log_probs(model, p, completions, temperature=1.0)[0])
     logp, reference_logp = (np.asarray(log_probs(p), np.float64) for p in (params, reference))
+    graded_B = jnp.arange(B) != 2
+    mask_BT = length_mask(completions.length_B, T) * graded_B[:, None]
+    sampler_logp_BT = jnp.array(logp + rng.normal(size=(B, T)) * 0.4, jnp.float32)
     rollout = Rollout(
-        completions,
-        jnp.array(logp + rng.normal(size=(B, T)) * 0.4, jnp.float32),
-        jnp.array(rng.normal(size=B), jnp.float32),
-        jnp.arange(B) != 2,
+        completions=completions,
+        sampler_logp_BT=sampler_logp_BT,
+        old_logp_BT=sampler_logp_BT,
+        reference_logp_BT=jnp.array(reference_logp, jnp.float32),
+        advantage_BT=jnp.array(rng.normal(size=(B, 1)), jnp.float32) * mask_BT,
+        factor_BT=mask_BT,
+        graded_B=graded_B,
     )
-    state = TrainState(params, jnp.zeros((), jnp.int32), optax.sgd(1.0).init(params), reference)
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(params, zero, optax.sgd(1.0).init(params), reference, zero)
     return model, state, rollout, logp, reference_logp
 
 
 @functools.cache
 def jitted(model, minibatches, microbatches):
     return jax.jit(
-        lambda state, rollout, index: update_step(
+        lambda state, rollout, chosen, index: update_step(
             state,
             rollout,
-            jax.random.key(7),
+            chosen,
+            None,
             index,
+            jnp.int32(3),
             model=model,
             optimizer=optax.sgd(1.0),
             stage=stage(minibatches),
@@ -78,12 +99,13 @@ def jitted(model, minibatches, microbatches):
 
 def step(setting, minibatches=1, microbatches=1, index=0):
     model, state, rollout, _, _ = setting
-    return jitted(model, minibatches, microbatches)(state, rollout, jnp.int32(index))
+    order = minibatch_order(jax.random.key(7), stage(minibatches))
+    return jitted(model, minibatches, microbatches)(state, rollout, order[index], jnp.int32(index))
 
 
 def numpy_loss(rollout, logp, reference_logp):
     """Row by row, token by token."""
-    old, advantage = np.asarray(rollout.logp_BT, np.float64), np.asarray(rollout.advantage_B, np.float64)
+    old, advantage = np.asarray(rollout.old_logp_BT, np.float64), np.asarray(rollout.advantage_BT[:, 0], np.float64)
     lengths = np.asarray(rollout.completions.length_B)
     sequences, kl, clipped = [], [], []
     for b in range(B):
@@ -109,7 +131,7 @@ def test_loss_equals_numpy(setting):
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-4)
     np.testing.assert_allclose(metrics["clip_ratio/region_mean"], clipped, rtol=1e-5)
-    assert clipped > 0.1 and int(state.step) == 1
+    assert clipped > 0.1 and int(state.step) == 1 and int(state.drawn) == 3
 
 
 def test_gradient_follows_finite_differences(setting):
@@ -139,12 +161,13 @@ def test_micro_batches_change_nothing(microbatches, setting):
 
 
 def test_minibatches_take_every_row_once(setting):
-    """With lengths 1 to 8 as labels: the four minibatches' token counts and rows add up to the whole."""
+    """Each minibatch's loss is that of its two rows; only the last counts the step and what was drawn for it."""
     _, _, rollout, logp, reference_logp = setting
-    parts = [step(setting, minibatches=4, index=i)[1]["loss"] for i in range(4)]
-    order = np.asarray(jax.random.permutation(jax.random.key(7), B)).reshape(4, 2)
-    assert sorted(order.ravel()) == list(range(B))
-    for part, rows in zip(parts, order, strict=True):
+    states, parts = zip(*(step(setting, minibatches=4, index=i) for i in range(4)), strict=True)
+    assert [(int(s.step), int(s.drawn)) for s in states] == [(0, 0), (0, 0), (0, 0), (1, 3)]
+    order = minibatch_order(jax.random.key(7), stage(4))
+    assert order.shape == (4, 2) and sorted(order.ravel()) == list(range(B)) and sorted(order[0]) != [0, 1]
+    for part, rows in zip([metrics["loss"] for metrics in parts], order, strict=True):
         only = dataclasses.replace(rollout, graded_B=rollout.graded_B & jnp.isin(jnp.arange(B), jnp.array(rows)))
         np.testing.assert_allclose(part, numpy_loss(only, logp, reference_logp)[0], rtol=1e-4)
 
@@ -155,3 +178,94 @@ def test_nothing_graded_moves_nothing(setting):
     after, metrics = step((model, state, none, logp, reference_logp))
     assert float(metrics["loss"]) == 0 and float(metrics["grad_norm"]) == 0
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+def test_the_first_update_on_its_own_samples(setting):
+    """Ratios are 1 and nothing is clipped: case T44."""
+    model, state, rollout, logp, reference_logp = setting
+    old_BT = jnp.array(logp, jnp.float32)
+    own = dataclasses.replace(rollout, sampler_logp_BT=old_BT, old_logp_BT=old_BT)
+    _, metrics = step((model, state, own, logp, reference_logp))
+    np.testing.assert_allclose([metrics["ratio/mean"], metrics["ratio/max"]], 1, atol=1e-5)
+    assert abs(metrics["approx_kl"]) < 1e-8 and metrics[LOGP_DIFFERENCE] < 1e-5
+    assert all(metrics[f"clip_ratio/{side}_mean"] == 0 for side in ("low", "high", "region"))
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.25])
+def test_the_reference_follows_the_policy(mix, setting):
+    _, state, *_ = setting
+    after = renewed_reference(state, mix)
+    expected = jax.tree.map(lambda p, r: mix * np.asarray(p) + (1 - mix) * np.asarray(r), state.params, state.reference)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), after.reference, expected)
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+def graded(examples, texts, rewards):
+    """A reward of 0 or 1 by the number of letters, so that some groups of two are mixed; no other processes."""
+    scores = np.array([len(text) % 2 for text in texts], np.float32)
+    columns = {name: scores if name == "accuracy" else 0 * scores for name in rewards}
+    return Grades(columns, {name: [""] * len(texts) for name in rewards}, {name: 0 * scores for name in rewards})
+
+
+@pytest.fixture(scope="module")
+def sampled_dynamically(tmp_path_factory):
+    """A finished run: one update a step, groups of two until all are mixed, the reference replaced at every step."""
+    folder = tmp_path_factory.mktemp("dynamic")
+    (folder / "tiny.yaml").write_text(TINY.format(folder=folder / "run"))
+    changes = {
+        "steps": 4,
+        "group_size": 2,
+        "minibatches": 1,
+        "eval_every": 0,
+        "kl": "{coef: 0.01, reference_every: 1}",
+        "dynamic_sampling": "{max_batches: 3}",
+        "optimizer.learning_rate": 1e-2,
+    }
+    settings = ["stages.cold_start.steps=1", "evaluate={problems: 8}"]
+    config = load_config(folder / "tiny.yaml", [*settings, *(f"stages.rl.{k}={v}" for k, v in changes.items())])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollouts, "grade", graded)
+        train(config, strict_compiles=True)
+    return config, folder / "run"
+
+
+def rows_of(folder):
+    return [without_timings(row) for row in read_metrics(folder) if row["stage"] == "rl" and "loss" in row]
+
+
+def state_of(config, folder):
+    """The last checkpoint of the stage, with everything in it."""
+    run, _, _ = load_run(folder)
+    run.close()
+    optimizer, value_optimizer = optimizers(config.stages[1])
+    abstract = abstract_state(run.model, optimizer, run.mesh, keep_reference=True, value_optimizer=value_optimizer)
+    with run.checkpoints("rl") as checkpoints:
+        return jax.tree.map(np.asarray, checkpoints.restore(checkpoints.latest(), abstract.items()))
+
+
+def test_dynamic_sampling_in_a_run(sampled_dynamically):
+    """Updates are on policy and on mixed groups; the reference of each step is what the step began with."""
+    config, folder = sampled_dynamically
+    rows = rows_of(folder)
+    batches = [int(row["dynamic_sampling/batches"]) for row in rows]
+    assert len(rows) == 4 and max(batches) > 1, batches
+    for row in rows:
+        np.testing.assert_allclose([row["ratio/mean"], row["ratio/max"]], 1, atol=1e-4)
+        assert abs(row["kl"]) < 1e-8 and row["clip_ratio/region_mean"] == 0
+        mixed = row["dynamic_sampling/mixed_groups"]
+        assert mixed == 8 or row["dynamic_sampling/batches"] == 3
+        np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
+        assert mixed < 8 or row["reward"] == 0.5
+    training = state_of(config, folder)["training"]
+    assert int(training["step"]) == 4 and int(training["drawn"]) == sum(batches)
+
+
+def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
+    config, folder = sampled_dynamically
+    again = tmp_path / "run"
+    shutil.copytree(folder, again)
+    shutil.rmtree(again / "checkpoints" / "rl" / "4")
+    monkeypatch.setattr(rollouts, "grade", graded)
+    train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
+    assert rows_of(again) == rows_of(folder)
+    jax.tree.map(np.testing.assert_array_equal, state_of(config, again), state_of(config, folder))

@@ -31,7 +31,7 @@ def test_two_processes_equal_one(tmp_path):
     # Without KL: a gradient of rounding errors alone would be blown up by Adam to differences of its own.
     short = [
         "stages.cold_start.pack_length=76",
-        "stages.rl.kl_coef=0.0",
+        "stages.rl.kl.coef=0.0",
         "stages.rl.minibatches=1",
         "stages.cold_start.steps=2",
         "stages.rl.steps=2",

@@ -33,7 +33,7 @@ PACKED = first_fit([sum(size) for size in SIZES], 16)
 def setting(model_config):
     model = Transformer(model_config, VOCABULARY)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
-    return model, TrainState(params, jnp.zeros((), jnp.int32), optax.sgd(1.0).init(params), None)
+    return model, TrainState(params, jnp.zeros((), jnp.int32), optax.sgd(1.0).init(params))
 
 
 def update(setting, batch, microbatches=1):

@@ -234,6 +234,13 @@ def test_assertions_are_read_as_calls(source, expected, call):
         "no json",
         "[]",
         "{}",
+        {"inputs": ["1"]},
+        {"inputs": ["1"], "outputs": []},
+        {"inputs": [], "outputs": []},
+        {"inputs": "1", "outputs": "1"},
+        {"inputs": [1], "outputs": ["1"]},
+        {"inputs": [[1]], "outputs": [1], "fn_name": "f()"},
+        {"inputs": [1], "outputs": [1], "fn_name": "f"},
         "3",
         [],
         None,
@@ -274,6 +281,23 @@ def test_assertions_are_read_as_calls(source, expected, call):
 def test_other_tests_are_refused(tests):
     with pytest.raises(ValueError, match=r"^[^\n]*test[^\n]*$"):
         parse_tests(tests)
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("code", "tests"),
+    [
+        ("print(int(input()) * 2)", {"inputs": ["3\n", "0"], "outputs": ["6\n", "0"]}),
+        ("print(int(input()) + int(input()))", json.dumps({"inputs": [["3", "4"]], "outputs": [["7"]]})),
+        ("def f(n): return n * 2", {"inputs": [[3], [0]], "outputs": [6, 0], "fn_name": "f"}),
+        ("def f(n): return n * 2", {"inputs": [[3], [0]], "outputs": [[6], [0]], "fn_name": "f"}),
+        ("def f(n): return [n] * n", {"inputs": [[1], [2]], "outputs": [[1], [2, 2]], "fn_name": "f"}),
+        ("class Solution:\n def f(self, n): return n * 2", {"inputs": [[3]], "outputs": [6], "fn_name": "f"}),
+    ],
+)
+def test_tests_as_a_pair_of_lists(code, tests):
+    assert grade(code, tests) == 1.0
+    assert grade(code.replace("*", "-").replace("+", "-"), tests) != 1.0
 
 
 def test_a_missing_column_is_named():

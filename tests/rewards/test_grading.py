@@ -1,12 +1,20 @@
 """Grading of a batch: order, reasons, failures that stay with their own sample, parts put together."""
 
+import functools
 import time
 
 import numpy as np
 import pytest
 
+from r1jax.rewards import accuracy, grading, text
+from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.choice import letter
+from r1jax.rewards.code import extract_program
 from r1jax.rewards.example import Example
+from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.grading import grade, joined, reason_shares
+from r1jax.rewards.language import consistency
+from r1jax.rewards.shaping import repetition
 
 EXAMPLES = [Example("p", "a", prompt="p"), Example("q", "b", prompt="q")]
 
@@ -31,7 +39,13 @@ def test_one_failure_touches_no_other_sample():
     assert grades.reasons["r"] == ["", "error", "", ""]
 
 
-def test_slow_ones_wait_side_by_side():
+def test_a_failure_without_a_prompt_names_none():
+    with pytest.warns(UserWarning, match="^reward r failed: ZeroDivisionError"):
+        grade([Example("q", "a")], ["x"], {"r": lambda e, t: 1 / 0})
+
+
+def test_slow_ones_wait_side_by_side(monkeypatch):
+    monkeypatch.setattr(grading, "THREADS", 8)
     start = time.monotonic()
     grades = grade(EXAMPLES, ["x"] * 16, {"r": lambda e, t: time.sleep(0.2) or 1.0})
     assert time.monotonic() - start < 1.6 and grades.seconds["r"].min() >= 0.19
@@ -45,6 +59,42 @@ def test_parts_come_together_in_order():
     assert len(whole.seconds["r"]) == 8
 
 
-def test_no_text_is_too_long_to_grade():
-    grades = grade(EXAMPLES[:1], ["a", "a" * 1_000_001], {"r": lambda e, t: 1.0})
+def test_a_text_too_long_to_grade_is_worth_nothing():
+    grades = grade(EXAMPLES[:1], ["a", "a" * (grading.LONGEST + 1)], {"r": lambda e, t: 1.0})
     assert grades.scores["r"].tolist() == [1, 0] and grades.reasons["r"] == ["", "too_long"]
+
+
+LENGTH = 40_000  # where quadratic time is 100 times that of a text of ordinary length, or more
+PUMPED = [
+    "5. The minimum number of points the class needs to reach is 400 ", "the class needs ", "1/2 cup of sugar, ",
+    "answer: . ", "The answer is B, ", "so, ", "A or ", "B is correct. ", "1=", "1 ", "1,", "½", "\\alpha : ",
+    "(\\alpha , ", "\\(a\nb\\)\\)", "$x$. ", "\\frac{", "\\text{", "{", "((", "! ", "!", ". ", "\n", " ", "`",
+    "```python\n", "</s>", "<answer>", "\\boxed{", "αa", "先。", "e\u0301", "\u0301\u0316", "ﷺ", "aa bb cc dd ee. ",
+]  # fmt: skip
+
+
+def test_long_texts_of_every_kind_take_no_reward_long(monkeypatch):
+    class Workers:
+        def call(self, *arguments):
+            return False
+
+    for module, name in ((accuracy, "_workers"), (text, "_pool")):  # what they run has a time limit
+        monkeypatch.setattr(module, name, Workers)
+    rewards = {
+        "number": math_answer,
+        "set": lambda example, said: math_answer(Example("", r"\{1,2\}"), said),
+        "choice": lambda example, said: letter(Example("", "B", data={"choices": ["red", "blue"]}), said),
+        "form": think_answer,
+        "text": think_text,
+        "language": functools.partial(consistency, language="zh"),
+        "repetition": functools.partial(repetition, n=3),
+        "exact": text.exact,
+        "regex": functools.partial(text.pattern, pattern="x"),
+        "code": lambda example, said: float(extract_program(said) is not None),
+    }
+    pumped = [piece * (LENGTH // len(piece)) for piece in PUMPED]
+    texts = [f"<think>{said}</think>{said[: LENGTH // 2]}!" for said in pumped]
+    grades = grade([Example("", "72")], texts, rewards)
+    slowest = {name: seconds.max() for name, seconds in grades.seconds.items()}
+    assert max(slowest.values()) < 1.5, slowest
+    assert not any("error" in reasons for reasons in grades.reasons.values())

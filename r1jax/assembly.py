@@ -1,0 +1,219 @@
+"""From graded samples to what updates learn from: old and reference log-probs, advantages, constant weights of tokens.
+
+    prepare = make_preparer(model, mesh, stage)
+    rollout, metrics = prepare(state, experience)
+
+Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions, R rewards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from r1jax.advantages import advantages, gae, token_advantages, weighted_sum
+from r1jax.config import GrpoStage
+from r1jax.mesh import sharding
+from r1jax.models.completions import Completions, completion_log_probs, completion_values
+from r1jax.models.dense import Transformer
+from r1jax.objectives import importance_weights, kl_terms, length_mask, top_entropy_mask
+from r1jax.packing import Layout
+from r1jax.rollout import Experience
+from r1jax.state import TrainState, in_microbatches, microbatches_of
+
+
+@flax.struct.dataclass
+class Forwards:
+    """What the models say of an experience, before any update; None where a stage does without."""
+
+    logp_BT: jax.Array | None = None
+    entropy_BT: jax.Array | None = None
+    reference_logp_BT: jax.Array | None = None
+    value_BT: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Rollout:
+    """What updates learn from, global arrays over all B sequences.
+
+    `graded_B` is False where a reward was None: out of the loss. `factor_BT` are constant factors of the policy terms.
+    """
+
+    completions: Completions
+    sampler_logp_BT: jax.Array
+    old_logp_BT: jax.Array
+    reference_logp_BT: jax.Array | None
+    advantage_BT: jax.Array
+    factor_BT: jax.Array
+    graded_B: jax.Array
+    value_BT: jax.Array | None = None
+    return_BT: jax.Array | None = None
+
+
+def make_preparer(
+    model: Transformer, mesh: Mesh, stage: GrpoStage
+) -> Callable[[TrainState, Experience, Layout | None], tuple[Rollout, dict[str, jax.Array]]]:
+    """`prepare` as one jitted function of state, experience and the layout of its sequences in packed rows."""
+    microbatches = microbatches_of(stage.prompts_per_step * stage.group_size, stage.microbatch, mesh)
+    places = (sharding(mesh, "B"), sharding(mesh, ""))
+    return jax.jit(
+        functools.partial(prepare, model=model, stage=stage, microbatches=microbatches), out_shardings=places
+    )
+
+
+def prepare(
+    state: TrainState,
+    experience: Experience,
+    layout: Layout | None = None,
+    *,
+    model: Transformer,
+    stage: GrpoStage,
+    microbatches: int,
+) -> tuple[Rollout, dict[str, jax.Array]]:
+    """What the updates need beside the samples, once a rollout: forwards of the models, then `assemble`.
+
+    The trainer's own log-probs and entropies where the stage asks for old ones or for the highest entropies, the
+    reference's log-probs, and the value model's values.
+    """
+    completions = completions_of(experience, stage.group_size)
+    needs_own = stage.old_log_probs == "trainer" or stage.loss.top_entropy_share < 1
+
+    def forwards(completions: Completions) -> Forwards:
+        def log_probs(params: Any) -> tuple[jax.Array, jax.Array]:
+            return completion_log_probs(model, params, completions, temperature=stage.temperature)
+
+        logp_BT, entropy_BT = log_probs(state.params) if needs_own else (None, None)
+        return Forwards(
+            logp_BT=logp_BT,
+            entropy_BT=entropy_BT,
+            reference_logp_BT=None if state.reference is None else log_probs(state.reference)[0],
+            value_BT=None if state.value is None else completion_values(model, state.value.params, completions),
+        )
+
+    laid_out = dataclasses.replace(completions, layout=layout)
+    return assemble(experience, completions, in_microbatches(forwards, laid_out, microbatches), stage)
+
+
+def completions_of(experience: Experience, group_size: int) -> Completions:
+    """The rows that every loss reads."""
+    return Completions(
+        prompt_BS=jnp.repeat(experience.prompt_PS, group_size, axis=0),
+        prompt_length_B=jnp.repeat(experience.prompt_length_P, group_size),
+        completion_BT=experience.samples.completion_BT,
+        length_B=experience.samples.length_B,
+        support_BTK=experience.samples.support_BTK,
+    )
+
+
+def assemble(
+    experience: Experience, completions: Completions, forwards: Forwards, stage: GrpoStage
+) -> tuple[Rollout, dict[str, jax.Array]]:
+    """The weighted sum of the rewards, advantages, constant weights of tokens, and the metrics of all of the batch.
+
+    A sample that never stopped keeps its sum ("keep"), or has at most 0 ("zero"; penalties stay, or not stopping would
+    pay), or counts as not graded ("mask").
+    """
+    samples, G = experience.samples, stage.group_size
+    sampler_logp_BT = samples.logp_BT
+    lengths_BT = length_mask(samples.length_B, sampler_logp_BT.shape[1])
+    old_logp_BT: Any = sampler_logp_BT if stage.old_log_probs == "sampler" else forwards.logp_BT
+    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
+    rewards_RB = jnp.stack([experience.rewards[name] for name in stage.rewards])
+    if stage.truncated == "mask":
+        rewards_RB = jnp.where(samples.truncated_B[None], jnp.nan, rewards_RB)
+    total_B = weighted_sum(weights_R, rewards_RB)
+    if stage.truncated == "zero":
+        total_B = jnp.where(samples.truncated_B, jnp.minimum(total_B, 0.0), total_B)
+    penalty_BT = None
+    if stage.kl.place == "reward" and forwards.reference_logp_BT is not None:
+        kl_BT = kl_terms(old_logp_BT, forwards.reference_logp_BT, lengths_BT, estimator=stage.kl.estimator)
+        penalty_BT = stage.kl.coef * kl_BT
+    value_BT = return_BT = None
+    if forwards.value_BT is None or stage.value is None:
+        relative_RB, relative_weights_R = rewards_RB, weights_R
+        if not stage.advantage.per_reward:
+            less_B = total_B if penalty_BT is None else total_B - penalty_BT.sum(axis=1)
+            relative_RB, relative_weights_R = less_B[None], jnp.ones(1)
+        advantage_PG, graded_PG = advantages(
+            relative_RB.reshape(len(relative_RB), -1, G), relative_weights_R, **stage.advantage.model_dump()
+        )
+        graded_B = graded_PG.reshape(-1) & jnp.repeat(experience.counted_P, G)
+        mask_BT = lengths_BT * graded_B[:, None]
+        advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
+    else:
+        graded_B = ~jnp.isnan(total_B) & jnp.repeat(experience.counted_P, G)
+        mask_BT = lengths_BT * graded_B[:, None]
+        last_BT = jnp.arange(lengths_BT.shape[1])[None] == samples.length_B[:, None] - 1
+        reward_BT = jnp.where(last_BT & graded_B[:, None], jnp.nan_to_num(total_B)[:, None], 0.0)
+        value_BT = forwards.value_BT * mask_BT
+        advantage_BT, return_BT = gae(
+            reward_BT if penalty_BT is None else reward_BT - penalty_BT,
+            value_BT,
+            mask_BT,
+            discount=stage.value.discount,
+            gae_lambda=stage.value.gae_lambda,
+        )
+        advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale, clip=stage.advantage.clip)
+    metrics = _metrics(experience, total_B.reshape(-1, G))
+    factor_BT = mask_BT
+    if stage.correction is not None:
+        factor_BT = mask_BT * importance_weights(old_logp_BT, sampler_logp_BT, mask_BT, stage.correction)
+        count = jnp.maximum(mask_BT.sum(), 1)
+        metrics["correction/weight/mean"] = factor_BT.sum() / count
+        metrics["correction/masked"] = ((factor_BT == 0) * mask_BT).sum() / count
+    if forwards.entropy_BT is not None and stage.loss.top_entropy_share < 1:
+        factor_BT *= top_entropy_mask(forwards.entropy_BT, mask_BT, share=stage.loss.top_entropy_share)
+    rollout = Rollout(
+        completions=completions,
+        sampler_logp_BT=sampler_logp_BT,
+        old_logp_BT=old_logp_BT,
+        reference_logp_BT=forwards.reference_logp_BT,
+        advantage_BT=advantage_BT,
+        factor_BT=factor_BT,
+        graded_B=graded_B,
+        value_BT=value_BT,
+        return_BT=return_BT,
+    )
+    if value_BT is not None and return_BT is not None:
+        metrics |= _value_metrics(value_BT, return_BT, mask_BT)
+    return rollout, metrics
+
+
+def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array]:
+    samples, graded_PG = experience.samples, ~jnp.isnan(total_PG)
+    highest_P = jnp.where(graded_PG, total_PG, -jnp.inf).max(axis=1)
+    lowest_P = jnp.where(graded_PG, total_PG, jnp.inf).min(axis=1)
+    length_B = samples.length_B
+    metrics = {
+        "reward": jnp.nanmean(total_PG),
+        "reward_std": jnp.nanmean(jnp.nanstd(total_PG, axis=1, ddof=1)),
+        "frac_reward_zero_std": 1 - (highest_P > lowest_P).mean(),
+        "frac_reward_none": 1 - graded_PG.mean(),
+        "completions/mean_length": length_B.mean(),
+        "completions/min_length": length_B.min(),
+        "completions/max_length": length_B.max(),
+        "completions/clipped_ratio": samples.truncated_B.mean(),
+        "num_tokens": length_B.sum(),
+    }
+    for name, scores in experience.rewards.items():
+        metrics[f"rewards/{name}/mean"] = jnp.nanmean(scores)
+        metrics[f"rewards/{name}/std"] = jnp.nanstd(scores)
+    return metrics
+
+
+def _value_metrics(value_BT: jax.Array, return_BT: jax.Array, mask_BT: jax.Array) -> dict[str, jax.Array]:
+    count = jnp.maximum(mask_BT.sum(), 1)
+    error = jnp.sum(mask_BT * jnp.square(return_BT - value_BT)) / count
+    mean = jnp.sum(mask_BT * return_BT) / count
+    variance = jnp.sum(mask_BT * jnp.square(return_BT - mean)) / count
+    return {
+        "value/mean": jnp.sum(mask_BT * value_BT) / count,
+        "value/explained_variance": 1 - error / jnp.maximum(variance, 1e-8),
+    }

@@ -1,0 +1,184 @@
+"""Memory and speed of GRPO's update with a vocabulary of 151,936: logits in chunks against all of them at once.
+
+    uv run scripts/bench_head.py               # both tables, some minutes on two cores; needs 8 GB
+    uv run scripts/bench_head.py memory        # or one: memory, speed
+
+Memory: an update on 32 × 512 completion tokens, a process each; what materialised logits would need is float32
+[32, 512, 151936] once. Speed: updates in turn in one process, all logits at once ("dense") and as the product does.
+The last line of each says whether the requirement holds: a quarter of the logits, and no slower than dense.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 151_936
+PROMPT = 16
+RUNS = 7
+MEMORY = (32, 512, 64)  # sequences, completion tokens, model width
+SPEEDS = [(4, 128, 64), (8, 128, 64), (16, 128, 64), (8, 64, 896), (16, 64, 896)]
+NOISE = 1.05  # a ratio of medians that repeats of one program reach
+
+
+def make_update(sequences: int, tokens: int, width: int) -> tuple[Any, tuple[Any, Any]]:
+    """The product's update under jit, and its state and rollout as shapes."""
+    import jax
+    import jax.numpy as jnp
+
+    from r1jax.assembly import Rollout
+    from r1jax.config import GrpoStage, ModelConfig, OptimizerConfig
+    from r1jax.models.completions import Completions
+    from r1jax.models.dense import Transformer
+    from r1jax.programs.grpo import optimizers, update_step
+    from r1jax.state import TrainState, init_params
+
+    config = ModelConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=1,
+        num_attention_heads=width // 32,
+        num_key_value_heads=1,
+        head_dim=32,
+        dtype="float32",
+    )
+    stage = GrpoStage(
+        name="rl",
+        program="grpo",
+        steps=100,
+        prompts_per_step=sequences // 4,
+        group_size=4,
+        rewards={"accuracy": 1.0},
+        optimizer=OptimizerConfig(learning_rate=1e-6),
+    )
+    model, (optimizer, _) = Transformer(config, VOCABULARY), optimizers(stage)
+
+    def make(key: jax.Array) -> tuple[TrainState, Rollout]:
+        params, zero = init_params(model, key), jnp.zeros((), jnp.int32)
+        rows_BT = jax.random.randint(key, (sequences, PROMPT + tokens), 0, VOCABULARY)
+        length_B = jnp.full(sequences, tokens, jnp.int32)
+        prompt_length_B = jnp.full(sequences, PROMPT, jnp.int32)
+        logp_BT = jnp.full((sequences, tokens), -12.0)
+        rollout = Rollout(
+            completions=Completions(rows_BT[:, :PROMPT], prompt_length_B, rows_BT[:, PROMPT:], length_B),
+            sampler_logp_BT=logp_BT,
+            old_logp_BT=logp_BT,
+            reference_logp_BT=None,
+            advantage_BT=jax.random.normal(key, (sequences, 1)) * jnp.ones((1, tokens)),
+            factor_BT=jnp.ones((sequences, tokens)),
+            graded_B=jnp.ones(sequences, bool),
+        )
+        return TrainState(params, zero, optimizer.init(params), None, zero), rollout
+
+    def step(state: TrainState, rollout: Rollout) -> tuple[TrainState, dict[str, Any]]:
+        every_B, zero = jnp.arange(sequences), jnp.int32(0)
+        return update_step(
+            state, rollout, every_B, None, zero, zero, model=model, optimizer=optimizer, stage=stage, microbatches=1
+        )
+
+    return jax.jit(step, donate_argnums=0), (make, jax.random.key(0))
+
+
+def compiled_update(sequences: int, tokens: int, width: int, *, dense: bool) -> tuple[Any, Any]:
+    """The compiled update, and a function that makes its state and rollout."""
+    import jax
+
+    from r1jax.models import head
+
+    own = head.LOGITS_BYTES
+    head.LOGITS_BYTES = 2**60 if dense else own
+    update, (make, key) = make_update(sequences, tokens, width)
+    compiled = update.lower(*jax.eval_shape(make, key)).compile()
+    head.LOGITS_BYTES = own
+    return compiled, functools.partial(jax.jit(make), key)
+
+
+def measure_memory(dense: bool) -> None:
+    """One JSON line: what the compiler plans, and unless dense what the process then takes."""
+    import jax
+
+    compiled, make = compiled_update(*MEMORY, dense=dense)
+    plan = compiled.memory_analysis()
+    result = {"planned": plan.temp_size_in_bytes, "arguments": plan.argument_size_in_bytes}
+    if not dense:
+        state, rollout = jax.block_until_ready(make())
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        jax.block_until_ready(compiled(state, rollout))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        result |= {"grown": peak - before, "peak": peak}
+    print(json.dumps(result))
+
+
+def memory(console: Any) -> None:
+    from rich.table import Table
+
+    sequences, tokens, width = MEMORY
+    logits = sequences * tokens * VOCABULARY * 4
+    table = Table(
+        "update", "planned temporaries", "state and batch", "grown by", "peak of process", "of the logits",
+        title=f"{sequences} × {tokens} tokens, width {width}: logits would need {logits / 1e9:.2f} GB",
+    )
+    for name in ("chunked", "dense"):
+        command = [sys.executable, __file__, "--memory", name]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        most = result.get("peak", result["planned"] + result["arguments"])
+        sizes = [f"{result[key] / 1e9:.2f} GB" if key in result else "not run" for key in
+                 ("planned", "arguments", "grown", "peak")]
+        table.add_row(name, *sizes, f"{most / logits:.2f}")
+        if name == "chunked":
+            holds = most < logits / 4
+    console.print(table)
+    console.print(f"peak under a quarter of the logits: {'yes' if holds else 'NO'}")
+
+
+def speed(console: Any) -> None:
+    import jax
+    from rich.table import Table
+
+    from r1jax.models import head
+
+    table = Table("tokens", "width", "all logits", "chunks", "dense", "chunked", "chunked / dense", title="an update")
+    worst = 0.0
+    for sequences, tokens, width in SPEEDS:
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        updates = {}
+        for dense in seconds:
+            updates[dense], make = compiled_update(sequences, tokens, width, dense=dense)
+        state, rollout = make()
+        for run in range(RUNS + 1):
+            for dense in sorted(seconds, reverse=run % 2 == 0):
+                begin = time.perf_counter()
+                state, metrics = jax.block_until_ready(updates[dense](state, rollout))
+                if run:  # the first is to warm up
+                    seconds[dense].append(time.perf_counter() - begin)
+        medians = {dense: statistics.median(times) for dense, times in seconds.items()}
+        ratio, size = medians[False] / medians[True], sequences * tokens * VOCABULARY * 4
+        worst = max(worst, ratio)
+        table.add_row(
+            f"{sequences} × {tokens}", str(width), f"{size / 1e9:.2f} GB", str(-(-size // head.LOGITS_BYTES)),
+            f"{medians[True]:.2f} s", f"{medians[False]:.2f} s", f"{ratio:.2f}",
+        )
+    console.print(table)
+    console.print(f"no slower than dense, to {NOISE - 1:.0%}: {'yes' if worst <= NOISE else 'NO'}")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--memory"]:
+        measure_memory(sys.argv[2] == "dense")
+        return
+    from rich.console import Console
+
+    for measure in (memory, speed):
+        if measure.__name__ in (sys.argv[1:] or ["memory", "speed"]):
+            measure(Console())
+
+
+if __name__ == "__main__":
+    main()
