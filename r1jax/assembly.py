@@ -28,6 +28,8 @@ from r1jax.packing import Layout
 from r1jax.rollout import Experience
 from r1jax.state import TrainState, in_microbatches, microbatches_of
 
+LARGEST_RETURN = 1e6  # of a sample, for a value model; its error is squared
+
 
 @flax.struct.dataclass
 class Forwards:
@@ -77,7 +79,7 @@ def prepare(
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[Rollout, dict[str, jax.Array]]:
-    """What the updates need beside the samples, once a rollout: forwards of the models, then `assemble`.
+    """What the updates need beside the samples, once a rollout: forwards of the models, if any, then `assemble`.
 
     The trainer's own log-probs and entropies where the stage asks for old ones or for the highest entropies, the
     reference's log-probs, and the value model's values.
@@ -141,17 +143,18 @@ def assemble(
         if not stage.advantage.per_reward:
             less_B = total_B if penalty_BT is None else total_B - penalty_BT.sum(axis=1)
             relative_RB, relative_weights_R = less_B[None], jnp.ones(1)
-        advantage_PG, graded_PG = advantages(
-            relative_RB.reshape(len(relative_RB), -1, G), relative_weights_R, **stage.advantage.model_dump()
-        )
-        graded_B = graded_PG.reshape(-1) & jnp.repeat(experience.counted_P, G)
+        relative_RPG = relative_RB.reshape(len(relative_RB), -1, G)
+        relative_RPG = jnp.where(experience.counted_P[None, :, None], relative_RPG, jnp.nan)
+        advantage_PG, graded_PG = advantages(relative_RPG, relative_weights_R, **stage.advantage.model_dump())
+        graded_B = graded_PG.reshape(-1)
         mask_BT = lengths_BT * graded_B[:, None]
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         graded_B = ~jnp.isnan(total_B) & jnp.repeat(experience.counted_P, G)
         mask_BT = lengths_BT * graded_B[:, None]
         last_BT = jnp.arange(lengths_BT.shape[1])[None] == samples.length_B[:, None] - 1
-        reward_BT = jnp.where(last_BT & graded_B[:, None], jnp.nan_to_num(total_B)[:, None], 0.0)
+        bounded_B = jnp.clip(jnp.where(graded_B, total_B, 0.0), -LARGEST_RETURN, LARGEST_RETURN)
+        reward_BT = jnp.where(last_BT, bounded_B[:, None], 0.0)
         value_BT = forwards.value_BT * mask_BT
         advantage_BT, return_BT = gae(
             reward_BT if penalty_BT is None else reward_BT - penalty_BT,

@@ -290,6 +290,8 @@ class EvaluateConfig(Settings):
     def _check(self) -> EvaluateConfig:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(f"{self.samples} samples at temperature 0 are all the same; set temperature, or samples=1")
+        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
+            raise ValueError("temperature 0 takes the likeliest token, whatever top_k and top_p; set temperature")
         return self
 
 
@@ -381,9 +383,13 @@ class GrpoStage(Stage):
             )
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
-        if self.value is not None and self.advantage.scale == "group":
+        self._check_value()
+        if self.loss.kind == "reinforce" and self.minibatches > 1:
+            raise ValueError(f"loss.kind reinforce has no ratio, and {self.minibatches} minibatches need one; set 1")
+        if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
             raise ValueError(
-                "advantage.scale is group, and with a value model advantages are a token's; use batch or none"
+                "kl.place is reward, and advantage.scale group would blow the KL up where all else is equal; use scale "
+                "batch or none"
             )
         if self.top_p < 1 and self.top_k is None:
             raise ValueError(
@@ -398,12 +404,30 @@ class GrpoStage(Stage):
             raise ValueError(
                 f"dynamic_sampling.by is {self.dynamic_sampling.by!r}, and rewards has {', '.join(self.rewards)}"
             )
+        if self.dynamic_sampling is not None and self.dynamic_sampling.by is None and self.advantage.per_reward:
+            raise ValueError("dynamic_sampling.by is null, the sum, which advantage.per_reward does not use; name one")
         if self.advantage.per_reward and (self.truncated == "zero" or self.kl.place == "reward"):
             raise ValueError(
                 "advantage.per_reward knows no sum of the rewards, which truncated: zero limits and kl.place: reward "
                 "takes from; use truncated: mask and kl.place: loss"
             )
         return self
+
+    def _check_value(self) -> None:
+        if self.value is None:
+            return
+        if self.advantage.scale == "group":
+            raise ValueError(
+                "advantage.scale is group, and a value model's advantages are a token's; use batch or none"
+            )
+        if self.advantage.baseline != "mean" or self.advantage.per_reward:
+            raise ValueError("advantage.baseline and per_reward are a group's; with a value model leave them out")
+        if self.loss.kind == "gspo":
+            raise ValueError(
+                "loss.kind gspo has a ratio a sequence, and a value model an advantage a token; use another"
+            )
+        if self.dynamic_sampling is not None and self.group_size == 1:
+            raise ValueError("dynamic_sampling needs mixed groups, and group_size is 1; give 2 or more")
 
 
 class Config(Settings):

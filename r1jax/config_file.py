@@ -59,7 +59,7 @@ def parse_config(
 ) -> Config:
     """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
     given = [_apply(tree, override) for override in overrides]
-    presets = _use_presets(tree)
+    presets = _use_presets(tree, path)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -69,10 +69,11 @@ def parse_config(
         raise ConfigError(_explain(error, tree, path, root, given)) from None
 
 
-def _use_presets(tree: dict[str, Any]) -> dict[int, tuple[Path, set[str]]]:
-    """Puts the settings of the file that a stage names as its `preset` under its own.
+def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
+    """Puts the settings of the file that a stage names as its `preset` under its own; of a loss, those of one kind.
 
-    Returns, by the stage's number, the file and which keys only it gave.
+    Paths are the working directory's, or else the config's folder's. Returns, by the stage's number, the file and which
+    keys only it gave.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -85,12 +86,19 @@ def _use_presets(tree: dict[str, Any]) -> dict[int, tuple[Path, set[str]]]:
         if preset is None:
             continue
         path, where = Path(str(preset)), f"stages.{stage.get('name', i)}.preset"
+        if not path.is_file() and file is not None:
+            path = file.parent / path
         if not path.is_file():
-            raise ConfigError(f"{where}: no such file: {path}; see configs/objectives/ for those that come with r1jax")
+            raise ConfigError(
+                f"{where}: no such file: {preset}; see configs/objectives/ for those that come with r1jax"
+            )
         try:
-            settings = OmegaConf.create(path.read_text())
+            settings: Any = OmegaConf.create(path.read_text())
             if not settings or any(not isinstance(key, str) or value is None for key, value in settings.items()):
                 raise TypeError("it is empty, or has no values")
+            loss, own = settings.get("loss"), stage.get("loss")
+            if loss and isinstance(own, dict) and own.get("kind", loss.get("kind")) != loss.get("kind"):
+                del settings["loss"]  # clips of another kind mean something else
             stages[i] = OmegaConf.to_container(OmegaConf.merge(settings, stage), resolve=True)
         except (YAMLError, OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
             what = " ".join(str(error).split())[:200] or "it is a single value"

@@ -67,6 +67,8 @@ class LossSettings(Settings):
         clips = (self.clip_low, self.clip_high) != (None, None)
         if clips and self.kind in ("sapo", "reinforce"):
             raise ValueError(f"kind {self.kind} has no clip; leave out clip_low and clip_high")
+        if self.kind != "sapo" and self.sapo_temperatures != (1.0, 1.05):
+            raise ValueError(f"kind {self.kind} has no sapo_temperatures; leave them out")
         if self.dual_clip is not None and self.kind not in ("grpo", "gspo", "gspo_token"):
             raise ValueError(f"kind {self.kind} has no dual_clip; leave it out")
         return self
@@ -92,6 +94,10 @@ class KlSettings(Settings):
             raise ValueError(
                 f"estimator {self.estimator} differs from k3 by its gradient, and a reward has none; use k3"
             )
+        if self.coef > 0 and self.place == "loss" and self.estimator == "k1":
+            raise ValueError("estimator k1 has no gradient on average, so in the loss it does nothing; use k2 or k3")
+        if self.reference_mix < 1 and self.reference_every is None:
+            raise ValueError(f"reference_mix {self.reference_mix} needs reference_every, for example 1")
         return self
 
 

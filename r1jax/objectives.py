@@ -2,9 +2,9 @@
 
 Letters: B sequences, T completion positions. logp are log-probs under the policy that learns, old_logp those under the
 policy that its ratio r = exp(logp - old_logp) is taken to, A advantages. A mask is float32, 1.0 where a token counts;
-where it is 0, nothing that a term is made of matters, and its value and gradients are 0. Log-ratios are limited to
-±LOG_RATIO before exp, and have no gradient beyond. Losses come as terms per token; `reduction_weights` says how they
-are summed, from counts over the whole batch, so that any split of it gives the same.
+where it is 0, nothing that a term is made of matters, and its value and gradients are 0. Ratios are made of log-ratios
+within ±LOG_RATIO, and have no gradient beyond. Losses come as terms per token; `reduction_weights` says how they are
+summed, from counts over the whole batch, so that any split of it gives the same.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def policy_terms(
         mean_B1 = sequence_mean(change_BT, mask_BT)
         if s.kind == "gspo_token":
             # What the brackets hold is 0 exactly.
-            mean_B1 = jax.lax.stop_gradient(mean_B1) + (logp_BT - jax.lax.stop_gradient(logp_BT))
+            mean_B1 = jax.lax.stop_gradient(mean_B1) + (change_BT - jax.lax.stop_gradient(change_BT))
         change_BT = jnp.broadcast_to(mean_B1, change_BT.shape)
     ratio_BT = jnp.exp(change_BT)
     if s.kind == "cispo":
@@ -88,13 +88,19 @@ def _clipped(ratio_BT: jax.Array, settings: LossSettings) -> jax.Array:
 
 
 def clipped_sides(ratio_BT: jax.Array, advantage_BT: jax.Array, settings: LossSettings) -> tuple[jax.Array, jax.Array]:
-    """Where the lower and where the upper clip takes a token's gradient away; in CISPO, where it limits the weight."""
+    """Where the lower and where the upper clip takes a token's gradient away; in CISPO, where it limits the weight.
+
+    The dual clip counts as an upper one.
+    """
     if settings.clip_low is None or settings.clip_high is None:
         return jnp.zeros_like(ratio_BT, bool), jnp.zeros_like(ratio_BT, bool)
     low_BT, high_BT = ratio_BT < 1 - settings.clip_low, ratio_BT > 1 + settings.clip_high
     if settings.kind == "cispo":
         return low_BT, high_BT
-    return low_BT & (advantage_BT < 0), high_BT & (advantage_BT > 0)
+    high_BT &= advantage_BT > 0
+    if settings.dual_clip is not None:
+        high_BT |= (advantage_BT < 0) & (ratio_BT > settings.dual_clip)
+    return low_BT & (advantage_BT < 0), high_BT
 
 
 def kl_terms(
@@ -155,7 +161,10 @@ def off_policy_mask(
 
 
 def top_entropy_mask(entropy_BT: jax.Array, mask_BT: jax.Array, *, share: float) -> jax.Array:
-    """1.0 for the `share` of all tokens of the batch with the highest entropy (80/20: 2506.01939); ties count too."""
+    """1.0 for the `share` of all tokens of the batch with the highest entropy (80/20: 2506.01939); ties count too.
+
+    Sorts all of them, so every device sees the whole rollout's.
+    """
     sorted_N = jnp.sort(jnp.where(mask_BT > 0, entropy_BT, -jnp.inf).ravel())[::-1]
     # Less a little, so that rounding makes no whole number a larger one.
     last = jnp.ceil(share * mask_BT.sum() * (1 - 1e-6)).astype(jnp.int32) - 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -193,18 +194,19 @@ def _mixed_groups(
     P, G, settings = stage.prompts_per_step, stage.group_size, stage.dynamic_sampling
     buffer: Experience | None = None
     reasons: dict[str, np.ndarray] = {}
-    full, number, means, times = 0, 0, [], []
+    full, number, tokens = 0, 0, 0
+    sampled: list[Mapping[str, np.ndarray]] = []
+    times: list[dict[str, float]] = []
     while full < P and number < settings.max_batches:
         new, transcript = batch(number)
         number += 1
         said = {name: np.array(words, object) for name, words in _reasons(run.mesh, transcript.grades, P * G).items()}
         scores = gather(run.mesh, transcript.grades.scores, P * G)
-        total_B = np.asarray(sum(weight * scores[name] for name, weight in stage.rewards.items()))
-        means.append(np.nanmean(total_B))
+        sampled.append(scores)
+        tokens += int(new.samples.length_B.sum())
         times.append(transcript.grades.times())
-        by_PG = (total_B if settings.by is None else scores[settings.by]).reshape(P, G)
-        known_PG = ~np.isnan(by_PG)
-        mixed_P = np.where(known_PG, by_PG, -np.inf).max(1) > np.where(known_PG, by_PG, np.inf).min(1)
+        cut_B = gather(run.mesh, to_local(new.samples.truncated_B), P * G)
+        mixed_P = mixed_groups(stage, scores, cut_B)
         source_P = np.arange(P)  # p < P is the buffer's group, P + p the new batch's
         if buffer is None:
             buffer, reasons = new, said
@@ -219,13 +221,19 @@ def _mixed_groups(
         buffer = _chooser(run.mesh)(buffer, new, source_P, full)
     assert buffer is not None
     transcript = _transcript(run, buffer, reasons)
-    metrics = {
+    metrics: dict[str, float] = {
         "dynamic_sampling/batches": number,
         "dynamic_sampling/mixed_groups": full,
-        "dynamic_sampling/reward": float(np.mean(means)),
+        "num_tokens": tokens,
     }
+    for name in stage.rewards:  # of all that was sampled: what was chosen is half right by choice
+        every = np.concatenate([scores[name] for scores in sampled])
+        known = every[~np.isnan(every)]
+        metrics[f"rewards/{name}/mean"] = float(known.mean()) if len(known) else math.nan
+        metrics[f"rewards/{name}/std"] = float(known.std()) if len(known) else math.nan
+    metrics |= {name: float(np.mean([each[name] for each in times])) for name in times[0]}
     words = {name: list(column) for name, column in reasons.items()}
-    return buffer, metrics | reason_shares(words) | times[-1], transcript, number
+    return buffer, metrics | reason_shares(words), transcript, number
 
 
 def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.ndarray:
@@ -233,6 +241,21 @@ def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.
     prompt_length_P, length_B = to_local((experience.prompt_length_P, experience.samples.length_B))
     local = np.repeat(prompt_length_P, group_size) + length_B
     return gather(mesh, local, experience.samples.length_B.shape[0])
+
+
+def mixed_groups(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
+    """[P], whether the samples of a group that will count differ: see `config.DynamicSampling`."""
+    assert stage.dynamic_sampling is not None
+    total_B = np.asarray(sum(weight * scores[name] for name, weight in stage.rewards.items()))
+    known_B = ~np.isnan(total_B)
+    if stage.truncated == "mask":
+        known_B &= ~truncated_B
+    elif stage.truncated == "zero":
+        total_B = np.where(truncated_B, np.minimum(total_B, 0.0), total_B)
+    by = stage.dynamic_sampling.by
+    by_B = total_B if by is None else scores[by]
+    highest_P = np.where(known_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)
+    return highest_P > np.where(known_B, by_B, np.inf).reshape(-1, stage.group_size).min(axis=1)
 
 
 @functools.cache
@@ -257,7 +280,7 @@ def _transcript(run: Run, experience: Experience, reasons: Mapping[str, np.ndarr
     local: Any = to_local(
         dataclasses.replace(experience, samples=dataclasses.replace(experience.samples, support_BTK=None))
     )
-    examples = run.batches.prompts("train", 0, local.id_P).examples
+    examples = [run.batches.example("train", int(position)) for position in local.id_P]
     own = own_rows(run.mesh, len(next(iter(reasons.values()))))
     grades = Grades(
         scores=dict(local.rewards), reasons={name: list(words[own]) for name, words in reasons.items()}, seconds={}
@@ -267,8 +290,12 @@ def _transcript(run: Run, experience: Experience, reasons: Mapping[str, np.ndarr
 
 def _reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
     """The reasons of all processes' rows."""
+    if jax.process_count() == 1:
+        return grades.reasons
     letters = {
-        name: np.array(words, f"S{LONGEST_REASON}").view(np.uint8).reshape(-1, LONGEST_REASON)
+        name: np.array([w.encode("ascii", "replace") for w in words], f"S{LONGEST_REASON}")
+        .view(np.uint8)
+        .reshape(-1, LONGEST_REASON)
         for name, words in grades.reasons.items()
     }
     return {

@@ -308,7 +308,11 @@ def due(step: int, every: int, total: int) -> bool:
 
 def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoints: Checkpoints) -> None:
     """Stops the run, before anything more is saved, where loss, gradients or new weights are not finite."""
-    bad = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(metrics[name])]
+    bad = [
+        name
+        for name, value in metrics.items()
+        if name.removeprefix("value/") in ("loss", "grad_norm", "param_norm") and not math.isfinite(value)
+    ]
     if bad:
         latest = checkpoints.latest()
         saved = (

@@ -94,7 +94,8 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
         return Prompts([example(int(position)) for position in id_P], prompt_PS, id_P % 2 + 1, id_P)
 
     monkeypatch.setattr(rollout, "sample_and_grade", fake)
-    run = types.SimpleNamespace(mesh=mesh, tokenizer=TOKENIZER, batches=types.SimpleNamespace(prompts=prompts))
+    batches = types.SimpleNamespace(prompts=prompts, example=lambda split, position: example(position))
+    run = types.SimpleNamespace(mesh=mesh, tokenizer=TOKENIZER, batches=batches)
     stage = GrpoStage(
         name="rl",
         program="grpo",
@@ -132,8 +133,10 @@ def test_batches_until_all_groups_are_mixed(batches, max_batches, mixed, mesh, m
     assert sampled == [list(range(FIRST + i * P, FIRST + (i + 1) * P)) for i in range(number)]
     assert drawn == metrics["dynamic_sampling/batches"] == number
     assert metrics["dynamic_sampling/mixed_groups"] == len(mixed)
-    means = [np.nanmean(x) for x in rewards["a"].reshape(-1, P * G)[:number]]
-    np.testing.assert_allclose(metrics["dynamic_sampling/reward"], np.mean(means), rtol=1e-6)
+    every = rewards["a"][: number * P]  # metrics are of all that was sampled
+    np.testing.assert_allclose(metrics["rewards/a/mean"], np.nanmean(every), rtol=1e-6)
+    np.testing.assert_allclose(metrics["rewards/a/std"], np.nanstd(every), rtol=1e-6)
+    assert metrics["num_tokens"] == sum(len(f"{FIRST + i}.0") + 1 for i in range(number * P)) * G
     local = to_local(experience)
     assert local.counted_P.tolist() == [i < len(mixed) for i in range(P)]
     ids = (local.id_P - FIRST).tolist()
@@ -162,7 +165,7 @@ def test_everything_of_a_group_goes_with_it(mesh, monkeypatch):
         assert row["rewards"] == {name: float(rewards[name][ids[i // G], g]) for name in rewards}
         assert row["reasons"] == {"a": words[i]}
         assert metrics[f"rewards/a/{words[i]}"] == 1 / (P * G)
-    assert metrics["time/rewards/a"] == 3.0  # the last batch's
+    assert metrics["time/rewards/a"] == 2.0  # the mean of 1, 2 and 3 in three batches
 
 
 def test_groups_mixed_by_another_reward(mesh, monkeypatch):

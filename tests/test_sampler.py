@@ -136,11 +136,10 @@ def test_same_samples_on_any_mesh(model):
         np.testing.assert_array_equal(samples.completion_BT, expected)
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.8])
-def test_top_k_and_top_p(model, mesh, top_p):
+def test_top_k_and_top_p(model, mesh):
     """What was drawn from equals a computation of numpy's on the logits, and the trainer has the same log-probs."""
     prompts, lengths = prompts_of(8, seed=2)
-    samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=top_p)
+    samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=0.8)
     mask = np.arange(6)[None] < samples.length_B[:, None]
     batch = Completions(
         *(np.repeat(x, 2, axis=0) for x in (prompts, lengths)),
@@ -162,14 +161,14 @@ def test_top_k_and_top_p(model, mesh, top_p):
         likeliest = np.argsort(-z)[:5]
         p = np.exp(z[likeliest] - z.max()) / np.exp(z[likeliest] - z.max()).sum()
         before = np.cumsum(p) - p
-        assert top_p == 1 or np.abs(before - top_p).min() > 1e-5  # no matter of rounding
-        ids, p = likeliest[before < top_p], p[before < top_p]
+        assert np.abs(before - 0.8).min() > 1e-5  # no matter of rounding
+        ids, p = likeliest[before < 0.8], p[before < 0.8]
         sizes.append(len(ids))
         assert samples.support_BTK[row, t].tolist() == [*ids, *[-1] * (5 - len(ids))]
         assert samples.completion_BT[row, t] in ids
         place = ids.tolist().index(samples.completion_BT[row, t])
         np.testing.assert_allclose(samples.logp_BT[row, t], np.log(p / p.sum())[place], atol=1e-4)
-    assert set(sizes) == {5} if top_p == 1 else {1, 2, 3} <= set(sizes)
+    assert {1, 2, 3} <= set(sizes)
 
 
 class Fixed(nn.Module):

@@ -17,7 +17,7 @@ from r1jax.likelihood import MASKED, entropy, log_probabilities, renormalised
 from r1jax.mesh import constrain
 from r1jax.models.dense import Transformer, padded_vocabulary, unembed
 
-LOGITS_BYTES = 2**28  # of float32 logits that a device holds at once; more take turns
+LOGITS_BYTES = 2**26  # of float32 logits that a device holds at once; more take turns
 
 
 def token_log_probs(

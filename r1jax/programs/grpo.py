@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ from r1jax.objectives import (
 from r1jax.optimizer import learning_rate, make_optimizer
 from r1jax.packing import Layout, lay_out
 from r1jax.rewards.watch import RewardWatch
-from r1jax.rollout import collect, sequence_lengths
+from r1jax.rollout import Experience, collect, sequence_lengths
 from r1jax.run import Run, check_finite, due, role_key
 from r1jax.state import (
     TrainState,
@@ -82,39 +82,35 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
-        watch = RewardWatch(tuple(stage.rewards))
+        watch, checked = RewardWatch(tuple(stage.rewards)), False
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
-                with run.watch(f"{stage.name} step"):
-                    key = role_key(run.key, number, step, "rollout")
-                    next_example = first + int(state.drawn) * stage.prompts_per_step
-                    experience, metrics, transcript, drawn = collect(
+                key = role_key(run.key, number, step, "rollout")
+                next_example = first + int(state.drawn) * stage.prompts_per_step
+                with run.watch(f"{stage.name} rollout"):
+                    experience, sampled, transcript, drawn = collect(
                         run, stage, run.sampling_weights(state.params), next_example, key
                     )
-                    with run.timers("prepare"):
-                        order = role_key(run.key, number, step, "minibatches")
-                        order_NB = minibatch_order(order, stage)
-                        length_B = sequence_lengths(run.mesh, experience, stage.group_size)
-                        layout = layout_of(run, stage, length_B)
-                        rollout, more = jax.block_until_ready(prepare(state, experience, layout))
-                        metrics |= more
-                    with run.timers("update"):
-                        updates = []
-                        for i, chosen_B in enumerate(order_NB):
-                            layout = layout_of(run, stage, length_B[chosen_B])
-                            numbers = jnp.int32(i), jnp.int32(drawn)
-                            state, update_metrics = update(state, rollout, chosen_B, layout, *numbers)
-                            updates.append({name: float(value) for name, value in update_metrics.items()})
-                            if step == start + 1 and i == 0:
-                                check_finite(updates[0], stage.name, step, checkpoints)
-                                check_sampler(updates[0], run.config.model.dtype, stage.name, step)
-                metrics = {name: float(value) for name, value in metrics.items()}
-                metrics |= {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
+                    order_NB = minibatch_order(role_key(run.key, number, step, "minibatches"), stage)
+                    layouts = layouts_of(run, stage, experience, order_NB)
+                with run.timers("prepare"), run.watch(f"{stage.name} prepare {rows_of(layouts[0])}"):
+                    rollout, assembled = jax.block_until_ready(prepare(state, experience, layouts[0]))
+                updates = []
+                for i, (chosen_B, layout) in enumerate(zip(order_NB, layouts[1:], strict=True)):
+                    with run.timers("update"), run.watch(f"{stage.name} update {rows_of(layout)}"):
+                        numbers = jnp.int32(i), jnp.int32(drawn)
+                        state, update_metrics = update(state, rollout, chosen_B, layout, *numbers)
+                        updates.append({name: float(value) for name, value in update_metrics.items()})
+                    if step == start + 1 and i == 0:
+                        check_finite(updates[0], stage.name, step, checkpoints)
+                    if i == 0 and not checked and updates[0]["ratio/mean"] > 0:  # there are tokens
+                        check_sampler(updates[0], run.config.model.dtype, stage.name, step)
+                        checked = True
+                metrics = {name: float(value) for name, value in {**assembled, **sampled}.items()}
+                metrics |= over_updates(updates)
                 if stage.kl.reference_every and state.reference is not None and step % stage.kl.reference_every == 0:
                     state = renew(state, stage.kl.reference_mix)
-                # Between sampler and trainer: before the first update has moved the policy.
-                metrics[LOGP_DIFFERENCE] = updates[0][LOGP_DIFFERENCE]
                 check_finite(metrics, stage.name, step, checkpoints)
                 seconds = time.perf_counter() - begin
                 metrics |= run.timers.collect() | {
@@ -167,19 +163,42 @@ def minibatch_order(key: jax.Array, stage: GrpoStage) -> np.ndarray:
     return order.astype(np.int32).reshape(stage.minibatches, -1)
 
 
-def layout_of(run: Run, stage: GrpoStage, length_B: np.ndarray) -> Layout | None:
-    """How sequences of these lengths lie in packed rows, on the devices; None where each has a row of its own."""
+def layouts_of(run: Run, stage: GrpoStage, experience: Experience, order_NB: np.ndarray) -> list[Layout | None]:
+    """How the sequences of the rollout and of each update lie in packed rows; None where each has a row of its own."""
     if stage.pack_length is None:
-        return None
-    layout = lay_out(
-        length_B,
-        shards=row_shards(run.mesh),
-        microbatches=microbatches_of(len(length_B), stage.microbatch, run.mesh),
-        joined=run.batches.width["train"] + run.config.max_completion_length,
-        width=stage.pack_length,
-    )
-    own = [own_rows(run.mesh, len(x)) for x in layout]
-    return Layout(*(to_global(run.mesh, x[rows], len(x)) for x, rows in zip(layout, own, strict=True)))
+        return [None] * (1 + len(order_NB))
+    length_B = sequence_lengths(run.mesh, experience, stage.group_size)
+
+    def layout(length_B: np.ndarray) -> Layout:
+        laid_out = lay_out(
+            length_B,
+            shards=row_shards(run.mesh),
+            microbatches=microbatches_of(len(length_B), stage.microbatch, run.mesh),
+            joined=run.batches.width["train"] + run.config.max_completion_length,
+            width=stage.pack_length or 0,
+        )
+        return Layout(*(to_global(run.mesh, x[own_rows(run.mesh, len(x))], len(x)) for x in laid_out))
+
+    return [layout(length_B), *(layout(length_B[chosen_B]) for chosen_B in order_NB)]
+
+
+def rows_of(layout: Layout | None) -> str:
+    """The name of a shape that is compiled."""
+    return "" if layout is None else f"of {len(layout.source_RW)} rows"
+
+
+def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """A step's metrics: means over its updates, of maxima the largest, between sampler and trainer the first's.
+
+    Later updates' differences are the policy's own.
+    """
+    metrics = {}
+    for name, first in updates[0].items():
+        values = [update[name] for update in updates]
+        metrics[name] = max(values) if name.endswith("/max") else sum(values) / len(values)
+        if name.startswith("sampling/"):
+            metrics[name] = first
+    return metrics
 
 
 def update_step(
@@ -211,11 +230,14 @@ def update_step(
     (gradients, value_gradients), metrics = summed_gradients(loss, policy_and_value, batch, microbatches)
     schedule = learning_rate(stage.optimizer, stage.steps * stage.minibatches)
     metrics["learning_rate"] = schedule(state.step * stage.minibatches + index)
+    before = state
     if state.value is not None and value_optimizer is not None:
         value, norms = apply_gradients(state.value, value_gradients, value_optimizer)
         state = dataclasses.replace(state, value=value)
-        metrics["value/grad_norm"] = norms["grad_norm"]
+        metrics |= {f"value/{name}": norm for name, norm in norms.items()}
     state, norms = apply_gradients(state, gradients, optimizer)
+    # Where no token counts, the optimizer's momentum does not either.
+    state = jax.tree.map(lambda new, old: jnp.where(mask_BT.any(), new, old), state, before)
     last = index == stage.minibatches - 1
     state = dataclasses.replace(state, step=state.step + last, drawn=state.drawn + last * drawn)
     return state, metrics | norms
@@ -246,7 +268,9 @@ def loss_and_sums(
             logp_BT, rollout.sampler_logp_BT, rollout.advantage_BT, mask_BT, threshold=stage.off_policy_mask
         )
         factor_BT = factor_BT * keep_BT
-    terms_BT = policy_BT * factor_BT - stage.loss.entropy_coef * entropy_BT
+    terms_BT = policy_BT * factor_BT
+    if stage.loss.entropy_coef > 0:  # the entropy's gradient takes a fifth of the head's time
+        terms_BT -= stage.loss.entropy_coef * entropy_BT
     low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
     moved_BT = log_ratio(logp_BT, rollout.old_logp_BT, mask_BT)
     difference_BT = jnp.abs(log_ratio(logp_BT, rollout.sampler_logp_BT, mask_BT))

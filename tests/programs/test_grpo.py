@@ -211,7 +211,9 @@ def graded(examples, texts, rewards):
 def sampled_dynamically(tmp_path_factory):
     """A finished run: one update a step, groups of two until all are mixed, the reference replaced at every step."""
     folder = tmp_path_factory.mktemp("dynamic")
-    (folder / "tiny.yaml").write_text(TINY.format(folder=folder / "run"))
+    text = TINY.format(folder=folder / "run")
+    before, rl = text.index("  - name: cold_start"), text.index("  - name: rl")
+    (folder / "tiny.yaml").write_text(text[:before] + text[rl:])
     changes = {
         "steps": 4,
         "group_size": 2,
@@ -221,8 +223,10 @@ def sampled_dynamically(tmp_path_factory):
         "dynamic_sampling": "{max_batches: 3}",
         "optimizer.learning_rate": 1e-2,
     }
-    settings = ["stages.cold_start.steps=1", "evaluate={problems: 8}"]
-    config = load_config(folder / "tiny.yaml", [*settings, *(f"stages.rl.{k}={v}" for k, v in changes.items())])
+    settings = [f"stages.rl.{name}={value}" for name, value in changes.items()]
+    config = load_config(
+        folder / "tiny.yaml", ["max_completion_length=12", "evaluate={problems: 8, samples: 2}", *settings]
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollouts, "grade", graded)
         train(config, strict_compiles=True)
@@ -230,17 +234,17 @@ def sampled_dynamically(tmp_path_factory):
 
 
 def rows_of(folder):
-    return [without_timings(row) for row in read_metrics(folder) if row["stage"] == "rl" and "loss" in row]
+    return [without_timings(row) for row in read_metrics(folder) if "loss" in row]
 
 
 def state_of(config, folder):
     """The last checkpoint of the stage, with everything in it."""
     run, _, _ = load_run(folder)
     run.close()
-    optimizer, value_optimizer = optimizers(config.stages[1])
+    optimizer, value_optimizer = optimizers(config.stages[0])
     abstract = abstract_state(run.model, optimizer, run.mesh, keep_reference=True, value_optimizer=value_optimizer)
     with run.checkpoints("rl") as checkpoints:
-        return jax.tree.map(np.asarray, checkpoints.restore(checkpoints.latest(), abstract.items()))
+        return jax.tree.map(np.asarray, dict(checkpoints.restore(checkpoints.latest(), abstract.items())))
 
 
 def test_dynamic_sampling_in_a_run(sampled_dynamically):
@@ -256,7 +260,9 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
         assert mixed == 8 or row["dynamic_sampling/batches"] == 3
         np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
         assert mixed < 8 or row["reward"] == 0.5
-    training = state_of(config, folder)["training"]
+    state = state_of(config, folder)
+    training = state["training"]
+    jax.tree.map(np.testing.assert_array_equal, training["reference"], state["params"])
     assert int(training["step"]) == 4 and int(training["drawn"]) == sum(batches)
 
 
