@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import yaml
 
-PRESETS = ("deepseekmath", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "ppo")
+PRESETS = ("deepseekmath", "dr_grpo", "dapo", "gspo", "rloo", "ppo", "cispo")
 # What the presets leave to the experiment, the same for all.
 COMMON = {
     "prompts_per_step": 32,
@@ -51,6 +51,8 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
     tree = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
     stage = {"name": "rl", "program": "grpo", "steps": steps, "eval_every": every, "save_every": every}
     stage |= {"preset": f"configs/objectives/{preset}.yaml"} | COMMON
+    if preset == "rloo":  # has no ratio, so one update a rollout
+        stage["minibatches"] = 1
     tree |= {"run_dir": str(run), "seed": seed, "stages": [stage]}
     tree["model"] = {"path": str(model), "dtype": "float32"}
     file = folder / f"{preset}-{seed}.yaml"

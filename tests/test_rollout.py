@@ -14,7 +14,7 @@ from r1jax.data import Prompts
 from r1jax.mesh import to_global, to_local
 from r1jax.rewards.example import Example
 from r1jax.rewards.grading import Grades
-from r1jax.rollout import Transcript, collect, completion_texts
+from r1jax.rollout import Transcript, collect, completion_texts, mixed_groups
 from r1jax.run import open_run
 from r1jax.sampler import Samples
 from r1jax.tokenizer import CharacterTokenizer
@@ -179,3 +179,25 @@ def test_groups_mixed_by_another_reward(mesh, monkeypatch):
     )
     assert drawn == 2 and metrics["dynamic_sampling/mixed_groups"] == 0  # a sum of 1 everywhere
     assert not to_local(experience).counted_P.any()
+
+
+@pytest.mark.parametrize(
+    ("truncated", "mixed"),
+    [("keep", [True, True, False, True]), ("zero", [True, False, True, True]), ("mask", [False, False, False, True])],
+)
+def test_groups_are_mixed_by_what_will_count(truncated, mixed):
+    """The second sample of each group but the last was cut off."""
+    scores = {"a": np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])}
+    cut_B = np.array([False, True] * 3 + [False, False])
+    stage = GrpoStage(
+        name="rl",
+        program="grpo",
+        steps=1,
+        prompts_per_step=4,
+        group_size=2,
+        rewards={"a": 1.0},
+        truncated=truncated,
+        dynamic_sampling={},
+        optimizer=OptimizerConfig(learning_rate=1.0),
+    )
+    assert mixed_groups(stage, scores, cut_B).tolist() == mixed
