@@ -119,7 +119,7 @@ class CorrectionSettings(Settings):
 class DynamicSampling(Settings):
     """Samples further prompts until all groups of a step are mixed, at most `max_batches` times prompts_per_step.
 
-    A group is mixed where the reward `by` (null: the weighted sum) differs within it. Groups over the number are
+    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that count. Groups over the number are
     dropped; where there are too few, the step goes on with those it has.
     """
 

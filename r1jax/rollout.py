@@ -244,7 +244,7 @@ def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.
 
 
 def mixed_groups(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
-    """[P], whether the samples of a group that will count differ: see `config.DynamicSampling`."""
+    """[P], whether the samples of a group that will count differ: see `objective_settings.DynamicSampling`."""
     assert stage.dynamic_sampling is not None
     total_B = np.asarray(sum(weight * scores[name] for name, weight in stage.rewards.items()))
     known_B = ~np.isnan(total_B)
