@@ -86,8 +86,10 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Pat
         if preset is None:
             continue
         path, where = Path(str(preset)), f"stages.{stage.get('name', i)}.preset"
-        if not path.is_file() and file is not None:
+        if not path.exists() and file is not None:
             path = file.parent / path
+        if path.is_dir():
+            raise ConfigError(f"{where}: {preset} is a folder; name one of the files in it")
         if not path.is_file():
             raise ConfigError(
                 f"{where}: no such file: {preset}; see configs/objectives/ for those that come with r1jax"
@@ -182,6 +184,8 @@ def _explain(
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         names = sorted(models[-1].model_fields) if models else []
+        if keys[0] == "stages" and len(keys) == 3:
+            names = sorted([*names, "preset"])
         near = difflib.get_close_matches(str(keys[-1]), names, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
         message = f"unknown key; {hint}"

@@ -226,7 +226,10 @@ def _mixed_groups(
         "dynamic_sampling/mixed_groups": full,
         "num_tokens": tokens,
     }
-    for name in stage.rewards:  # of all that was sampled: what was chosen is half right by choice
+    # Of all that was sampled: what was chosen is half right by choice.
+    total_B = np.concatenate([np.asarray(sum(w * scores[n] for n, w in stage.rewards.items())) for scores in sampled])
+    metrics["reward"] = float(np.nanmean(total_B)) if not np.isnan(total_B).all() else math.nan
+    for name in stage.rewards:
         every = np.concatenate([scores[name] for scores in sampled])
         known = every[~np.isnan(every)]
         metrics[f"rewards/{name}/mean"] = float(known.mean()) if len(known) else math.nan
