@@ -119,8 +119,8 @@ class CorrectionSettings(Settings):
 class DynamicSampling(Settings):
     """Samples further prompts until all groups of a step are mixed, at most `max_batches` times prompts_per_step.
 
-    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that count. Groups over the
-    number are dropped; where there are too few, the step goes on with those it has.
+    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that count. Groups over
+    the number are dropped; where there are too few, the step goes on with those it has.
     """
 
     max_batches: Annotated[int, Field(ge=2)] = 10

@@ -308,11 +308,8 @@ def due(step: int, every: int, total: int) -> bool:
 
 def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoints: Checkpoints) -> None:
     """Stops the run, before anything more is saved, where loss, gradients or new weights are not finite."""
-    bad = [
-        name
-        for name, value in metrics.items()
-        if name.removeprefix("value/") in ("loss", "grad_norm", "param_norm") and not math.isfinite(value)
-    ]
+    watched = ("loss", "grad_norm", "param_norm", "value/loss", "value/grad_norm", "value/param_norm")
+    bad = [name for name in watched if not math.isfinite(metrics.get(name, 0.0))]
     if bad:
         latest = checkpoints.latest()
         saved = (

@@ -76,6 +76,12 @@ def scanned(monkeypatch):
     monkeypatch.setattr(dense, "UNROLLED_LAYERS", 1)
 
 
+@functools.cache
+def weights():
+    """The same on the host for all meshes."""
+    return jax.tree.map(np.asarray, jax.jit(lambda: init_params(Transformer(CONFIG, 20), jax.random.key(0)))())
+
+
 def all_losses(sizes: dict[str, int], microbatches: int = 1, losses=LOSSES, *, pack_length: int | None = None):
     """Samples of a fixed batch on a mesh, and every loss and its gradients; `sizes` empty is a single device."""
     mesh = make_mesh(MeshConfig(**{"data": 1, **sizes})) if sizes else None
@@ -87,7 +93,7 @@ def all_losses(sizes: dict[str, int], microbatches: int = 1, losses=LOSSES, *, p
     rng = np.random.default_rng(0)
     with jax.set_mesh(mesh):
         shardings = jax.tree.map(lambda x: x.sharding, abstract_params(model, mesh))
-        params = jax.jit(lambda: init_params(model, jax.random.key(0)), out_shardings=shardings)()
+        params = jax.device_put(weights(), shardings)
         prompts = rng.integers(2, 20, (8, 5)).astype(np.int32), rng.integers(1, 6, 8).astype(np.int32)
         ids = np.arange(8, dtype=np.int32)
         sampler = make_sampler(model, mesh, stop_ids=(1,), group_size=2, max_new=6, temperature=1.0)

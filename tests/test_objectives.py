@@ -203,7 +203,7 @@ def test_the_advantage_of_a_huge_reward(loss):
 EXTREMES = {
     "grpo": [(-1.2, 0), (FURTHEST, 0), (-1 / FURTHEST, 0), (0.8, 0)],
     "gspo": [(-1.2, 0), (FURTHEST, 0), (-1 / FURTHEST, 0), (0.8, 0)],
-    "gspo_token": [(-1.2, 0), (FURTHEST, FURTHEST), (-1 / FURTHEST, -1 / FURTHEST), (0.8, 0)],
+    "gspo_token": [(-1.2, 0), (FURTHEST, 0), (-1 / FURTHEST, 0), (0.8, 0)],
     "cispo": [(None, -1.2), (None, 1.2), (None, -0.8), (None, 0.8)],
     "sapo": [(-4, 0), (3.8095238, 0), (-1.0757657, 0), (0.9875242, 0)],
     "reinforce": [(None, -1), (None, 1), (None, -1), (None, 1)],

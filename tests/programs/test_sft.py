@@ -130,7 +130,7 @@ def test_heights_fit_the_mesh(overrides, heights, tiny_file):
     [
         (["stages.cold_start.pack_length=20"], r"cold_start.pack_length: rows of 20 .* 6 \+ 32; need at least 38"),
         (["stages.cold_start.pack_length=75", "mesh.data=4", "mesh.context=2"], r"pack_length: 2 devices .* of 75"),
-        (["stages.rl.pack_length=75"], r"stages.rl.pack_length"),
+        (["stages.rl.pack_length=20"], r"stages.rl.pack_length: rows of 20"),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_are_refused(overrides, message, tiny_file):
