@@ -24,7 +24,7 @@ VOCABULARY = 151_936
 PROMPT = 16
 RUNS = 5
 MEMORY = (32, 512, 64)  # sequences, completion tokens, model width
-SPEEDS = [(4, 128, 64), (8, 128, 64), (4, 128, 896)]  # the last as wide as Qwen2.5-0.5B
+SPEEDS = [(4, 128, 64), (8, 128, 64), (8, 128, 896)]  # the last as wide as Qwen2.5-0.5B
 NOISE = 1.05  # a ratio of medians that repeats of one program reach
 
 
@@ -173,7 +173,12 @@ def speed(console: Any) -> None:
         )
         worst, size = max(worst, wall / dense_wall), sequences * tokens * VOCABULARY * 4
         table.add_row(
-            *(f"{sequences} × {tokens}", str(width), f"{size / 1e9:.2f} GB", str(-(-size // head.LOGITS_BYTES))),
+            *(
+                f"{sequences} × {tokens}",
+                str(width),
+                f"{size / 1e9:.2f} GB",
+                str(1 if size <= head.FEW_BYTES else -(-size // head.LOGITS_BYTES)),
+            ),
             *(f"{dense_wall:.2f} s", f"{wall:.2f} s", f"{wall / dense_wall:.2f}", f"{cpu / dense_cpu:.2f}"),
         )
         print(f"{sequences} × {tokens}, width {width}: dense {dense_wall:.2f} s, chunked {wall:.2f} s", file=sys.stderr)

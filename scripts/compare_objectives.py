@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import yaml
 
 PRESETS = ("deepseekmath", "dr_grpo", "dapo", "gspo", "rloo", "ppo", "cispo")
+EARLY = 30  # steps that the curve of the reward shows
 # What the presets leave to the experiment, the same for all.
 COMMON = {
     "prompts_per_step": 32,
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, options.seeds, figsize=(5.5 * options.seeds, 4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(options.seeds, 2, figsize=(11, 4 * options.seeds), squeeze=False)
     print(f"{'objective':14} seed  before    end   best  samples  s/step  entropy at end")
     for seed in range(options.seeds):
         for preset in PRESETS:
@@ -84,11 +85,13 @@ def main() -> None:
                 f"{steps[-1]['entropy']:8.3f}",
                 flush=True,
             )
-            axes[0][seed].plot(*zip(*points, strict=True), marker="o", markersize=3, label=preset)
-        axes[0][seed].set(title=f"seed {seed}", xlabel="step", ylim=(0, 101))
-    axes[0][0].set_ylabel("held-out accuracy, %")
-    axes[0][-1].legend(frameon=False, loc="lower right")
-    for ax in axes[0]:
+            early = [(r["step"], r["reward"]) for r in steps if r["step"] <= EARLY]
+            axes[seed][0].plot(*zip(*early, strict=True), label=preset)
+            axes[seed][1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=preset)
+        axes[seed][0].set(title=f"seed {seed}: reward of all samples", xlabel="step", ylim=(0.4, 1.25))
+        axes[seed][1].set(title=f"seed {seed}: held-out accuracy, %", xlabel="step", ylim=(30, 101))
+    axes[0][0].legend(frameon=False, loc="lower right")
+    for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
     figure.tight_layout()

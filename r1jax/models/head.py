@@ -17,7 +17,8 @@ from r1jax.likelihood import MASKED, entropy, log_probabilities, renormalised
 from r1jax.mesh import constrain
 from r1jax.models.dense import Transformer, padded_vocabulary, unembed
 
-LOGITS_BYTES = 2**26  # of float32 logits that a device holds at once; more take turns
+FEW_BYTES = 2**29  # of float32 logits, which a device may hold all at once: chunks cost one product of four more
+LOGITS_BYTES = 2**27  # of a chunk's
 
 
 def token_log_probs(
@@ -32,8 +33,8 @@ def token_log_probs(
     """Of each token its log-prob, the entropy of what it was drawn from, and whether it was the likeliest; [B, T].
 
     `support_BTK` are the ids that a token was drawn from, likeliest first and -1 where there are fewer; None: all of
-    the vocabulary. Where all logits are more than LOGITS_BYTES on a device, they are made in chunks of positions, and
-    made again for the gradient.
+    the vocabulary. Where all logits are more than FEW_BYTES on a device, they are made in chunks of positions, and made
+    again for the gradient.
     """
     (B, T), chunks = token_BT.shape, min(token_BT.shape[1], logit_chunks(token_BT.size, model))
     if chunks == 1:
@@ -59,7 +60,8 @@ def logit_chunks(tokens: int, model: Transformer) -> int:
     """Into how many chunks the logits of `tokens` positions are split on the mesh that is set."""
     mesh = jax.sharding.get_abstract_mesh()
     rows = padded_vocabulary(max(model.vocabulary, model.config.vocab_size or 0))
-    return math.ceil(tokens * rows * 4 / (1 if mesh.empty else mesh.size) / LOGITS_BYTES)
+    size = tokens * rows * 4 / (1 if mesh.empty else mesh.size)
+    return 1 if size <= FEW_BYTES else math.ceil(size / LOGITS_BYTES)
 
 
 def _of_chunk(

@@ -109,6 +109,7 @@ def test_chunks_change_nothing(chunks, limited, batch, expected, model_config, m
     """Of 11 positions 3 chunks have 4, one too many in all; 11 have one each."""
     model, function = of_model(model_config)
     monkeypatch.setattr(head, "LOGITS_BYTES", B * T * ROWS * 4 / chunks + 1)
+    monkeypatch.setattr(head, "FEW_BYTES", 0)
     assert logit_chunks(B * T, model) == chunks
     results, jaxpr = values_and_gradients(function, batch, limited=limited)
     assert_same(results, expected[limited])
@@ -125,6 +126,7 @@ def test_chunks_on_a_mesh(limited, batch, expected, model_config, monkeypatch):
     model, function = of_model(model_config)
     with jax.set_mesh(make_mesh(MeshConfig(data=2, context=2, tensor=2))):
         monkeypatch.setattr(head, "LOGITS_BYTES", B * T * ROWS * 4 / 8 / 3 + 1)
+        monkeypatch.setattr(head, "FEW_BYTES", 0)
         assert logit_chunks(B * T, model) == 3
         results, _ = values_and_gradients(function, batch, limited=limited)
     assert_same(results, expected[limited])
