@@ -259,7 +259,6 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
         mixed = row["dynamic_sampling/mixed_groups"]
         assert mixed == 8 or row["dynamic_sampling/batches"] == 3
         np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
-        assert mixed < 8 or row["reward"] == 0.5
     state = state_of(config, folder)
     training = state["training"]
     jax.tree.map(np.testing.assert_array_equal, training["reference"], state["params"])
