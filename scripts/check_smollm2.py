@@ -31,9 +31,9 @@ def main() -> None:
         ids = np.arange(len(prompt_PS), dtype=np.int32)
         samples = sampler(run.sampling_weights(params), prompt_PS, length_P, ids, jax.random.key(0))
         batch = Completions(prompt_PS, length_P, samples.completion_BT, samples.length_B)
-        trained_BT, _ = jax.jit(
-            lambda params, batch: completion_log_probs(run.model, params, batch, temperature=1.0)
-        )(params, batch)
+        trained_BT, _ = jax.jit(lambda params, batch: completion_log_probs(run.model, params, batch, temperature=1.0))(
+            params, batch
+        )
     real_BT = np.arange(expected_PT.shape[1])[None] < expected_length_P[:, None]
     same = np.where(real_BT, samples.completion_BT == expected_PT, True).all(axis=1) & (
         np.asarray(samples.length_B) == expected_length_P
