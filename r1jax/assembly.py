@@ -85,7 +85,7 @@ def prepare(
     reference's log-probs, and the value model's values.
     """
     completions = completions_of(experience, stage.group_size)
-    needs_own = stage.old_log_probs == "trainer" or stage.loss.top_entropy_share < 1
+    needs_own = _needs_own(stage)
 
     def forwards(completions: Completions) -> Forwards:
         def log_probs(params: Any) -> tuple[jax.Array, jax.Array]:
@@ -101,6 +101,15 @@ def prepare(
 
     laid_out = dataclasses.replace(completions, layout=layout)
     return assemble(experience, completions, in_microbatches(forwards, laid_out, microbatches), stage)
+
+
+def needs_forwards(stage: GrpoStage) -> bool:
+    """Whether `prepare` has any model to run."""
+    return _needs_own(stage) or stage.kl.coef > 0 or stage.value is not None
+
+
+def _needs_own(stage: GrpoStage) -> bool:
+    return stage.old_log_probs == "trainer" or stage.loss.top_entropy_share < 1
 
 
 def completions_of(experience: Experience, group_size: int) -> Completions:
@@ -133,35 +142,26 @@ def assemble(
     total_B = weighted_sum(weights_R, rewards_RB)
     if stage.truncated == "zero":
         total_B = jnp.where(samples.truncated_B, jnp.minimum(total_B, 0.0), total_B)
-    penalty_BT = None
+    graded_B = ~jnp.isnan(total_B) & jnp.repeat(experience.counted_P, G)
+    mask_BT = lengths_BT * graded_B[:, None]
+    penalty_BT = jnp.zeros_like(mask_BT)
     if stage.kl.place == "reward" and forwards.reference_logp_BT is not None:
         kl_BT = kl_terms(old_logp_BT, forwards.reference_logp_BT, lengths_BT, estimator=stage.kl.estimator)
         penalty_BT = stage.kl.coef * kl_BT
     value_BT = return_BT = None
-    if forwards.value_BT is None or stage.value is None:
+    if stage.value is None:
         relative_RB, relative_weights_R = rewards_RB, weights_R
         if not stage.advantage.per_reward:
-            less_B = total_B if penalty_BT is None else total_B - penalty_BT.sum(axis=1)
-            relative_RB, relative_weights_R = less_B[None], jnp.ones(1)
-        relative_RPG = relative_RB.reshape(len(relative_RB), -1, G)
-        relative_RPG = jnp.where(experience.counted_P[None, :, None], relative_RPG, jnp.nan)
-        advantage_PG, graded_PG = advantages(relative_RPG, relative_weights_R, **stage.advantage.model_dump())
-        graded_B = graded_PG.reshape(-1)
-        mask_BT = lengths_BT * graded_B[:, None]
+            relative_RB, relative_weights_R = (total_B - penalty_BT.sum(axis=1))[None], jnp.ones(1)
+        relative_RPG = jnp.where(graded_B[None], relative_RB, jnp.nan).reshape(len(relative_RB), -1, G)
+        advantage_PG, _ = advantages(relative_RPG, relative_weights_R, **stage.advantage.model_dump())
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
-        graded_B = ~jnp.isnan(total_B) & jnp.repeat(experience.counted_P, G)
-        mask_BT = lengths_BT * graded_B[:, None]
-        last_BT = jnp.arange(lengths_BT.shape[1])[None] == samples.length_B[:, None] - 1
-        bounded_B = jnp.clip(jnp.where(graded_B, total_B, 0.0), -LARGEST_RETURN, LARGEST_RETURN)
-        reward_BT = jnp.where(last_BT, bounded_B[:, None], 0.0)
+        assert forwards.value_BT is not None
         value_BT = forwards.value_BT * mask_BT
+        reward_BT = _last_token(jnp.where(graded_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
         advantage_BT, return_BT = gae(
-            reward_BT if penalty_BT is None else reward_BT - penalty_BT,
-            value_BT,
-            mask_BT,
-            discount=stage.value.discount,
-            gae_lambda=stage.value.gae_lambda,
+            reward_BT, value_BT, mask_BT, discount=stage.value.discount, gae_lambda=stage.value.gae_lambda
         )
         advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale, clip=stage.advantage.clip)
     metrics = _metrics(experience, total_B.reshape(-1, G))
@@ -187,6 +187,12 @@ def assemble(
     if value_BT is not None and return_BT is not None:
         metrics |= _value_metrics(value_BT, return_BT, mask_BT)
     return rollout, metrics
+
+
+def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """A sample's reward, within ±LARGEST_RETURN, at its last token: [B, T]."""
+    last_BT = jnp.arange(mask_BT.shape[1])[None] == length_B[:, None] - 1
+    return jnp.where(last_BT, jnp.clip(reward_B, -LARGEST_RETURN, LARGEST_RETURN)[:, None], 0.0)
 
 
 def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from r1jax.assembly import Rollout, make_preparer
+from r1jax.assembly import Rollout, make_preparer, needs_forwards
 from r1jax.config import GrpoStage
 from r1jax.evaluate import evaluate
 from r1jax.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
@@ -164,7 +164,10 @@ def minibatch_order(key: jax.Array, stage: GrpoStage) -> np.ndarray:
 
 
 def layouts_of(run: Run, stage: GrpoStage, experience: Experience, order_NB: np.ndarray) -> list[Layout | None]:
-    """How the sequences of the rollout and of each update lie in packed rows; None where each has a row of its own."""
+    """How the sequences of the rollout and of each update lie in packed rows.
+
+    None where each has a row of its own, and of the rollout where no model is run on it before the updates.
+    """
     if stage.pack_length is None:
         return [None] * (1 + len(order_NB))
     length_B = sequence_lengths(run.mesh, experience, stage.group_size)
@@ -179,7 +182,9 @@ def layouts_of(run: Run, stage: GrpoStage, experience: Experience, order_NB: np.
         )
         return Layout(*(to_global(run.mesh, x[own_rows(run.mesh, len(x))], len(x)) for x in laid_out))
 
-    return [layout(length_B), *(layout(length_B[chosen_B]) for chosen_B in order_NB)]
+    # A layout that nothing reads would only be one more shape to compile.
+    whole = layout(length_B) if needs_forwards(stage) else None
+    return [whole, *(layout(length_B[chosen_B]) for chosen_B in order_NB)]
 
 
 def rows_of(layout: Layout | None) -> str:

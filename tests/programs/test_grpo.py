@@ -12,22 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import TINY
+from rl_run import rl_config, rows_of, states_of
 
 from r1jax import rollout as rollouts
 from r1jax.assembly import Rollout
 from r1jax.config import GrpoStage, OptimizerConfig
-from r1jax.config_file import load_config
-from r1jax.metrics import read_metrics, without_timings
 from r1jax.models.completions import Completions, completion_log_probs
 from r1jax.models.dense import Transformer
 from r1jax.objective_settings import KlSettings, LossSettings
 from r1jax.objectives import length_mask
-from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, optimizers, update_step
+from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
-from r1jax.run import load_run
-from r1jax.state import TrainState, abstract_state, init_params, renewed_reference
+from r1jax.state import TrainState, init_params, renewed_reference
 
 B, S, T = 8, 4, 6
 
@@ -211,9 +208,6 @@ def graded(examples, texts, rewards):
 def sampled_dynamically(tmp_path_factory):
     """A finished run: one update a step, groups of two until all are mixed, the reference replaced at every step."""
     folder = tmp_path_factory.mktemp("dynamic")
-    text = TINY.format(folder=folder / "run")
-    before, rl = text.index("  - name: cold_start"), text.index("  - name: rl")
-    (folder / "tiny.yaml").write_text(text[:before] + text[rl:])
     changes = {
         "steps": 4,
         "group_size": 2,
@@ -223,28 +217,11 @@ def sampled_dynamically(tmp_path_factory):
         "dynamic_sampling": "{max_batches: 3}",
         "optimizer.learning_rate": 1e-2,
     }
-    settings = [f"stages.rl.{name}={value}" for name, value in changes.items()]
-    config = load_config(
-        folder / "tiny.yaml", ["max_completion_length=12", "evaluate={problems: 8, samples: 2}", *settings]
-    )
+    config = rl_config(folder, changes, "evaluate={problems: 8, samples: 2}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollouts, "grade", graded)
         train(config, strict_compiles=True)
     return config, folder / "run"
-
-
-def rows_of(folder):
-    return [without_timings(row) for row in read_metrics(folder) if "loss" in row]
-
-
-def state_of(config, folder):
-    """The last checkpoint of the stage, with everything in it."""
-    run, _, _ = load_run(folder)
-    run.close()
-    optimizer, value_optimizer = optimizers(config.stages[0])
-    abstract = abstract_state(run.model, optimizer, run.mesh, keep_reference=True, value_optimizer=value_optimizer)
-    with run.checkpoints("rl") as checkpoints:
-        return jax.tree.map(np.asarray, dict(checkpoints.restore(checkpoints.latest(), abstract.items())))
 
 
 def test_dynamic_sampling_in_a_run(sampled_dynamically):
@@ -259,7 +236,7 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
         mixed = row["dynamic_sampling/mixed_groups"]
         assert mixed == 8 or row["dynamic_sampling/batches"] == 3
         np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
-    state = state_of(config, folder)
+    state = states_of(config, folder)[4]
     training = state["training"]
     jax.tree.map(np.testing.assert_array_equal, training["reference"], state["params"])
     assert int(training["step"]) == 4 and int(training["drawn"]) == sum(batches)
@@ -273,4 +250,4 @@ def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dyna
     monkeypatch.setattr(rollouts, "grade", graded)
     train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
     assert rows_of(again) == rows_of(folder)
-    jax.tree.map(np.testing.assert_array_equal, state_of(config, again), state_of(config, folder))
+    jax.tree.map(np.testing.assert_array_equal, states_of(config, again)[4], states_of(config, folder)[4])

@@ -10,20 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import TINY
+from rl_run import rl_config, rows_of, states_of
 
 from r1jax import rollout
 from r1jax.assembly import Rollout
 from r1jax.config import GrpoStage, OptimizerConfig
-from r1jax.config_file import load_config
-from r1jax.metrics import read_metrics, without_timings
 from r1jax.models.completions import Completions
 from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.programs.grpo import optimizers, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
-from r1jax.run import load_run
-from r1jax.state import TrainState, ValueState, abstract_state, init_params
+from r1jax.state import TrainState, ValueState, init_params
 
 B, S, T, VOCABULARY, TEMPERATURE = 8, 4, 6, 20, 0.8
 PROMPTS, LENGTHS, GRADED = np.array([4, 1, 2, 3, 4, 4, 1, 2]), np.array([1, 6, 3, 6, 2, 4, 5, 6]), np.arange(B) != 2
@@ -162,20 +159,6 @@ def test_the_value_model_has_a_rate_of_its_own():
             np.testing.assert_allclose(moved["w_D"], -rate, rtol=1e-5)
 
 
-def rows_of(folder):
-    return [without_timings(row) for row in read_metrics(folder) if "loss" in row]
-
-
-def state_of(config, folder):
-    run, _, _ = load_run(folder)
-    run.close()
-    optimizer, value_optimizer = optimizers(config.stages[0])
-    abstract = abstract_state(run.model, optimizer, run.mesh, value_optimizer=value_optimizer)
-    with run.checkpoints("rl") as checkpoints:
-        steps = [int(path.name) for path in checkpoints.folder.iterdir()]
-        return {step: jax.tree.map(np.asarray, dict(checkpoints.restore(step, abstract.items()))) for step in steps}
-
-
 def graded(examples, texts, rewards):
     """A reward of 0 or 1 by the number of letters; no other processes."""
     scores = np.array([len(text) % 2 for text in texts], np.float32)
@@ -184,9 +167,6 @@ def graded(examples, texts, rewards):
 
 def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     """One sample a prompt; the value model begins as the policy with a head of zeros, and both move."""
-    text = TINY.format(folder=tmp_path / "run")
-    before, rl = text.index("  - name: cold_start"), text.index("  - name: rl")
-    (tmp_path / "tiny.yaml").write_text(text[:before] + text[rl:])
     changes = {
         "prompts_per_step": 16,
         "group_size": 1,
@@ -197,12 +177,9 @@ def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
         "value": "{gae_lambda: 0.95, learning_rate: 1e-2}",
     }
     monkeypatch.setattr(rollout, "grade", graded)
-    settings = [f"stages.rl.{name}={value}" for name, value in changes.items()]
-    config = load_config(
-        tmp_path / "tiny.yaml", ["max_completion_length=12", "evaluate={problems: 16, samples: 1}", *settings]
-    )
+    config = rl_config(tmp_path, changes, "evaluate={problems: 16, samples: 1}")
     train(config, strict_compiles=True)
-    rows, states = rows_of(tmp_path / "run"), state_of(config, tmp_path / "run")
+    rows, states = rows_of(tmp_path / "run"), states_of(config, tmp_path / "run")
     assert len(rows) == 3 and set(states) == {2, 3}
     assert rows[0]["value/mean"] == 0
     for row in rows:
@@ -215,4 +192,4 @@ def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     shutil.rmtree(again / "checkpoints" / "rl" / "3")
     train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
     assert rows_of(again) == rows
-    jax.tree.map(np.testing.assert_array_equal, state_of(config, again), states)
+    jax.tree.map(np.testing.assert_array_equal, states_of(config, again), states)

@@ -1,0 +1,38 @@
+"""A run of the tiny config's rl stage alone: its settings, its rows without times, and its checkpoints."""
+
+import jax
+import numpy as np
+from tiny import TINY
+
+from r1jax.config_file import load_config
+from r1jax.metrics import read_metrics, without_timings
+from r1jax.programs.grpo import optimizers
+from r1jax.run import load_run
+from r1jax.state import abstract_state
+
+
+def rl_config(folder, changes, *overrides):
+    """The stage with these changes, to be run in FOLDER/run."""
+    text = TINY.format(folder=folder / "run")
+    before, rl = text.index("  - name: cold_start"), text.index("  - name: rl")
+    (folder / "tiny.yaml").write_text(text[:before] + text[rl:])
+    settings = [f"stages.rl.{name}={value}" for name, value in changes.items()]
+    return load_config(folder / "tiny.yaml", ["max_completion_length=12", *overrides, *settings])
+
+
+def rows_of(folder):
+    return [without_timings(row) for row in read_metrics(folder) if "loss" in row]
+
+
+def states_of(config, folder):
+    """Everything in each checkpoint that is kept, by its step."""
+    run, _, _ = load_run(folder)
+    run.close()
+    (stage,) = config.stages
+    optimizer, value_optimizer = optimizers(stage)
+    abstract = abstract_state(
+        run.model, optimizer, run.mesh, keep_reference=stage.kl.coef > 0, value_optimizer=value_optimizer
+    )
+    with run.checkpoints(stage.name) as checkpoints:
+        steps = [int(path.name) for path in checkpoints.folder.iterdir()]
+        return {step: jax.tree.map(np.asarray, dict(checkpoints.restore(step, abstract.items()))) for step in steps}
