@@ -1,6 +1,6 @@
 """GRPO, Dr. GRPO, DAPO, GSPO, CISPO, RLOO and PPO from the same start on the quickstart's task: curves and a table.
 
-    uv run scripts/compare_objectives.py runs/objectives --seeds 2 --steps 60
+    uv run scripts/compare_objectives.py runs/objectives --seeds 3 --steps 24
 
 For each seed the quickstart's cold start is trained once and exported; every preset of configs/objectives/ then goes on
 from it, with the quickstart's own sizes and learning rate. Run again, it goes on where it stopped. A run's curve is the
@@ -50,7 +50,7 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
     """The rows of metrics.jsonl of one objective from a seed's start."""
     model, run = start(folder, seed), folder / f"{preset}-{seed}"
     tree = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
-    stage = {"name": "rl", "program": "grpo", "steps": steps, "eval_every": every, "save_every": every}
+    stage = {"name": "rl", "program": "grpo", "steps": steps, "eval_every": every, "save_every": 12}
     stage |= {"preset": f"configs/objectives/{preset}.yaml"} | COMMON
     if preset == "rloo":  # has no ratio, so one update a rollout
         stage["minibatches"] = 1
@@ -65,9 +65,9 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--every", type=int, default=2)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(options.seeds, 2, figsize=(11, 4 * options.seeds), squeeze=False)

@@ -1,0 +1,209 @@
+"""One batch whole, in micro-batches, packed, and on every mesh of 8 devices: the same losses, gradients and samples.
+
+Losses and gradients are computed in float64, where another order of sums changes 1 part in 10^15 and a tolerance of
+10^-12 leaves no room for a mistake; in float32 the same gradients differ by up to 1.3e-6 of their norm.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from r1jax.assembly import Rollout
+from r1jax.config import GrpoStage, ModelConfig, OptimizerConfig
+from r1jax.mesh import AXES, row_shards, to_global
+from r1jax.models import dense
+from r1jax.models.completions import Completions, completion_log_probs
+from r1jax.models.dense import Transformer
+from r1jax.objective_settings import KlSettings, LossSettings
+from r1jax.objectives import length_mask, reduction_weights
+from r1jax.packing import Layout, lay_out
+from r1jax.programs import grpo
+from r1jax.sampler import make_sampler
+from r1jax.state import abstract_params, init_params, summed_gradients
+
+MESHES = [
+    dict(zip(AXES, sizes, strict=True)) for sizes in itertools.product((1, 2, 4, 8), repeat=5) if np.prod(sizes) == 8
+]
+B, S, T = 16, 5, 6
+LOSSES = [
+    LossSettings(),
+    LossSettings(reduce="token_mean", clip_high=0.28, entropy_coef=0.01),
+    LossSettings(reduce="constant_length", dual_clip=1.2),
+    LossSettings(kind="gspo", clip_low=0.05, clip_high=0.05),
+    LossSettings(kind="gspo_token", clip_low=0.05, clip_high=0.05),
+    LossSettings(kind="cispo", reduce="token_mean", clip_high=0.2),
+    LossSettings(kind="sapo"),
+    LossSettings(kind="reinforce"),
+]
+STAGE = GrpoStage(
+    name="rl",
+    program="grpo",
+    steps=1,
+    prompts_per_step=8,
+    group_size=2,
+    kl=KlSettings(coef=0.1),
+    rewards={"accuracy": 1.0},
+    optimizer=OptimizerConfig(learning_rate=1.0),
+)
+CONFIG = ModelConfig(
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=2,  # fewer than the largest tensor axis: repeated there
+    head_dim=4,
+    qkv_bias=True,
+    qk_norm=True,
+    dtype="float32",
+)
+MODEL = Transformer(CONFIG, 20)
+DOUBLE = Transformer(CONFIG.model_copy(update={"dtype": "float64"}), 20)
+
+
+def name(sizes):
+    return "-".join(f"{axis}{n}" for axis, n in sizes.items() if n > 1)
+
+
+@pytest.fixture(autouse=True)
+def scanned(monkeypatch):
+    """Layers in a loop, as in models with many: less to compile."""
+    monkeypatch.setattr(dense, "UNROLLED_LAYERS", 1)
+
+
+@functools.cache
+def weights():
+    """The same on the host for all meshes, float32."""
+    return jax.tree.map(np.asarray, jax.jit(lambda: init_params(MODEL, jax.random.key(0)))())
+
+
+def on_mesh(sizes, dtype):
+    """A mesh, of one device where no sizes are given, and the weights on it."""
+    sizes = dict.fromkeys(AXES, 1) | (sizes or {})
+    mesh = jax.make_mesh(tuple(sizes.values()), AXES, devices=jax.devices()[: np.prod([*sizes.values()])])
+    mesh = jax.sharding.Mesh(mesh.devices, AXES)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_params(MODEL, mesh))
+    return mesh, jax.device_put(jax.tree.map(lambda x: x.astype(dtype), weights()), shardings)
+
+
+def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
+    """Every loss of a fixed batch, [L], and its gradients, in float64 throughout."""
+    mesh, params = on_mesh(sizes, np.float64)
+    rng = np.random.default_rng(0)
+    prompt_length_B, length_B = rng.integers(1, S + 1, B), rng.integers(0, T + 1, B)
+    graded_B = np.arange(B) != 3
+    mask_BT = (np.arange(T) < length_B[:, None]) * graded_B[:, None]
+    logp_BT = rng.normal(-3.0, 0.3, (B, T))  # off policy: most ratios lie between a half and two
+    completions = rng.integers(2, 20, (B, S)), prompt_length_B, rng.integers(2, 20, (B, T)), length_B
+    rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, graded_B
+    completions, rest = to_global(mesh, (tuple(x.astype(np.int32) for x in completions), rest), B)
+    layout = None
+    if pack_length is not None:
+        layout = lay_out(
+            prompt_length_B + length_B,
+            shards=row_shards(mesh),
+            microbatches=microbatches,
+            joined=S + T,
+            width=pack_length,
+        )
+        assert len(layout.source_RW) < B
+        layout = Layout(*(to_global(mesh, x, len(x)) for x in layout))
+    with jax.set_mesh(mesh):
+        function = jax.jit(functools.partial(_losses_and_gradients, microbatches=microbatches))
+        return jax.tree.map(np.asarray, function(params, Rollout(Completions(*completions, layout=layout), *rest)))
+
+
+def _losses_and_gradients(params, rollout, *, microbatches):
+    """As the update has them, of all losses at once: the models' forward is the same for all and runs once."""
+    mask_BT = length_mask(rollout.completions.length_B, T) * rollout.graded_B[:, None]
+    weights = {reduce: reduction_weights(mask_BT, reduce) for reduce in ("token_mean", *{s.reduce for s in LOSSES})}
+
+    def losses(params, rows):
+        rollout, weights = rows
+        outputs = completion_log_probs(DOUBLE, params, rollout.completions, temperature=STAGE.temperature)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grpo, "completion_log_probs", lambda *_, **__: outputs)
+            every = []
+            for settings in LOSSES:
+                stage, batch = STAGE.model_copy(update={"loss": settings}), (rollout, weights[settings.reduce])
+                every.append(
+                    grpo.loss_and_sums((params, None), (*batch, weights["token_mean"]), model=DOUBLE, stage=stage)[0]
+                )
+        return jnp.stack(every)
+
+    def of_one(chosen_L):
+        def loss(params, rows):
+            value = chosen_L @ losses(params, rows)
+            return value, {"loss": value}
+
+        gradients, sums = summed_gradients(loss, params, (rollout, weights), microbatches)
+        return sums["loss"], gradients
+
+    return jax.vmap(of_one)(jnp.eye(len(LOSSES)))
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Float64 wherever r1jax asks for float32."""
+    weights()
+    monkeypatch.setattr(jnp, "float32", jnp.float64)
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def unsharded():
+    return losses_and_gradients()
+
+
+def assert_same(sizes=None, **how):
+    losses_L, gradients = losses_and_gradients(sizes, **how)
+    expected_L, expected = unsharded()
+    assert losses_L.dtype == np.float64
+    np.testing.assert_allclose(losses_L, expected_L, rtol=1e-12)
+    for number, settings in enumerate(LOSSES):
+        own, other = (jax.tree.map(lambda x, n=number: x[n], tree) for tree in (gradients, expected))
+        difference = optax.tree.norm(jax.tree.map(np.subtract, own, other))
+        assert difference < 1e-12 * optax.tree.norm(other), settings
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("sizes", MESHES, ids=name)
+def test_any_mesh_gives_the_unsharded_losses_and_gradients(sizes):
+    assert_same(sizes)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("microbatches", [2, 4, 8, 16])
+def test_micro_batches_of_any_size_give_the_same_losses_and_gradients(microbatches):
+    assert_same(microbatches=microbatches)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    ("sizes", "microbatches"), [(None, 1), (None, 2), ({"data": 2, "tensor": 4}, 1), ({"fsdp": 2, "context": 4}, 2)]
+)
+def test_packed_rows_give_the_same_losses_and_gradients(sizes, microbatches):
+    assert_same(sizes, microbatches=microbatches, pack_length=24)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"data": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}], ids=name
+)
+def test_any_mesh_gives_the_unsharded_samples(sizes):
+    np.testing.assert_array_equal(samples(sizes), samples())
+
+
+def samples(sizes=None):
+    """Tokens of two samples each of eight prompts, by the product's float32."""
+    mesh, params = on_mesh(sizes, np.float32)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(2, 20, (8, S)).astype(np.int32), rng.integers(1, S + 1, 8).astype(np.int32)
+    with jax.set_mesh(mesh):
+        sampler = make_sampler(MODEL, mesh, stop_ids=(1,), group_size=2, max_new=T, temperature=1.0)
+        prompts = to_global(mesh, (*prompts, np.arange(8, dtype=np.int32)), 8)
+        return np.asarray(sampler(params, *prompts, jax.random.key(1)).completion_BT)
