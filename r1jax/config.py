@@ -272,6 +272,7 @@ class OptimizerConfig(Settings):
     final_share: Share = 0.1
     b1: Share = 0.9
     b2: Share = 0.95
+    eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 

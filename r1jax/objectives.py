@@ -163,12 +163,21 @@ def off_policy_mask(
 def top_entropy_mask(entropy_BT: jax.Array, mask_BT: jax.Array, *, share: float) -> jax.Array:
     """1.0 for the `share` of all tokens of the batch with the highest entropy (80/20: 2506.01939); ties count too.
 
-    Sorts all of them, so every device sees the whole rollout's.
+    The lowest entropy that counts is found bit by bit from counts of tokens above it, so that no device needs all of
+    the entropies, as sorting would.
     """
-    sorted_N = jnp.sort(jnp.where(mask_BT > 0, entropy_BT, -jnp.inf).ravel())[::-1]
+    counts_BT = mask_BT > 0
+    # The bits of floats from 0 up, read as integers, have the floats' order.
+    bits_BT = jax.lax.bitcast_convert_type(jnp.abs(entropy_BT).astype(jnp.float32), jnp.int32)
     # Less a little, so that rounding makes no whole number a larger one.
-    last = jnp.ceil(share * mask_BT.sum() * (1 - 1e-6)).astype(jnp.int32) - 1
-    return ((entropy_BT >= sorted_N[jnp.maximum(last, 0)]) & (mask_BT > 0)).astype(jnp.float32)
+    wanted = jnp.ceil(share * mask_BT.sum() * (1 - 1e-6))
+
+    def add_bit(i: jax.Array, lowest: jax.Array) -> jax.Array:
+        higher = lowest | (1 << (30 - i))
+        return jnp.where(((bits_BT >= higher) & counts_BT).sum() >= wanted, higher, lowest)
+
+    lowest = jax.lax.fori_loop(0, 31, add_bit, jnp.int32(0))
+    return ((bits_BT >= lowest) & counts_BT).astype(jnp.float32)
 
 
 def value_terms(

@@ -25,5 +25,5 @@ def make_optimizer(config: OptimizerConfig, updates: int) -> optax.GradientTrans
     """The chain for a stage of `updates` updates."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(learning_rate(config, updates), config.b1, config.b2, weight_decay=config.weight_decay),
+        optax.adamw(learning_rate(config, updates), config.b1, config.b2, config.eps, weight_decay=config.weight_decay),
     )

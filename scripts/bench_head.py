@@ -22,13 +22,22 @@ from typing import Any
 
 VOCABULARY = 151_936
 PROMPT = 16
-RUNS = 5
-MEMORY = (32, 512, 64)  # sequences, completion tokens, model width
-SPEEDS = [(4, 128, 64), (8, 128, 64), (8, 128, 896)]  # the last as wide as Qwen2.5-0.5B
+RUNS, TOKENS = 5, 128
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
+SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+QWEN = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+QWEN |= {"num_attention_heads": 14, "num_key_value_heads": 2, "head_dim": 64, "qkv_bias": True}
+MODELS = {
+    "one layer of width 64": SMALL,
+    "Qwen2.5-0.5B": QWEN,
+    "its head and one layer": QWEN | {"num_hidden_layers": 1},
+}
+MEMORY = ("one layer of width 64", 32, 512)  # model, sequences, completion tokens
+SPEEDS = [("one layer of width 64", 8), ("its head and one layer", 8), ("Qwen2.5-0.5B", 8)]  # of TOKENS each
 NOISE = 1.05  # a ratio of medians that repeats of one program reach
 
 
-def make_update(sequences: int, tokens: int, width: int) -> tuple[Any, tuple[Any, Any]]:
+def make_update(name: str, sequences: int, tokens: int) -> tuple[Any, tuple[Any, Any]]:
     """The product's update under jit, and its state and rollout as shapes."""
     import jax
     import jax.numpy as jnp
@@ -40,15 +49,7 @@ def make_update(sequences: int, tokens: int, width: int) -> tuple[Any, tuple[Any
     from r1jax.programs.grpo import optimizers, update_step
     from r1jax.state import TrainState, init_params
 
-    config = ModelConfig(
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=1,
-        num_attention_heads=width // 32,
-        num_key_value_heads=1,
-        head_dim=32,
-        dtype="float32",
-    )
+    config = ModelConfig(**MODELS[name], dtype="float32")
     stage = GrpoStage(
         name="rl",
         program="grpo",
@@ -86,17 +87,17 @@ def make_update(sequences: int, tokens: int, width: int) -> tuple[Any, tuple[Any
     return jax.jit(step, donate_argnums=0), (make, jax.random.key(0))
 
 
-def compiled_update(sequences: int, tokens: int, width: int, *, dense: bool) -> tuple[Any, Any]:
+def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> tuple[Any, Any]:
     """The compiled update, and a function that makes its state and rollout."""
     import jax
 
     from r1jax.models import head
 
-    own = head.LOGITS_BYTES
-    head.LOGITS_BYTES = 2**60 if dense else own
-    update, (make, key) = make_update(sequences, tokens, width)
+    own = head.FEW_BYTES
+    head.FEW_BYTES = 2**60 if dense else own
+    update, (make, key) = make_update(name, sequences, tokens)
     compiled = update.lower(*jax.eval_shape(make, key)).compile()
-    head.LOGITS_BYTES = own
+    head.FEW_BYTES = own
     return compiled, functools.partial(jax.jit(make), key)
 
 
@@ -119,7 +120,7 @@ def measure_memory(dense: bool) -> None:
 def memory(console: Any) -> None:
     from rich.table import Table
 
-    sequences, tokens, width = MEMORY
+    model, sequences, tokens = MEMORY
     logits = sequences * tokens * VOCABULARY * 4
     table = Table(
         "update",
@@ -128,7 +129,7 @@ def memory(console: Any) -> None:
         "grown by",
         "peak of process",
         "of the logits",
-        title=f"{sequences} × {tokens} tokens, width {width}: logits would need {logits / 1e9:.2f} GB",
+        title=f"{sequences} × {tokens} tokens, {model}: logits would need {logits / 1e9:.2f} GB",
     )
     for name in ("chunked", "dense"):
         command = [sys.executable, __file__, "--memory", name]
@@ -152,15 +153,15 @@ def speed(console: Any) -> None:
     from r1jax.models import head
 
     table = Table(
-        *("tokens", "width", "all logits", "chunks", "dense", "chunked", "chunked / dense", "of CPU seconds"),
+        *("model", "tokens", "all logits", "chunks", "dense", "chunked", "chunked / dense", "of CPU seconds"),
         title="an update, medians",
     )
     worst = 0.0
-    for sequences, tokens, width in SPEEDS:
+    for model, sequences in SPEEDS:
         seconds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         updates = {}
         for dense in seconds:
-            updates[dense], make = compiled_update(sequences, tokens, width, dense=dense)
+            updates[dense], make = compiled_update(model, sequences, TOKENS, dense=dense)
         state, rollout = make()
         for run in range(RUNS + 1):
             for dense in sorted(seconds, reverse=run % 2 == 0):
@@ -171,17 +172,17 @@ def speed(console: Any) -> None:
         (dense_wall, dense_cpu), (wall, cpu) = (
             [statistics.median(times) for times in zip(*seconds[dense], strict=True)] for dense in (True, False)
         )
-        worst, size = max(worst, wall / dense_wall), sequences * tokens * VOCABULARY * 4
+        worst, size = max(worst, wall / dense_wall), sequences * TOKENS * VOCABULARY * 4
         table.add_row(
             *(
-                f"{sequences} × {tokens}",
-                str(width),
+                model,
+                f"{sequences} × {TOKENS}",
                 f"{size / 1e9:.2f} GB",
                 str(1 if size <= head.FEW_BYTES else -(-size // head.LOGITS_BYTES)),
             ),
             *(f"{dense_wall:.2f} s", f"{wall:.2f} s", f"{wall / dense_wall:.2f}", f"{cpu / dense_cpu:.2f}"),
         )
-        print(f"{sequences} × {tokens}, width {width}: dense {dense_wall:.2f} s, chunked {wall:.2f} s", file=sys.stderr)
+        print(f"{model}, {sequences} × {TOKENS}: dense {dense_wall:.2f} s, chunked {wall:.2f} s", file=sys.stderr)
     console.print(table)
     console.print(f"no slower than dense, to {NOISE - 1:.0%}: {'yes' if worst <= NOISE else 'NO'}")
 

@@ -20,6 +20,7 @@ LENGTHS, TRUNCATED = np.array([3, 1, 4, 4]), np.array([False, False, True, False
 MASK = np.arange(T)[None] < LENGTHS[:, None]
 RNG = np.random.default_rng(0)
 SAMPLER, TRAINER, REFERENCE, ENTROPY, VALUES = RNG.normal(size=(5, B, T)).astype(np.float32)
+ENTROPY = np.abs(ENTROPY)
 FORWARDS = Forwards(logp_BT=jnp.array(TRAINER), entropy_BT=jnp.array(ENTROPY))
 REWARDS = {"a": [1.0, 0.0, 1.0, np.nan], "b": [0.5, 0.5, 0.0, 1.0]}
 

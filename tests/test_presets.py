@@ -79,6 +79,7 @@ PUBLISHED = {
         "minibatches": 16,
         "optimizer.b1": 0.9,
         "optimizer.b2": 0.95,
+        "optimizer.eps": 1e-15,
     },
     "rloo": {
         "advantage.baseline": "leave_one_out",

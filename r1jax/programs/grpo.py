@@ -276,18 +276,22 @@ def loss_and_sums(
     terms_BT = policy_BT * factor_BT
     if stage.loss.entropy_coef > 0:  # the entropy's gradient takes a fifth of the head's time
         terms_BT -= stage.loss.entropy_coef * entropy_BT
-    low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
     moved_BT = log_ratio(logp_BT, rollout.old_logp_BT, mask_BT)
     difference_BT = jnp.abs(log_ratio(logp_BT, rollout.sampler_logp_BT, mask_BT))
     per_token: dict[str, Any] = {
         "entropy": entropy_BT,
-        "ratio/mean": ratio_BT,
         "approx_kl": jnp.expm1(moved_BT) - moved_BT,
-        "clip_ratio/low_mean": low_BT,
-        "clip_ratio/high_mean": high_BT,
-        "clip_ratio/region_mean": low_BT | high_BT,
         LOGP_DIFFERENCE: difference_BT,
     }
+    if stage.loss.kind != "reinforce":
+        per_token["ratio/mean"] = ratio_BT
+    if stage.loss.clip_low is not None:
+        low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
+        per_token |= {
+            "clip_ratio/low_mean": low_BT,
+            "clip_ratio/high_mean": high_BT,
+            "clip_ratio/region_mean": low_BT | high_BT,
+        }
     if stage.off_policy_mask is not None:
         per_token["off_policy_masked"] = 1 - keep_BT
     if rollout.reference_logp_BT is not None:
@@ -304,9 +308,10 @@ def loss_and_sums(
     loss = jnp.sum(weight_BT * terms_BT)
     sums: dict[str, Any] = {name: jnp.sum(token_BT * x_BT) for name, x_BT in per_token.items()} | {
         "loss": loss,
-        "ratio/max": jnp.max(mask_BT * ratio_BT),
         "sampling/sampling_logp_difference/max": jnp.max(difference_BT),
     }
+    if stage.loss.kind != "reinforce":
+        sums["ratio/max"] = jnp.max(mask_BT * ratio_BT)
     if rollout.value_BT is not None and rollout.return_BT is not None and stage.value is not None:
         value_BT = value_terms(
             completion_values(model, value, rollout.completions),

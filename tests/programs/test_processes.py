@@ -35,6 +35,7 @@ def test_two_processes_equal_one(tmp_path):
         "stages.rl.minibatches=1",
         "stages.cold_start.steps=2",
         "stages.rl.steps=2",
+        "stages.rl.dynamic_sampling={max_batches: 3}",
     ]
     one = [*TRAIN, config_file(tmp_path / "one"), *short]
     subprocess.run(one, env=environment(8), check=True, capture_output=True)
@@ -57,6 +58,7 @@ def test_two_processes_equal_one(tmp_path):
     assert "held-out" in outputs[0] and "held-out" not in outputs[1]  # the first process alone reports
     one, two = (read_metrics(tmp_path / name / "run") for name in ("one", "two"))
     assert len(one) == len(two)
+    assert max(row.get("dynamic_sampling/batches", 0) for row in one) > 1
     for a, b in zip(map(without_timings, one), map(without_timings, two), strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(
