@@ -15,28 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.chat_template import read_chat_template
 from r1jax.checkpoint import Checkpoints
+from r1jax.checks import check_examples, check_same_settings, check_stages
 from r1jax.compiles import CompileWatch
-from r1jax.config import Config, ModelConfig, TaskSettings, TokenizerSettings
+from r1jax.config import Config, ModelConfig, TokenizerSettings
 from r1jax.config_file import dump_config, load_config, parse_config
 from r1jax.data import Batches
 from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
 from r1jax.manifest import manifest
-from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, row_shards, weight_shardings
+from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, weight_shardings
 from r1jax.metrics import RunLog, Timers, write_whole
 from r1jax.models.dense import Transformer
 from r1jax.sampler import Samples, make_sampler
 from r1jax.settings import ConfigError
 from r1jax.state import abstract_params, init_params
+from r1jax.task_settings import TaskSettings
 from r1jax.tasks import Mixture, Task, make_task
 from r1jax.tokenizer import Tokenizer, load_tokenizer
 
-FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
 MODEL_FOLDER = "model"  # of a run folder: a pretrained model's tokenizer and description
 
 
@@ -137,9 +137,9 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     """
     with user_errors():
         run = _build(resolve_model(config), strict=strict_compiles, training=True)
-        _check_stages(run)
-        _check_examples(run)
-        _check_same_settings(run.folder, run.config)
+        check_stages(run.config, run.task, run.batches, run.mesh)
+        check_examples(run.config, run.batches)
+        check_same_settings(run.folder, run.config)
         source = _described(run.config).path
         if source is not None and not (run.folder / "config.yaml").is_file():
             abstract = abstract_params(run.model, run.mesh)
@@ -320,113 +320,6 @@ def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoint
         raise FloatingPointError(
             f"stage {stage}, step {step}: {' and '.join(f'{name} is {metrics[name]}' for name in bad)}; {saved}"
         )
-
-
-def _check_stages(run: Run) -> None:
-    """What a stage asks for must fit the mesh and the task."""
-    config, task, mesh = run.config, run.task, run.mesh
-    if not config.stages:
-        raise ConfigError("stages: got none; training needs at least one")
-    if config.evaluate.problems is None and run.batches.size("test") is None:
-        raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
-    shards, width = row_shards(mesh), run.batches.width["train"] + config.max_completion_length
-    if width % mesh.shape["context"]:
-        raise ConfigError(
-            f"mesh.context: {mesh.shape['context']} devices cannot split {run.batches.width['train']} prompt positions "
-            f"+ max_completion_length {config.max_completion_length} = {width}; need a multiple"
-        )
-    for stage in config.stages:
-        where = f"stages.{stage.name}"
-        rows = run.batches.size("train")
-        if rows is not None and stage.prompts_per_step > rows:
-            raise ConfigError(
-                f"{where}.prompts_per_step: {stage.prompts_per_step} prompts a step, and the task has {rows} to train "
-                f"on; give fewer, or more data"
-            )
-        if stage.prompts_per_step % shards:
-            raise ConfigError(
-                f"{where}.prompts_per_step: {stage.prompts_per_step} prompts cannot be split over {shards} devices "
-                f"(data × fsdp × expert); need a multiple of {shards}"
-            )
-        rows = stage.prompts_per_step
-        if stage.pack_length is not None:
-            if stage.pack_length < width:
-                raise ConfigError(
-                    f"{where}.pack_length: rows of {stage.pack_length} tokens cannot hold the longest prompt and "
-                    f"completion, {run.batches.width['train']} + {config.max_completion_length}; need at least {width}"
-                )
-            if stage.pack_length % mesh.shape["context"]:
-                raise ConfigError(
-                    f"{where}.pack_length: {mesh.shape['context']} devices (mesh.context) cannot split rows of "
-                    f"{stage.pack_length}; need a multiple"
-                )
-        if stage.program == "sft" and stage.pack_length is not None:
-            if (stage.microbatch or 1) * shards > stage.prompts_per_step:
-                raise ConfigError(
-                    f"{where}.microbatch: {stage.microbatch} rows on each of {shards} devices are more than the "
-                    f"{stage.prompts_per_step} examples of a step; give fewer"
-                )
-            continue
-        if stage.program == "grpo":
-            if stage.prompts_per_step % (shards * stage.rollout_parts):
-                raise ConfigError(
-                    f"{where}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split into "
-                    f"{stage.rollout_parts} parts; need a multiple of their product"
-                )
-            rows = rows * stage.group_size // stage.minibatches
-            unknown = sorted(set(stage.rewards) - set(task.rewards))
-            if unknown:
-                raise ConfigError(f"{where}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}")
-        if rows % shards:
-            raise ConfigError(
-                f"{where}.minibatches: an update of {rows} sequences cannot be split over {shards} devices; "
-                f"need a multiple of {shards}"
-            )
-        if rows % ((stage.microbatch or 1) * shards):
-            raise ConfigError(
-                f"{where}.microbatch: an update of {rows} sequences cannot be split into microbatches of "
-                f"{stage.microbatch or 1} on each of {shards} devices; need {rows} to be a multiple of their product"
-            )
-
-
-def _check_examples(run: Run, at_most: int = 2048) -> None:
-    """Looks at the first examples that the run will use, so that limits that are too low are seen at once."""
-    config, index = run.config, 0
-    run.batches.prompts("test", 0, np.arange(min(config.evaluate.problems or at_most, at_most)))
-    for stage in config.stages:
-        rows = np.arange(min(stage.steps * stage.prompts_per_step, at_most))
-        if stage.program == "sft":
-            run.batches.demonstrations(index, rows)
-        else:
-            run.batches.prompts("train", index, rows)
-        index += stage.most_prompts
-
-
-def _check_same_settings(folder: Path, config: Config) -> None:
-    """A run goes on only with the settings it began with; where it runs and what it logs may change."""
-    file = folder / "config.yaml"
-    if not file.is_file():
-        if folder.exists() and any(entry.suffix != ".tmp" for entry in folder.iterdir()):
-            raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
-        return
-    before, now = _flat(load_config(file).model_dump()), _flat(config.model_dump())
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(FREE)]
-    if changed:
-        key = changed[0]
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise ConfigError(
-            f"run_dir: {folder} was started with {key}={before.get(key)}, this config has {key}={now.get(key)}{more}; "
-            f"choose another folder with run_dir=..., or delete that one to start again"
-        )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    items = tree.items() if isinstance(tree, dict) else None
-    if isinstance(tree, list):  # stages go by their names
-        items = [(entry.get("name", i) if isinstance(entry, dict) else i, entry) for i, entry in enumerate(tree)]
-    if items is None:
-        return {prefix: tree}
-    return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}
 
 
 def _describe(run: Run) -> None:

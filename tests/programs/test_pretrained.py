@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config import JsonlTask
 from r1jax.config_file import load_config
 from r1jax.data import Batches
 from r1jax.hf import find_tensors
@@ -18,6 +17,7 @@ from r1jax.metrics import read_metrics
 from r1jax.programs.pipeline import train
 from r1jax.run import load_model, open_run
 from r1jax.settings import ConfigError
+from r1jax.task_settings import JsonlTask
 
 PROBLEMS = Path(__file__).parent.parent / "word_problems.jsonl"
 CONFIG = """

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from r1jax.config import ArithmeticTask
+from r1jax.task_settings import ArithmeticTask
 from r1jax.tasks import make_task
 from r1jax.tasks.arithmetic import Arithmetic, direct, steps
 from r1jax.tokenizer import CharacterTokenizer

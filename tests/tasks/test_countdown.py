@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from r1jax.config import CountdownTask
+from r1jax.task_settings import CountdownTask
 from r1jax.tasks import make_task
 from r1jax.tasks.countdown import Countdown
 from r1jax.tokenizer import CharacterTokenizer

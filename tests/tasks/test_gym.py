@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from r1jax.config import GymTask
 from r1jax.sandbox import WorkerCrash, WorkerTimeout
+from r1jax.task_settings import GymTask
 from r1jax.tasks import make_task
 
 pytest.importorskip("reasoning_gym")
