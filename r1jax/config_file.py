@@ -209,8 +209,10 @@ def _explain(
         message = str(problem["ctx"]["error"])
     else:
         message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    line = _line(root, keys)
-    if any(keys[: len(override)] == override for override in given):
+    # What is wrong between several keys begins with the one to look at.
+    at = [*keys, *message.split()[0].split(".")] if kind == "value_error" else keys
+    line = _line(root, at)
+    if any(at[: len(override)] == override for override in given):
         where = "command line: "
     else:
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "

@@ -16,7 +16,7 @@ WRONG = {
     "wrong type": (["seed=abc"], "error: command line: seed: got 'abc' (a str)"),
     "fraction of a step": (["stages.rl.steps=1.5"], "got 1.5 (a float)"),
     "text for a number": (["stages.rl.optimizer.learning_rate=fast"], "got 'fast' (a str)"),
-    "group of one": (["stages.rl.group_size=1"], "group_size is 1"),
+    "group of one": (["stages.rl.group_size=1"], "command line: stages.rl: group_size is 1"),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
     "indivisible minibatches": (["stages.rl.minibatches=5"], "32 completions cannot be split into 5 minibatches"),
     "batch that the devices cannot share": (
