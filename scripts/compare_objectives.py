@@ -4,7 +4,7 @@
 
 For each seed the quickstart's cold start is trained once and exported; every preset of configs/objectives/ then goes on
 from it, with the quickstart's own sizes and learning rate. Run again, it goes on where it stopped. A run's curve is the
-sampled accuracy on unseen problems; its cost, the samples that it took.
+sampled accuracy on 512 unseen problems. On 2 cores a seed takes about a quarter of an hour.
 """
 
 import argparse
@@ -14,10 +14,13 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import yaml
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
 PRESETS = ("deepseekmath", "dr_grpo", "dapo", "gspo", "rloo", "ppo", "cispo")
-EARLY = 30  # steps that the curve of the reward shows
 # What the presets leave to the experiment, the same for all.
 COMMON = {
     "prompts_per_step": 32,
@@ -62,6 +65,49 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def curve(rows: list[dict]) -> np.ndarray:
+    """[points, 3]: step, samples drawn until then (those of dropped groups too), held-out accuracy in percent."""
+    batch, drawn, points = COMMON["prompts_per_step"] * COMMON["group_size"], 0, []
+    for row in rows:
+        if "loss" in row:
+            drawn += batch * int(row.get("dynamic_sampling/batches", 1))
+        if "eval/accuracy" in row:
+            points.append((row["step"], drawn, 100 * row["eval/accuracy"]))
+    return np.array(points)
+
+
+def summary(curves: dict[str, np.ndarray], seconds: dict[str, float]) -> Table:
+    """Means over seeds; in brackets the worst and the best seed."""
+    every = next(iter(curves.values()))[0, :, 0].astype(int)
+    shown = [i for i, step in enumerate(every) if step in (2, 4, 8, 12)] + [-1]
+    table = Table("objective", *(f"step {every[i]}" for i in shown), "samples", "s a step", title="held out, %")
+    for name, seed_points in curves.items():
+        accuracy = seed_points[:, :, 2]
+        cells = [f"{a.mean():.1f} ({a.min():.1f}, {a.max():.1f})" for a in accuracy[:, shown].T]
+        table.add_row(name, *cells, f"{seed_points[:, -1, 1].mean():,.0f}", f"{seconds[name]:.1f}")
+    return table
+
+
+def draw(curves: dict[str, np.ndarray], file: Path) -> None:
+    """Accuracy over steps and over samples: a thin line a seed, a thick one for the mean."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True)
+    for color, (name, seed_points) in zip(plt.colormaps["tab10"].colors, curves.items(), strict=False):
+        for ax, x in zip(axes, (0, 1), strict=True):
+            for points in seed_points:
+                ax.plot(points[:, x], points[:, 2], color=color, alpha=0.25, linewidth=0.8)
+            mean = seed_points.mean(axis=0)
+            ax.plot(mean[:, x], mean[:, 2], color=color, linewidth=2, label=name)
+    axes[0].set(xlabel="step", ylabel="held-out accuracy, %")
+    axes[1].set(xlabel="samples drawn, those of dropped groups too")
+    axes[1].set_xscale("log", nonpositive="mask")
+    axes[0].legend(frameon=False, loc="lower right")
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
+    figure.tight_layout()
+    figure.savefig(file, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -70,32 +116,17 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=2)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(options.seeds, 2, figsize=(11, 4 * options.seeds), squeeze=False)
-    print(f"{'objective':14} seed  before    end   best  samples  s/step  entropy at end")
-    for seed in range(options.seeds):
-        for preset in PRESETS:
-            rows = learn(options.folder, seed, preset, options.steps, options.every)
-            points = [(r["step"], 100 * r["eval/accuracy"]) for r in rows if "eval/accuracy" in r]
-            steps = [r for r in rows if "loss" in r]
-            batches = sum(r.get("dynamic_sampling/batches", 1) for r in steps)
-            seconds = sorted(r["step_time"] for r in steps)[len(steps) // 2]
-            print(
-                f"{preset:14} {seed:4} {points[0][1]:6.1f}% {points[-1][1]:5.1f}% {max(y for _, y in points):5.1f}% "
-                f"{int(batches) * COMMON['prompts_per_step'] * COMMON['group_size']:8} {seconds:7.2f} "
-                f"{steps[-1]['entropy']:8.3f}",
-                flush=True,
-            )
-            early = [(r["step"], r["reward"]) for r in steps if r["step"] <= EARLY]
-            axes[seed][0].plot(*zip(*early, strict=True), label=preset)
-            axes[seed][1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=preset)
-        axes[seed][0].set(title=f"seed {seed}: reward of all samples", xlabel="step", ylim=(0.4, 1.25))
-        axes[seed][1].set(title=f"seed {seed}: held-out accuracy, %", xlabel="step", ylim=(30, 101))
-    axes[0][0].legend(frameon=False, loc="lower right")
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25)
-    figure.tight_layout()
-    figure.savefig(options.folder / "objectives.png", dpi=130)
+    runs = [(preset, seed) for seed in range(options.seeds) for preset in PRESETS]
+    rows = {}
+    for preset, seed in track(runs, "runs"):
+        rows[preset, seed] = learn(options.folder, seed, preset, options.steps, options.every)
+    curves = {p: np.array([curve(rows[p, seed]) for seed in range(options.seeds)]) for p in PRESETS}
+    times = {
+        p: [r["step_time"] for (name, _), run in rows.items() for r in run if name == p and "loss" in r]
+        for p in PRESETS
+    }
+    Console().print(summary(curves, {p: float(np.median(t)) for p, t in times.items()}))
+    draw(curves, options.folder / "objectives.png")
     print(options.folder / "objectives.png")
 
 
