@@ -109,8 +109,8 @@ class ModelConfig(Settings):
     def _check(self) -> ModelConfig:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of "
-                f"num_key_value_heads {self.num_key_value_heads}"
+                f"num_key_value_heads {self.num_key_value_heads} does not divide num_attention_heads "
+                f"{self.num_attention_heads}"
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings need pairs")
@@ -167,7 +167,7 @@ class OptimizerConfig(Settings):
     final_share: Share = 0.1
     b1: Share = 0.9
     b2: Share = 0.95
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 
@@ -185,7 +185,7 @@ class EvaluateConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"{self.samples} samples at temperature 0 are all the same; set temperature, or samples=1")
+            raise ValueError(f"temperature 0 makes all {self.samples} samples the same; set temperature, or samples=1")
         if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
             raise ValueError("temperature 0 takes the likeliest token, whatever top_k and top_p; set temperature")
         return self
@@ -274,8 +274,7 @@ class GrpoStage(Stage):
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
-                f"prompts_per_step × group_size = {rollout} completions cannot be split into "
-                f"{self.minibatches} minibatches of equal size"
+                f"minibatches {self.minibatches} does not divide prompts_per_step × group_size = {rollout} completions"
             )
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")

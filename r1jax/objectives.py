@@ -92,8 +92,7 @@ def clipped_sides(ratio_BT: jax.Array, advantage_BT: jax.Array, settings: LossSe
 
     The dual clip counts as an upper one.
     """
-    if settings.clip_low is None or settings.clip_high is None:
-        return jnp.zeros_like(ratio_BT, bool), jnp.zeros_like(ratio_BT, bool)
+    assert settings.clip_low is not None and settings.clip_high is not None
     low_BT, high_BT = ratio_BT < 1 - settings.clip_low, ratio_BT > 1 + settings.clip_high
     if settings.kind == "cispo":
         return low_BT, high_BT
@@ -163,11 +162,11 @@ def off_policy_mask(
 def top_entropy_mask(entropy_BT: jax.Array, mask_BT: jax.Array, *, share: float) -> jax.Array:
     """1.0 for the `share` of all tokens of the batch with the highest entropy (80/20: 2506.01939); ties count too.
 
-    The lowest entropy that counts is found bit by bit from counts of tokens above it, so that no device needs all of
-    the entropies, as sorting would.
+    The lowest entropy that counts is found bit by bit from counts of tokens at or above it, so that no device needs all
+    of the entropies, as sorting would.
     """
     counts_BT = mask_BT > 0
-    # The bits of floats from 0 up, read as integers, have the floats' order.
+    # The bits of floats from 0 up, read as integers, have the floats' order; abs takes the sign of -0.
     bits_BT = jax.lax.bitcast_convert_type(jnp.abs(entropy_BT).astype(jnp.float32), jnp.int32)
     # Less a little, so that rounding makes no whole number a larger one.
     wanted = jnp.ceil(share * mask_BT.sum() * (1 - 1e-6))

@@ -18,4 +18,6 @@ class ConfigError(ValueError):
 
 
 class Settings(BaseModel):
+    """A block of settings. What a check between several of them raises begins with the name of the one to change."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())

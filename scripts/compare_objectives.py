@@ -55,8 +55,8 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
     tree = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
     stage = {"name": "rl", "program": "grpo", "steps": steps, "eval_every": every, "save_every": 12}
     stage |= {"preset": f"configs/objectives/{preset}.yaml"} | COMMON
-    if preset == "rloo":  # has no ratio, so one update a rollout
-        stage["minibatches"] = 1
+    if preset == "rloo":  # has no ratio, so one update a rollout, and a quarter of the warm-up
+        stage |= {"minibatches": 1, "optimizer": COMMON["optimizer"] | {"warmup_updates": 5}}
     tree |= {"run_dir": str(run), "seed": seed, "stages": [stage]}
     tree["model"] = {"path": str(model), "dtype": "float32"}
     file = folder / f"{preset}-{seed}.yaml"
@@ -78,9 +78,9 @@ def curve(rows: list[dict]) -> np.ndarray:
 
 def summary(curves: dict[str, np.ndarray], seconds: dict[str, float]) -> Table:
     """Means over seeds; in brackets the worst and the best seed."""
-    every = next(iter(curves.values()))[0, :, 0].astype(int)
-    shown = [i for i, step in enumerate(every) if step in (2, 4, 8, 12)] + [-1]
-    table = Table("objective", *(f"step {every[i]}" for i in shown), "samples", "s a step", title="held out, %")
+    steps = next(iter(curves.values()))[0, :, 0].astype(int)
+    shown = [i for i, step in enumerate(steps) if step in (0, 2, 4, 8, 12, steps[-1])]
+    table = Table("objective", *(f"step {steps[i]}" for i in shown), "samples", "s a step", title="held out, %")
     for name, seed_points in curves.items():
         accuracy = seed_points[:, :, 2]
         cells = [f"{a.mean():.1f} ({a.min():.1f}, {a.max():.1f})" for a in accuracy[:, shown].T]

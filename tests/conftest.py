@@ -25,6 +25,15 @@ from r1jax.config_file import load_config  # noqa: E402
 from r1jax.mesh import make_mesh  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-meshes", action="store_true", help="every factorisation of 8 devices, not 15 of the 35")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all-meshes"):
+        items[:] = [item for item in items if item.get_closest_marker("many_meshes") is None]
+
+
 @pytest.fixture
 def tiny_file(tmp_path):
     """A config of two short stages on a tiny model, as a file."""

@@ -18,7 +18,7 @@ WRONG = {
     "text for a number": (["stages.rl.optimizer.learning_rate=fast"], "got 'fast' (a str)"),
     "group of one": (["stages.rl.group_size=1"], "command line: stages.rl: group_size is 1"),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
-    "indivisible minibatches": (["stages.rl.minibatches=5"], "32 completions cannot be split into 5 minibatches"),
+    "indivisible minibatches": (["stages.rl.minibatches=5"], "command line: stages.rl: minibatches 5 does not divide"),
     "batch that the devices cannot share": (
         ["stages.rl.prompts_per_step=9", "stages.rl.minibatches=1"],
         "multiple of 8",
@@ -37,7 +37,7 @@ WRONG = {
         ["mesh.data=1", "mesh.tensor=8", "model.intermediate_size=36"],
         "tensor=8",
     ),
-    "heads that do not divide": (["model.num_key_value_heads=3"], "not a multiple of num_key_value_heads 3"),
+    "heads that do not divide": (["model.num_key_value_heads=3"], "num_key_value_heads 3 does not divide"),
     "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "nowhere is no folder, and no hub id"),
     "tokenizer without path": (["tokenizer.kind=sentencepiece"], "needs a path"),
     "prompts over the limit": (["max_prompt_length=3"], "max_prompt_length allows 1 to 3"),
@@ -46,7 +46,7 @@ WRONG = {
         ["task={name: x"],
         "command line: task: '{name: x' is not valid YAML; text goes in quotes",
     ),
-    "samples that are all the same": (["evaluate.temperature=0"], "2 samples at temperature 0 are all the same"),
+    "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
     "no task": (["task={}"], "task: no task is named; give one of arithmetic, countdown, tfds"),
     "task of a missing file": (["task={jsonl: nowhere.jsonl}", "tokenizer.kind=huggingface"], "needs a path"),
     "model that is not there": (["model={path: no where}"], "no where is no folder, and no hub id"),
@@ -74,6 +74,11 @@ FILES = {
     "stage without a program": (
         "{text}  - name: extra\n    steps: 1\n",
         "tiny.yaml:35: stages.extra.program: this key is required; give one of",
+    ),
+    "settings that contradict each other": (
+        "{text}  - {name: more, program: grpo, steps: 1, prompts_per_step: 8, rewards: {format: 1.0},\n"
+        "     optimizer: {learning_rate: 1.0}, group_size: 1}\n",
+        "tiny.yaml:36: stages.more: group_size is 1",
     ),
     "missing key": ("seed: 0\n", "run_dir: this key is required"),
 }

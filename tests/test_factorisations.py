@@ -1,6 +1,6 @@
-"""One batch whole, in micro-batches, packed, and on every mesh of 8 devices: the same losses, gradients and samples.
+"""One batch whole, in micro-batches, packed, and on every mesh of 8 devices: the same losses and gradients.
 
-Losses and gradients are computed in float64, where another order of sums changes 1 part in 10^15 and a tolerance of
+They are computed in float64, where another order of sums changes 1 part in 10^15 and a tolerance of
 10^-12 leaves no room for a mistake; in float32 the same gradients differ by up to 1.3e-6 of their norm.
 """
 
@@ -23,13 +23,15 @@ from r1jax.objective_settings import KlSettings, LossSettings
 from r1jax.objectives import length_mask, reduction_weights
 from r1jax.packing import Layout, lay_out
 from r1jax.programs import grpo
-from r1jax.sampler import make_sampler
 from r1jax.state import abstract_params, init_params, summed_gradients
 
 MESHES = [
-    dict(zip(AXES, sizes, strict=True)) for sizes in itertools.product((1, 2, 4, 8), repeat=5) if np.prod(sizes) == 8
+    # Those of 2 and 4 devices, 20 of the 35, run where --all-meshes is given.
+    pytest.param(dict(zip(AXES, sizes, strict=True)), marks=pytest.mark.many_meshes if 4 in sizes else ())
+    for sizes in itertools.product((1, 2, 4, 8), repeat=5)
+    if np.prod(sizes) == 8
 ]
-B, S, T = 16, 5, 6
+B, S, T = 16, 8, 8  # positions that any mesh splits
 LOSSES = [
     LossSettings(),
     LossSettings(reduce="token_mean", clip_high=0.28, entropy_coef=0.01),
@@ -61,7 +63,7 @@ CONFIG = ModelConfig(
     qk_norm=True,
     dtype="float32",
 )
-MODEL = Transformer(CONFIG, 20)
+SINGLE = Transformer(CONFIG, 20)
 DOUBLE = Transformer(CONFIG.model_copy(update={"dtype": "float64"}), 20)
 
 
@@ -78,26 +80,26 @@ def scanned(monkeypatch):
 @functools.cache
 def weights():
     """The same on the host for all meshes, float32."""
-    return jax.tree.map(np.asarray, jax.jit(lambda: init_params(MODEL, jax.random.key(0)))())
+    return jax.tree.map(np.asarray, jax.jit(lambda: init_params(SINGLE, jax.random.key(0)))())
 
 
-def on_mesh(sizes, dtype):
+def on_mesh(sizes):
     """A mesh, of one device where no sizes are given, and the weights on it."""
     sizes = dict.fromkeys(AXES, 1) | (sizes or {})
     mesh = jax.make_mesh(tuple(sizes.values()), AXES, devices=jax.devices()[: np.prod([*sizes.values()])])
     mesh = jax.sharding.Mesh(mesh.devices, AXES)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_params(MODEL, mesh))
-    return mesh, jax.device_put(jax.tree.map(lambda x: x.astype(dtype), weights()), shardings)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_params(SINGLE, mesh))
+    return mesh, jax.device_put(jax.tree.map(lambda x: x.astype(np.float64), weights()), shardings)
 
 
 def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
     """Every loss of a fixed batch, [L], and its gradients, in float64 throughout."""
-    mesh, params = on_mesh(sizes, np.float64)
+    mesh, params = on_mesh(sizes)
     rng = np.random.default_rng(0)
     prompt_length_B, length_B = rng.integers(1, S + 1, B), rng.integers(0, T + 1, B)
     graded_B = np.arange(B) != 3
     mask_BT = (np.arange(T) < length_B[:, None]) * graded_B[:, None]
-    logp_BT = rng.normal(-3.0, 0.3, (B, T))  # off policy: most ratios lie between a half and two
+    logp_BT = rng.normal(-3.0, 0.3, (B, T))  # off policy: ratios from 0.07 to 9
     completions = rng.integers(2, 20, (B, S)), prompt_length_B, rng.integers(2, 20, (B, T)), length_B
     rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, graded_B
     completions, rest = to_global(mesh, (tuple(x.astype(np.int32) for x in completions), rest), B)
@@ -143,7 +145,7 @@ def _losses_and_gradients(params, rollout, *, microbatches):
         gradients, sums = summed_gradients(loss, params, (rollout, weights), microbatches)
         return sums["loss"], gradients
 
-    return jax.vmap(of_one)(jnp.eye(len(LOSSES)))
+    return jax.lax.map(of_one, jnp.eye(len(LOSSES)))
 
 
 @pytest.fixture
@@ -185,25 +187,13 @@ def test_micro_batches_of_any_size_give_the_same_losses_and_gradients(microbatch
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
-    ("sizes", "microbatches"), [(None, 1), (None, 2), ({"data": 2, "tensor": 4}, 1), ({"fsdp": 2, "context": 4}, 2)]
+    ("sizes", "microbatches"),
+    [
+        (None, 1),
+        ({"data": 2, "tensor": 4}, 1),
+        ({"fsdp": 2, "context": 4}, 2),
+        ({"fsdp": 2, "expert": 2, "context": 2}, 1),
+    ],
 )
 def test_packed_rows_give_the_same_losses_and_gradients(sizes, microbatches):
     assert_same(sizes, microbatches=microbatches, pack_length=24)
-
-
-@pytest.mark.parametrize(
-    "sizes", [{"data": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}], ids=name
-)
-def test_any_mesh_gives_the_unsharded_samples(sizes):
-    np.testing.assert_array_equal(samples(sizes), samples())
-
-
-def samples(sizes=None):
-    """Tokens of two samples each of eight prompts, by the product's float32."""
-    mesh, params = on_mesh(sizes, np.float32)
-    rng = np.random.default_rng(0)
-    prompts = rng.integers(2, 20, (8, S)).astype(np.int32), rng.integers(1, S + 1, 8).astype(np.int32)
-    with jax.set_mesh(mesh):
-        sampler = make_sampler(MODEL, mesh, stop_ids=(1,), group_size=2, max_new=T, temperature=1.0)
-        prompts = to_global(mesh, (*prompts, np.arange(8, dtype=np.int32)), 8)
-        return np.asarray(sampler(params, *prompts, jax.random.key(1)).completion_BT)

@@ -128,7 +128,7 @@ def test_draw_follows_the_distribution():
 def test_same_samples_on_any_mesh(model):
     prompts, lengths = prompts_of(8)
     expected = None
-    for sizes in ({"data": 8}, {"data": 2, "tensor": 4}):
+    for sizes in ({"data": 8}, {"data": 1, "fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}):
         mesh = make_mesh(MeshConfig(**sizes))
         with jax.set_mesh(mesh):
             samples = run(model, mesh, prompts, lengths)

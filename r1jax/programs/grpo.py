@@ -104,7 +104,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         updates.append({name: float(value) for name, value in update_metrics.items()})
                     if step == start + 1 and i == 0:
                         check_finite(updates[0], stage.name, step, checkpoints)
-                    if i == 0 and not checked and updates[0]["ratio/mean"] > 0:  # there are tokens
+                    if i == 0 and not checked and updates[0][LOGP_DIFFERENCE] != 0:  # there are tokens
                         check_sampler(updates[0], run.config.model.dtype, stage.name, step)
                         checked = True
                 metrics = {name: float(value) for name, value in {**assembled, **sampled}.items()}
@@ -283,7 +283,8 @@ def loss_and_sums(
         "approx_kl": jnp.expm1(moved_BT) - moved_BT,
         LOGP_DIFFERENCE: difference_BT,
     }
-    if stage.loss.kind != "reinforce":
+    has_ratio = stage.loss.kind != "reinforce"
+    if has_ratio:
         per_token["ratio/mean"] = ratio_BT
     if stage.loss.clip_low is not None:
         low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
@@ -310,7 +311,7 @@ def loss_and_sums(
         "loss": loss,
         "sampling/sampling_logp_difference/max": jnp.max(difference_BT),
     }
-    if stage.loss.kind != "reinforce":
+    if has_ratio:
         sums["ratio/max"] = jnp.max(mask_BT * ratio_BT)
     if rollout.value_BT is not None and rollout.return_BT is not None and stage.value is not None:
         value_BT = value_terms(

@@ -149,11 +149,14 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
             grpo.check_sampler({name: value}, "float32", "rl", 1)
 
 
-def test_countdown_trains_too(tiny_file, tmp_path):
+def test_countdown_trains_too_and_reinforce(tiny_file, tmp_path):
     overrides = ["task={name: countdown, numbers: 2, max_number: 9}", "max_prompt_length=8", "max_completion_length=40"]
+    overrides += ["stages.rl.loss={kind: reinforce}", "stages.rl.minibatches=1"]
     config = load_config(tiny_file, [*overrides, "stages.cold_start.steps=2", "stages.rl.steps=2"])
     train(config)
-    assert {r["stage"] for r in read_metrics(tmp_path / "run") if "loss" in r} == {"cold_start", "rl"}
+    rows = [r for r in read_metrics(tmp_path / "run") if "loss" in r]
+    assert {r["stage"] for r in rows} == {"cold_start", "rl"}
+    assert "approx_kl" in rows[-1] and not [name for name in rows[-1] if name.startswith(("ratio/", "clip_ratio/"))]
 
 
 def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_path):

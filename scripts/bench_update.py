@@ -1,11 +1,12 @@
-"""Memory and speed of GRPO's update with a vocabulary of 151,936: logits in chunks against all of them at once.
+"""Memory and speed of GRPO's update: logits in chunks against all of them at once; packed rows against padded ones.
 
-    uv run scripts/bench_head.py               # both tables, some minutes on two cores; needs 8 GB
-    uv run scripts/bench_head.py memory        # or one: memory, speed
+    uv run scripts/bench_update.py               # all tables, a quarter of an hour on two cores; needs 18 GB
+    uv run scripts/bench_update.py memory        # or some: memory, speed, packing
 
-Memory: an update on 32 × 512 completion tokens, a process each; what materialised logits would need is float32
-[32, 512, 151936] once. Speed: updates in turn in one process, all logits at once ("dense") and as the product does.
-The last line of each says whether the requirement holds: a quarter of the logits, and no slower than dense.
+Memory: an update on 32 × 512 completion tokens with a vocabulary of 151,936, a process each; what materialised logits
+would need is float32 [32, 512, 151936] once. Speed: updates in turn in one process, all logits at once ("dense") and as
+the product does. The last line of each says whether the requirement holds: a quarter of the logits, and no slower than
+dense. Packing: updates on 32 completions of very different lengths, one a row and in rows of `pack_length`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,25 @@ SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 QWEN = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
 QWEN |= {"num_attention_heads": 14, "num_key_value_heads": 2, "head_dim": 64, "qkv_bias": True}
+MEDIUM = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6}
+MEDIUM |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
 MODELS = {
     "one layer of width 64": SMALL,
     "Qwen2.5-0.5B": QWEN,
     "its head and one layer": QWEN | {"num_hidden_layers": 1},
+    "six layers of width 256": MEDIUM,
 }
 MEMORY = ("one layer of width 64", 32, 512)  # model, sequences, completion tokens
 SPEEDS = [("one layer of width 64", 8), ("its head and one layer", 8), ("Qwen2.5-0.5B", 8)]  # of TOKENS each
+PACKING = ("six layers of width 256", 32, 512, 2)  # model, sequences, completion tokens at most, micro-batches
+PACKED_VOCABULARY = 8_192
 NOISE = 1.05  # a ratio of medians that repeats of one program reach
 
 
-def make_update(name: str, sequences: int, tokens: int) -> tuple[Any, tuple[Any, Any]]:
-    """The product's update under jit, and its state and rollout as shapes."""
+def make_update(
+    name: str, sequences: int, tokens: int, *, vocabulary: int = VOCABULARY, microbatches: int = 1, length_B: Any = None
+) -> tuple[Any, Any]:
+    """The product's update under jit, of state, rollout and layout; and a function that makes the first two."""
     import jax
     import jax.numpy as jnp
 
@@ -46,6 +55,7 @@ def make_update(name: str, sequences: int, tokens: int) -> tuple[Any, tuple[Any,
     from r1jax.config import GrpoStage, ModelConfig, OptimizerConfig
     from r1jax.models.completions import Completions
     from r1jax.models.dense import Transformer
+    from r1jax.packing import Layout
     from r1jax.programs.grpo import optimizers, update_step
     from r1jax.state import TrainState, init_params
 
@@ -59,16 +69,16 @@ def make_update(name: str, sequences: int, tokens: int) -> tuple[Any, tuple[Any,
         rewards={"accuracy": 1.0},
         optimizer=OptimizerConfig(learning_rate=1e-6),
     )
-    model, (optimizer, _) = Transformer(config, VOCABULARY), optimizers(stage)
+    model, (optimizer, _) = Transformer(config, vocabulary), optimizers(stage)
 
     def make(key: jax.Array) -> tuple[TrainState, Rollout]:
         params, zero = init_params(model, key), jnp.zeros((), jnp.int32)
-        rows_BT = jax.random.randint(key, (sequences, PROMPT + tokens), 0, VOCABULARY)
-        length_B = jnp.full(sequences, tokens, jnp.int32)
+        rows_BT = jax.random.randint(key, (sequences, PROMPT + tokens), 0, vocabulary)
         prompt_length_B = jnp.full(sequences, PROMPT, jnp.int32)
+        lengths_B = jnp.full(sequences, tokens, jnp.int32) if length_B is None else jnp.array(length_B)
         logp_BT = jnp.full((sequences, tokens), -12.0)
         rollout = Rollout(
-            completions=Completions(rows_BT[:, :PROMPT], prompt_length_B, rows_BT[:, PROMPT:], length_B),
+            completions=Completions(rows_BT[:, :PROMPT], prompt_length_B, rows_BT[:, PROMPT:], lengths_B),
             sampler_logp_BT=logp_BT,
             old_logp_BT=logp_BT,
             reference_logp_BT=None,
@@ -78,13 +88,13 @@ def make_update(name: str, sequences: int, tokens: int) -> tuple[Any, tuple[Any,
         )
         return TrainState(params, zero, optimizer.init(params), None, zero), rollout
 
-    def step(state: TrainState, rollout: Rollout) -> tuple[TrainState, dict[str, Any]]:
-        every_B, zero = jnp.arange(sequences), jnp.int32(0)
+    def step(state: TrainState, rollout: Rollout, layout: Layout | None) -> tuple[TrainState, dict[str, Any]]:
         return update_step(
-            state, rollout, every_B, None, zero, zero, model=model, optimizer=optimizer, stage=stage, microbatches=1
+            *(state, rollout, jnp.arange(sequences), layout, jnp.int32(0), jnp.int32(0)),
+            **{"model": model, "optimizer": optimizer, "stage": stage, "microbatches": microbatches},
         )
 
-    return jax.jit(step, donate_argnums=0), (make, jax.random.key(0))
+    return jax.jit(step, donate_argnums=0), functools.partial(jax.jit(make), jax.random.key(0))
 
 
 def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> tuple[Any, Any]:
@@ -95,10 +105,10 @@ def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> t
 
     own = head.FEW_BYTES
     head.FEW_BYTES = 2**60 if dense else own
-    update, (make, key) = make_update(name, sequences, tokens)
-    compiled = update.lower(*jax.eval_shape(make, key)).compile()
+    update, make = make_update(name, sequences, tokens)
+    compiled = update.lower(*jax.eval_shape(make), None).compile()
     head.FEW_BYTES = own
-    return compiled, functools.partial(jax.jit(make), key)
+    return compiled, make
 
 
 def measure_memory(dense: bool) -> None:
@@ -111,7 +121,7 @@ def measure_memory(dense: bool) -> None:
     if not dense:
         state, rollout = jax.block_until_ready(make())
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        jax.block_until_ready(compiled(state, rollout))
+        jax.block_until_ready(compiled(state, rollout, None))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         result |= {"grown": peak - before, "peak": peak}
     print(json.dumps(result))
@@ -146,8 +156,21 @@ def memory(console: Any) -> None:
     console.print(f"peak under a quarter of the logits: {'yes' if holds else 'NO'}")
 
 
-def speed(console: Any) -> None:
+def turn_about(updates: Mapping[Any, Callable[..., Any]], state: Any, rollout: Any) -> list[tuple[float, float]]:
+    """Median wall and CPU seconds of each update, run in turn."""
     import jax
+
+    seconds: dict[Any, list[tuple[float, float]]] = {name: [] for name in updates}
+    for run in range(RUNS + 1):
+        for name in sorted(updates, reverse=run % 2 == 0):
+            begin, worked = time.perf_counter(), time.process_time()
+            state, _ = jax.block_until_ready(updates[name](state, rollout))
+            if run:  # the first is to warm up
+                seconds[name].append((time.perf_counter() - begin, time.process_time() - worked))
+    return [tuple(statistics.median(x) for x in zip(*seconds[name], strict=True)) for name in updates]  # type: ignore
+
+
+def speed(console: Any) -> None:
     from rich.table import Table
 
     from r1jax.models import head
@@ -158,20 +181,11 @@ def speed(console: Any) -> None:
     )
     worst = 0.0
     for model, sequences in SPEEDS:
-        seconds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         updates = {}
-        for dense in seconds:
-            updates[dense], make = compiled_update(model, sequences, TOKENS, dense=dense)
-        state, rollout = make()
-        for run in range(RUNS + 1):
-            for dense in sorted(seconds, reverse=run % 2 == 0):
-                begin, worked = time.perf_counter(), time.process_time()
-                state, _ = jax.block_until_ready(updates[dense](state, rollout))
-                if run:  # the first is to warm up
-                    seconds[dense].append((time.perf_counter() - begin, time.process_time() - worked))
-        (dense_wall, dense_cpu), (wall, cpu) = (
-            [statistics.median(times) for times in zip(*seconds[dense], strict=True)] for dense in (True, False)
-        )
+        for dense in (True, False):
+            compiled, make = compiled_update(model, sequences, TOKENS, dense=dense)
+            updates[dense] = functools.partial(compiled, layout=None)
+        (dense_wall, dense_cpu), (wall, cpu) = turn_about(updates, *make())
         worst, size = max(worst, wall / dense_wall), sequences * TOKENS * VOCABULARY * 4
         table.add_row(
             *(
@@ -187,14 +201,44 @@ def speed(console: Any) -> None:
     console.print(f"no slower than dense, to {NOISE - 1:.0%}: {'yes' if worst <= NOISE else 'NO'}")
 
 
+def packing(console: Any) -> None:
+    import numpy as np
+    from rich.table import Table
+
+    from r1jax.packing import lay_out
+
+    model, sequences, tokens, microbatches = PACKING
+    length_B = np.random.default_rng(0).lognormal(np.log(96), 0.8, sequences).clip(8, tokens).astype(np.int32)
+    update, make = make_update(
+        model, sequences, tokens, vocabulary=PACKED_VOCABULARY, microbatches=microbatches, length_B=length_B
+    )
+    joined = PROMPT + tokens
+    updates, rows = {0: functools.partial(update, layout=None)}, {0: (sequences, joined)}
+    for width in (joined, 2 * joined):
+        layout = lay_out(PROMPT + length_B, shards=1, microbatches=microbatches, joined=joined, width=width)
+        updates[width], rows[width] = functools.partial(update, layout=layout), layout.source_RW.shape
+    times = turn_about(updates, *make())
+    table = Table(
+        *("pack_length", "rows", "filled", "an update", "to unpacked"),
+        title=f"{model}: {sequences} completions of {length_B.min()} to {length_B.max()} tokens, "
+        f"mean {length_B.mean():.0f}",
+    )
+    for (width, (height, length)), (wall, _) in zip(rows.items(), times, strict=True):
+        share = (PROMPT + length_B).sum() / (height * length)
+        table.add_row(
+            str(width or "none"), f"{height} × {length}", f"{share:.0%}", f"{wall:.2f} s", f"{wall / times[0][0]:.2f}"
+        )
+    console.print(table)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--memory"]:
         measure_memory(sys.argv[2] == "dense")
         return
     from rich.console import Console
 
-    for measure in (memory, speed):
-        if measure.__name__ in (sys.argv[1:] or ["memory", "speed"]):
+    for measure in (memory, speed, packing):
+        if measure.__name__ in (sys.argv[1:] or ["memory", "speed", "packing"]):
             measure(Console())
 
 
