@@ -8,7 +8,7 @@ import pytest
 
 from r1jax.config import MeshConfig
 from r1jax.mesh import make_mesh, to_global
-from r1jax.models.completions import Completions, completion_log_probs, predicting_states
+from r1jax.models.completions import Completions, completion_log_probs, hidden_states, to_completions
 from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.sampler import draw, make_sampler
 from r1jax.state import init_params
@@ -150,7 +150,7 @@ def test_top_k_and_top_p(model, mesh):
 
     @jax.jit
     def trainer(params, batch):
-        logits = unembed(model[0], params, predicting_states(model[0], params, batch))
+        logits = unembed(model[0], params, to_completions(batch, hidden_states(model[0], params, batch)))
         return completion_log_probs(model[0], params, batch, temperature=0.7)[0], logits
 
     logp, logits = (np.asarray(x) for x in trainer(model[1], jax.tree.map(jnp.asarray, batch)))

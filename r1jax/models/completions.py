@@ -42,31 +42,23 @@ def joined_rows(batch: Completions) -> jax.Array:
     return jnp.take_along_axis(both, source_BJ, axis=1)
 
 
-def predicting_states(model: Transformer, params: Any, batch: Completions) -> jax.Array:
-    """The hidden states from which the completion's tokens are predicted: [B, T, D]."""
-    joined_BJ, layout = joined_rows(batch), batch.layout
-    predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
-    if layout is None:
-        hidden_BJD, _ = forward(model, params, joined_BJ)
-        return jnp.take_along_axis(hidden_BJD, predictors_BT[:, :, None], axis=1)
-    token_RW = by_rows(lambda joined_BJ, source_RW: joined_BJ.ravel()[source_RW], joined_BJ, layout.source_RW)
-    hidden_RWD, _ = forward(model, params, token_RW, layout.position_RW, layout.segment_RW)
-    places_BT = layout.place_B[:, None] + predictors_BT
-    return by_rows(lambda x_RWD, places_BT: x_RWD.reshape(-1, x_RWD.shape[2])[places_BT], hidden_RWD, places_BT)
-
-
 def completion_log_probs(
     model: Transformer, params: Any, batch: Completions, *, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
     """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
-    Only the hidden states that predict a completion token reach the vocabulary. Values past `length_B` mean nothing.
+    Only the hidden states that predict a completion token reach the vocabulary; those of all packed rows where these
+    are fewer. Values past `length_B` mean nothing.
     """
-    hidden_BTD = predicting_states(model, params, batch)
-    logp_BT, entropy_BT, _ = token_log_probs(
-        model, params, hidden_BTD, batch.completion_BT, temperature=temperature, support_BTK=batch.support_BTK
-    )
-    return logp_BT, entropy_BT
+    layout, token, support = batch.layout, batch.completion_BT, batch.support_BTK
+    hidden = hidden_states(model, params, batch)
+    in_rows = layout is not None and layout.source_RW.size < token.size
+    if in_rows:
+        token, support = next_in_rows(batch, token), None if support is None else next_in_rows(batch, support)
+    else:
+        hidden = to_completions(batch, hidden)
+    logp, entropy, _ = token_log_probs(model, params, hidden, token, temperature=temperature, support_BTK=support)
+    return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
 
 
 def completion_values(model: Transformer, value_params: Any, batch: Completions) -> jax.Array:
@@ -74,6 +66,37 @@ def completion_values(model: Transformer, value_params: Any, batch: Completions)
 
     `value_params` are those of a transformer, "model", and a head, "head_D", on its last hidden states.
     """
-    hidden_BTD = predicting_states(model, value_params["model"], batch)
-    head_D = value_params["head_D"].astype(hidden_BTD.dtype)
-    return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)
+    hidden = hidden_states(model, value_params["model"], batch)
+    head_D = value_params["head_D"].astype(hidden.dtype)
+    return to_completions(batch, jnp.einsum("...D,D->...", hidden, head_D, preferred_element_type=jnp.float32))
+
+
+def hidden_states(model: Transformer, params: Any, batch: Completions) -> jax.Array:
+    """Of prompts and completions joined, [B, J, D], or in the packed rows of the layout, [R, W, D]."""
+    joined_BJ, layout = joined_rows(batch), batch.layout
+    if layout is None:
+        return forward(model, params, joined_BJ)[0]
+    token_RW = by_rows(lambda joined_BJ, source_RW: joined_BJ.ravel()[source_RW], joined_BJ, layout.source_RW)
+    return forward(model, params, token_RW, layout.position_RW, layout.segment_RW)[0]
+
+
+def to_completions(batch: Completions, x: jax.Array) -> jax.Array:
+    """From where `hidden_states` are to what is at the position that predicts each token: [B, T, ...]."""
+    predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
+    if batch.layout is None:
+        return jnp.take_along_axis(x, predictors_BT.reshape(*predictors_BT.shape, *[1] * (x.ndim - 2)), axis=1)
+    places_BT = batch.layout.place_B[:, None] + predictors_BT
+    return by_rows(lambda x_RW, places_BT: x_RW.reshape(-1, *x_RW.shape[2:])[places_BT], x, places_BT)
+
+
+def next_in_rows(batch: Completions, x_BT: jax.Array) -> jax.Array:
+    """The other way, into packed rows: at each position what belongs to the token after it, [R, W, ...]."""
+    J = batch.prompt_BS.shape[1] + batch.completion_BT.shape[1]
+
+    def move(x_BT: jax.Array, prompt_length_B: jax.Array, source_RW: jax.Array) -> jax.Array:
+        sequence_RW, position_RW = source_RW // J, source_RW % J
+        next_RW = position_RW + 1 - prompt_length_B[sequence_RW]
+        return x_BT[sequence_RW, jnp.clip(next_RW, 0, x_BT.shape[1] - 1)]
+
+    assert batch.layout is not None
+    return by_rows(move, x_BT, batch.prompt_length_B, batch.layout.source_RW)

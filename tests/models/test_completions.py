@@ -1,11 +1,15 @@
 """Log-probs of completions against one row at a time, without padding."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from r1jax.models.completions import Completions, completion_log_probs, joined_rows
 from r1jax.models.dense import Transformer, forward, unembed
+from r1jax.packing import lay_out
 from r1jax.state import init_params
 
 
@@ -40,3 +44,25 @@ def test_equal_rows_without_padding(model_config):
             p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
             np.testing.assert_allclose(logp[row, t], np.log(p[token]), atol=1e-5)
             np.testing.assert_allclose(entropy[row, t], -(p * np.log(p)).sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "in_rows"), [(20, True), (50, False)])
+@pytest.mark.parametrize("limited", [False, True])
+def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
+    """Where the logits are those of the rows' positions, and where these are more, of the completions'."""
+    model = Transformer(model_config, 20)
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    batch = batch_of([rng.integers(2, 20, n) for n in (4, 1, 2, 3)], [rng.integers(2, 20, n) for n in (3, 12, 1, 5)])
+    if limited:  # each token was drawn from three, of which it is the second
+        support = np.repeat(np.asarray(batch.completion_BT)[:, :, None], 3, axis=2) + np.array([1, 0, -1])
+        batch = dataclasses.replace(batch, support_BTK=jnp.array(support % 20))
+    lengths = np.asarray(batch.prompt_length_B + batch.length_B)
+    layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
+    assert (layout.source_RW.size < batch.completion_BT.size) == in_rows
+    log_probs = jax.jit(lambda batch: completion_log_probs(model, params, batch, temperature=0.7))
+    packed = log_probs(dataclasses.replace(batch, layout=jax.tree.map(jnp.array, layout)))
+    counts = np.arange(12) < np.asarray(batch.length_B)[:, None]
+    for ours, expected in zip(packed, log_probs(batch), strict=True):
+        np.testing.assert_allclose(ours[counts], expected[counts], atol=2e-6)
+        assert np.std(np.asarray(expected)[counts]) > 0.1
