@@ -24,7 +24,7 @@ from typing import Any
 
 VOCABULARY = 151_936
 PROMPT = 16
-RUNS, TOKENS = 5, 128
+RUNS, TOKENS = 3, 128
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 QWEN = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
