@@ -18,6 +18,6 @@ class ConfigError(ValueError):
 
 
 class Settings(BaseModel):
-    """A block of settings. What a check between several of them raises begins with the name of the one to change."""
+    """A block of settings. What a check of several of them raises begins with the name of one, whose line is cited."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())

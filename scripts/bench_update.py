@@ -106,7 +106,7 @@ def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> t
     own = head.FEW_BYTES
     head.FEW_BYTES = 2**60 if dense else own
     update, make = make_update(name, sequences, tokens)
-    compiled = update.lower(*jax.eval_shape(make), None).compile()
+    compiled = update.lower(*jax.eval_shape(make), layout=None).compile()
     head.FEW_BYTES = own
     return compiled, make
 
@@ -121,7 +121,7 @@ def measure_memory(dense: bool) -> None:
     if not dense:
         state, rollout = jax.block_until_ready(make())
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        jax.block_until_ready(compiled(state, rollout, None))
+        jax.block_until_ready(compiled(state, rollout, layout=None))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         result |= {"grown": peak - before, "peak": peak}
     print(json.dumps(result))

@@ -31,7 +31,9 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all-meshes"):
-        items[:] = [item for item in items if item.get_closest_marker("many_meshes") is None]
+        left_out = [item for item in items if item.get_closest_marker("many_meshes")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Micro-batches of every size give the gradients of the whole; learning rates are the ones asked for."""
+"""Micro-batches are counted on each device; learning rates are the ones asked for."""
 
 import pytest
 

@@ -1,10 +1,12 @@
 """Log-probs and values of completions, in the layout that the sampler writes and every loss reads.
 
-Letters: B sequences, S prompt positions, T completion positions, J both, D model width, K kept ids.
+Letters: B sequences, S prompt positions, T completion positions, J both, R packed rows, W their positions, D model
+width, K kept ids.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -47,16 +49,16 @@ def completion_log_probs(
 ) -> tuple[jax.Array, jax.Array]:
     """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
-    Only the hidden states that predict a completion token reach the vocabulary; those of all packed rows where these
-    are fewer. Values past `length_B` mean nothing.
+    Only the hidden states that predict a completion token reach the vocabulary; with a layout those of all positions
+    of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
     """
-    layout, token, support = batch.layout, batch.completion_BT, batch.support_BTK
-    hidden = hidden_states(model, params, batch)
-    in_rows = layout is not None and layout.source_RW.size < token.size
+    given, hidden = (batch.completion_BT, batch.support_BTK), hidden_states(model, params, batch)
+    in_rows = batch.layout is not None and batch.layout.source_RW.size < batch.completion_BT.size
     if in_rows:
-        token, support = next_in_rows(batch, token), None if support is None else next_in_rows(batch, support)
+        given = jax.tree.map(functools.partial(next_in_rows, batch), given)
     else:
         hidden = to_completions(batch, hidden)
+    token, support = given
     logp, entropy, _ = token_log_probs(model, params, hidden, token, temperature=temperature, support_BTK=support)
     return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
 

@@ -104,7 +104,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         updates.append({name: float(value) for name, value in update_metrics.items()})
                     if step == start + 1 and i == 0:
                         check_finite(updates[0], stage.name, step, checkpoints)
-                    if i == 0 and not checked and updates[0][LOGP_DIFFERENCE] != 0:  # there are tokens
+                    if i == 0 and not checked and updates[0][LOGP_DIFFERENCE] != 0:  # 0: no tokens
                         check_sampler(updates[0], run.config.model.dtype, stage.name, step)
                         checked = True
                 metrics = {name: float(value) for name, value in {**assembled, **sampled}.items()}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models.completions import Completions, completion_log_probs, joined_rows
+from r1jax.models.completions import Completions, completion_log_probs, completion_values, joined_rows
 from r1jax.models.dense import Transformer, forward, unembed
 from r1jax.packing import lay_out
 from r1jax.state import init_params
@@ -49,7 +49,7 @@ def test_equal_rows_without_padding(model_config):
 @pytest.mark.parametrize(("width", "in_rows"), [(20, True), (50, False)])
 @pytest.mark.parametrize("limited", [False, True])
 def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
-    """Where the logits are those of the rows' positions, and where these are more, of the completions'."""
+    """Where the logits are those of the rows' positions, and where these are more, of the completions'; and values."""
     model = Transformer(model_config, 20)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     rng = np.random.default_rng(0)
@@ -60,9 +60,15 @@ def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
     lengths = np.asarray(batch.prompt_length_B + batch.length_B)
     layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
     assert (layout.source_RW.size < batch.completion_BT.size) == in_rows
-    log_probs = jax.jit(lambda batch: completion_log_probs(model, params, batch, temperature=0.7))
-    packed = log_probs(dataclasses.replace(batch, layout=jax.tree.map(jnp.array, layout)))
+    value_params = {"model": params, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
+
+    @jax.jit
+    def outputs(batch):
+        log_probs = completion_log_probs(model, params, batch, temperature=0.7)
+        return *log_probs, completion_values(model, value_params, batch)
+
+    packed = outputs(dataclasses.replace(batch, layout=jax.tree.map(jnp.array, layout)))
     counts = np.arange(12) < np.asarray(batch.length_B)[:, None]
-    for ours, expected in zip(packed, log_probs(batch), strict=True):
-        np.testing.assert_allclose(ours[counts], expected[counts], atol=2e-6)
+    for ours, expected in zip(packed, outputs(batch), strict=True):
+        np.testing.assert_allclose(ours[counts], expected[counts], atol=5e-6)
         assert np.std(np.asarray(expected)[counts]) > 0.1

@@ -166,8 +166,9 @@ def graded(examples, texts, rewards):
 
 
 def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    """One sample a prompt; the value model begins as the policy with a head of zeros, and both move."""
+    """One sample a prompt, in packed rows; the value model begins as the policy with a head of zeros, and both move."""
     changes = {
+        "pack_length": 36,
         "prompts_per_step": 16,
         "group_size": 1,
         "eval_every": 0,

@@ -35,6 +35,7 @@ def test_two_processes_equal_one(tmp_path):
         "stages.rl.minibatches=1",
         "stages.cold_start.steps=2",
         "stages.rl.steps=2",
+        "stages.rl.pack_length=76",
         "stages.rl.dynamic_sampling={max_batches: 3}",
     ]
     one = [*TRAIN, config_file(tmp_path / "one"), *short]
