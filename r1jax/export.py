@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config import ModelConfig
-from r1jax.hf import CONFIG, DTYPES, GENERATION, config_json, export_params, find_model
+from r1jax.hf import DTYPES, export_params, find_model
+from r1jax.hf_config import CONFIG, GENERATION, config_json
 from r1jax.run import MODEL_FOLDER, Run, load_model
 from r1jax.settings import ConfigError
 

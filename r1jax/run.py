@@ -25,7 +25,8 @@ from r1jax.compiles import CompileWatch
 from r1jax.config import Config, ModelConfig, TokenizerSettings
 from r1jax.config_file import dump_config, load_config, parse_config
 from r1jax.data import Batches
-from r1jax.hf import check_params, copy_description, find_model, import_params, resolve_model
+from r1jax.hf import check_params, find_model, import_params, resolve_model
+from r1jax.hf_config import copy_description
 from r1jax.manifest import manifest
 from r1jax.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, weight_shardings
 from r1jax.metrics import RunLog, Timers, write_whole

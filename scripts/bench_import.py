@@ -31,7 +31,8 @@ def write_model(folder: Path) -> None:
     import jax.numpy as jnp
 
     from r1jax.config import MeshConfig
-    from r1jax.hf import export_params, read_config
+    from r1jax.hf import export_params
+    from r1jax.hf_config import read_config
     from r1jax.mesh import make_mesh
     from r1jax.models.dense import Transformer
     from r1jax.state import abstract_params
@@ -48,7 +49,8 @@ def measure(folder: Path) -> None:
 
     jax.config.update("jax_num_cpu_devices", 8)
     from r1jax.config import MeshConfig
-    from r1jax.hf import import_params, read_config
+    from r1jax.hf import import_params
+    from r1jax.hf_config import read_config
     from r1jax.mesh import make_mesh
     from r1jax.models.dense import Transformer
     from r1jax.state import abstract_params

@@ -107,7 +107,8 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(model_config, tmp_path_factory):
     """A tiny random Qwen3 as a Hugging Face folder: one token a character, a chat template, ten spare rows."""
-    from r1jax.hf import config_json, export_params
+    from r1jax.hf import export_params
+    from r1jax.hf_config import config_json
     from r1jax.models.dense import Transformer
     from r1jax.state import init_params
     from r1jax.tokenizer import CharacterTokenizer
