@@ -218,11 +218,13 @@ def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array
 
 
 def _value_metrics(value_BT: jax.Array, return_BT: jax.Array, mask_BT: jax.Array) -> dict[str, jax.Array]:
-    count = jnp.maximum(mask_BT.sum(), 1)
-    error = jnp.sum(mask_BT * jnp.square(return_BT - value_BT)) / count
-    mean = jnp.sum(mask_BT * return_BT) / count
-    variance = jnp.sum(mask_BT * jnp.square(return_BT - mean)) / count
+    def variance(x_BT: jax.Array) -> jax.Array:
+        return mean(jnp.square(x_BT - mean(x_BT)))
+
+    def mean(x_BT: jax.Array) -> jax.Array:
+        return jnp.sum(mask_BT * x_BT) / jnp.maximum(mask_BT.sum(), 1)
+
     return {
-        "value/mean": jnp.sum(mask_BT * value_BT) / count,
-        "value/explained_variance": 1 - error / jnp.maximum(variance, 1e-8),
+        "value/mean": mean(value_BT),
+        "value/explained_variance": 1 - variance(return_BT - value_BT) / jnp.maximum(variance(return_BT), 1e-8),
     }

@@ -280,7 +280,7 @@ class GrpoStage(Stage):
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
         self._check_value()
         if self.loss.kind == "reinforce" and self.minibatches > 1:
-            raise ValueError(f"loss.kind reinforce has no ratio, and {self.minibatches} minibatches need one; set 1")
+            raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
         if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
             raise ValueError(
                 "kl.place is reward, and advantage.scale group would blow the KL up where all else is equal; use scale "

@@ -58,15 +58,18 @@ def parse_config(
     tree: dict[str, Any], overrides: Sequence[str] = (), path: Path | None = None, root: Any = None
 ) -> Config:
     """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
+    import yaml
+
     given = [_apply(tree, override) for override in overrides]
     presets = _use_presets(tree, path)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        keys = error.errors()[0]["loc"]
+        keys, above = error.errors()[0]["loc"], 0
         if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:
-            path, root = presets[int(keys[1])][0], None
-        raise ConfigError(_explain(error, tree, path, root, given)) from None
+            path, above = presets[int(keys[1])][0], 2  # the file begins below stages and the stage
+            root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        raise ConfigError(_explain(error, tree, path, root, given, above)) from None
 
 
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
@@ -75,7 +78,7 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Pat
     Paths are the working directory's, or else the config's folder's. Returns, by the stage's number, the file and which
     keys only it gave.
     """
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
@@ -96,6 +99,8 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Pat
             )
         try:
             settings: Any = OmegaConf.create(path.read_text())
+            if isinstance(settings, DictConfig) and "preset" in settings:
+                raise TypeError("it names a preset itself")
             if not settings or any(not isinstance(key, str) or value is None for key, value in settings.items()):
                 raise TypeError("it is empty, or has no values")
             loss, own = settings.get("loss"), stage.get("loss")
@@ -175,9 +180,17 @@ def _entry(node: Any, part: str, key: str) -> Any:
 
 
 def _explain(
-    error: ValidationError, tree: dict[str, Any], path: Path | None, root: Any, given: Sequence[Sequence[Any]]
+    error: ValidationError,
+    tree: dict[str, Any],
+    path: Path | None,
+    root: Any,
+    given: Sequence[Sequence[Any]],
+    above: int,
 ) -> str:
-    """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right."""
+    """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right.
+
+    `root` is the YAML of `path`, which begins below the first `above` of the keys.
+    """
     problems = error.errors(include_url=False)
     problem: Any = problems[0]
     keys, models = _walk(problem["loc"], tree)
@@ -211,8 +224,8 @@ def _explain(
         message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
     # What is wrong between several keys begins with the one to look at.
     at = [*keys, *message.split()[0].split(".")] if kind == "value_error" else keys
-    line = _line(root, at)
-    if any(at[: len(override)] == override for override in given):
+    line = _line(root, at[above:])
+    if any(at[: len(override)] == override or (at != keys and override[: len(at)] == at) for override in given):
         where = "command line: "
     else:
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "

@@ -204,7 +204,7 @@ def test_a_value_model(scale, place):
     np.testing.assert_allclose(rollout.advantage_BT, np.clip(advantages, -1.2, 1.2), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rollout.return_BT, returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(rollout.value_BT, VALUES * counted)
-    explained = 1 - np.square(returns - VALUES)[counted].mean() / returns[counted].var()
+    explained = 1 - (returns - VALUES)[counted].var() / returns[counted].var()
     np.testing.assert_allclose(metrics["value/mean"], VALUES[counted].mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["value/explained_variance"], explained, rtol=1e-4)
     np.testing.assert_allclose(metrics["reward"], 1.7 / 3, rtol=1e-6)

@@ -250,7 +250,9 @@ def test_the_command_line_wins(stage_file):
     [
         ("group_sise: 4", "stages.rl.group_sise: unknown key; did you mean 'group_size'?"),
         ("kl: {coeff: 0.1}", "stages.rl.kl.coeff: unknown key; did you mean 'coef'?"),
-        ("kl: {coef: -1}", "stages.rl.kl.coef: got -1"),
+        ("group_size: 4\nkl:\n  coef: -1", "preset.yaml:3: stages.rl.kl.coef: got -1"),
+        ("kl: {coef: 0.1, estimator: k1}", "preset.yaml:1: stages.rl.kl: estimator k1 has no gradient"),
+        ("preset: other.yaml", "it names a preset itself"),
         ("loss: {kind: dapo}", "stages.rl.loss.kind: got 'dapo'"),
         ("- {group_size: 4}", "stages.rl.preset: "),
         ("loss: [", "stages.rl.preset: "),

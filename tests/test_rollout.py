@@ -164,7 +164,7 @@ def test_everything_of_a_group_goes_with_it(mesh, monkeypatch):
         assert row["completion"] == words[i] and row["length"] == len(words[i]) + 1
         assert row["rewards"] == {name: float(rewards[name][ids[i // G], g]) for name in rewards}
         assert row["reasons"] == {"a": words[i]}
-        assert metrics[f"rewards/a/{words[i]}"] == 1 / (P * G)
+        assert metrics[f"rewards/a/{words[i]}"] == 1 / rewards["a"].size  # of all that was sampled
     assert metrics["time/rewards/a"] == 2.0  # the mean of 1, 2 and 3 in three batches
 
 

@@ -287,7 +287,10 @@ def loss_and_sums(
     if has_ratio:
         per_token["ratio/mean"] = ratio_BT
     if stage.loss.clip_low is not None:
-        low_BT, high_BT = clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
+        # A token without a policy term has nothing to clip.
+        low_BT, high_BT = (
+            side_BT & (factor_BT > 0) for side_BT in clipped_sides(ratio_BT, rollout.advantage_BT, stage.loss)
+        )
         per_token |= {
             "clip_ratio/low_mean": low_BT,
             "clip_ratio/high_mean": high_BT,
