@@ -218,11 +218,11 @@ def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array
 
 
 def _value_metrics(value_BT: jax.Array, return_BT: jax.Array, mask_BT: jax.Array) -> dict[str, jax.Array]:
-    def variance(x_BT: jax.Array) -> jax.Array:
-        return mean(jnp.square(x_BT - mean(x_BT)))
-
     def mean(x_BT: jax.Array) -> jax.Array:
         return jnp.sum(mask_BT * x_BT) / jnp.maximum(mask_BT.sum(), 1)
+
+    def variance(x_BT: jax.Array) -> jax.Array:
+        return mean(jnp.square(x_BT - mean(x_BT)))
 
     return {
         "value/mean": mean(value_BT),

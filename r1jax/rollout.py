@@ -196,7 +196,7 @@ def _mixed_groups(
     reasons: dict[str, np.ndarray] = {}
     full, number, tokens = 0, 0, 0
     sampled: list[Mapping[str, np.ndarray]] = []
-    words: dict[str, list[str]] = {}
+    all_said: dict[str, list[str]] = {}
     times: list[dict[str, float]] = []
     while full < P and number < settings.max_batches:
         new, transcript = batch(number)
@@ -204,7 +204,7 @@ def _mixed_groups(
         said = {name: np.array(words, object) for name, words in _reasons(run.mesh, transcript.grades, P * G).items()}
         scores = gather(run.mesh, transcript.grades.scores, P * G)
         sampled.append(scores)
-        words = {name: [*words.get(name, ()), *column] for name, column in said.items()}
+        all_said = {name: [*all_said.get(name, ()), *words] for name, words in said.items()}
         tokens += int(new.samples.length_B.sum())
         times.append(transcript.grades.times())
         cut_B = gather(run.mesh, to_local(new.samples.truncated_B), P * G)
@@ -237,7 +237,7 @@ def _mixed_groups(
         metrics[f"rewards/{name}/mean"] = float(known.mean()) if len(known) else math.nan
         metrics[f"rewards/{name}/std"] = float(known.std()) if len(known) else math.nan
     metrics |= {name: float(np.mean([each[name] for each in times])) for name in times[0]}
-    return buffer, metrics | reason_shares(words), transcript, number
+    return buffer, metrics | reason_shares(all_said), transcript, number
 
 
 def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.ndarray:

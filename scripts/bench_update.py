@@ -1,6 +1,6 @@
 """Memory and speed of GRPO's update: logits in chunks against all of them at once; packed rows against padded ones.
 
-    uv run scripts/bench_update.py               # all tables, a quarter of an hour on two cores; needs 18 GB
+    uv run scripts/bench_update.py               # all tables; the largest update plans 15 GB
     uv run scripts/bench_update.py memory        # or some: memory, speed, packing
 
 Memory: an update on 32 × 512 completion tokens with a vocabulary of 151,936, a process each; what materialised logits

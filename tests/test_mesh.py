@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from tiny import DIVISIBLE
 
-from r1jax.config import MeshConfig, ModelConfig, OptimizerConfig
+from r1jax.config import MeshConfig, OptimizerConfig
 from r1jax.mesh import (
     TRAIN_WEIGHTS,
     gather,
@@ -20,18 +21,6 @@ from r1jax.models.dense import Transformer
 from r1jax.optimizer import make_optimizer
 from r1jax.settings import ConfigError
 from r1jax.state import abstract_params, abstract_state, init_params
-
-CONFIG = ModelConfig(
-    hidden_size=16,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=8,
-    num_key_value_heads=2,  # fewer than the largest tensor axis: repeated there
-    head_dim=4,
-    qkv_bias=True,
-    qk_norm=True,
-    dtype="float32",
-)
 
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "context": 8}])
@@ -50,7 +39,7 @@ def test_rows_go_out_and_come_back(sizes):
 
 def test_weights_lie_where_their_letters_say():
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4))
-    shapes = jax.eval_shape(lambda: init_params(Transformer(CONFIG, 20), jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_params(Transformer(DIVISIBLE, 20), jax.random.key(0)))
     spec = jax.tree.map(lambda s: tuple(s.spec), weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
     attention = spec["layers"]["attention"]
     assert spec["embed_VD"] == ("tensor", "fsdp")
@@ -65,7 +54,7 @@ def test_meshes_that_do_not_fit():
     with pytest.raises(ConfigError, match="needs 4 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
     mesh = make_mesh(MeshConfig(data=1, tensor=8))
-    odd = Transformer(CONFIG.model_copy(update={"intermediate_size": 36}), 20)
+    odd = Transformer(DIVISIBLE.model_copy(update={"intermediate_size": 36}), 20)
     with pytest.raises(ConfigError, match="tensor=8 does not divide F=36"):
         abstract_params(odd, mesh)
 
@@ -73,7 +62,7 @@ def test_meshes_that_do_not_fit():
 def test_optimizer_moments_lie_like_their_weights():
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10)
-    abstract = abstract_state(Transformer(CONFIG, 20), optimizer, mesh)
+    abstract = abstract_state(Transformer(DIVISIBLE, 20), optimizer, mesh)
     moments = [x for path, x in jax.tree.leaves_with_path(abstract.opt_state) if "embed_VD" in str(path)]
     assert len(moments) == 2
     assert all(m.sharding == abstract.params["embed_VD"].sharding for m in moments)

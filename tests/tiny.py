@@ -1,4 +1,18 @@
-"""A config of two short stages on a tiny model."""
+"""A config of two short stages on a tiny model, and a model that any mesh of 8 devices divides."""
+
+from r1jax.config import ModelConfig
+
+DIVISIBLE = ModelConfig(
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=2,  # fewer than the largest tensor axis: repeated there
+    head_dim=4,
+    qkv_bias=True,
+    qk_norm=True,
+    dtype="float32",
+)
 
 TINY = """
 run_dir: {folder}
