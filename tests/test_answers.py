@@ -1,10 +1,10 @@
 """Answers against hand-made cases, Python's own arithmetic, and texts made to hurt a parser."""
 
 import random
-import time
 from fractions import Fraction
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.answers import (
     exact_value,
@@ -311,12 +311,11 @@ def hostile():
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_text_costs_nothing(name):
     text = hostile()[name]
-    start = time.perf_counter()
-    assert exact_value(text) is None
-    expression_value(text)
-    final_answer(text)
-    final_answer(f"<think></think><answer>{text}</answer>")
-    assert time.perf_counter() - start < 0.05
+    with cpu_limit(0.5):
+        assert exact_value(text) is None
+        expression_value(text)
+        final_answer(text)
+        final_answer(f"<think></think><answer>{text}</answer>")
 
 
 def hostile_markup():
@@ -345,12 +344,11 @@ def hostile_markup():
 def test_hostile_text_costs_no_more_than_its_length(name):
     """Up to 300,000 characters, read some ten times; anything quadratic would take minutes."""
     text = (hostile() | hostile_markup())[name]
-    start = time.perf_counter()
-    assert not same_answer(text, "5") and not same_answer(text, "E")
-    same_answer(text, text[:9] + "x")
-    for form in ("{}", "<answer>{}</answer>", "\\boxed{{{}}}", "\\boxed {}", "#### {}", "#### {}\nx"):
-        extract_answer(form.format(text))
-    assert time.perf_counter() - start < 3
+    with cpu_limit(5):
+        assert not same_answer(text, "5") and not same_answer(text, "E")
+        same_answer(text, text[:9] + "x")
+        for form in ("{}", "<answer>{}</answer>", "\\boxed{{{}}}", "\\boxed {}", "#### {}", "#### {}\nx"):
+            extract_answer(form.format(text))
 
 
 def test_short_but_deep_nesting_is_refused():

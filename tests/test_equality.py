@@ -1,9 +1,9 @@
 """Answers compared by the gold's type, where no computer algebra is needed; and none where types differ."""
 
 import itertools
-import time
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.equality import provable, same
 
@@ -176,6 +176,5 @@ def test_what_is_given_to_computer_algebra(text):
 
 @pytest.mark.parametrize("answer", ["(" + r"\alpha , " * 90 + "!", r"\alpha : " * 90 + "! = 2", "x = 1" + "=1" * 400])
 def test_names_and_chains_without_end_are_read_once(answer):
-    start = time.perf_counter()
-    assert not any(same(answer, gold, lambda *_: False) for gold in ("(1,2)", "y=3", "x<1", "72", "Paris"))
-    assert time.perf_counter() - start < 0.5
+    with cpu_limit(2):
+        assert not any(same(answer, gold, lambda *_: False) for gold in ("(1,2)", "y=3", "x<1", "72", "Paris"))

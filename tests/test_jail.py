@@ -53,7 +53,7 @@ def jailed(ancestor):
     return [pid for pid, (_, inside) in found.items() if inside and outside(pid) in (0, 1, ancestor)]
 
 
-def nothing_left(ancestor, seconds=5.0):
+def nothing_left(ancestor, seconds=30.0):
     deadline = time.monotonic() + seconds
     while (left := jailed(ancestor)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -142,7 +142,7 @@ def test_a_call_gives_its_value(code, call, value):
     ],
 )
 def test_a_failure_has_a_reason(code, reason):
-    run = run_program(code, seconds=0.5)
+    run = run_program(code, seconds=0.5 if reason == "time_limit" else 10.0)
     assert run.reason == reason
     assert (run.status is None) == (reason == "time_limit")
 
@@ -281,7 +281,7 @@ def test_an_attack_fails_and_nothing_is_left(attack, kind):
     code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
     start = time.monotonic()
     run = run_program(code, seconds=0.5, memory_mb=512, sandbox=kind)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     assert run.reason is not None
     assert b"survived" not in run.output[-100:]
     assert nothing_left(os.getpid())

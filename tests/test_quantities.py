@@ -1,10 +1,10 @@
 """Numbers and their units, as models and data sets write them."""
 
 import random
-import time
 from fractions import Fraction
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.quantities import Quantity, number, quantity, same_quantity
 
@@ -107,13 +107,19 @@ def test_numbers_agree_with_python():
 
 
 def test_huge_numbers_cost_nothing():
-    start = time.perf_counter()
-    for text in ("5^{5^{5^{5}}}", "9**9**9**9", "10^{99999999}", "9999999!", "((9^{999})^{999})^{99}", "3000!^{3000}"):
-        assert number(text) is None
-    assert number("1/2004!") != number("1/2006!")
-    assert number("1/2^{99}") != number("1/2^{98}")
-    assert number("*".join(["3000!"] * 33)) is None
-    assert time.perf_counter() - start < 0.1
+    with cpu_limit(1):
+        for text in (
+            "5^{5^{5^{5}}}",
+            "9**9**9**9",
+            "10^{99999999}",
+            "9999999!",
+            "((9^{999})^{999})^{99}",
+            "3000!^{3000}",
+        ):
+            assert number(text) is None
+        assert number("1/2004!") != number("1/2006!")
+        assert number("1/2^{99}") != number("1/2^{98}")
+        assert number("*".join(["3000!"] * 33)) is None
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,5 @@ def test_quantity_keeps_unit_and_places():
     ],
 )
 def test_a_sentence_or_sum_that_is_no_number_is_seen_at_once(text):
-    start = time.perf_counter()
-    assert number(text) is None
-    assert time.perf_counter() - start < 0.2
+    with cpu_limit(1):
+        assert number(text) is None

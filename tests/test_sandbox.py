@@ -78,7 +78,7 @@ def alive(pid):
     return "Z" not in subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
 
 
-def ends(pid, seconds=10.0):
+def ends(pid, seconds=30.0):
     deadline = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -111,13 +111,13 @@ def test_exceptions_come_back_as_value_errors_and_the_process_stays(worker):
 
 
 def test_late_call_is_killed_and_the_next_one_works(worker):
-    one = worker("sleep", timeout=0.3)
+    one = worker("sleep", timeout=1.5)
     one.call(0)
     process = one._process
     start = time.monotonic()
-    with pytest.raises(WorkerTimeout, match=r"^functions:sleep took longer than 0\.3 s$"):
+    with pytest.raises(WorkerTimeout, match=r"^functions:sleep took longer than 1\.5 s$"):
         one.call(60)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
     assert process.returncode == -signal.SIGKILL
     assert one.call(0) is None
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.rewards import accuracy
 from r1jax.rewards.accuracy import countdown_expression, exact_number, math_answer
@@ -166,7 +167,7 @@ def test_numeric_golds_start_no_worker(monkeypatch):
 @pytest.fixture
 def quick_workers(monkeypatch):
     """Workers of this test alone, with little time."""
-    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=0.7)
+    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=1.5)
     monkeypatch.setattr(accuracy, "_workers", lambda: pool)
     yield pool
     pool.close()
@@ -180,12 +181,12 @@ def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
         verdicts[i] = math_answer(Example("", "2\\sqrt{2}"), slow if i % 4 == 0 else said(f"\\sqrt{{{8 + i % 4 - 1}}}"))
 
     threads = [threading.Thread(target=grade, args=(i,)) for i in range(12)]
-    start = time.perf_counter()
+    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.perf_counter() - start < 20
+    assert time.monotonic() - start < 60  # one alone would take minutes
     assert [verdicts[i] for i in range(12)] == [(0.0, "timeout"), 1.0, 0.0, 0.0] * 3
 
 
@@ -239,12 +240,11 @@ def test_fuzzed_answers_are_wrong_and_cheap():
         "\ud800",
     ]
     golds = ["5", "\\{1,2\\}", "(1,2)", "[0,1)", "E", "1:00", "2020-01-05", "101_2", "1:2", "Evelyn", "x<1", "x=5"]
-    start = time.perf_counter()
-    for i in range(600):
-        text = "".join(rng.choices(pieces, k=rng.randrange(1, 80)))
-        verdict = math_answer(Example("", golds[i % len(golds)]), said("@" + text))
-        assert verdict in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
-    assert time.perf_counter() - start < 5
+    with cpu_limit(5):
+        for i in range(600):
+            text = "".join(rng.choices(pieces, k=rng.randrange(1, 80)))
+            verdict = math_answer(Example("", golds[i % len(golds)]), said("@" + text))
+            assert verdict in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,8 @@ def test_fuzzed_answers_are_wrong_and_cheap():
 )
 def test_countdown_expression(numbers, target, answer, score):
     example = Example("", "", data={"numbers": tuple(numbers), "target": target})
-    start = time.perf_counter()
-    assert countdown_expression(example, said(answer)) == score
-    assert time.perf_counter() - start < 0.01
+    with cpu_limit(0.5):
+        assert countdown_expression(example, said(answer)) == score
 
 
 def test_countdown_expression_needs_closed_reasoning():
@@ -286,6 +285,5 @@ def test_countdown_expression_needs_closed_reasoning():
 def test_deep_nesting_costs_nothing():
     example = Example("", "1", data={"numbers": (1,), "target": 1})
     completion = said("(" * 10_000 + "1" + ")" * 10_000)
-    start = time.perf_counter()
-    assert countdown_expression(example, completion) == exact_number(example, completion) == 0.0
-    assert time.perf_counter() - start < 0.05
+    with cpu_limit(0.5):
+        assert countdown_expression(example, completion) == exact_number(example, completion) == 0.0

@@ -1,9 +1,9 @@
 """Multiple choice: the forms that models write, and letters in passing that are no answer."""
 
 import random
-import time
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.rewards.choice import letter
 from r1jax.rewards.example import Example
@@ -161,22 +161,21 @@ def test_each_letter_is_right_for_itself_alone(form):
 
 def test_hostile_texts_take_time_in_proportion():
     chance = random.Random(0)
-    start = time.perf_counter()
-    for piece in (
-        "answer: ",
-        "B ",
-        "(B",
-        "B, ",
-        "A or ",
-        " " * 9,
-        "so ",
-        "B) x\n",
-        "**",
-        ">#",
-        "I choose ",
-        "B is the ",
-    ):
-        letter(Example("", "B", data=CITIES), piece * 10_000)
-    for _ in range(300):
-        letter(Example("", "B"), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))
-    assert time.perf_counter() - start < 10
+    with cpu_limit(10):
+        for piece in (
+            "answer: ",
+            "B ",
+            "(B",
+            "B, ",
+            "A or ",
+            " " * 9,
+            "so ",
+            "B) x\n",
+            "**",
+            ">#",
+            "I choose ",
+            "B is the ",
+        ):
+            letter(Example("", "B", data=CITIES), piece * 10_000)
+        for _ in range(300):
+            letter(Example("", "B"), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))

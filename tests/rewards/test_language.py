@@ -2,9 +2,9 @@
 
 import random
 import sys
-import time
 
 import pytest
+from cpu_time import cpu_limit
 
 from r1jax.rewards import language
 from r1jax.rewards.example import Example
@@ -152,8 +152,7 @@ def test_the_same_text_gets_the_same_share():
 
 
 def test_long_and_hostile_texts_take_time_in_proportion():
-    start = time.perf_counter()
-    assert language_share("因为三加九等于十二。" * 2000, "zh") == 1.0
-    for piece in ("\\(", "\\[", "$", "$ x", "```", "`", "a" * 50, "a-", "\\begin{", "$$\n", "1", "。"):
-        language_share(piece * 20_000, "zh")
-    assert time.perf_counter() - start < 5
+    with cpu_limit(5):
+        assert language_share("因为三加九等于十二。" * 2000, "zh") == 1.0
+        for piece in ("\\(", "\\[", "$", "$ x", "```", "`", "a" * 50, "a-", "\\begin{", "$$\n", "1", "。"):
+            language_share(piece * 20_000, "zh")

@@ -89,8 +89,8 @@ def graded(reward, texts):
 
 def test_a_call_that_hangs_or_dies_touches_no_other(file):
     start = time.monotonic()
-    scores, reasons = graded(own(file, "hangs", seconds=1.0), ["a", "hang", "a", "a", "hang", "a"])
-    assert scores == [1, None, 1, 1, None, 1] and time.monotonic() - start < 10
+    scores, reasons = graded(own(file, "hangs", seconds=2.0), ["a", "hang", "a", "a", "hang", "a"])
+    assert scores == [1, None, 1, 1, None, 1] and time.monotonic() - start < 30
     assert reasons == ["", "timeout", "", "", "timeout", ""]
     assert graded(own(file, "dies"), ["a", "die", "a"]) == ([1, None, 1], ["", "crash", ""])
     with pytest.warns(UserWarning, match=r"reward r failed on 'Q: q'.*KeyError"):

@@ -98,7 +98,7 @@ def test_an_unknown_place_is_refused():
 
 
 def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbours(monkeypatch):
-    monkeypatch.setattr(text, "SECONDS", 0.5)
+    monkeypatch.setattr(text, "SECONDS", 1.0)
     text._pool.cache_clear()
     example, verdicts = Example("", ""), {}
 
@@ -113,7 +113,7 @@ def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbo
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert [verdicts[index] for index in range(6)] == [(0.0, "timeout"), 1.0] * 3
     assert pattern(example, "aaa", pattern=r"(a+)+") == 1.0
     text._pool().close()
