@@ -26,7 +26,7 @@ from r1jax.mesh import make_mesh  # noqa: E402
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all-meshes", action="store_true", help="every factorisation of 8 devices, not 15 of the 35")
+    parser.addoption("--all-meshes", action="store_true", help="every factorisation of 8 devices, not 9 of the 35")
 
 
 def pytest_collection_modifyitems(config, items):
