@@ -165,14 +165,15 @@ def assemble(
         )
         advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale, clip=stage.advantage.clip)
     metrics = _metrics(experience, total_B.reshape(-1, G))
-    factor_BT = mask_BT
+    factor_BT, count = mask_BT, jnp.maximum(mask_BT.sum(), 1)
     if stage.correction is not None:
         factor_BT = mask_BT * importance_weights(old_logp_BT, sampler_logp_BT, mask_BT, stage.correction)
-        count = jnp.maximum(mask_BT.sum(), 1)
         metrics["correction/weight/mean"] = factor_BT.sum() / count
         metrics["correction/masked"] = ((factor_BT == 0) * mask_BT).sum() / count
     if forwards.entropy_BT is not None and stage.loss.top_entropy_share < 1:
-        factor_BT *= top_entropy_mask(forwards.entropy_BT, mask_BT, share=stage.loss.top_entropy_share)
+        top_BT = top_entropy_mask(forwards.entropy_BT, mask_BT, share=stage.loss.top_entropy_share)
+        factor_BT *= top_BT
+        metrics["low_entropy_masked"] = (mask_BT - top_BT).sum() / count
     rollout = Rollout(
         completions=completions,
         sampler_logp_BT=sampler_logp_BT,

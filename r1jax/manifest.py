@@ -1,10 +1,11 @@
-"""What a run was made with: commit, versions, devices, seed, data. Written into its folder once, read by people."""
+"""What a run was made with: commit, command, versions, devices, seed, data. Written once, read by people."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def manifest(mesh: Mesh, batches: Batches, *, seed: int, parameters: int) -> dic
     first = batches.example("train", 0)
     return {
         "commit": commit(),
+        "command": sys.argv,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": mesh.devices.flat[0].platform,
         "devices": [str(device) for device in mesh.devices.flat],

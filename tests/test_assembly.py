@@ -128,6 +128,7 @@ def test_constant_weights_of_tokens(correction, share):
     if correction is not None:
         np.testing.assert_allclose(metrics["correction/weight/mean"], expected.sum() / 8, rtol=1e-5)
         np.testing.assert_allclose(metrics["correction/masked"], (expected[counted] == 0).mean(), rtol=1e-5)
+    assert metrics.get("low_entropy_masked", 0.0) == pytest.approx(1 - share)
     expected *= np.sort(ENTROPY[counted])[-round(share * 8)] <= ENTROPY
     assert counted.sum() == 8 and (expected > 0).sum() <= share * 8
     np.testing.assert_allclose(rollout.factor_BT, expected, rtol=1e-5)

@@ -43,7 +43,12 @@ def test_what_a_run_leaves_behind(trained):
     assert rows[-1].keys() >= {"eval/accuracy", "eval/format", "eval/pass@2", "eval/cons@2", "eval/mean_length"}
     assert load_config(folder / "config.yaml") == resolve_model(config)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["seed"] == 0 and len(manifest["devices"]) == 8 and len(manifest["data_fingerprint"]) == 32
+    assert (
+        manifest["seed"] == 0
+        and manifest["command"]
+        and len(manifest["devices"]) == 8
+        and len(manifest["data_fingerprint"]) == 32
+    )
     lines = (folder / "completions" / "rl-000002.jsonl").read_text().splitlines()
     assert len(lines) == 32 and set(json.loads(lines[0])["rewards"]) == {"accuracy", "format"}
 
