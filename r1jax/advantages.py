@@ -6,8 +6,13 @@ could not be graded: it leaves its group's statistics, and its sample the loss.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from r1jax.config import GrpoStage
 
 GUARD = 1e-4  # added to every standard deviation, as in TRL
 
@@ -20,34 +25,46 @@ def advantages(
     scale: str = "group",
     per_reward: bool = False,
     clip: float | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """(advantage_PG, graded_PG) of the weighted sum of several rewards.
+) -> jax.Array:
+    """advantage_PG of the weighted sum of several rewards.
 
     The sum r of a sample has a `baseline` taken from it: the mean of its group (DeepSeekMath 2402.03300, 4.1.2), or of
     the others in it (RLOO 2402.14740), which is n/(n - 1) times as much for a group of n. `scale` then divides by
     std + 1e-4 of the group (GRPO), of all rewards of the batch, or not at all (Dr. GRPO 2503.20783). The papers leave
     std and guard open: std is the sample's (n - 1). A group of equal rewards gives exactly 0, and so does a group with
-    a single graded sample.
+    a single graded sample; a sample that is not graded has 0.
 
     `per_reward` (GDPO 2601.05242): baseline and group's scale for each reward by itself, then the weighted sum, then
     (x - mean) / (std + 1e-4) over the batch. A sample that one reward could not grade is graded by none.
     """
     total_PG = weighted_sum(weights_R, rewards_RPG)
-    graded_PG = ~jnp.isnan(total_PG)
     if per_reward:
+        graded_PG = ~jnp.isnan(total_PG)
         each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
         advantage_PG = _standardised(advantage_PG, graded_PG.astype(jnp.float32))
     else:
         advantage_PG = _relative(total_PG, baseline, scale)
-    if clip is not None:
-        advantage_PG = jnp.clip(advantage_PG, -clip, clip)
-    return advantage_PG, graded_PG
+    return advantage_PG if clip is None else jnp.clip(advantage_PG, -clip, clip)
+
+
+def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
+    """[B], the weighted sum of a stage's rewards; NaN where one that has a weight could not be graded."""
+    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
+    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.rewards]))
+    return limited(total_B, truncated_B, stage)
+
+
+def limited(reward_B: ArrayLike, truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
+    """At most 0 where a sample never stopped, if `truncated` is "zero"; penalties stay, or not to stop would pay."""
+    reward_B = jnp.asarray(reward_B)
+    return jnp.where(truncated_B, jnp.minimum(reward_B, 0.0), reward_B) if stage.truncated == "zero" else reward_B
 
 
 def weighted_sum(weights_R: jax.Array, x_R: jax.Array) -> jax.Array:
-    """Σ_R w x over the first axis; no matrix product, which some devices would do in fewer bits."""
-    return (weights_R.reshape(-1, *(1,) * (x_R.ndim - 1)) * x_R).sum(axis=0)
+    """Σ_R w x over the first axis, 0 where w is, whatever x; no matrix product: some devices do those in fewer bits."""
+    weights_R = weights_R.reshape(-1, *(1,) * (x_R.ndim - 1))
+    return (weights_R * jnp.where(weights_R == 0, 0.0, x_R)).sum(axis=0)
 
 
 def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:

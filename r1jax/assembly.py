@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from r1jax.advantages import advantages, gae, token_advantages, weighted_sum
+from r1jax.advantages import advantages, gae, token_advantages, total_rewards
 from r1jax.config import GrpoStage
 from r1jax.mesh import sharding
 from r1jax.models.completions import Completions, completion_log_probs, completion_values
@@ -45,7 +45,7 @@ class Forwards:
 class Rollout:
     """What updates learn from, global arrays over all B sequences.
 
-    `graded_B` is False where a reward was None: out of the loss. `factor_BT` are constant factors of the policy terms.
+    `counted_B` is False where a sample is out of the loss. `factor_BT` are constant factors of the policy terms.
     """
 
     completions: Completions
@@ -54,7 +54,7 @@ class Rollout:
     reference_logp_BT: jax.Array | None
     advantage_BT: jax.Array
     factor_BT: jax.Array
-    graded_B: jax.Array
+    counted_B: jax.Array
     value_BT: jax.Array | None = None
     return_BT: jax.Array | None = None
 
@@ -128,38 +128,33 @@ def assemble(
 ) -> tuple[Rollout, dict[str, jax.Array]]:
     """The weighted sum of the rewards, advantages, constant weights of tokens, and the metrics of all of the batch.
 
-    A sample that never stopped keeps its sum ("keep"), or has at most 0 ("zero"; penalties stay, or not stopping would
-    pay), or counts as not graded ("mask").
+    A sample that could not be graded is in no baseline and not in the loss; one that never stopped is in its group's
+    baseline, and with `truncated` "mask" not in the loss.
     """
     samples, G = experience.samples, stage.group_size
     sampler_logp_BT = samples.logp_BT
     lengths_BT = length_mask(samples.length_B, sampler_logp_BT.shape[1])
     old_logp_BT: Any = sampler_logp_BT if stage.old_log_probs == "sampler" else forwards.logp_BT
-    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
-    rewards_RB = jnp.stack([experience.rewards[name] for name in stage.rewards])
-    if stage.truncated == "mask":
-        rewards_RB = jnp.where(samples.truncated_B[None], jnp.nan, rewards_RB)
-    total_B = weighted_sum(weights_R, rewards_RB)
-    if stage.truncated == "zero":
-        total_B = jnp.where(samples.truncated_B, jnp.minimum(total_B, 0.0), total_B)
+    total_B = total_rewards(experience.rewards, samples.truncated_B, stage)
     graded_B = ~jnp.isnan(total_B) & jnp.repeat(experience.counted_P, G)
-    mask_BT = lengths_BT * graded_B[:, None]
+    counted_B = graded_B & ~samples.truncated_B if stage.truncated == "mask" else graded_B
+    mask_BT = lengths_BT * counted_B[:, None]
     penalty_BT = jnp.zeros_like(mask_BT)
     if stage.kl.place == "reward" and forwards.reference_logp_BT is not None:
         kl_BT = kl_terms(old_logp_BT, forwards.reference_logp_BT, lengths_BT, estimator=stage.kl.estimator)
         penalty_BT = stage.kl.coef * kl_BT
     value_BT = return_BT = None
     if stage.value is None:
-        relative_RB, relative_weights_R = rewards_RB, weights_R
-        if not stage.advantage.per_reward:
-            relative_RB, relative_weights_R = (total_B - penalty_BT.sum(axis=1))[None], jnp.ones(1)
-        relative_RPG = jnp.where(graded_B[None], relative_RB, jnp.nan).reshape(len(relative_RB), -1, G)
-        advantage_PG, _ = advantages(relative_RPG, relative_weights_R, **stage.advantage.model_dump())
+        rewards_RB, weights = (total_B - penalty_BT.sum(axis=1))[None], [1.0]
+        if stage.advantage.per_reward:
+            rewards_RB, weights = jnp.stack([experience.rewards[n] for n in stage.rewards]), [*stage.rewards.values()]
+        rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
+        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), **stage.advantage.model_dump())
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         assert forwards.value_BT is not None
         value_BT = forwards.value_BT * mask_BT
-        reward_BT = _last_token(jnp.where(graded_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
+        reward_BT = _last_token(jnp.where(counted_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
         advantage_BT, return_BT = gae(
             reward_BT, value_BT, mask_BT, discount=stage.value.discount, gae_lambda=stage.value.gae_lambda
         )
@@ -181,7 +176,7 @@ def assemble(
         reference_logp_BT=forwards.reference_logp_BT,
         advantage_BT=advantage_BT,
         factor_BT=factor_BT,
-        graded_B=graded_B,
+        counted_B=counted_B,
         value_BT=value_BT,
         return_BT=return_BT,
     )
@@ -214,7 +209,7 @@ def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array
     }
     for name, scores in experience.rewards.items():
         metrics[f"rewards/{name}/mean"] = jnp.nanmean(scores)
-        metrics[f"rewards/{name}/std"] = jnp.nanstd(scores)
+        metrics[f"rewards/{name}/std"] = jnp.nanstd(scores, ddof=1)
     return metrics
 
 

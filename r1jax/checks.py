@@ -3,6 +3,7 @@ a folder that was started with other settings."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,13 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
         if stage.program == "grpo":
             _check_rollout(stage, task, shards)
         _check_updates(stage, shards)
+        warmup = stage.optimizer.warmup_updates
+        if warmup >= stage.updates:
+            warnings.warn(
+                f"{where}.optimizer.warmup_updates: the learning rate rises for {warmup} updates, and the stage ends "
+                f"after {stage.updates}",
+                stacklevel=2,
+            )
 
 
 def _check_rollout(stage: GrpoStage, task: Task | Mixture, shards: int) -> None:

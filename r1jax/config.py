@@ -159,14 +159,17 @@ class MeshConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """AdamW after clipping by the global norm; the rate warms up, then stays or falls to `final_share` of itself."""
+    """AdamW after clipping by the global norm; the rate warms up, then stays or falls to `final_share` of itself.
+
+    `warmup_updates` counts updates, of which a grpo step has `minibatches`.
+    """
 
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_updates: NonNegativeInt = 0
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     final_share: Share = 0.1
-    b1: Share = 0.9
-    b2: Share = 0.95
+    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    b2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -215,6 +218,10 @@ class Stage(Settings):
     save_every: NonNegativeInt = 0
 
     @property
+    def updates(self) -> int:
+        return self.steps
+
+    @property
     def most_prompts(self) -> int:
         """How many training examples the stage may draw; the next one begins after them."""
         return self.steps * self.prompts_per_step
@@ -232,8 +239,9 @@ class SftStage(Stage):
 class GrpoStage(Stage):
     """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
 
-    `rewards` are weights by name. A completion that never stopped keeps their sum, or has at most zero, or it is
-    left out as one that could not be graded (`truncated`). In several `rollout_parts` the devices sample one while the
+    `rewards` are weights by name; those of weight 0 are logged alone. A completion that never stopped keeps their sum
+    ("keep"), or has at most zero ("zero"), or keeps it for its group's baseline alone, and is not in the loss ("mask":
+    DAPO's overlong filtering) (`truncated`). In several `rollout_parts` the devices sample one while the
     one before is graded: worth it where grading is slow, as with programs.
 
     Tokens are drawn at `temperature` from the `top_k` likeliest, and of these from the first `top_p` of probability.
@@ -248,9 +256,9 @@ class GrpoStage(Stage):
     group_size: PositiveInt
     minibatches: PositiveInt = 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_k: PositiveInt | None = None
+    top_k: Annotated[int, Field(ge=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    rewards: dict[str, float]
+    rewards: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     advantage: AdvantageSettings = AdvantageSettings()
     loss: LossSettings = LossSettings()
     kl: KlSettings = KlSettings()
@@ -263,14 +271,18 @@ class GrpoStage(Stage):
     rollout_parts: PositiveInt = 1
 
     @property
+    def updates(self) -> int:
+        return self.steps * self.minibatches
+
+    @property
     def most_prompts(self) -> int:
         batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
         return super().most_prompts * batches
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        if not self.rewards:
-            raise ValueError("rewards is empty; name at least one, for example {accuracy: 1.0}")
+        if not any(self.rewards.values()):
+            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -279,6 +291,12 @@ class GrpoStage(Stage):
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
         self._check_value()
+        if self.loss.kind == "gspo" and (self.loss.top_entropy_share < 1 or self._corrects_tokens()):
+            raise ValueError(
+                "loss.kind gspo has one ratio for all tokens of a sequence, so that none of them can be left out or "
+                "weighted alone, as top_entropy_share and correction.level token would; use gspo_token, or level "
+                "sequence"
+            )
         if self.loss.kind == "reinforce" and self.minibatches > 1:
             raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
         if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
@@ -301,16 +319,25 @@ class GrpoStage(Stage):
             )
         if self.dynamic_sampling is not None and self.dynamic_sampling.by is None and self.advantage.per_reward:
             raise ValueError("dynamic_sampling.by is null, the sum, which advantage.per_reward does not use; name one")
-        if self.advantage.per_reward and (self.truncated == "zero" or self.kl.place == "reward"):
+        taken = self.kl.coef > 0 and self.kl.place == "reward"
+        if self.advantage.per_reward and (self.truncated == "zero" or taken):
             raise ValueError(
                 "advantage.per_reward knows no sum of the rewards, which truncated: zero limits and kl.place: reward "
                 "takes from; use truncated: mask and kl.place: loss"
             )
         return self
 
+    def _corrects_tokens(self) -> bool:
+        return self.correction is not None and self.correction.level == "token"
+
     def _check_value(self) -> None:
         if self.value is None:
             return
+        if self.off_policy_mask is not None:
+            raise ValueError(
+                "off_policy_mask leaves out sequences of negative advantage, and a value model's advantages are a "
+                "token's; leave it out"
+            )
         if self.advantage.scale == "group":
             raise ValueError(
                 "advantage.scale is group, and a value model's advantages are a token's; use batch or none"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
 from r1jax.config import Config
+from r1jax.objective_settings import OF_ONE_KIND
 from r1jax.settings import ConfigError
 
 DATA_SETS: dict[str, dict[str, Any]] = {
@@ -73,10 +74,10 @@ def parse_config(
 
 
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
-    """Puts the settings of the file that a stage names as its `preset` under its own; of a loss, those of one kind.
+    """Puts the settings of the file that a stage names as its `preset` under its own.
 
-    Paths are the working directory's, or else the config's folder's. Returns, by the stage's number, the file and which
-    keys only it gave.
+    Where its own loss is of another kind, the file's clips are left out. Paths are the working directory's, or else the
+    config's folder's. Returns, by the stage's number, the file and which keys only it gave.
     """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -105,7 +106,7 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Pat
                 raise TypeError("it is empty, or has no values")
             loss, own = settings.get("loss"), stage.get("loss")
             if loss and isinstance(own, dict) and own.get("kind", loss.get("kind")) != loss.get("kind"):
-                del settings["loss"]  # clips of another kind mean something else
+                settings["loss"] = {k: v for k, v in loss.items() if k not in ("kind", *OF_ONE_KIND)}
             stages[i] = OmegaConf.to_container(OmegaConf.merge(settings, stage), resolve=True)
         except (YAMLError, OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
             what = " ".join(str(error).split())[:200] or "it is a single value"

@@ -21,6 +21,7 @@ CLIPS = {
     "sapo": (None, None),
     "reinforce": (None, None),
 }
+OF_ONE_KIND = ("clip_low", "clip_high", "dual_clip", "sapo_temperatures")  # in another, they mean something else
 
 
 class AdvantageSettings(Settings):
@@ -90,7 +91,7 @@ class KlSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> KlSettings:
-        if self.place == "reward" and self.estimator in ("k3_ratio", "k3_k2"):
+        if self.coef > 0 and self.place == "reward" and self.estimator in ("k3_ratio", "k3_k2"):
             raise ValueError(
                 f"estimator {self.estimator} differs from k3 by its gradient, and a reward has none; use k3"
             )
@@ -111,16 +112,16 @@ class CorrectionSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> CorrectionSettings:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}")
+        if not self.low <= 1 <= self.high or self.low == self.high:
+            raise ValueError(f"low {self.low} to high {self.high} leaves out 1, the weight where both agree")
         return self
 
 
 class DynamicSampling(Settings):
     """Samples further prompts until all groups of a step are mixed, at most `max_batches` times prompts_per_step.
 
-    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that count. Groups over
-    the number are dropped; where there are too few, the step goes on with those it has.
+    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that were graded. Groups
+    over the number are dropped; where there are too few, the step goes on with those it has.
     """
 
     max_batches: Annotated[int, Field(ge=2)] = 10

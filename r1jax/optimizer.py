@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 
 from r1jax.config import OptimizerConfig
@@ -19,6 +21,11 @@ def learning_rate(config: OptimizerConfig, updates: int) -> optax.Schedule:
         after = optax.constant_schedule(peak)
     # The first update already moves: step 0 has rate peak / (warmup + 1).
     return optax.join_schedules([optax.linear_schedule(peak / (warmup + 1), peak, warmup), after], [warmup])
+
+
+def updates_made(opt_state: Any) -> Any:
+    """How many updates a state of `make_optimizer`'s has behind it: what its learning rate is taken at."""
+    return optax.tree.get_all_with_path(opt_state, "count")[0][1]
 
 
 def make_optimizer(config: OptimizerConfig, updates: int) -> optax.GradientTransformation:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from r1jax.advantages import limited, total_rewards
 from r1jax.config import GrpoStage
 from r1jax.data import Prompts
 from r1jax.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
@@ -196,6 +197,7 @@ def _mixed_groups(
     reasons: dict[str, np.ndarray] = {}
     full, number, tokens = 0, 0, 0
     sampled: list[Mapping[str, np.ndarray]] = []
+    totals: list[np.ndarray] = []
     all_said: dict[str, list[str]] = {}
     times: list[dict[str, float]] = []
     while full < P and number < settings.max_batches:
@@ -208,6 +210,7 @@ def _mixed_groups(
         tokens += int(new.samples.length_B.sum())
         times.append(transcript.grades.times())
         cut_B = gather(run.mesh, to_local(new.samples.truncated_B), P * G)
+        totals.append(np.asarray(total_rewards(scores, cut_B, stage)))
         mixed_P = mixed_groups(stage, scores, cut_B)
         source_P = np.arange(P)  # p < P is the buffer's group, P + p the new batch's
         if buffer is None:
@@ -229,15 +232,19 @@ def _mixed_groups(
         "num_tokens": tokens,
     }
     # Of all that was sampled: what was chosen is half right by choice.
-    total_B = np.concatenate([np.asarray(sum(w * scores[n] for n, w in stage.rewards.items())) for scores in sampled])
-    metrics["reward"] = float(np.nanmean(total_B)) if not np.isnan(total_B).all() else math.nan
+    metrics["reward"], _ = _mean_and_std(totals)
     for name in stage.rewards:
-        every = np.concatenate([scores[name] for scores in sampled])
-        known = every[~np.isnan(every)]
-        metrics[f"rewards/{name}/mean"] = float(known.mean()) if len(known) else math.nan
-        metrics[f"rewards/{name}/std"] = float(known.std()) if len(known) else math.nan
+        mean, std = _mean_and_std([scores[name] for scores in sampled])
+        metrics |= {f"rewards/{name}/mean": mean, f"rewards/{name}/std": std}
     metrics |= {name: float(np.mean([each[name] for each in times])) for name in times[0]}
     return buffer, metrics | reason_shares(all_said), transcript, number
+
+
+def _mean_and_std(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Of what is not NaN; NaN where that is too little."""
+    every = np.concatenate(parts)
+    known = every[~np.isnan(every)]
+    return float(known.mean()) if len(known) else math.nan, float(known.std(ddof=1)) if len(known) > 1 else math.nan
 
 
 def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.ndarray:
@@ -248,16 +255,12 @@ def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.
 
 
 def mixed_groups(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
-    """[P], whether the samples of a group that will count differ: see `objective_settings.DynamicSampling`."""
+    """[P], whether the samples of a group that were graded differ: see `objective_settings.DynamicSampling`."""
     assert stage.dynamic_sampling is not None
-    total_B = np.asarray(sum(weight * scores[name] for name, weight in stage.rewards.items()))
+    by_B = total_B = np.asarray(total_rewards(scores, truncated_B, stage))
     known_B = ~np.isnan(total_B)
-    if stage.truncated == "mask":
-        known_B &= ~truncated_B
-    elif stage.truncated == "zero":
-        total_B = np.where(truncated_B, np.minimum(total_B, 0.0), total_B)
-    by = stage.dynamic_sampling.by
-    by_B = total_B if by is None else scores[by]
+    if stage.dynamic_sampling.by is not None:
+        by_B = np.asarray(limited(scores[stage.dynamic_sampling.by], truncated_B, stage))
     highest_P = np.where(known_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)
     return highest_P > np.where(known_B, by_B, np.inf).reshape(-1, stage.group_size).min(axis=1)
 

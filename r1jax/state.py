@@ -175,13 +175,16 @@ def _split(batch: Any, microbatches: int) -> Any:
 
 
 def apply_gradients[S: (TrainState, ValueState)](
-    state: S, gradients: Any, optimizer: optax.GradientTransformation
+    state: S, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
 ) -> tuple[S, Sums]:
-    """One optimizer update; returns the state (its step unchanged) and the norms of gradients and new weights."""
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    norms = {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(params)}
-    return dataclasses.replace(state, params=params, opt_state=opt_state), norms
+    """One optimizer update, if `when` is true or None; returns the state and the norms of gradients and new weights."""
+
+    def update(state: S) -> S:
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        return dataclasses.replace(state, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+
+    state = update(state) if when is None else jax.lax.cond(when, update, lambda state: state, state)
+    return state, {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(state.params)}
 
 
 def renewed_reference(state: TrainState, mix: float) -> TrainState:

@@ -84,7 +84,7 @@ def make_update(
             reference_logp_BT=None,
             advantage_BT=jax.random.normal(key, (sequences, 1)) * jnp.ones((1, tokens)),
             factor_BT=jnp.ones((sequences, tokens)),
-            graded_B=jnp.ones(sequences, bool),
+            counted_B=jnp.ones(sequences, bool),
         )
         return TrainState(params, zero, optimizer.init(params), None, zero), rollout
 

@@ -21,16 +21,16 @@ R, P, G = 2, 7, 12
 
 
 def of(*rewards, **settings):
-    """(advantages, graded) of groups by one or two rewards, [p, g]."""
+    """Advantages of groups by one or two rewards, [p, g]."""
     given = np.float32(rewards)
     p, g = given.shape[1:]
     # What is not graded matters nowhere; one shape for all tests is compiled once.
     rewards_RPG = np.full((R, P, G), NAN, np.float32)
     rewards_RPG[:, :p, :g] = np.where(np.isnan(given[0]), NAN, 0)
     rewards_RPG[: len(given), :p, :g] = given
-    advantage, graded = (np.asarray(x) for x in advantages(rewards_RPG, np.ones(R, np.float32), **settings))
-    assert (advantage[~graded] == 0).all() and graded.sum() == graded[:p, :g].sum()
-    return advantage[:p, :g], graded[:p, :g]
+    advantage = np.array(advantages(rewards_RPG, np.ones(R, np.float32), **settings))
+    assert (advantage[np.isnan(rewards_RPG).any(axis=0)] == 0).all()
+    return advantage[:p, :g]
 
 
 def deviation(values):
@@ -90,10 +90,9 @@ def test_advantages_equal_the_formula(baseline, scale, per_reward, clip):
     for seed in range(3):
         rewards_RPG, weights = rewards(seed), np.array([1.0, 0.5], np.float32)
         settings = {"baseline": baseline, "scale": scale, "per_reward": per_reward, "clip": clip}
-        advantage, graded = advantages(rewards_RPG, weights, **settings)
-        expected, mask = by_hand(np.float64(rewards_RPG), weights, **settings)
-        np.testing.assert_allclose(advantage, expected, rtol=1e-4, atol=2e-6)
-        assert (np.asarray(graded) == mask).all() and 0 < mask.sum() < mask.size
+        expected, graded = by_hand(np.float64(rewards_RPG), weights, **settings)
+        np.testing.assert_allclose(advantages(rewards_RPG, weights, **settings), expected, rtol=1e-4, atol=2e-6)
+        assert 0 < graded.sum() < graded.size
 
 
 @pytest.mark.parametrize("per_reward", [False, True])
@@ -102,8 +101,7 @@ def test_advantages_equal_the_formula(baseline, scale, per_reward, clip):
 def test_equal_rewards_give_exactly_0(baseline, scale, per_reward):
     """In float32 the mean of seven times 0.1 is not 0.1, which a small guard would make an advantage of -0.8."""
     for value, size in ((0.1, 7), (0.3, 6), (0.7, 7), (1.1, 12), (1e30, 3), (1, 1)):
-        advantage, graded = of([[value] * size] * 3, baseline=baseline, scale=scale, per_reward=per_reward)
-        assert (advantage == 0).all() and graded.all()
+        assert (of([[value] * size] * 3, baseline=baseline, scale=scale, per_reward=per_reward) == 0).all()
 
 
 def test_right_and_wrong_by_every_definition():
@@ -111,30 +109,38 @@ def test_right_and_wrong_by_every_definition():
     signs = np.array([[1, -1, -1, 1]])
     for baseline, scale, expected in (("mean", "none", 0.5), ("mean", "group", 0.86588), ("mean", "batch", 0.86588),
                                       ("leave_one_out", "none", 2 / 3)):  # fmt: skip
-        np.testing.assert_allclose(of([[1, 0, 0, 1]], baseline=baseline, scale=scale)[0], expected * signs, rtol=2e-5)
+        np.testing.assert_allclose(of([[1, 0, 0, 1]], baseline=baseline, scale=scale), expected * signs, rtol=2e-5)
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_group_of_one_has_advantage_0(baseline, scale):
     for groups in ([[1]], [[1], [0]], [[1, NAN], [NAN, NAN]], [[NAN, 1e30]]):
-        assert (of(groups, baseline=baseline, scale=scale)[0] == 0).all()
+        assert (of(groups, baseline=baseline, scale=scale) == 0).all()
 
 
 def test_an_ungraded_sample_leaves_its_group():
     """[1, None, 0]: the others are taken against the mean 0.5 of the two, and nothing is NaN."""
-    advantage, graded = of([[1, NAN, 0]], scale="none")
-    assert advantage.tolist() == [[0.5, 0, -0.5]] and graded.tolist() == [[True, False, True]]
+    assert of([[1, NAN, 0]], scale="none").tolist() == [[0.5, 0, -0.5]]
     expected = 0.5 / (0.5**0.5 + 1e-4)
-    np.testing.assert_allclose(of([[1, NAN, 0]])[0], [[expected, 0, -expected]], rtol=1e-5)
+    np.testing.assert_allclose(of([[1, NAN, 0]]), [[expected, 0, -expected]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("per_reward", [False, True])
 def test_a_sample_that_one_reward_could_not_grade_is_graded_by_none(per_reward):
-    advantage, graded = of([[1, 0, 1, 0]], [[0.5, NAN, 0.2, 0.1]], per_reward=per_reward)
-    without, _ = of([[1, 1, 0]], [[0.5, 0.2, 0.1]], per_reward=per_reward)
-    assert graded.tolist() == [[True, False, True, True]] and advantage[0, 1] == 0
+    advantage = of([[1, 0, 1, 0]], [[0.5, NAN, 0.2, 0.1]], per_reward=per_reward)
+    without = of([[1, 1, 0]], [[0.5, 0.2, 0.1]], per_reward=per_reward)
+    assert advantage[0, 1] == 0
     np.testing.assert_allclose(advantage[:, [0, 2, 3]], without, rtol=1e-5)
+
+
+@pytest.mark.parametrize("per_reward", [False, True])
+def test_a_reward_of_weight_0_is_as_if_it_were_not_there(per_reward):
+    """One that is only logged: where it is None, or infinite, too."""
+    rewards_RPG, weights = rewards(0), np.array([0.5, 0], np.float32)
+    rewards_RPG[1, 3] = np.inf
+    alone = advantages(rewards_RPG[:1], weights[:1], per_reward=per_reward)
+    np.testing.assert_array_equal(advantages(rewards_RPG, weights, per_reward=per_reward), alone)
 
 
 @pytest.mark.parametrize(("baseline", "times"), [("mean", 1), ("leave_one_out", 2)])
@@ -146,22 +152,22 @@ def test_huge_rewards_give_finite_advantages(baseline, times):
         ([[1e30, 0], [1, 0]], "batch", [[1, -1], [0, 0]]),
         ([[-1e30, NAN, 1e30]], "group", [[-(0.5**0.5), 0, 0.5**0.5]]),
     ):
-        advantage, _ = of(groups, baseline=baseline, scale=scale)
+        advantage = of(groups, baseline=baseline, scale=scale)
         np.testing.assert_allclose(advantage, times * np.array(expected), rtol=1e-5, atol=1e-20)
-    assert of([[1e30, 0]], baseline=baseline, clip=0.5)[0].tolist() == [[0.5, -0.5]]
+    assert of([[1e30, 0]], baseline=baseline, clip=0.5).tolist() == [[0.5, -0.5]]
 
 
 def test_a_huge_reward_beside_another():
     """Summed it hides the other, [0, 1]; each by itself they cancel out."""
-    np.testing.assert_allclose(of([[1e30, 0]], [[0, 1]])[0], [[0.5**0.5, -(0.5**0.5)]], rtol=1e-5)
-    apart, _ = of([[1e30, 0]], [[1, 0]], per_reward=True)
+    np.testing.assert_allclose(of([[1e30, 0]], [[0, 1]]), [[0.5**0.5, -(0.5**0.5)]], rtol=1e-5)
+    apart = of([[1e30, 0]], [[1, 0]], per_reward=True)
     np.testing.assert_allclose(apart, [[0.5**0.5, -(0.5**0.5)]], rtol=1e-3)
 
 
 def test_each_reward_by_itself_keeps_what_a_sum_hides():
     """(1, 0) and (0, 1) have one sum, so the same advantage; by themselves, the rarer of the two rewards tells more."""
     two = [[1, 0, 0, 0]], [[0, 0, 1, 1]]
-    summed, apart = of(*two)[0], of(*two, per_reward=True)[0]
+    summed, apart = of(*two), of(*two, per_reward=True)
     np.testing.assert_allclose(summed[0, 0], summed[0, 2], rtol=1e-6)
     assert apart[0, 0] > apart[0, 2] + 0.1
     np.testing.assert_allclose([apart.mean(), apart.std(ddof=1)], [0, 1], atol=2e-4)

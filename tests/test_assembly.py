@@ -61,7 +61,7 @@ def relative(r, guard=1e-4):
 def test_the_weighted_sum_and_the_metrics():
     rollout, metrics = assembled(rewards={"a": 1.0, "b": 2.0})
     assert rollout.completions.prompt_BS.tolist() == [[5, 6], [5, 6], [7, 0], [7, 0]]
-    assert rollout.graded_B.tolist() == [True, True, True, False]
+    assert rollout.counted_B.tolist() == [True, True, True, False]
     np.testing.assert_allclose(rollout.advantage_BT, np.array([[0.7070], [-0.7070], [0], [0]]) * MASK, atol=1e-3)
     np.testing.assert_array_equal(rollout.old_logp_BT, np.where(MASK, SAMPLER, 0))
     np.testing.assert_array_equal(rollout.factor_BT, MASK * [[1], [1], [1], [0]])
@@ -83,12 +83,12 @@ def test_the_weighted_sum_and_the_metrics():
 @pytest.mark.parametrize(
     ("truncated", "graded", "advantages"),
     [("keep", [1, 1, 1, 1], [0.707, -0.707, 0.707, -0.707]), ("zero", [1, 1, 1, 1], [0.707, -0.707, -0.707, 0.707]),
-     ("mask", [1, 1, 0, 1], [0.707, -0.707, 0, 0])],
+     ("mask", [1, 1, 0, 1], [0.707, -0.707, 0, -0.707])],
 )  # fmt: skip
 def test_a_sample_that_never_stopped(truncated, graded, advantages):
     """The third of the four: in the second group it has the higher reward."""
     rollout, metrics = assembled({"a": [1.0, 0.0, 1.0, 0.5]}, truncated=truncated)
-    assert rollout.graded_B.tolist() == [bool(g) for g in graded]
+    assert rollout.counted_B.tolist() == [bool(g) for g in graded]
     np.testing.assert_allclose(rollout.advantage_BT, np.array(advantages)[:, None] * MASK, atol=2e-3)
     np.testing.assert_allclose(metrics["rewards/a/mean"], 0.625)  # as it was given
 
@@ -201,7 +201,7 @@ def test_a_value_model(scale, place):
         mean, std = advantages[counted].mean(), advantages[counted].std(ddof=1)
         advantages = np.where(counted, (advantages - mean) / (std + 1e-4), 0)
     assert np.abs(advantages).max() > 1.2
-    assert rollout.graded_B.tolist() == [True, True, True, False]
+    assert rollout.counted_B.tolist() == [True, True, True, False]
     np.testing.assert_allclose(rollout.advantage_BT, np.clip(advantages, -1.2, 1.2), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rollout.return_BT, returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(rollout.value_BT, VALUES * counted)
@@ -217,7 +217,7 @@ def test_a_group_that_is_not_counted_is_left_out(value):
     settings = {} if value is None else {"value": value, "advantage": {"scale": "none"}}
     whole, _ = assembled(given, forwards, **settings)
     rollout, _ = assembled(given, forwards, counted=(True, False), **settings)
-    assert rollout.graded_B.tolist() == [True, True, False, False]
+    assert rollout.counted_B.tolist() == [True, True, False, False]
     assert (rollout.advantage_BT[2:] == 0).all() and (rollout.factor_BT[2:] == 0).all()
     np.testing.assert_array_equal(rollout.advantage_BT[:2], whole.advantage_BT[:2])
     if value is not None:

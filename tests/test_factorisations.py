@@ -91,11 +91,11 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
     mesh, params = on_mesh(sizes)
     rng = np.random.default_rng(0)
     prompt_length_B, length_B = rng.integers(1, S + 1, B), rng.integers(0, T + 1, B)
-    graded_B = np.arange(B) != 3
-    mask_BT = (np.arange(T) < length_B[:, None]) * graded_B[:, None]
+    counted_B = np.arange(B) != 3
+    mask_BT = (np.arange(T) < length_B[:, None]) * counted_B[:, None]
     logp_BT = rng.normal(-3.0, 0.3, (B, T))  # far off policy, so that clips bind
     completions = rng.integers(2, 20, (B, S)), prompt_length_B, rng.integers(2, 20, (B, T)), length_B
-    rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, graded_B
+    rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, counted_B
     completions, rest = to_global(mesh, (tuple(x.astype(np.int32) for x in completions), rest), B)
     layout = None
     if pack_length is not None:
@@ -116,7 +116,7 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
 
 def _losses_and_gradients(params, rollout, *, microbatches):
     """As the update has them, one loss after another; the program is compiled once for all."""
-    mask_BT = length_mask(rollout.completions.length_B, T) * rollout.graded_B[:, None]
+    mask_BT = length_mask(rollout.completions.length_B, T) * rollout.counted_B[:, None]
     weights = {reduce: reduction_weights(mask_BT, reduce) for reduce in ("token_mean", *{s.reduce for s in LOSSES})}
 
     def losses(params, rows):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import TINY
 
 from r1jax.config_file import dump_config, load_config
+from r1jax.objective_settings import LossSettings
 from r1jax.settings import ConfigError
-from tests.tiny import TINY
 
 FOLDER = Path(__file__).parent.parent / "configs" / "objectives"
 GRPO = {"advantage.baseline": "mean", "advantage.scale": "group", "loss.kind": "grpo", "loss.reduce": "sequence_mean"}
@@ -234,6 +235,14 @@ def test_own_keys_win_and_nested_ones_singly(stage_file):
     assert stage.optimizer.learning_rate == 1.0 and stage.optimizer.warmup_updates == 320
     assert stage.group_size == 2 and stage.prompts_per_step == 512
     assert stage.dynamic_sampling is None
+
+
+def test_a_loss_of_another_kind_keeps_all_but_the_clips(stage_file):
+    loss = (
+        load_config(stage_file(FOLDER / "dapo.yaml", **(needed("dapo") | {"loss": {"kind": "cispo"}}))).stages[0].loss
+    )
+    assert loss == LossSettings(kind="cispo", reduce="token_mean")
+    assert loss.clip_high == 4.0
 
 
 def test_the_command_line_wins(stage_file):

@@ -135,7 +135,7 @@ def test_batches_until_all_groups_are_mixed(batches, max_batches, mixed, mesh, m
     assert metrics["dynamic_sampling/mixed_groups"] == len(mixed)
     every = rewards["a"][: number * P]  # metrics are of all that was sampled
     np.testing.assert_allclose(metrics["rewards/a/mean"], np.nanmean(every), rtol=1e-6)
-    np.testing.assert_allclose(metrics["rewards/a/std"], np.nanstd(every), rtol=1e-6)
+    np.testing.assert_allclose(metrics["rewards/a/std"], np.nanstd(every, ddof=1), rtol=1e-6)
     assert metrics["num_tokens"] == sum(len(f"{FIRST + i}.0") + 1 for i in range(number * P)) * G
     local = to_local(experience)
     assert local.counted_P.tolist() == [i < len(mixed) for i in range(P)]
@@ -183,9 +183,10 @@ def test_groups_mixed_by_another_reward(mesh, monkeypatch):
 
 @pytest.mark.parametrize(
     ("truncated", "mixed"),
-    [("keep", [True, True, False, True]), ("zero", [True, False, True, True]), ("mask", [False, False, False, True])],
+    [("keep", [True, True, False, True]), ("zero", [True, False, True, True]), ("mask", [True, True, False, True])],
 )
-def test_groups_are_mixed_by_what_will_count(truncated, mixed):
+@pytest.mark.parametrize("by", [None, "a"])
+def test_groups_are_mixed_by_what_advantages_are_made_of(truncated, mixed, by):
     """The second sample of each group but the last was cut off."""
     scores = {"a": np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])}
     cut_B = np.array([False, True] * 3 + [False, False])
@@ -197,7 +198,7 @@ def test_groups_are_mixed_by_what_will_count(truncated, mixed):
         group_size=2,
         rewards={"a": 1.0},
         truncated=truncated,
-        dynamic_sampling={},
+        dynamic_sampling={"by": by},
         optimizer=OptimizerConfig(learning_rate=1.0),
     )
     assert mixed_groups(stage, scores, cut_B).tolist() == mixed

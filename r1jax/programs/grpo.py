@@ -36,7 +36,7 @@ from r1jax.objectives import (
     reduction_weights,
     value_terms,
 )
-from r1jax.optimizer import learning_rate, make_optimizer
+from r1jax.optimizer import learning_rate, make_optimizer, updates_made
 from r1jax.packing import Layout, lay_out
 from r1jax.rewards.watch import RewardWatch
 from r1jax.rollout import Experience, collect, sequence_lengths
@@ -104,8 +104,8 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         updates.append({name: float(value) for name, value in update_metrics.items()})
                     if step == start + 1 and i == 0:
                         check_finite(updates[0], stage.name, step, checkpoints)
-                    if i == 0 and not checked and updates[0][LOGP_DIFFERENCE] != 0:  # 0: no tokens
-                        check_sampler(updates[0], run.config.model.dtype, stage.name, step)
+                    if not checked and updates[-1]["update_tokens"] > 0:  # before them the weights were the sampler's
+                        check_sampler(updates[-1], run.config.model.dtype, stage.name, step)
                         checked = True
                 metrics = {name: float(value) for name, value in {**assembled, **sampled}.items()}
                 metrics |= over_updates(updates)
@@ -141,13 +141,11 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
 
 def optimizers(stage: GrpoStage) -> tuple[optax.GradientTransformation, optax.GradientTransformation | None]:
     """The policy's and, where there is one, the value model's."""
-    updates, settings = stage.steps * stage.minibatches, stage.optimizer
+    policy = make_optimizer(stage.optimizer, stage.updates)
     if stage.value is None:
-        return make_optimizer(settings, updates), None
-    rate = stage.value.learning_rate or settings.learning_rate
-    return make_optimizer(settings, updates), make_optimizer(
-        settings.model_copy(update={"learning_rate": rate}), updates
-    )
+        return policy, None
+    rate = stage.value.learning_rate or stage.optimizer.learning_rate
+    return policy, make_optimizer(stage.optimizer.model_copy(update={"learning_rate": rate}), stage.updates)
 
 
 def mean_advantages(rollout: Rollout) -> np.ndarray:
@@ -195,9 +193,9 @@ def rows_of(layout: Layout | None) -> str:
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """A step's metrics: means over its updates, of maxima the largest, between sampler and trainer the first's.
 
-    Later updates' differences are the policy's own.
+    Later updates' differences are the policy's own. Updates without a token that counts are left out.
     """
-    metrics = {}
+    metrics, updates = {}, [update for update in updates if update["update_tokens"] > 0] or updates[:1]
     for name, first in updates[0].items():
         values = [update[name] for update in updates]
         metrics[name] = max(values) if name.endswith("/max") else sum(values) / len(values)
@@ -228,21 +226,20 @@ def update_step(
         rollout = jax.tree.map(lambda x: constrain(x[chosen_B], "BT_"[: x.ndim]), rollout)
     rollout = dataclasses.replace(rollout, completions=dataclasses.replace(rollout.completions, layout=layout))
     mask_BT = length_mask(rollout.completions.length_B, rollout.completions.completion_BT.shape[1])
-    mask_BT = mask_BT * rollout.graded_B[:, None]
+    mask_BT = mask_BT * rollout.counted_B[:, None]
     batch = (rollout, reduction_weights(mask_BT, stage.loss.reduce), reduction_weights(mask_BT, "token_mean"))
     policy_and_value = state.params, None if state.value is None else state.value.params
     loss = functools.partial(loss_and_sums, model=model, stage=stage)
     (gradients, value_gradients), metrics = summed_gradients(loss, policy_and_value, batch, microbatches)
-    schedule = learning_rate(stage.optimizer, stage.steps * stage.minibatches)
-    metrics["learning_rate"] = schedule(state.step * stage.minibatches + index)
-    before = state
+    schedule = learning_rate(stage.optimizer, stage.updates)
+    metrics |= {"learning_rate": schedule(updates_made(state.opt_state)), "update_tokens": mask_BT.sum()}
+    # Where no token counts, momentum and weight decay would still move the weights.
+    when = mask_BT.any()
     if state.value is not None and value_optimizer is not None:
-        value, norms = apply_gradients(state.value, value_gradients, value_optimizer)
+        value, norms = apply_gradients(state.value, value_gradients, value_optimizer, when=when)
         state = dataclasses.replace(state, value=value)
         metrics |= {f"value/{name}": norm for name, norm in norms.items()}
-    state, norms = apply_gradients(state, gradients, optimizer)
-    # Where no token counts, the optimizer's momentum does not either.
-    state = jax.tree.map(lambda new, old: jnp.where(mask_BT.any(), new, old), state, before)
+    state, norms = apply_gradients(state, gradients, optimizer, when=when)
     last = index == stage.minibatches - 1
     state = dataclasses.replace(state, step=state.step + last, drawn=state.drawn + last * drawn)
     return state, metrics | norms

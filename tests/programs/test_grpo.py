@@ -21,12 +21,14 @@ from r1jax.models.completions import Completions, completion_log_probs
 from r1jax.models.dense import Transformer
 from r1jax.objective_settings import KlSettings, LossSettings
 from r1jax.objectives import length_mask
-from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, update_step
+from r1jax.optimizer import make_optimizer, updates_made
+from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, over_updates, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
 from r1jax.state import TrainState, init_params, renewed_reference
 
 B, S, T = 8, 4, 6
+SGD = optax.sgd(optax.constant_schedule(1.0))  # a schedule counts updates
 
 
 def stage(minibatches=1):
@@ -59,8 +61,8 @@ def setting(model_config):
     )
     log_probs = jax.jit(lambda p: completion_log_probs(model, p, completions, temperature=1.0)[0])
     logp, reference_logp = (np.asarray(log_probs(p), np.float64) for p in (params, reference))
-    graded_B = jnp.arange(B) != 2
-    mask_BT = length_mask(completions.length_B, T) * graded_B[:, None]
+    counted_B = jnp.arange(B) != 2
+    mask_BT = length_mask(completions.length_B, T) * counted_B[:, None]
     sampler_logp_BT = jnp.array(logp + rng.normal(size=(B, T)) * 0.4, jnp.float32)
     rollout = Rollout(
         completions=completions,
@@ -69,10 +71,10 @@ def setting(model_config):
         reference_logp_BT=jnp.array(reference_logp, jnp.float32),
         advantage_BT=jnp.array(rng.normal(size=(B, 1)), jnp.float32) * mask_BT,
         factor_BT=mask_BT,
-        graded_B=graded_B,
+        counted_B=counted_B,
     )
     zero = jnp.zeros((), jnp.int32)
-    state = TrainState(params, zero, optax.sgd(1.0).init(params), reference, zero)
+    state = TrainState(params, zero, SGD.init(params), reference, zero)
     return model, state, rollout, logp, reference_logp
 
 
@@ -87,7 +89,7 @@ def jitted(model, minibatches, microbatches):
             index,
             jnp.int32(3),
             model=model,
-            optimizer=optax.sgd(1.0),
+            optimizer=SGD,
             stage=stage(minibatches),
             microbatches=microbatches,
         )
@@ -106,7 +108,7 @@ def numpy_loss(rollout, logp, reference_logp):
     lengths = np.asarray(rollout.completions.length_B)
     sequences, kl, clipped = [], [], []
     for b in range(B):
-        if not rollout.graded_B[b]:
+        if not rollout.counted_B[b]:
             continue
         tokens = []
         for t in range(lengths[b]):
@@ -165,16 +167,42 @@ def test_minibatches_take_every_row_once(setting):
     order = minibatch_order(jax.random.key(7), stage(4))
     assert order.shape == (4, 2) and sorted(order.ravel()) == list(range(B)) and sorted(order[0]) != [0, 1]
     for part, rows in zip([metrics["loss"] for metrics in parts], order, strict=True):
-        only = dataclasses.replace(rollout, graded_B=rollout.graded_B & jnp.isin(jnp.arange(B), jnp.array(rows)))
+        only = dataclasses.replace(rollout, counted_B=rollout.counted_B & jnp.isin(jnp.arange(B), jnp.array(rows)))
         np.testing.assert_allclose(part, numpy_loss(only, logp, reference_logp)[0], rtol=1e-4)
 
 
 def test_nothing_graded_moves_nothing(setting):
     model, state, rollout, logp, reference_logp = setting
-    none = dataclasses.replace(rollout, graded_B=jnp.zeros(B, bool))
+    none = dataclasses.replace(rollout, counted_B=jnp.zeros(B, bool))
     after, metrics = step((model, state, none, logp, reference_logp))
     assert float(metrics["loss"]) == 0 and float(metrics["grad_norm"]) == 0
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, after.opt_state, state.opt_state)
+
+
+def test_an_update_without_tokens_is_none_of_its_steps_metrics():
+    empty = {"update_tokens": 0.0, "entropy": 0.0, "ratio/max": 0.0, LOGP_DIFFERENCE: 0.0}
+    one = {"update_tokens": 4.0, "entropy": 2.0, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
+    two = {"update_tokens": 8.0, "entropy": 1.0, "ratio/max": 1.25, LOGP_DIFFERENCE: 0.75}
+    expected = {"update_tokens": 6.0, "entropy": 1.5, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
+    assert over_updates([empty, one, two]) == over_updates([one, empty, two, empty]) == expected
+    assert over_updates([empty, empty]) == empty
+
+
+def test_the_learning_rate_is_that_of_the_updates_so_far(setting):
+    """An update of nothing is none: the next one has the rate that it would have had."""
+    model, state, rollout, *_ = setting
+    warm = stage().model_copy(update={"optimizer": OptimizerConfig(learning_rate=1.0, warmup_updates=4)})
+    optimizer = make_optimizer(warm.optimizer, 8)
+    fixed = {"model": model, "optimizer": optimizer, "stage": warm, "microbatches": 1}
+    update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))
+    state, rates = dataclasses.replace(state, opt_state=optimizer.init(state.params)), []
+    none = dataclasses.replace(rollout, counted_B=jnp.zeros(B, bool))
+    for given in (none, rollout, none, none, rollout):
+        state, metrics = update(state, given)
+        rates.append(float(metrics["learning_rate"]))
+    np.testing.assert_allclose(rates, [0.2, 0.2, 0.4, 0.4, 0.4], rtol=1e-6)
+    assert int(state.step) == 5 and int(updates_made(state.opt_state)) == 2
 
 
 def test_the_first_update_on_its_own_samples(setting):

@@ -61,12 +61,12 @@ def setting(model_config):
         reference_logp_BT=None,
         advantage_BT=counted(rng.normal(size=(B, T))),
         factor_BT=counted(1.0),
-        graded_B=jnp.array(GRADED),
+        counted_B=jnp.array(GRADED),
         value_BT=counted(values + 0.3 * rng.normal(size=(B, T))),
         return_BT=counted(values + rng.normal(size=(B, T))),
     )
     zero = jnp.zeros((), jnp.int32)
-    moments = [optax.sgd(rate) for rate in RATES.values()]
+    moments = [optax.sgd(optax.constant_schedule(rate)) for rate in RATES.values()]
     state = TrainState(params, zero, moments[0].init(params), None, zero, ValueState(value, moments[1].init(value)))
     return model, state, batch
 
@@ -103,7 +103,7 @@ def plain_losses(model, batch, params, value):
 @pytest.fixture(scope="module")
 def update(setting):
     """The update in two micro-batches, of plain descent."""
-    policy, value = (optax.sgd(rate) for rate in RATES.values())
+    policy, value = (optax.sgd(optax.constant_schedule(rate)) for rate in RATES.values())
     fixed = {"model": setting[0], "optimizer": policy, "value_optimizer": value, "stage": STAGE, "microbatches": 2}
     return jax.jit(
         lambda state, batch: update_step(state, batch, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed)
