@@ -133,6 +133,8 @@ class Worker:
             self._kill()
             raise
         self._kill()
+        if process.returncode == -signal.SIGALRM:  # its own clock was first
+            raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
         raise WorkerCrash(f"{self.function} {_describe(process.returncode, self.memory_mb)}")
 
     def _transfer(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
@@ -145,8 +147,8 @@ class Worker:
             poll.register(requests, select.POLLOUT)
         unsent, line, deadline = memoryview(request), bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            ready = poll.poll(left * 1000) if left > 0 else []
+            # Also after the time: what came while nobody looked is there.
+            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
                 raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
             for descriptor, _ in ready:

@@ -1,12 +1,16 @@
 """All tests run on 8 emulated CPU devices; a shape that would be promoted silently is an error."""
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests compile the same programs, in subprocesses too: within one session each is compiled once.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="r1jax-tests-"))
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="r1jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # Tests compile far more than they compute.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
@@ -20,9 +24,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
+from r1jax import chat_template  # noqa: E402
 from r1jax.config import MeshConfig, ModelConfig  # noqa: E402
 from r1jax.config_file import load_config  # noqa: E402
 from r1jax.mesh import make_mesh  # noqa: E402
+from r1jax.rewards import accuracy, text  # noqa: E402
+from r1jax.tasks import gym  # noqa: E402
+
+# A busy machine may stop a worker for seconds. Tests of what is late set a time of their own.
+accuracy.SECONDS = text.SECONDS = gym.SECONDS = chat_template.RENDER_SECONDS = 60.0
 
 
 def pytest_addoption(parser):

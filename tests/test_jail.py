@@ -1,6 +1,7 @@
 """Programs in the jail: those that behave, those that try to get out, and what is left of either."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from r1jax import jail
-from r1jax.jail import JailError, check_isolation, run_program
+from r1jax.jail import JailError, check_isolation
+
+run_program = functools.partial(jail.run_program, seconds=60.0)
 
 
 def usable(kind):
@@ -24,11 +27,12 @@ def usable(kind):
     return False
 
 
-def kinds():
-    return [kind for kind in ("namespaces", "bwrap") if usable(kind)]
-
-
-pytestmark = pytest.mark.skipif(not kinds(), reason="this machine cannot isolate programs")
+USABLE = {kind: usable(kind) for kind in ("namespaces", "bwrap")}
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.skipif(not able, reason="not on this machine"))
+    for kind, able in USABLE.items()
+]
+pytestmark = pytest.mark.skipif(not any(USABLE.values()), reason="this machine cannot isolate programs")
 
 
 def processes():
@@ -51,6 +55,12 @@ def jailed(ancestor):
         return pid
 
     return [pid for pid, (_, inside) in found.items() if inside and outside(pid) in (0, 1, ancestor)]
+
+
+def runs(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return False
 
 
 def nothing_left(ancestor, seconds=30.0):
@@ -222,7 +232,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_way_out_is_closed(kind, tmp_path, monkeypatch):
     canary = tmp_path / "canary"
     canary.write_text("unchanged")
@@ -275,19 +285,17 @@ FATAL = {
 }
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("attack", FATAL)
 def test_an_attack_fails_and_nothing_is_left(attack, kind):
     code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
-    start = time.monotonic()
     run = run_program(code, seconds=0.5, memory_mb=512, sandbox=kind)
-    assert time.monotonic() - start < 30
     assert run.reason is not None
     assert b"survived" not in run.output[-100:]
     assert nothing_left(os.getpid())
 
 
-@pytest.mark.skipif(not usable("namespaces"), reason="bubblewrap limits bytes alone")
+@pytest.mark.skipif(not USABLE["namespaces"], reason="bubblewrap limits bytes alone")
 def test_files_are_counted():
     code = "for i in range(10000): open(str(i), 'wb').close()"
     assert run_program(code, seconds=10.0, sandbox="namespaces").reason == "runtime_error"
@@ -299,10 +307,10 @@ def test_a_program_that_closes_everything_and_ends_is_silent():
 
 def test_two_runs_share_nothing():
     assert run_program("open('/tmp/left', 'w').write('x')").reason is None
-    assert run_program("import os\nprint(os.listdir('/tmp'))").output == b"['stdin', 'main.py']\n"
+    assert run_program("import os\nprint(sorted(os.listdir('/tmp')))").output == b"['main.py', 'stdin']\n"
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_of_a_killed_trainer(kind):
     code = f"""
         from r1jax.jail import check_isolation, run_program
@@ -317,7 +325,7 @@ def test_nothing_is_left_of_a_killed_trainer(kind):
     while len(jailed(trainer.pid)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
-    assert len(jailed(trainer.pid)) == 3
+    assert len(jailed(trainer.pid)) >= 3
     trainer.kill()
     trainer.communicate()
     assert nothing_left(trainer.pid)
@@ -328,7 +336,7 @@ def test_calls_from_many_threads_do_not_mix():
 
     def ask(n):
         if n % 4 == 0:
-            answers[n] = run_program("while True: pass", seconds=0.3).reason
+            answers[n] = run_program("import time; time.sleep(60)", seconds=0.3).reason
         else:
             answers[n] = run_program("print(int(input()) * 2)", str(n)).output
 
@@ -340,21 +348,18 @@ def test_calls_from_many_threads_do_not_mix():
     assert answers == {n: f"{2 * n}\n".encode() if n % 4 else "time_limit" for n in range(12)}
 
 
-def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program():
-    def kill():
-        while not jailed(os.getpid()):
-            time.sleep(0.01)
-        time.sleep(0.3)
-        found = processes()
-        for pid in jailed(os.getpid()):
-            if found[pid][0] == os.getpid():
-                os.kill(pid, signal.SIGKILL)
+def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monkeypatch):
+    read = jail._read
 
-    killer = threading.Thread(target=kill)
-    killer.start()
+    def killed(process, seconds):
+        started = os.read(process.stdout.fileno(), 1)
+        os.kill(process.pid, signal.SIGKILL)
+        output, *rest = read(process, seconds)
+        return started + output, *rest
+
+    monkeypatch.setattr(jail, "_read", killed)
     with pytest.raises(JailError, match=r"^was killed from outside by SIGKILL$"):
-        run_program("import time\ntime.sleep(60)", seconds=5.0)
-    killer.join()
+        run_program("import time\ntime.sleep(60)")
     assert nothing_left(os.getpid())
 
 
@@ -403,14 +408,16 @@ def test_bad_settings_are_named(settings, message):
 
 def test_unprotected_programs_keep_their_limits():
     assert run_program("print(int(input()) + 1)", "1", sandbox="unsafe").output == b"2\n"
-    assert run_program("while True: pass", seconds=0.3, sandbox="unsafe").reason == "time_limit"
+    assert run_program("import time; time.sleep(60)", seconds=0.3, sandbox="unsafe").reason == "time_limit"
     assert run_program("while True: print('x' * 10000)", sandbox="unsafe").reason == "output_limit"
     assert run_program("x = bytearray(2 << 30)", sandbox="unsafe").reason == "runtime_error"
     assert "SECRET" not in run_program("import os\nprint(os.environ)", sandbox="unsafe").output.decode()
     code = "import subprocess\nprint(subprocess.Popen(['sleep', '60'], stdout=2).pid)"
     pid = int(run_program(code, sandbox="unsafe").output)
-    time.sleep(0.2)
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    deadline = time.monotonic() + 30
+    while (left := runs(pid)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
@@ -425,8 +432,8 @@ def test_another_user_isolates_too(tmp_path):
         import os
         from r1jax.jail import check_isolation, run_program
         print(os.getuid(), check_isolation("namespaces"))
-        print(run_program("print(input())", "3", sandbox="namespaces").output)
-        print(run_program("import os\\nwhile True: os.fork()", seconds=1.0, sandbox="namespaces").reason)
+        print(run_program("print(input())", "3", seconds=60.0, sandbox="namespaces").output)
+        print(run_program("import os\\nwhile True: os.fork()", seconds=60.0, sandbox="namespaces").reason)
     """
     python = Path(sys.executable).resolve()
     folders = [python.parent.parent, Path(jail.__file__).parents[1]]

@@ -177,7 +177,7 @@ def test_progress_off_a_terminal_is_a_few_plain_lines(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out)
     lines = [line for line in out.splitlines() if line.startswith("rl ")]
-    assert len(lines) == 10 and lines[-1].startswith("rl 100/100")
+    assert 10 <= len(lines) < 20 and lines[-1].startswith("rl 100/100")
     assert "reward 0.500  accuracy 25.0%  length 120  9,000 tokens/s" in lines[-1]
     assert "[red]two[/red]" in out and "accuracy 1, format none" in out
 

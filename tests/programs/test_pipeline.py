@@ -178,7 +178,9 @@ def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_
         "    return 1.0\n"
     )
     file = tmp_path / "mine.py"
-    own = f"{{hangs: {{function: '{file}:hangs', seconds: 1.0}}, crashes: {{function: '{file}:crashes'}}}}"
+    own = (
+        f"{{hangs: {{function: '{file}:hangs', seconds: 3.0}}, crashes: {{function: '{file}:crashes', seconds: 60.0}}}}"
+    )
     weights = "stages.rl.rewards={accuracy: 1.0, hangs: 1.0, crashes: 0.5}"
     run = train(load_config(tiny_file, [f"rewards={own}", weights, "stages.rl.steps=2", "stages.cold_start.steps=1"]))
     rows = [json.loads(x) for file in (run.folder / "completions").iterdir() for x in file.read_text().splitlines()]

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -14,6 +13,21 @@ from tiny import TINY
 from r1jax.metrics import read_metrics, without_timings
 from r1jax.run import load_run
 
+KILLED = """
+import os, signal
+from r1jax import cli, metrics
+
+log = metrics.RunLog.log
+
+def log_and_die(self, stage, step, row):
+    log(self, stage, step, row)
+    if (stage, step) == ("rl", 1):
+        self.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+metrics.RunLog.log = log_and_die
+cli.main()
+"""
 TRAIN = [sys.executable, "-m", "r1jax.cli", "train"]
 
 
@@ -54,7 +68,7 @@ def test_two_processes_equal_one(tmp_path):
         )
         for i in range(2)
     ]
-    outputs = [p.communicate(timeout=240)[0] for p in processes]
+    outputs = [p.communicate(timeout=1200)[0] for p in processes]
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert "held-out" in outputs[0] and "held-out" not in outputs[1]  # the first process alone reports
     one, two = (read_metrics(tmp_path / name / "run") for name in ("one", "two"))
@@ -68,18 +82,14 @@ def test_two_processes_equal_one(tmp_path):
 
 
 def test_killed_goes_on_to_the_same_bytes(trained, tmp_path):
-    """SIGKILL as soon as RL's first row is in the log: then the same command ends where a run left alone did.
+    """SIGKILL as soon as RL's first row is written: then the same command ends where a run left alone did.
 
     scripts/kill_test.py kills at random moments of both stages, and in the middle of saves.
     """
     file, folder = config_file(tmp_path / "killed"), tmp_path / "killed" / "run"
-    process = subprocess.Popen([*TRAIN, file], env=environment(8), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None:
-        rows = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
-        if ("rl", 1) in [(row["stage"], row["step"]) for row in rows]:
-            process.kill()
-        time.sleep(0.002)
-    assert process.returncode == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", KILLED, "train", file], env=environment(8), capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [(row["stage"], row["step"]) for row in read_metrics(folder)][-1] == ("rl", 1)
     subprocess.run([*TRAIN, file], env=environment(8), check=True, capture_output=True)
     (rows, weights), (whole_rows, whole_weights) = state_of(folder), state_of(trained[1])
     assert rows == whole_rows

@@ -167,7 +167,7 @@ def test_numeric_golds_start_no_worker(monkeypatch):
 @pytest.fixture
 def quick_workers(monkeypatch):
     """Workers of this test alone, with little time."""
-    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=1.5)
+    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=4.0)
     monkeypatch.setattr(accuracy, "_workers", lambda: pool)
     yield pool
     pool.close()
@@ -186,7 +186,7 @@ def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - start < 60  # one alone would take minutes
+    assert time.monotonic() - start < 150  # one alone would take minutes
     assert [verdicts[i] for i in range(12)] == [(0.0, "timeout"), 1.0, 0.0, 0.0] * 3
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import time
 
 import pytest
@@ -27,7 +28,7 @@ DOUBLE_ASSERT = [f"assert f({n}) == {2 * n}" for n in (3, 0, -1, 10**30)]
 
 def grade(code, tests, **settings):
     example = Example("?", "", data={"tests": tests})
-    return passes_tests(example, f"<think>r</think>\n```python\n{code}\n```", **({"seconds": 2.0} | settings))
+    return passes_tests(example, f"<think>r</think>\n```python\n{code}\n```", **({"seconds": 30.0} | settings))
 
 
 @pytest.mark.parametrize(
@@ -492,9 +493,8 @@ def test_the_first_failure_ends_it_and_all_tests_share_a_time():
     start = time.monotonic()
     assert grade("import time\ntime.sleep(60)", slow, seconds=0.3) == (0.0, "time_limit")
     assert time.monotonic() - start < 30
-    assert grade("import time\ntime.sleep(0.3)", slow, total_seconds=2.0) == (0.0, "time_limit")
-    share, reason = grade("import time\ntime.sleep(0.3)", slow, total_seconds=2.0, fraction=True)
-    assert 0 < share < 0.4 and reason == "time_limit"
+    share, reason = grade("import time\ntime.sleep(0.6)", slow, total_seconds=4.0, fraction=True)
+    assert 0 < share < 0.5 and reason == "time_limit"
 
 
 @isolated
@@ -516,6 +516,7 @@ def test_a_sandbox_that_cannot_be_had_is_no_failure_of_the_program(monkeypatch, 
 @isolated
 def test_five_easy_tests_take_well_under_a_second():
     check_isolation()
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert grade("print(int(input()) * 2)", (DOUBLE * 2)[:5]) == 1.0
-    assert time.monotonic() - start < 5  # 0.3 on a free machine; tests share theirs
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert 0 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2

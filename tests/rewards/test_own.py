@@ -1,7 +1,6 @@
 """A user's own reward: both forms, by file and by package, and every way in which it can fail."""
 
 import random
-import time
 
 import numpy as np
 import pytest
@@ -61,7 +60,7 @@ def file(tmp_path):
     return path
 
 
-def own(file, name, columns=(), seconds=5.0):
+def own(file, name, columns=(), seconds=60.0):
     return Own(f"{file}:{name}", columns=columns, seconds=seconds, memory_mb=4096)
 
 
@@ -88,9 +87,8 @@ def graded(reward, texts):
 
 
 def test_a_call_that_hangs_or_dies_touches_no_other(file):
-    start = time.monotonic()
-    scores, reasons = graded(own(file, "hangs", seconds=2.0), ["a", "hang", "a", "a", "hang", "a"])
-    assert scores == [1, None, 1, 1, None, 1] and time.monotonic() - start < 30
+    scores, reasons = graded(own(file, "hangs", seconds=3.0), ["a", "hang", "a", "a", "hang", "a"])
+    assert scores == [1, None, 1, 1, None, 1]
     assert reasons == ["", "timeout", "", "", "timeout", ""]
     assert graded(own(file, "dies"), ["a", "die", "a"]) == ([1, None, 1], ["", "crash", ""])
     with pytest.warns(UserWarning, match=r"reward r failed on 'Q: q'.*KeyError"):
@@ -119,8 +117,10 @@ def test_refused_when_made(path, message, file):
 
 def test_what_a_file_imports_is_no_part_of_a_call(tmp_path):
     (tmp_path / "random.py").write_text(  # as a module of the standard library, which stays itself
-        "import time\ntime.sleep(1.5)\n"
+        f"open({str(tmp_path / 'read')!r}, 'a').write('once')\n"
         "def f(example, completion):\n    import random\n    return random.Random(0).random()\n"
     )
-    reward = Own(f"{tmp_path}/random.py:f", columns=(), seconds=1.0, memory_mb=4096)
+    reward = Own(f"{tmp_path}/random.py:f", columns=(), seconds=60.0, memory_mb=4096)
+    assert (tmp_path / "read").read_text() == "once"
     assert reward(QUESTION, "x") == random.Random(0).random()
+    assert (tmp_path / "read").read_text() == "once"

@@ -98,7 +98,7 @@ def test_an_unknown_place_is_refused():
 
 
 def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbours(monkeypatch):
-    monkeypatch.setattr(text, "SECONDS", 1.0)
+    monkeypatch.setattr(text, "SECONDS", 3.0)
     text._pool.cache_clear()
     example, verdicts = Example("", ""), {}
 
