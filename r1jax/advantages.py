@@ -35,7 +35,7 @@ def advantages(
     a single graded sample; a sample that is not graded has 0.
 
     `per_reward` (GDPO 2601.05242): baseline and group's scale for each reward by itself, then the weighted sum, then
-    (x - mean) / (std + 1e-4) over the batch. A sample that one reward could not grade is graded by none.
+    (x - mean) / (std + 1e-4) over the batch. A sample that one reward with a weight could not grade is graded by none.
     """
     total_PG = weighted_sum(weights_R, rewards_RPG)
     if per_reward:

@@ -239,10 +239,10 @@ class SftStage(Stage):
 class GrpoStage(Stage):
     """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
 
-    `rewards` are weights by name; those of weight 0 are logged alone. A completion that never stopped keeps their sum
-    ("keep"), or has at most zero ("zero"), or keeps it for its group's baseline alone, and is not in the loss ("mask":
-    DAPO's overlong filtering) (`truncated`). In several `rollout_parts` the devices sample one while the
-    one before is graded: worth it where grading is slow, as with programs.
+    `rewards` are weights by name; those of weight 0 are logged alone. `truncated` says what a completion that never
+    stopped has: its reward ("keep"), at most zero ("zero"), or its reward in the group's baseline and no part in the
+    loss ("mask": DAPO's overlong filtering). In several `rollout_parts` the devices sample one while the one before is
+    graded: worth it where grading is slow, as with programs.
 
     Tokens are drawn at `temperature` from the `top_k` likeliest, and of these from the first `top_p` of probability.
     `old_log_probs` of the ratio are the sampler's, or those of a forward of the trainer before its first update, which

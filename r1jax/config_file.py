@@ -76,8 +76,8 @@ def parse_config(
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
     """Puts the settings of the file that a stage names as its `preset` under its own.
 
-    Where its own loss is of another kind, the file's clips are left out. Paths are the working directory's, or else the
-    config's folder's. Returns, by the stage's number, the file and which keys only it gave.
+    Where its own loss is of another kind, the file's `OF_ONE_KIND` are left out. Paths are the working directory's, or
+    else the config's folder's. Returns, by the stage's number, the file and which keys only it gave.
     """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException

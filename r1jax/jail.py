@@ -35,7 +35,6 @@ from r1jax.cell import DISK, LINKS
 
 START_SECONDS = 60.0  # for Python and the walls, on a busy machine
 END_SECONDS = 10.0  # for the kernel to end what was killed
-CPU_GRACE = 10  # seconds of computing after which the kernel ends a program that is late, where nobody else does
 MAX_OUTPUT = 8 << 20  # bytes; the parent has to hold them
 LEAST_MEMORY_MB = 64
 KINDS = ("auto", "bwrap", "namespaces", "unsafe")
@@ -159,7 +158,7 @@ def _run(
 ) -> Run:
     visible = _visible()
     job = dict(code=code, stdin=stdin, call=call, arguments=list(arguments))
-    job |= dict(cpu_seconds=math.ceil(seconds) + CPU_GRACE, memory_mb=memory_mb)
+    job |= dict(cpu_seconds=math.ceil(seconds) + 1, memory_mb=memory_mb)
     job |= dict(kind=kind, visible=visible, parent=os.getpid())
     command = [*_bubblewrap(visible), *PYTHON, "/cell.py"] if kind == "bwrap" else [*PYTHON, str(CELL)]
     with _slots, tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as complaints, _folder(kind) as folder:
@@ -205,8 +204,7 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str 
     deadline = start + START_SECONDS
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    # Also after the time: what came while nobody looked is there.
-    while poll.poll((left := max(0.0, deadline - time.monotonic())) * 1000):
+    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
         chunk = os.read(pipe, 1 << 16)
         if not chunk:
             with contextlib.suppress(subprocess.TimeoutExpired):  # unprotected, it may have closed its output early

@@ -112,7 +112,7 @@ class CorrectionSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> CorrectionSettings:
-        if not self.low <= 1 <= self.high or self.low == self.high:
+        if not self.low <= 1 <= self.high:
             raise ValueError(f"low {self.low} to high {self.high} leaves out 1, the weight where both agree")
         return self
 
@@ -120,8 +120,9 @@ class CorrectionSettings(Settings):
 class DynamicSampling(Settings):
     """Samples further prompts until all groups of a step are mixed, at most `max_batches` times prompts_per_step.
 
-    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that were graded. Groups
-    over the number are dropped; where there are too few, the step goes on with those it has.
+    A group is mixed where the reward `by` (null: the weighted sum) differs among its samples that were graded, and one
+    of them at least is in the loss. Groups over the number are dropped; where there are too few, the step goes on with
+    those it has.
     """
 
     max_batches: Annotated[int, Field(ge=2)] = 10

@@ -258,11 +258,13 @@ def mixed_groups(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B
     """[P], whether the samples of a group that were graded differ: see `objective_settings.DynamicSampling`."""
     assert stage.dynamic_sampling is not None
     by_B = total_B = np.asarray(total_rewards(scores, truncated_B, stage))
-    known_B = ~np.isnan(total_B)
     if stage.dynamic_sampling.by is not None:
         by_B = np.asarray(limited(scores[stage.dynamic_sampling.by], truncated_B, stage))
+    known_B = ~np.isnan(total_B) & ~np.isnan(by_B)
+    in_loss_B = known_B & ~truncated_B if stage.truncated == "mask" else known_B
     highest_P = np.where(known_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)
-    return highest_P > np.where(known_B, by_B, np.inf).reshape(-1, stage.group_size).min(axis=1)
+    lowest_P = np.where(known_B, by_B, np.inf).reshape(-1, stage.group_size).min(axis=1)
+    return (highest_P > lowest_P) & in_loss_B.reshape(-1, stage.group_size).any(axis=1)
 
 
 @functools.cache

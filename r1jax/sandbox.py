@@ -147,7 +147,7 @@ class Worker:
             poll.register(requests, select.POLLOUT)
         unsent, line, deadline = memoryview(request), bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
-            # Also after the time: what came while nobody looked is there.
+            # Once more after the time: what came while nobody looked is there.
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
                 raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
@@ -247,7 +247,8 @@ def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     answer("[true, null]")
     for line in requests:
-        # The parent kills a late call. The kernel's alarm does it, a second later, where the parent is gone.
+        # The parent kills a late call. The kernel's alarm does it, a second later, where the parent is gone
+        # or stands still.
         signal.setitimer(signal.ITIMER_REAL, timeout + 1)
         try:
             text = json.dumps([True, function(*json.loads(line))])

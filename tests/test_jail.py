@@ -290,7 +290,7 @@ FATAL = {
 def test_an_attack_fails_and_nothing_is_left(attack, kind):
     code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
     run = run_program(code, seconds=0.5, memory_mb=512, sandbox=kind)
-    assert run.reason is not None
+    assert run.reason is not None and run.seconds < 30
     assert b"survived" not in run.output[-100:]
     assert nothing_left(os.getpid())
 

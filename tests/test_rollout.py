@@ -188,7 +188,7 @@ def test_groups_mixed_by_another_reward(mesh, monkeypatch):
 @pytest.mark.parametrize("by", [None, "a"])
 def test_groups_are_mixed_by_what_advantages_are_made_of(truncated, mixed, by):
     """The second sample of each group but the last was cut off."""
-    scores = {"a": np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])}
+    scores = {"a": np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0]), "b": np.full(8, np.nan)}
     cut_B = np.array([False, True] * 3 + [False, False])
     stage = GrpoStage(
         name="rl",
@@ -196,9 +196,21 @@ def test_groups_are_mixed_by_what_advantages_are_made_of(truncated, mixed, by):
         steps=1,
         prompts_per_step=4,
         group_size=2,
-        rewards={"a": 1.0},
+        rewards={"a": 1.0, "b": 0.0},
         truncated=truncated,
         dynamic_sampling={"by": by},
         optimizer=OptimizerConfig(learning_rate=1.0),
     )
     assert mixed_groups(stage, scores, cut_B).tolist() == mixed
+    all_cut = mixed_groups(stage, scores, np.ones(8, bool)).tolist()
+    assert all_cut == {"keep": [True, True, False, True], "zero": [False] * 4, "mask": [False] * 4}[truncated]
+
+
+def test_groups_mixed_by_a_reward_that_is_only_logged():
+    """Its None makes a sample unknown, and not the group."""
+    stage = GrpoStage.model_validate(
+        {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 2, "group_size": 3}
+        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"by": "m"}, "optimizer": {"learning_rate": 1.0}}
+    )
+    scores = {"a": np.zeros(6), "m": np.array([1.0, 0.0, np.nan, 1.0, 1.0, np.nan])}
+    assert mixed_groups(stage, scores, np.zeros(6, bool)).tolist() == [True, False]

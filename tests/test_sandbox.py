@@ -1,6 +1,7 @@
 """Workers against functions that answer, fail, hang, die and flood; each child is looked for afterwards."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ FUNCTIONS = """
     def unjsonable(): return {1, 2}
     def deep(): return deep()
     def sleep(seconds): time.sleep(seconds)
+    def ring(): os.kill(os.getpid(), signal.SIGALRM)
     def leave(status): os._exit(status)
     def quit(): sys.exit(3)
     def segfault(): os.kill(os.getpid(), signal.SIGSEGV)
@@ -118,6 +120,35 @@ def test_late_call_is_killed_and_the_next_one_works(worker):
         one.call(60)
     assert process.returncode in (-signal.SIGKILL, -signal.SIGALRM)
     assert one.call(0) is None
+
+
+def talker(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_the_parents_clock_alone_ends_a_call(worker):
+    with talker("import time; time.sleep(60)") as process:
+        with pytest.raises(WorkerTimeout, match=r"^functions:sleep took longer than 0\.1 s$"):
+            worker("sleep")._transfer(process, b"", 0.1)
+        process.kill()
+
+
+@pytest.mark.parametrize("line", ["[true, 1]\n", "[true, "])
+def test_a_whole_answer_that_came_while_nobody_looked_is_one(worker, line):
+    with talker(f"print({line!r}, end='', flush=True); input()") as process:
+        select.select([process.stdout], [], [], 60)
+        if line.endswith("\n"):
+            assert worker("sleep")._transfer(process, b"", -1.0) == line.encode()
+        else:
+            with pytest.raises(WorkerTimeout):
+                worker("sleep")._transfer(process, b"", -1.0)
+        process.kill()
+
+
+def test_the_childs_own_clock_is_a_time_out_too(worker):
+    with pytest.raises(WorkerTimeout, match=r"^functions:ring took longer than 60 s$"):
+        worker("ring").call()
 
 
 def test_time_out_holds_against_a_trickle_of_bytes(worker):

@@ -82,7 +82,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
-        watch, checked = RewardWatch(tuple(stage.rewards)), False
+        watch, checked = RewardWatch([name for name, weight in stage.rewards.items() if weight]), False
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
@@ -193,11 +193,11 @@ def rows_of(layout: Layout | None) -> str:
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """A step's metrics: means over its updates, of maxima the largest, between sampler and trainer the first's.
 
-    Later updates' differences are the policy's own. Updates without a token that counts are left out.
+    Later updates' differences are the policy's own. Updates without a token that counts are in `update_tokens` alone.
     """
-    metrics, updates = {}, [update for update in updates if update["update_tokens"] > 0] or updates[:1]
-    for name, first in updates[0].items():
-        values = [update[name] for update in updates]
+    metrics, learnt = {}, [update for update in updates if update["update_tokens"] > 0] or updates[:1]
+    for name, first in learnt[0].items():
+        values = [update[name] for update in (updates if name == "update_tokens" else learnt)]
         metrics[name] = max(values) if name.endswith("/max") else sum(values) / len(values)
         if name.startswith("sampling/"):
             metrics[name] = first

@@ -36,14 +36,14 @@ from r1jax.state import TrainState, abstract_state, apply_gradients, microbatche
 def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:
     """Runs stage `number` from its last checkpoint, or from `weights()`; returns the trained weights."""
     # Shapes, shardings, then arrays.
-    optimizer = make_optimizer(stage.optimizer, stage.steps)
+    optimizer = make_optimizer(stage.optimizer, stage.updates)
     abstract = abstract_state(run.model, optimizer, run.mesh)
     update = jax.jit(
         functools.partial(
             update_step,
             model=run.model,
             optimizer=optimizer,
-            schedule=learning_rate(stage.optimizer, stage.steps),
+            schedule=learning_rate(stage.optimizer, stage.updates),
         ),
         static_argnames="microbatches",
         donate_argnums=0,

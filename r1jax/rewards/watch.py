@@ -21,9 +21,9 @@ CHANGE = 0.05  # of a mean, between one window of STEPS and the next
 class RewardWatch:
     """Called with each step's metrics; returns what is new to say.
 
-    A step in which nothing could be graded, or no group was mixed; a reward whose every score was the same for STEPS
-    steps; and, of the rewards named accuracy and format, the second's mean rising by CHANGE from one window of STEPS
-    steps to the next while the first's falls by as much.
+    A step in which nothing could be graded, no group was mixed, or all was cut off and masked; a reward whose every
+    score was the same for STEPS steps; and, of the rewards named accuracy and format, the second's mean rising by
+    CHANGE from one window of STEPS steps to the next while the first's falls by as much.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -43,6 +43,11 @@ class RewardWatch:
             lines["unmixed"] = (
                 f"no group of {metrics['dynamic_sampling/batches']:g} batches was mixed, so nothing was learnt: the "
                 f"problems are too easy or too hard for the model; look at the rewards' means"
+            )
+        if metrics.get("update_tokens") == 0 and not lines:
+            lines["cut"] = (
+                "every completion of this step that could be graded was cut off, so with truncated: mask nothing was "
+                "learnt: raise max_completion_length"
             )
         for name in self.names:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]

@@ -22,6 +22,7 @@ from r1jax.models.dense import Transformer
 from r1jax.objective_settings import KlSettings, LossSettings
 from r1jax.objectives import length_mask
 from r1jax.optimizer import make_optimizer, updates_made
+from r1jax.programs import grpo
 from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, over_updates, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
@@ -184,8 +185,9 @@ def test_an_update_without_tokens_is_none_of_its_steps_metrics():
     empty = {"update_tokens": 0.0, "entropy": 0.0, "ratio/max": 0.0, LOGP_DIFFERENCE: 0.0}
     one = {"update_tokens": 4.0, "entropy": 2.0, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
     two = {"update_tokens": 8.0, "entropy": 1.0, "ratio/max": 1.25, LOGP_DIFFERENCE: 0.75}
-    expected = {"update_tokens": 6.0, "entropy": 1.5, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
-    assert over_updates([empty, one, two]) == over_updates([one, empty, two, empty]) == expected
+    expected = {"update_tokens": 4.0, "entropy": 1.5, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
+    assert over_updates([empty, one, two]) == expected
+    assert over_updates([one, empty, two, empty]) == expected | {"update_tokens": 3.0}
     assert over_updates([empty, empty]) == empty
 
 
@@ -246,16 +248,19 @@ def sampled_dynamically(tmp_path_factory):
         "optimizer.learning_rate": 1e-2,
     }
     config = rl_config(folder, changes, "evaluate={problems: 8, samples: 2}")
+    checked = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollouts, "grade", graded)
+        patch.setattr(grpo, "check_sampler", lambda metrics, *_: checked.append(metrics))
         train(config, strict_compiles=True)
-    return config, folder / "run"
+    return config, folder / "run", checked
 
 
 def test_dynamic_sampling_in_a_run(sampled_dynamically):
     """Updates are on policy and on mixed groups; the reference of each step is what the step began with."""
-    config, folder = sampled_dynamically
+    config, folder, checked = sampled_dynamically
     rows = rows_of(folder)
+    assert [metrics["update_tokens"] > 0 for metrics in checked] == [True]  # of sampler and trainer, once
     batches = [int(row["dynamic_sampling/batches"]) for row in rows]
     assert len(rows) == 4 and max(batches) > 1, batches
     for row in rows:
@@ -271,7 +276,7 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
 
 
 def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
-    config, folder = sampled_dynamically
+    config, folder, _ = sampled_dynamically
     again = tmp_path / "run"
     shutil.copytree(folder, again)
     shutil.rmtree(again / "checkpoints" / "rl" / "4")

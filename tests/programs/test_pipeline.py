@@ -15,7 +15,7 @@ from r1jax.hf import resolve_model
 from r1jax.metrics import read_metrics, without_timings
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
-from r1jax.run import check_finite, load_run
+from r1jax.run import check_finite, load_run, open_run
 
 GRPO_METRICS = {
     "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",
@@ -152,6 +152,15 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
     for value in (1e-3, float("nan")):
         with pytest.raises(FloatingPointError, match="sampler and trainer differ"):
             grpo.check_sampler({name: value}, "float32", "rl", 1)
+
+
+def test_a_warm_up_that_never_ends_is_said(tiny_file):
+    config = load_config(
+        tiny_file, ["stages.rl.optimizer.warmup_updates=6", "stages.cold_start.optimizer.warmup_updates=2"]
+    )
+    with pytest.warns(UserWarning, match="rises for 6 updates, and the stage ends after 6") as said:
+        open_run(config).close()
+    assert len(said) == 1 and "stages.rl.optimizer.warmup_updates" in str(said[0].message)
 
 
 def test_countdown_trains_too_and_reinforce(tiny_file, tmp_path):

@@ -150,6 +150,22 @@ def test_the_value_model_alone_learns_its_returns(setting, update):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_where_no_token_counts_momentum_and_weight_decay_move_nothing_either(setting):
+    model, state, batch = setting
+    stage = STAGE.model_copy(update={"optimizer": OptimizerConfig(learning_rate=0.1, weight_decay=0.1)})
+    policy, value = optimizers(stage)
+    fixed = {"model": model, "optimizer": policy, "value_optimizer": value, "stage": stage, "microbatches": 1}
+    update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))
+    begun = ValueState(state.value.params, value.init(state.value.params))
+    one, _ = update(dataclasses.replace(state, opt_state=policy.init(state.params), value=begun), batch)
+    two, metrics = update(one, dataclasses.replace(batch, counted_B=jnp.zeros(B, bool)))
+    assert metrics["update_tokens"] == 0 and int(two.step) == 2
+    for moved, stayed, before in ((one, two, state), (one.value, two.value, state.value)):
+        assert optax.tree.norm(jax.tree.map(jnp.subtract, moved.params, before.params)) > 0.1
+        jax.tree.map(np.testing.assert_array_equal, stayed.params, moved.params)
+        jax.tree.map(np.testing.assert_array_equal, stayed.opt_state, moved.opt_state)
+
+
 def test_the_value_model_has_a_rate_of_its_own():
     own = STAGE.model_copy(update={"value": STAGE.value.model_copy(update={"learning_rate": 0.25})})
     for stage, rates in ((STAGE, (1.0, 1.0)), (own, (1.0, 0.25))):

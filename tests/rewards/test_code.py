@@ -493,6 +493,7 @@ def test_the_first_failure_ends_it_and_all_tests_share_a_time():
     start = time.monotonic()
     assert grade("import time\ntime.sleep(60)", slow, seconds=0.3) == (0.0, "time_limit")
     assert time.monotonic() - start < 30
+    assert grade("import time\ntime.sleep(60)", slow, total_seconds=0.3) == (0.0, "time_limit")
     share, reason = grade("import time\ntime.sleep(0.6)", slow, total_seconds=4.0, fraction=True)
     assert 0 < share < 0.5 and reason == "time_limit"
 

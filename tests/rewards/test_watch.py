@@ -41,7 +41,13 @@ def test_format_up_and_accuracy_down_is_said_once():
     assert said(RewardWatch(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
 
 
+def test_all_cut_off_and_masked_is_said_once():
+    steps = [metrics(a=(0.5, 0.5)) | {"frac_reward_none": 0.0, "update_tokens": 0.0}] * 3
+    ((step, line),) = said(RewardWatch(["a"]), steps)
+    assert step == 1 and "with truncated: mask nothing was learnt" in line
+
+
 def test_nothing_graded_is_said_once():
-    steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0}] * 3
+    steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0, "update_tokens": 0.0}] * 3
     ((step, line),) = said(RewardWatch(["a"]), steps)
     assert step == 1 and line.startswith("no completion of this step could be graded")
