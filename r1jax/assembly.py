@@ -192,20 +192,26 @@ def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) ->
 
 
 def _metrics(experience: Experience, total_PG: jax.Array) -> dict[str, jax.Array]:
-    samples, graded_PG = experience.samples, ~jnp.isnan(total_PG)
+    """Of the groups that count, but that `frac_reward_zero_std` has those that only fill the batch too."""
+    samples, counted_P1 = experience.samples, experience.counted_P[:, None]
+    graded_PG = ~jnp.isnan(total_PG) & counted_P1
     highest_P = jnp.where(graded_PG, total_PG, -jnp.inf).max(axis=1)
     lowest_P = jnp.where(graded_PG, total_PG, jnp.inf).min(axis=1)
-    length_B = samples.length_B
+
+    def counted(x_B: jax.Array) -> jax.Array:
+        return jnp.where(counted_P1, x_B.reshape(total_PG.shape), jnp.nan)
+
+    length_PG = counted(samples.length_B)
     metrics = {
-        "reward": jnp.nanmean(total_PG),
-        "reward_std": jnp.nanmean(jnp.nanstd(total_PG, axis=1, ddof=1)),
+        "reward": jnp.nanmean(counted(total_PG)),
+        "reward_std": jnp.nanmean(jnp.nanstd(counted(total_PG), axis=1, ddof=1)),
         "frac_reward_zero_std": 1 - (highest_P > lowest_P).mean(),
-        "frac_reward_none": 1 - graded_PG.mean(),
-        "completions/mean_length": length_B.mean(),
-        "completions/min_length": length_B.min(),
-        "completions/max_length": length_B.max(),
-        "completions/clipped_ratio": samples.truncated_B.mean(),
-        "num_tokens": length_B.sum(),
+        "frac_reward_none": jnp.nanmean(counted(jnp.isnan(total_PG))),
+        "completions/mean_length": jnp.nanmean(length_PG),
+        "completions/min_length": jnp.nanmin(length_PG),
+        "completions/max_length": jnp.nanmax(length_PG),
+        "completions/clipped_ratio": jnp.nanmean(counted(samples.truncated_B)),
+        "num_tokens": samples.length_B.sum(),
     }
     for name, scores in experience.rewards.items():
         metrics[f"rewards/{name}/mean"] = jnp.nanmean(scores)

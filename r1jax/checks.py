@@ -63,12 +63,17 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
         if warmup >= stage.updates:
             warnings.warn(
                 f"{where}.optimizer.warmup_updates: the learning rate rises for {warmup} updates, and the stage ends "
-                f"after {stage.updates}",
+                f"after {stage.updates}; give fewer, or more steps",
                 stacklevel=2,
             )
 
 
 def _check_rollout(stage: GrpoStage, task: Task | Mixture, shards: int) -> None:
+    if stage.kl.coef == 0 and (stage.kl.reference_every is not None or stage.kl.place == "reward"):
+        warnings.warn(
+            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to renew",
+            stacklevel=3,
+        )
     if stage.prompts_per_step % (shards * stage.rollout_parts):
         raise ConfigError(
             f"stages.{stage.name}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split "

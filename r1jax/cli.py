@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -184,12 +185,19 @@ def export(
         from r1jax.export import export_model
 
         export_model(model, out, dtype=dtype, overrides=overrides or ())
-    print(f"written: {out}")
+    print(f"written: {out} ({dtype})")
 
 
 def main() -> None:
     """The console script."""
+    warnings.showwarning = _show_warning
     app()
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
+    """A warning to the user in one line; others say where they come from."""
+    said = f"warning: {message}\n" if category is UserWarning else warnings.formatwarning(message, category, *where[:2])
+    sys.stderr.write(said)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def _explain(
     `root` is the YAML of `path`, which begins below the first `above` of the keys.
     """
     problems = error.errors(include_url=False)
-    problem: Any = problems[0]
+    # A key that is missing is often one that was misspelt.
+    problem: Any = next((problem for problem in problems if problem["type"] != "missing"), problems[0])
     keys, models = _walk(problem["loc"], tree)
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
@@ -221,12 +222,21 @@ def _explain(
         message = f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
     elif kind == "value_error":
         message = str(problem["ctx"]["error"])
+    elif kind == "model_type" and len(models) > 1:
+        message = f"got {value!r} ({_kind(value)}); need a mapping with some of {', '.join(models[-1].model_fields)}"
     else:
         message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
     # What is wrong between several keys begins with the one to look at.
     at = [*keys, *message.split()[0].split(".")] if kind == "value_error" else keys
-    line = _line(root, at[above:])
-    if any(at[: len(override)] == override or (at != keys and override[: len(at)] == at) for override in given):
+    line, in_file = _line(root, at[above:])
+
+    def blames(override: Sequence[Any]) -> bool:
+        if at[: len(override)] == override or (override[: len(at)] == at and (at != keys or not in_file)):
+            return True
+        own = override[: len(keys)] == keys and any(str(key) in message for key in override[len(keys) :])
+        return kind == "value_error" and not in_file and own
+
+    if any(map(blames, given)):
         where = "command line: "
     else:
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
@@ -278,8 +288,8 @@ def _literal(model: type[BaseModel]) -> str | None:
     return typing.get_args(field.annotation)[0] if field else None
 
 
-def _line(node: Any, keys: Sequence[Any]) -> int | None:
-    """The file's line (from 1) of the deepest of `keys` that the YAML has; None where an override made it."""
+def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
+    """The file's line (from 1) of the deepest of `keys` that the YAML has, None of none; whether it has them all."""
     line = None
     for key in keys:
         entries = getattr(node, "value", None)
@@ -288,12 +298,12 @@ def _line(node: Any, keys: Sequence[Any]) -> int | None:
             line = node.start_mark.line + 1
             continue
         if not isinstance(entries, list):
-            break
+            return line, False
         found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
         if not found:
-            break
+            return line, False
         line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line
+    return line, True
 
 
 def _kind(value: Any) -> str:

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FIELDS = ("question", "answer", "prompt", "prompt_opens_think", "part")
-NOT_DATA = {*FIELDS, "completion", "length", "truncated", "data", "rewards", "reasons", "advantage"}
+NOT_DATA = {*FIELDS, "completion", "length", "truncated", "data", "rewards", "reasons", "advantage", "in_loss"}
 SHOWN = 2  # best and worst samples
 CUT = 400  # characters of a sample that are shown
 
 
 @dataclass(frozen=True)
 class Scored:
-    """`total` is the weighted sum, NaN where a weighted reward is None; lines count from 1."""
+    """`total` is the weighted sum, NaN where a reward with a weight is None; lines count from 1."""
 
     examples: list[Example]
     texts: list[str]
@@ -74,7 +74,7 @@ def score_file(file: Path, config: Config) -> Scored:
             f"stages.{stages[-1].name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}"
         )
     grades = grade(examples, texts, task.rewards)
-    total = np.sum([weight * grades.scores[name] for name, weight in weights.items()], axis=0)
+    total = np.sum([weight * grades.scores[name] for name, weight in weights.items() if weight], axis=0)
     return Scored(examples, texts, lines, weights, grades, total)
 
 

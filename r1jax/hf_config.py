@@ -124,7 +124,10 @@ def copy_description(source: Path, folder: Path) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file; raises ConfigError where there is none."""
     if not file.is_file():
-        raise ConfigError(f"{file.parent}: no {file.name}; give the folder of a Hugging Face model")
+        hint = "give the folder of a Hugging Face model"
+        if (file.parent / "config.yaml").is_file():
+            hint = f"of a run folder make a model first: r1jax export {file.parent} OUT --dtype float32"
+        raise ConfigError(f"{file.parent}: no {file.name}; {hint}")
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -174,6 +174,8 @@ FIGURES = {
     "reward": "reward {:.3f}",
     "rewards/accuracy/mean": "accuracy {:.1%}",
     "completions/mean_length": "length {:.0f}",
+    "completions/clipped_ratio": "cut off {:.0%}",
+    "dynamic_sampling/mixed_groups": "mixed groups {:.0f}",
     "loss": "loss {:.3f}",
     "token_accuracy": "token accuracy {:.1%}",
     "eval/accuracy": "held-out {:.1%}",
@@ -253,6 +255,8 @@ class Progress:
 
     def _figures(self) -> str:
         hidden = {"loss"} if "reward" in self._latest else set()  # a policy loss says nothing to a reader
+        if not self._latest.get("completions/clipped_ratio"):
+            hidden.add("completions/clipped_ratio")
         return "  ".join(
             form.format(self._latest[name])
             for name, form in FIGURES.items()

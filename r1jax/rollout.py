@@ -54,7 +54,7 @@ class Transcript:
     texts: list[Completion]
     grades: Grades
 
-    def rows(self, advantage_B: np.ndarray | None = None) -> list[dict[str, Any]]:
+    def rows(self, advantage_B: np.ndarray | None = None, in_loss_B: np.ndarray | None = None) -> list[dict[str, Any]]:
         """One JSON-able dict a sample; `r1jax reward` reads it."""
         group, grades = len(self.texts) // len(self.examples), self.grades
         rows = []
@@ -68,6 +68,7 @@ class Transcript:
                     "rewards": {name: _number(scores[i]) for name, scores in grades.scores.items()},
                     "reasons": {name: words[i] for name, words in grades.reasons.items() if words[i]},
                     **({} if advantage_B is None else {"advantage": float(advantage_B[i])}),
+                    **({} if in_loss_B is None else {"in_loss": bool(in_loss_B[i])}),
                     "length": text.length,
                     "truncated": text.truncated,
                     "question": example.question,

@@ -224,6 +224,19 @@ def test_a_group_that_is_not_counted_is_left_out(value):
         assert (rollout.value_BT[2:] == 0).all() and (rollout.return_BT[2:] == 0).all()
 
 
+def test_metrics_of_groups_that_only_fill_the_batch():
+    """They are in the share of groups that teach nothing, and nowhere else."""
+    _, whole = assembled({"a": [1.0, 0.0, 1.0, 0.0]})
+    _, half = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(True, False))
+    assert (whole["frac_reward_zero_std"], half["frac_reward_zero_std"]) == (0, 0.5)
+    expected = {"mean_length": 2, "min_length": 1, "max_length": 3, "clipped_ratio": 0}
+    assert {name: half[f"completions/{name}"] for name in expected} == expected
+    assert half["reward"] == 0.5 and half["frac_reward_none"] == 0
+    np.testing.assert_allclose(half["reward_std"], 0.5**0.5, rtol=1e-6)
+    _, none = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(False, False))
+    assert none["frac_reward_zero_std"] == 1 and np.isnan(none["completions/mean_length"])
+
+
 def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mesh):
     """Trainer, reference and value model are three models; 16 samples, 1 a device at once, against all at once."""
     model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), 20)

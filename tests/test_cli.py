@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from r1jax.cli import app
+from r1jax.cli import _show_warning, app
 from r1jax.programs import pipeline
 
 WRONG = {
@@ -17,6 +17,18 @@ WRONG = {
     "fraction of a step": (["stages.rl.steps=1.5"], "got 1.5 (a float)"),
     "text for a number": (["stages.rl.optimizer.learning_rate=fast"], "got 'fast' (a str)"),
     "group of one": (["stages.rl.group_size=1"], "command line: stages.rl: group_size is 1"),
+    "scalar for a mapping": (
+        ["stages.rl.kl=0.01"],
+        "command line: stages.rl.kl: got 0.01 (a float); need a mapping with some of coef, estimator",
+    ),
+    "unknown key above a value": (
+        ["stages.rl.advantge.scale=none"],
+        "command line: stages.rl.advantge: unknown key; did you mean 'advantage'?",
+    ),
+    "two keys that do not go together": (
+        ["stages.rl.loss.sapo_temperatures=[1.0, 2.0]", "stages.rl.steps=4"],
+        "command line: stages.rl.loss: kind grpo has no sapo_temperatures",
+    ),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
     "indivisible minibatches": (["stages.rl.minibatches=5"], "command line: stages.rl: minibatches 5 does not divide"),
     "batch that the devices cannot share": (
@@ -80,6 +92,11 @@ FILES = {
         "     optimizer: {learning_rate: 1.0}, group_size: 1}\n",
         "tiny.yaml:36: stages.more: group_size is 1",
     ),
+    "misspelt key that is needed": (
+        "{text}  - {name: more, program: grpo, steps: 1, prompts_per_step: 8, rewards: {format: 1.0},\n"
+        "     optimizer: {learning_rate: 1.0}, groupsize: 4}\n",
+        "tiny.yaml:36: stages.more.groupsize: unknown key; did you mean 'group_size'? (and 1 more)",
+    ),
     "missing key": ("seed: 0\n", "run_dir: this key is required"),
 }
 
@@ -95,6 +112,20 @@ def test_wrong_files(case, tiny_file):
     assert result.exit_code == 2, result.output
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and expected in lines[0]
+
+
+def test_a_run_is_no_model_to_begin_from(tiny_file, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").write_text("")
+    result = CliRunner().invoke(app, ["train", str(tiny_file), f"model={{path: {tmp_path}/old}}"])
+    assert result.exit_code == 2 and f"make a model first: r1jax export {tmp_path}/old OUT" in result.stderr
+
+
+def test_warnings_are_a_line(capsys):
+    _show_warning(UserWarning("the rate never arrives"), UserWarning, "r1jax/checks.py", 1)
+    assert capsys.readouterr().err == "warning: the rate never arrives\n"
+    _show_warning(DeprecationWarning("old"), DeprecationWarning, "numpy/core.py", 7)
+    assert capsys.readouterr().err.startswith("numpy/core.py:7: DeprecationWarning: old")
 
 
 def test_no_run_to_use(tmp_path):

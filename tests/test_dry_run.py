@@ -37,6 +37,16 @@ def test_scores_weights_and_reasons(file, tiny_file):
     assert sorted(pairs) == [("accuracy", "format", [1]), ("format", "accuracy", [2])]
 
 
+def test_a_reward_of_weight_0_is_in_no_sum(tmp_path, tiny_file):
+    (tmp_path / "none.py").write_text("def none(example, completion):\n    return None\n")
+    saved = tmp_path / "saved.jsonl"
+    saved.write_text(json.dumps(ROWS[0]))
+    more = [f"rewards={{mine: {{function: {tmp_path}/none.py:none}}}}", "stages.rl.rewards.mine=0"]
+    scored = score_file(saved, load_config(tiny_file, more))
+    assert np.isnan(scored.grades.scores["mine"]).all()
+    np.testing.assert_allclose(scored.total, [1.2])
+
+
 def test_the_command_shows_it(file, tiny_file):
     more = "rewards={overlong: {name: overlong, cache: 10}, mine: {function: no.py:f}}"
     result = CliRunner().invoke(app, ["reward", str(file), "--config", str(tiny_file)], env={"COLUMNS": "120"})

@@ -182,6 +182,14 @@ def test_progress_off_a_terminal_is_a_few_plain_lines(capsys, monkeypatch):
     assert "[red]two[/red]" in out and "accuracy 1, format none" in out
 
 
+def test_progress_says_what_was_not_learnt_from(capsys):
+    with Progress("rl", 2) as progress:
+        progress.update(1, RL | {"completions/clipped_ratio": 0.69, "dynamic_sampling/mixed_groups": 4.0})
+        progress.update(2, {"completions/clipped_ratio": 0.0})
+    first, second = capsys.readouterr().out.splitlines()
+    assert "length 120  cut off 69%  mixed groups 4  9,000" in first and "cut off" not in second
+
+
 def test_progress_on_a_terminal_draws_a_bar_and_never_obeys_model_text(monkeypatch):
     class Terminal(io.StringIO):
         encoding = "utf-8"

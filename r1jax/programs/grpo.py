@@ -123,7 +123,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 for line in watch(metrics):
                     run.say(line)
                 if due(step, run.config.log.completions_every or stage.steps, stage.steps) or step == 1:
-                    rows = transcript.rows(mean_advantages(rollout))
+                    rows = transcript.rows(mean_advantages(rollout), to_local(rollout.counted_B))
                     if run.config.log.completions_every:
                         run.log.completions(stage.name, step, rows)
                     progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
@@ -193,9 +193,15 @@ def rows_of(layout: Layout | None) -> str:
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """A step's metrics: means over its updates, of maxima the largest, between sampler and trainer the first's.
 
-    Later updates' differences are the policy's own. Updates without a token that counts are in `update_tokens` alone.
+    Later updates' differences are the policy's own. Updates without a token that counts are in `update_tokens` alone;
+    where no update has any, there are no means over tokens.
     """
-    metrics, learnt = {}, [update for update in updates if update["update_tokens"] > 0] or updates[:1]
+    learnt = [update for update in updates if update["update_tokens"] > 0]
+    if not learnt:
+        return {
+            name: updates[0][name] for name in ("loss", "grad_norm", "param_norm", "learning_rate", "update_tokens")
+        }
+    metrics = {}
     for name, first in learnt[0].items():
         values = [update[name] for update in (updates if name == "update_tokens" else learnt)]
         metrics[name] = max(values) if name.endswith("/max") else sum(values) / len(values)

@@ -27,7 +27,11 @@ def train(config: Config, *, strict_compiles: bool = False) -> Run:
         run.say(f"{run.folder}: {run.parameters:,} parameters on {run.mesh.devices.size} {run.platform} device(s)")
         # Where a stage's weights come from: 1. its own checkpoint, 2. the stage before it, 3. the seed.
         weights: Callable[[], Any] = run.initial_weights
-        if not saved:
+        if saved:
+            (stage, step), last = [*saved.items()][-1], config.stages[-1]
+            finished = (stage, step) == (last.name, last.steps)
+            run.say("finished before" if finished else f"goes on after step {step} of stage {stage}")
+        else:
             run.say("evaluating before training (the first use of each program compiles it)")
             params = weights()
             with run.watch("evaluate"):

@@ -188,7 +188,8 @@ def test_an_update_without_tokens_is_none_of_its_steps_metrics():
     expected = {"update_tokens": 4.0, "entropy": 1.5, "ratio/max": 1.5, LOGP_DIFFERENCE: 0.5}
     assert over_updates([empty, one, two]) == expected
     assert over_updates([one, empty, two, empty]) == expected | {"update_tokens": 3.0}
-    assert over_updates([empty, empty]) == empty
+    norms = {"loss": 0.0, "grad_norm": 0.0, "param_norm": 3.0, "learning_rate": 1.0}
+    assert over_updates([empty | norms] * 2) == {"update_tokens": 0.0} | norms
 
 
 def test_the_learning_rate_is_that_of_the_updates_so_far(setting):

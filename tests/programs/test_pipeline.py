@@ -154,6 +154,12 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
             grpo.check_sampler({name: value}, "float32", "rl", 1)
 
 
+def test_settings_of_a_kl_that_is_not_there_are_said(tiny_file):
+    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, reference_every: 5}"])
+    with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
+        open_run(config).close()
+
+
 def test_a_warm_up_that_never_ends_is_said(tiny_file):
     config = load_config(
         tiny_file, ["stages.rl.optimizer.warmup_updates=6", "stages.cold_start.optimizer.warmup_updates=2"]
@@ -188,7 +194,7 @@ def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_
     )
     file = tmp_path / "mine.py"
     own = (
-        f"{{hangs: {{function: '{file}:hangs', seconds: 3.0}}, crashes: {{function: '{file}:crashes', seconds: 60.0}}}}"
+        f"{{hangs: {{function: '{file}:hangs', seconds: 2.0}}, crashes: {{function: '{file}:crashes', seconds: 60.0}}}}"
     )
     weights = "stages.rl.rewards={accuracy: 1.0, hangs: 1.0, crashes: 0.5}"
     run = train(load_config(tiny_file, [f"rewards={own}", weights, "stages.rl.steps=2", "stages.cold_start.steps=1"]))
