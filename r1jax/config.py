@@ -219,6 +219,7 @@ class Stage(Settings):
 
     @property
     def updates(self) -> int:
+        """How many times the optimizer moves the weights."""
         return self.steps
 
     @property
@@ -291,7 +292,8 @@ class GrpoStage(Stage):
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
         self._check_value()
-        if self.loss.kind == "gspo" and (self.loss.top_entropy_share < 1 or self._corrects_tokens()):
+        by_token = self.correction is not None and self.correction.level == "token"
+        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_share < 1):
             raise ValueError(
                 "loss.kind gspo has one ratio for all tokens of a sequence, so that none of them can be left out or "
                 "weighted alone, as top_entropy_share and correction.level token would; use gspo_token, or level "
@@ -326,9 +328,6 @@ class GrpoStage(Stage):
                 "takes from; use truncated: mask and kl.place: loss"
             )
         return self
-
-    def _corrects_tokens(self) -> bool:
-        return self.correction is not None and self.correction.level == "token"
 
     def _check_value(self) -> None:
         if self.value is None:
