@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from r1jax.config_file import load_config
-from r1jax.settings import ConfigError
+from r1jax.config.base import ConfigError
+from r1jax.config.load import load_config
 
 app = typer.Typer(
     add_completion=False,
@@ -56,7 +56,7 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
         return
     from rich.console import Console
 
-    from r1jax.report import draw_curves, summary_table
+    from r1jax.run.report import draw_curves, summary_table
 
     Console().print(summary_table(run.folder))
     print(f"curves: {draw_curves(run.folder)}")
@@ -78,7 +78,7 @@ def evaluate(
         from rich.progress import Progress
         from rich.table import Table
 
-        from r1jax.config_file import parse_task
+        from r1jax.config.load import parse_task
         from r1jax.evaluate import evaluate_model
 
         if task is None and not (Path(model) / "config.yaml").is_file():
@@ -166,7 +166,7 @@ def reward(
     with _one_line_errors():
         from rich.console import Console
 
-        from r1jax.dry_run import score_file, show
+        from r1jax.score import score_file, show
 
         if config == Path():
             raise ConfigError("--config is needed: the config whose task and rewards are used")

@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.answers import expression_value, extract_answer, number
-from r1jax.config import EvaluateConfig
-from r1jax.data import padded
-from r1jax.mesh import gather, own_rows, row_shards, to_global, to_local
-from r1jax.prompts import Question, make_prompt
-from r1jax.rollout import Transcript, completion_texts, sample_and_grade
-from r1jax.run import Run, load_model, role_key, user_errors
-from r1jax.settings import ConfigError
+from r1jax.answers.extract import expression_value, extract_answer, number
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import EvaluateConfig
+from r1jax.data.batches import padded
+from r1jax.parallel.mesh import gather, own_rows, row_shards, to_global, to_local
+from r1jax.rl.rollout import Transcript, completion_texts, sample_and_grade
+from r1jax.run.run import Run, load_model, role_key, user_errors
+from r1jax.text.prompt import Question, make_prompt
 
 SEQUENCES_AT_ONCE = 64  # a device, where no stage says
 WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes compile

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax.config import ModelConfig
-from r1jax.hf import DTYPES, export_params, find_model
-from r1jax.hf_config import CONFIG, GENERATION, config_json
-from r1jax.run import MODEL_FOLDER, Run, load_model
-from r1jax.settings import ConfigError
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import ModelConfig
+from r1jax.huggingface.config import CONFIG, GENERATION, config_json
+from r1jax.huggingface.weights import DTYPES, export_params, find_model
+from r1jax.run.run import MODEL_FOLDER, Run, load_model
 
 
 def export_model(path: str, out: Path, *, dtype: str, overrides: Sequence[str] = ()) -> None:

@@ -30,12 +30,12 @@ def write_model(folder: Path) -> None:
     import jax
     import jax.numpy as jnp
 
-    from r1jax.config import MeshConfig
-    from r1jax.hf import export_params
-    from r1jax.hf_config import read_config
-    from r1jax.mesh import make_mesh
-    from r1jax.models.dense import Transformer
-    from r1jax.state import abstract_params
+    from r1jax.config.experiment import MeshConfig
+    from r1jax.huggingface.config import read_config
+    from r1jax.huggingface.weights import export_params
+    from r1jax.models.transformer import Transformer
+    from r1jax.parallel.mesh import make_mesh
+    from r1jax.training.state import abstract_params
 
     (folder / "config.json").write_text(json.dumps(CONFIG))
     config = read_config(folder)
@@ -48,12 +48,12 @@ def measure(folder: Path) -> None:
     import jax
 
     jax.config.update("jax_num_cpu_devices", 8)
-    from r1jax.config import MeshConfig
-    from r1jax.hf import import_params
-    from r1jax.hf_config import read_config
-    from r1jax.mesh import make_mesh
-    from r1jax.models.dense import Transformer
-    from r1jax.state import abstract_params
+    from r1jax.config.experiment import MeshConfig
+    from r1jax.huggingface.config import read_config
+    from r1jax.huggingface.weights import import_params
+    from r1jax.models.transformer import Transformer
+    from r1jax.parallel.mesh import make_mesh
+    from r1jax.training.state import abstract_params
 
     config = read_config(folder)
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))

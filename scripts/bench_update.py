@@ -51,13 +51,13 @@ def make_update(
     import jax
     import jax.numpy as jnp
 
-    from r1jax.assembly import Rollout
-    from r1jax.config import GrpoStage, ModelConfig, OptimizerConfig
-    from r1jax.models.completions import Completions
-    from r1jax.models.dense import Transformer
-    from r1jax.packing import Layout
+    from r1jax.config.experiment import GrpoStage, ModelConfig, OptimizerConfig
+    from r1jax.data.packing import Layout
+    from r1jax.models.transformer import Transformer
     from r1jax.programs.grpo import optimizers, update_step
-    from r1jax.state import TrainState, init_params
+    from r1jax.rl.logprobs import Completions
+    from r1jax.rl.train_batch import Rollout
+    from r1jax.training.state import TrainState, init_params
 
     config = ModelConfig(**MODELS[name], dtype="float32")
     stage = GrpoStage(
@@ -101,13 +101,13 @@ def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> t
     """The compiled update, and a function that makes its state and rollout."""
     import jax
 
-    from r1jax.models import head
+    from r1jax.models import logprobs
 
-    own = head.FEW_BYTES
-    head.FEW_BYTES = 2**60 if dense else own
+    own = logprobs.FEW_BYTES
+    logprobs.FEW_BYTES = 2**60 if dense else own
     update, make = make_update(name, sequences, tokens)
     compiled = update.lower(*jax.eval_shape(make), layout=None).compile()
-    head.FEW_BYTES = own
+    logprobs.FEW_BYTES = own
     return compiled, make
 
 
@@ -173,7 +173,7 @@ def turn_about(updates: Mapping[Any, Callable[..., Any]], state: Any, rollout: A
 def speed(console: Any) -> None:
     from rich.table import Table
 
-    from r1jax.models import head
+    from r1jax.models import logprobs
 
     table = Table(
         *("model", "tokens", "all logits", "chunks", "dense", "chunked", "chunked / dense", "of CPU seconds"),
@@ -192,7 +192,7 @@ def speed(console: Any) -> None:
                 model,
                 f"{sequences} × {TOKENS}",
                 f"{size / 1e9:.2f} GB",
-                str(1 if size <= head.FEW_BYTES else -(-size // head.LOGITS_BYTES)),
+                str(1 if size <= logprobs.FEW_BYTES else -(-size // logprobs.LOGITS_BYTES)),
             ),
             *(f"{dense_wall:.2f} s", f"{wall:.2f} s", f"{wall / dense_wall:.2f}", f"{cpu / dense_cpu:.2f}"),
         )
@@ -205,7 +205,7 @@ def packing(console: Any) -> None:
     import numpy as np
     from rich.table import Table
 
-    from r1jax.packing import lay_out
+    from r1jax.data.packing import lay_out
 
     model, sequences, tokens, microbatches = PACKING
     length_B = np.random.default_rng(0).lognormal(np.log(96), 0.8, sequences).clip(8, tokens).astype(np.int32)

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from fractions import Fraction
 
-from r1jax.quantities import number
+from r1jax.answers.quantities import number
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from r1jax.models.completions import Completions, completion_log_probs
-from r1jax.run import load_pretrained
+from r1jax.rl.logprobs import Completions, completion_log_probs
+from r1jax.run.run import load_pretrained
 
 REFERENCE = Path(__file__).parent.parent / "tests" / "references" / "smollm2_gsm8k.npz"
 

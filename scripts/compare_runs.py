@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from r1jax.metrics import read_metrics
+from r1jax.run.metrics import read_metrics
 
 PANELS = (
     ("held-out accuracy", "eval/accuracy", "rewards/accuracy/mean"),

@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from r1jax.metrics import read_metrics, without_timings
-from r1jax.run import load_run
+from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import load_run
 
 
 def start(config: str, folder: Path, overrides: list[str]) -> subprocess.Popen:

@@ -24,12 +24,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
-from r1jax import chat_template  # noqa: E402
-from r1jax.config import MeshConfig, ModelConfig  # noqa: E402
-from r1jax.config_file import load_config  # noqa: E402
-from r1jax.mesh import make_mesh  # noqa: E402
+from r1jax.config.experiment import MeshConfig, ModelConfig  # noqa: E402
+from r1jax.config.load import load_config  # noqa: E402
+from r1jax.parallel.mesh import make_mesh  # noqa: E402
 from r1jax.rewards import accuracy, text  # noqa: E402
 from r1jax.tasks import gym  # noqa: E402
+from r1jax.text import chat_template  # noqa: E402
 
 # A busy machine may stop a worker for seconds. Tests of what is late set a time of their own.
 accuracy.SECONDS = text.SECONDS = gym.SECONDS = chat_template.RENDER_SECONDS = 60.0
@@ -117,11 +117,11 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(model_config, tmp_path_factory):
     """A tiny random Qwen3 as a Hugging Face folder: one token a character, a chat template, ten spare rows."""
-    from r1jax.hf import export_params
-    from r1jax.hf_config import config_json
-    from r1jax.models.dense import Transformer
-    from r1jax.state import init_params
-    from r1jax.tokenizer import CharacterTokenizer
+    from r1jax.huggingface.config import config_json
+    from r1jax.huggingface.weights import export_params
+    from r1jax.models.transformer import Transformer
+    from r1jax.text.tokenizer import CharacterTokenizer
+    from r1jax.training.state import init_params
 
     folder = tmp_path_factory.mktemp("pretrained")
     tokenizer = CharacterTokenizer(

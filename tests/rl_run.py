@@ -4,11 +4,11 @@ import jax
 import numpy as np
 from tiny import TINY
 
-from r1jax.config_file import load_config
-from r1jax.metrics import read_metrics, without_timings
+from r1jax.config.load import load_config
 from r1jax.programs.grpo import optimizers
-from r1jax.run import load_run
-from r1jax.state import abstract_state
+from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import load_run
+from r1jax.training.state import abstract_state
 
 
 def rl_config(folder, changes, *overrides):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.config_file import load_config
+from r1jax.config.load import load_config
 
 FOLDER = Path(__file__).parent.parent / "configs"
 

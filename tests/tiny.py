@@ -1,6 +1,6 @@
 """A config of two short stages on a tiny model, and a model that any mesh of 8 devices divides."""
 
-from r1jax.config import ModelConfig
+from r1jax.config.experiment import ModelConfig
 
 DIVISIBLE = ModelConfig(
     hidden_size=16,

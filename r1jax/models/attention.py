@@ -12,10 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1jax.config import ModelConfig
-from r1jax.mesh import constrain
-from r1jax.models.cache import Cache, Prefix
+from r1jax.config.experiment import ModelConfig
+from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, dense_init, rope_frequencies, rotary
+from r1jax.parallel.mesh import constrain
 
 MASKED = -1e30  # finite, so that a row with nothing to see gives numbers and not NaN
 

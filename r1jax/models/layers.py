@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1jax.config import ModelConfig, RopeScaling
+from r1jax.config.experiment import ModelConfig, RopeScaling
 
 
 def dense_init(inputs: int = 1) -> nn.initializers.Initializer:

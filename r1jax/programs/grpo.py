@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from r1jax.assembly import Rollout, make_preparer, needs_forwards
-from r1jax.config import GrpoStage
+from r1jax.config.experiment import GrpoStage
+from r1jax.data.packing import Layout, lay_out
 from r1jax.evaluate import evaluate
-from r1jax.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
-from r1jax.metrics import Progress
-from r1jax.models.completions import completion_log_probs, completion_values
-from r1jax.models.dense import Transformer
-from r1jax.objectives import (
+from r1jax.models.transformer import Transformer
+from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
+from r1jax.rewards.watch import RewardWatch
+from r1jax.rl.logprobs import completion_log_probs, completion_values
+from r1jax.rl.losses import (
     clipped_sides,
     kl_terms,
     length_mask,
@@ -36,12 +36,12 @@ from r1jax.objectives import (
     reduction_weights,
     value_terms,
 )
-from r1jax.optimizer import learning_rate, make_optimizer, updates_made
-from r1jax.packing import Layout, lay_out
-from r1jax.rewards.watch import RewardWatch
-from r1jax.rollout import Experience, collect, sequence_lengths
-from r1jax.run import Run, check_finite, due, role_key
-from r1jax.state import (
+from r1jax.rl.rollout import Experience, collect, sequence_lengths
+from r1jax.rl.train_batch import Rollout, make_preparer, needs_forwards
+from r1jax.run.metrics import Progress
+from r1jax.run.run import Run, check_finite, due, role_key
+from r1jax.training.optimizer import learning_rate, make_optimizer, updates_made
+from r1jax.training.state import (
     TrainState,
     abstract_state,
     apply_gradients,

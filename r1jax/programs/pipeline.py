@@ -10,10 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from r1jax.config import Config
+from r1jax.config.experiment import Config
 from r1jax.evaluate import evaluate
 from r1jax.programs import grpo, sft
-from r1jax.run import Run, open_run, role_key
+from r1jax.run.run import Run, open_run, role_key
 
 PROGRAMS = {"sft": sft.train, "grpo": grpo.train}
 

@@ -20,17 +20,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from r1jax.config import SftStage
+from r1jax.config.experiment import SftStage
+from r1jax.data.packing import HEIGHTS, Packed, first_fit, pack
 from r1jax.evaluate import evaluate
-from r1jax.mesh import greatest, own_rows, row_shards, sharding, to_global
-from r1jax.metrics import Progress
-from r1jax.models.dense import Transformer, forward
-from r1jax.models.head import token_log_probs
-from r1jax.objectives import reduction_weights
-from r1jax.optimizer import learning_rate, make_optimizer
-from r1jax.packing import HEIGHTS, Packed, first_fit, pack
-from r1jax.run import Run, check_finite, due, role_key
-from r1jax.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
+from r1jax.models.logprobs import token_log_probs
+from r1jax.models.transformer import Transformer, forward
+from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
+from r1jax.rl.losses import reduction_weights
+from r1jax.run.metrics import Progress
+from r1jax.run.run import Run, check_finite, due, role_key
+from r1jax.training.optimizer import learning_rate, make_optimizer
+from r1jax.training.state import (
+    TrainState,
+    abstract_state,
+    apply_gradients,
+    microbatches_of,
+    restore_or_init,
+    summed_gradients,
+)
 
 
 def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from r1jax.answers import (
+from r1jax.answers.extract import (
     after_reasoning,
     expression_value,
     extract_answer,
@@ -15,7 +15,7 @@ from r1jax.answers import (
     same_value,
 )
 from r1jax.rewards.example import Example, Verdict
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 SECONDS = 5.0  # for one answer that a worker compares
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from r1jax.jail import check_isolation
-from r1jax.reward_settings import (
+from r1jax.config.rewards import (
     ChoiceReward,
     CodeReward,
     CosineReward,
@@ -29,6 +28,7 @@ from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.own import Own
 from r1jax.rewards.shaping import cosine, overlong, repetition
 from r1jax.rewards.text import check_pattern, exact, pattern
+from r1jax.sandbox.programs import check_isolation
 
 COMPARED = MathReward | ChoiceReward | ExactReward  # accuracies that a gold itself must satisfy
 FORMS = {"think_answer": think_answer, "think_text": think_text}

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1jax.cell import plain
-from r1jax.jail import JailError, check_isolation, run_program
 from r1jax.rewards.example import Example, Verdict
 from r1jax.rewards.format import without_end
+from r1jax.sandbox.namespaces import plain
+from r1jax.sandbox.programs import JailError, check_isolation, run_program
 
 TOLERANCE = 1e-6
 LANGUAGES = ("python", "python3", "py")

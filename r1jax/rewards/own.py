@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.rewards.example import Completion, Example, Verdict
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 CALL = "r1jax.rewards.own:call"
 

@@ -11,10 +11,10 @@ import re
 import unicodedata
 from typing import Literal
 
-from r1jax.answers import extract_answer
+from r1jax.answers.extract import extract_answer
 from r1jax.rewards.example import Example, Verdict
 from r1jax.rewards.format import without_end
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
 SECONDS = 2.0  # for one match; a pattern that needs longer backtracks without end on this text
 # Accents, or what is like them, more than 30 on one letter: Unicode's limit for text that streams (UAX 15).

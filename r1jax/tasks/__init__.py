@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from r1jax.reward_settings import CodeReward, MathReward, RewardSettings
-from r1jax.rewards.catalogue import COMPARED, make_reward
-from r1jax.rewards.example import Example, Reward
-from r1jax.task_settings import (
+from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
+from r1jax.config.tasks import (
     ArithmeticTask,
     CountdownTask,
     GymTask,
@@ -19,6 +17,8 @@ from r1jax.task_settings import (
     TaskSettings,
     TfdsTask,
 )
+from r1jax.rewards.catalogue import COMPARED, make_reward
+from r1jax.rewards.example import Example, Reward
 from r1jax.tasks.arithmetic import Arithmetic
 from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym

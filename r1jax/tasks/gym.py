@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.answers import extract_answer
+from r1jax.answers.extract import extract_answer
 from r1jax.rewards.example import Example, Reward, Verdict
 from r1jax.rewards.format import think_answer
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
 
 SECONDS = 10.0  # for one answer; making the problem again, in the worker, takes most of it

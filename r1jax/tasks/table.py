@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from r1jax.config.tasks import JsonlTask, ParquetTask, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import think_answer
-from r1jax.task_settings import JsonlTask, ParquetTask, TableTask, TfdsTask
 from r1jax.tasks.split import Split, split_of
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands, and its columns by name

@@ -14,19 +14,19 @@ import optax
 import pytest
 from rl_run import rl_config, rows_of, states_of
 
-from r1jax import rollout as rollouts
-from r1jax.assembly import Rollout
-from r1jax.config import GrpoStage, OptimizerConfig
-from r1jax.models.completions import Completions, completion_log_probs
-from r1jax.models.dense import Transformer
-from r1jax.objective_settings import KlSettings, LossSettings
-from r1jax.objectives import length_mask
-from r1jax.optimizer import make_optimizer, updates_made
+from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.objective import KlSettings, LossSettings
+from r1jax.models.transformer import Transformer
 from r1jax.programs import grpo
 from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, over_updates, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
-from r1jax.state import TrainState, init_params, renewed_reference
+from r1jax.rl import rollout as rollouts
+from r1jax.rl.logprobs import Completions, completion_log_probs
+from r1jax.rl.losses import length_mask
+from r1jax.rl.train_batch import Rollout
+from r1jax.training.optimizer import make_optimizer, updates_made
+from r1jax.training.state import TrainState, init_params, renewed_reference
 
 B, S, T = 8, 4, 6
 SGD = optax.sgd(optax.constant_schedule(1.0))  # a schedule counts updates
@@ -157,7 +157,7 @@ def test_micro_batches_change_nothing(microbatches, setting):
     split, split_metrics = step(setting, microbatches=microbatches)
     for name in metrics:
         np.testing.assert_allclose(metrics[name], split_metrics[name], rtol=1e-5, atol=1e-6, err_msg=name)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, split.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole.params, split.params)
 
 
 def test_minibatches_take_every_row_once(setting):

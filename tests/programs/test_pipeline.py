@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config_file import load_config
-from r1jax.hf import resolve_model
-from r1jax.metrics import read_metrics, without_timings
+from r1jax.config.load import load_config
+from r1jax.huggingface.weights import resolve_model
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
-from r1jax.run import check_finite, load_run, open_run
+from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import check_finite, load_run, open_run
 
 GRPO_METRICS = {
     "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",

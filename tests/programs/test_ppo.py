@@ -12,15 +12,15 @@ import optax
 import pytest
 from rl_run import rl_config, rows_of, states_of
 
-from r1jax import rollout
-from r1jax.assembly import Rollout
-from r1jax.config import GrpoStage, OptimizerConfig
-from r1jax.models.completions import Completions
-from r1jax.models.dense import Transformer, forward, unembed
+from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.models.transformer import Transformer, forward, unembed
 from r1jax.programs.grpo import optimizers, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
-from r1jax.state import TrainState, ValueState, init_params
+from r1jax.rl import rollout
+from r1jax.rl.logprobs import Completions
+from r1jax.rl.train_batch import Rollout
+from r1jax.training.state import TrainState, ValueState, init_params
 
 B, S, T, VOCABULARY, TEMPERATURE = 8, 4, 6, 20, 0.8
 PROMPTS, LENGTHS, GRADED = np.array([4, 1, 2, 3, 4, 4, 1, 2]), np.array([1, 6, 3, 6, 2, 4, 5, 6]), np.arange(B) != 2

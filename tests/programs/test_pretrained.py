@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
-from r1jax.config_file import load_config
-from r1jax.data import Batches
-from r1jax.hf import find_tensors
-from r1jax.metrics import read_metrics
+from r1jax.config.base import ConfigError
+from r1jax.config.load import load_config
+from r1jax.config.tasks import JsonlTask
+from r1jax.data.batches import Batches
+from r1jax.huggingface.weights import find_tensors
 from r1jax.programs.pipeline import train
-from r1jax.run import load_model, open_run
-from r1jax.settings import ConfigError
-from r1jax.task_settings import JsonlTask
+from r1jax.run.metrics import read_metrics
+from r1jax.run.run import load_model, open_run
 
 PROBLEMS = Path(__file__).parent.parent / "word_problems.jsonl"
 CONFIG = """
@@ -189,7 +189,7 @@ def change(file, **values):
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_input_is_one_clear_error(case, pretrained, tmp_path, monkeypatch):
     if case == "template for ever":
-        monkeypatch.setattr("r1jax.chat_template.RENDER_SECONDS", 0.5)
+        monkeypatch.setattr("r1jax.text.chat_template.RENDER_SECONDS", 0.5)
     breaks, overrides, message = BROKEN[case]
     shutil.copytree(pretrained, tmp_path / "model")
     breaks(tmp_path / "model")

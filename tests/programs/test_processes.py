@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from tiny import TINY
 
-from r1jax.metrics import read_metrics, without_timings
-from r1jax.run import load_run
+from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import load_run
 
 KILLED = """
 import os, signal
-from r1jax import cli, metrics
+from r1jax import cli
+from r1jax.run import metrics
 
 log = metrics.RunLog.log
 

@@ -6,17 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax.config import MeshConfig
-from r1jax.config_file import load_config
-from r1jax.mesh import make_mesh, row_shards, to_global
-from r1jax.metrics import read_metrics
-from r1jax.models.dense import Transformer, forward, unembed
-from r1jax.packing import first_fit, pack
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import MeshConfig
+from r1jax.config.load import load_config
+from r1jax.data.packing import first_fit, pack
+from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.parallel.mesh import make_mesh, row_shards, to_global
 from r1jax.programs.pipeline import train
 from r1jax.programs.sft import packed_batch, update_step
-from r1jax.run import open_run
-from r1jax.settings import ConfigError
-from r1jax.state import TrainState, init_params
+from r1jax.run.metrics import read_metrics
+from r1jax.run.run import open_run
+from r1jax.training.state import TrainState, init_params
 
 VOCABULARY = 20
 # The first two fill a row of 16 to its end.

@@ -11,7 +11,7 @@ from cpu_time import cpu_limit
 from r1jax.rewards import accuracy
 from r1jax.rewards.accuracy import countdown_expression, exact_number, math_answer
 from r1jax.rewards.example import Example
-from r1jax.sandbox import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 
 def said(answer):

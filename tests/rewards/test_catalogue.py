@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from r1jax.config_file import load_config
+from r1jax.config.load import load_config
 from r1jax.rewards.example import Completion, Example
 from r1jax.tasks import make_task
 

@@ -8,11 +8,11 @@ import time
 import pytest
 from cpu_time import cpu_limit
 
-from r1jax import jail
-from r1jax.cell import plain
-from r1jax.jail import check_isolation
 from r1jax.rewards.code import extract_program, parse_tests, passes_tests, same_output, same_value
 from r1jax.rewards.example import Example
+from r1jax.sandbox import programs as jail
+from r1jax.sandbox.namespaces import plain
+from r1jax.sandbox.programs import check_isolation
 
 try:
     check_isolation()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.answers import extract_answer
+from r1jax.answers.extract import extract_answer
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
 from r1jax.rewards.math import same

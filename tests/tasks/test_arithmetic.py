@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from r1jax.task_settings import ArithmeticTask
+from r1jax.config.tasks import ArithmeticTask
 from r1jax.tasks import make_task
 from r1jax.tasks.arithmetic import Arithmetic, direct, steps
-from r1jax.tokenizer import CharacterTokenizer
+from r1jax.text.tokenizer import CharacterTokenizer
 
 BOTH = {"min_digits": 1, "max_digits": 3, "operators": "+-", "direct_share": 0.5}
 

@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 
-from r1jax.task_settings import CountdownTask
+from r1jax.config.tasks import CountdownTask
 from r1jax.tasks import make_task
 from r1jax.tasks.countdown import Countdown
-from r1jax.tokenizer import CharacterTokenizer
+from r1jax.text.tokenizer import CharacterTokenizer
 
 THREE = {"numbers": 3, "max_number": 25, "direct_share": 0.5}
 OPERATIONS = {"+": Fraction.__add__, "-": Fraction.__sub__, "*": Fraction.__mul__, "/": Fraction.__truediv__}

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from r1jax.sandbox import WorkerCrash, WorkerTimeout
-from r1jax.task_settings import GymTask
+from r1jax.config.tasks import GymTask
+from r1jax.sandbox.workers import WorkerCrash, WorkerTimeout
 from r1jax.tasks import make_task
 
 pytest.importorskip("reasoning_gym")

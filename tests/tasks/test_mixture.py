@@ -1,7 +1,7 @@
 """A mixture's rewards are those of its parts."""
 
+from r1jax.config.tasks import ArithmeticTask, CountdownTask, MixturePart, MixtureTask
 from r1jax.rewards.example import Example
-from r1jax.task_settings import ArithmeticTask, CountdownTask, MixturePart, MixtureTask
 from r1jax.tasks import make_task
 from r1jax.tasks.mixture import Mixture
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.task_settings import JsonlTask, ParquetTask, TfdsTask
+from r1jax.config.tasks import JsonlTask, ParquetTask, TfdsTask
 from r1jax.tasks import make_task
 from r1jax.tasks.split import split_of
 

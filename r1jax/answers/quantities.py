@@ -1,0 +1,326 @@
+r"""Numbers, exactly: `exact_value` is strict, `number` and `quantity` read what models and data sets write.
+
+    number(r"1\frac{1}{2}")  # Fraction(3, 2)
+    quantity("2 km") == Quantity(Fraction(2), unit="km")
+
+No number is a float, nothing is evaluated but the four operations, powers and factorials, and those up to MAX_BITS.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from r1jax.answers.latex import plain
+
+MAX_LENGTH = 200  # characters of a number that are looked at; a longer one is no number
+MAX_DEPTH = 30  # brackets inside one another
+MAX_BITS = 40_000  # of a numerator or denominator; 2006! has 19,200
+SAME_PLACES = 6  # decimals from which on a rounded value stands for one that has no end
+_NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)", re.ASCII)
+_LITERAL = re.compile(r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4})(?![\w.]))?", re.ASCII)
+_REPEATED = re.compile(r" ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
+_MIXED = re.compile(r" +(\d+)/(\d+)(?![\d./])", re.ASCII)
+_EXPONENT = re.compile(r" *(-?\d+)", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?[\d,]*\.(\d+)", re.ASCII)
+_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?![\d,])", re.ASCII)
+_PERCENT = re.compile(r" ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
+_UNIT = re.compile(r"(?:[ /*-]*[A-Za-z]++\.?(?: ?\^\{?-?[123]\}?)?)*", re.ASCII)
+_ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
+_COUNTS = "hundred thousand million billion trillion dozen half pi sqrt and or to plus minus times over"
+_OPERATORS = "sin cos tan cot sec csc log ln exp mod am pm"
+NOT_UNITS = {*_COUNTS.split(), *_OPERATORS.split()}  # words that make another number of the one before them
+_KNOWN = {
+    name: (dimension, Fraction(factor))
+    for dimension, factor, names in (
+        ("length", "0.001", "mm millimeter millimetre"),
+        ("length", "0.01", "cm centimeter centimetre"),
+        ("length", "1", "m meter metre"),
+        ("length", "1000", "km kilometer kilometre"),
+        ("length", "0.0254", "in inch inches"),
+        ("length", "0.3048", "ft foot feet"),
+        ("length", "0.9144", "yd yard"),
+        ("length", "1609.344", "mi mile"),
+        ("mass", "0.001", "mg milligram"),
+        ("mass", "1", "g gram"),
+        ("mass", "1000", "kg kilogram"),
+        ("volume", "0.001", "ml milliliter millilitre"),
+        ("volume", "1", "l liter litre"),
+        ("time", "1", "s sec second"),
+        ("time", "60", "min minute"),
+        ("time", "3600", "h hr hour"),
+        ("time", "86400", "day"),
+        ("time", "604800", "week"),
+        ("months", "1", "month"),
+        ("months", "12", "yr year"),
+        ("money", "0.01", "cent"),
+        ("money", "1", "dollar"),
+    )
+    for name in names.split()
+}
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with its unit, as written and perhaps "" or "%", and the decimals it was written with, if it was one."""
+
+    value: Fraction
+    unit: str = ""
+    places: int = 0
+
+
+def exact_value(text: str) -> Fraction | None:
+    """The number that `text` is: whole, decimal, or a fraction a/b; sign and thousands separators allowed. Else None.
+
+    Leading zeros and a trailing point are read as the same number: "03" and "3." are 3.
+    """
+    text = text.strip()
+    if len(text) > MAX_LENGTH:
+        return None
+    parts = [part.strip() for part in text.replace("−", "-").split("/")]
+    if len(parts) > 2 or not all(map(_NUMBER.fullmatch, parts)):
+        return None
+    numerator, *denominators = [Fraction(part.replace(",", "")) for part in parts]
+    if not denominators:
+        return numerator
+    return numerator / denominators[0] if denominators[0] else None
+
+
+def number(text: str) -> Fraction | None:
+    r"""The number that `text` is, as models and data sets write one; else None.
+
+    On top of `exact_value`: arithmetic as `quantity` reads it, and a unit or percent sign after it, which is dropped:
+    28% is 28, 5 km is 5. Words that change the number, as in 5 million, are not units.
+    """
+    found = quantity(text)
+    return None if found is None else found.value
+
+
+def quantity(text: str) -> Quantity | None:
+    r"""The number that `text` is, and its unit; None where it is anything else.
+
+    Read are decimals with separators (`1,000`, `1{,}000`, `1 000`), `\frac{a}{b}`, mixed numbers (`1\frac{1}{2}` and
+    `1 1/2` are 3/2, no products), `0.\overline{3}`, `1.5e3`; and sums, products, whole powers and factorials of these,
+    in any decoration that `latex.plain` removes. Anything else, a division by zero, or over MAX_BITS gives None.
+    """
+    if len(text) > MAX_LENGTH:
+        return None
+    text = plain(text).removesuffix(".")
+    if spaced := _SPACED.match(text):
+        text = spaced.group().replace(" ", "") + text[spaced.end() :]
+    reader = _Reader(text)
+    try:
+        value = reader.sum()
+    except (_Unreadable, ZeroDivisionError):
+        return None
+    decimal = _DECIMAL.fullmatch(text[: reader.at].strip())
+    unit = text[reader.at :]
+    if percent := _PERCENT.match(unit):
+        kind, unit = "%", unit[percent.end() :]
+    else:
+        kind = unit.strip().replace(" ^", "^")
+    return Quantity(value, kind, len(decimal[1]) if decimal else 0) if _is_unit(unit) else None
+
+
+def same_quantity(said: Quantity, gold: Quantity) -> bool:
+    """Whether two quantities are equal, exactly.
+
+    Units: one that is left out, or that is not in the table here, is not compared; two that are known are: 5 cm is
+    neither 5 kg nor 5 m, and 100 cm is 1 m. A percent sign that only one of the two has is read both as a hundredth and
+    as a unit: 50% is 0.5 and 50. A number without end, such as 1/3, may be rounded or cut to SAME_PLACES decimals
+    or more; nothing else is approximate.
+    """
+    if (said.unit == "%") != (gold.unit == "%"):
+        percent, other = (said, gold) if said.unit == "%" else (gold, said)
+        hundredth = Quantity(percent.value / 100, places=percent.places + 2 if percent.places else 0)
+        return any(_close(p, Quantity(other.value, places=other.places)) for p in (percent, hundredth))
+    mine, yours = _measure(said.unit), _measure(gold.unit)
+    if mine is None or yours is None or mine == yours:
+        return _close(said, gold)
+    return mine[0] == yours[0] and said.value * mine[1] == gold.value * yours[1]
+
+
+def _close(a: Quantity, b: Quantity) -> bool:
+    if a.value == b.value:
+        return True
+    for rounded, other in ((a, b), (b, a)):
+        if rounded.places >= SAME_PLACES and not other.places and not _ends(other.value):
+            whole = other.value * 10**rounded.places
+            return rounded.value * 10**rounded.places in (math.trunc(whole), round(whole))
+    return False
+
+
+def _ends(value: Fraction) -> bool:
+    """Whether a decimal can write it: 3/8 ends, 1/3 does not."""
+    rest = value.denominator
+    rest //= rest & -rest  # no factor of 2 is left
+    while rest % 5 == 0:
+        rest //= 5
+    return rest == 1
+
+
+def _measure(unit: str) -> tuple[str, Fraction] | None:
+    """The dimension of a known unit and its size: ("length^2", 1/10000) for cm^2 and square centimeters, also km/h."""
+    sizes = [_single_measure(part) for part in re.split(r" ?/ ?| per ", unit)]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or len(known) > 2:
+        return None
+    if len(known) == 1:
+        return known[0]
+    (above, size), (below, divisor) = known
+    return f"{above} per {below}", size / divisor
+
+
+def _single_measure(unit: str) -> tuple[str, Fraction] | None:
+    match = re.fullmatch(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+?)\.?(?:\^\{?([23])\}?)?", unit)
+    if match is None:
+        return None
+    word = match[2] if len(match[2]) < 2 else match[2].lower()
+    known = _KNOWN.get(word) or (_KNOWN.get(word.removesuffix("s")) if len(word) > 2 else None)
+    if known is None:
+        return None
+    power = _POWERS.get(match[1], 1) * int(match[3] or 1)
+    return f"{known[0]}^{power}", known[1] ** power
+
+
+def _is_unit(text: str) -> bool:
+    """Whether what stands after a number is its unit, in words or letters; directly after it, only a known one."""
+    if not _UNIT.fullmatch(text):
+        return False
+    words = re.findall(r"[A-Za-z]+", text)
+    glued = bool(words) and text[0].isalpha() and len(words[0]) > 1
+    if glued and _measure(words[0]) is None:
+        return False
+    return all(w in _ONE_LETTER_UNITS if len(w) == 1 else w.lower() not in NOT_UNITS for w in words)
+
+
+class _Unreadable(Exception):
+    """The text is not arithmetic, or too large a number."""
+
+
+class _Reader:
+    """Recursive descent over a plain text, from its front; `at` is where what was read ends."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at, self.depth = text, 0, 0
+
+    def sum(self) -> Fraction:
+        negative = self._take("-")
+        if not negative:
+            self._take("+")
+        value = -self._product() if negative else self._product()
+        while True:
+            if self._take("+"):
+                value = _bounded(value + self._product())
+            elif self._take("-"):
+                value = _bounded(value - self._product())
+            else:
+                return value
+
+    def _product(self) -> Fraction:
+        value = self._power()
+        while True:
+            if self._looking_at("**"):
+                raise _Unreadable
+            if self._take("*"):
+                value = _bounded(value * self._signed())
+            elif self._take("/"):
+                value = _bounded(value / self._signed())
+            elif self._looking_at("(") or self._looking_at("\\frac"):
+                value = _bounded(value * self._power())
+            else:
+                return value
+
+    def _signed(self) -> Fraction:
+        return -self._power() if self._take("-") else self._power()
+
+    def _power(self) -> Fraction:
+        value = self._atom()
+        if self._looking_at("!") and not self._looking_at("!="):
+            self._take("!")
+            value = _factorial(value)
+        return _raised(value, self._exponent()) if self._take("**") or self._take("^") else value
+
+    def _exponent(self) -> Fraction:
+        if self._looking_at("{") or self._looking_at("("):
+            return self._atom()
+        return Fraction(self._match(_EXPONENT)[1])
+
+    def _atom(self) -> Fraction:
+        if self._take("\\frac"):
+            return _bounded(self._group("{", "}") / self._group("{", "}"))
+        for opened, closed in ("()", "{}"):
+            if self._looking_at(opened):
+                return self._group(opened, closed)
+        literal = self._match(re.compile(" *" + _LITERAL.pattern, re.ASCII))
+        value = Fraction(literal[1].replace(",", ""))
+        if "." in literal[1] and (repeated := _REPEATED.match(self.text, self.at)):
+            self.at = repeated.end()
+            places = len(literal[1]) - literal[1].index(".") - 1
+            return value + Fraction(int(repeated[1]), 10**places * (10 ** len(repeated[1]) - 1))
+        if literal[2]:
+            return _bounded(value * Fraction(10) ** int(literal[2]))
+        return value + self._fraction_of_mixed(value) if "." not in literal[1] else value
+
+    def _fraction_of_mixed(self, whole: Fraction) -> Fraction:
+        if self._looking_at("\\frac"):
+            part = self._atom()
+        elif mixed := _MIXED.match(self.text, self.at):
+            self.at = mixed.end()
+            part = Fraction(int(mixed[1]), int(mixed[2]))
+        else:
+            return Fraction(0)
+        if not 0 <= part < 1:
+            raise _Unreadable
+        return part
+
+    def _group(self, opened: str, closed: str) -> Fraction:
+        self.depth += 1
+        if self.depth > MAX_DEPTH or not self._take(opened):
+            raise _Unreadable
+        value = self.sum()
+        if not self._take(closed):
+            raise _Unreadable
+        self.depth -= 1
+        return value
+
+    def _looking_at(self, token: str) -> bool:
+        return self.text.startswith(token, self.at + self._spaces())
+
+    def _take(self, token: str) -> bool:
+        if not self._looking_at(token):
+            return False
+        self.at += self._spaces() + len(token)
+        return True
+
+    def _spaces(self) -> int:
+        return int(self.text.startswith(" ", self.at))  # a plain text has no two in a row
+
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            raise _Unreadable
+        self.at = found.end()
+        return found
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise _Unreadable
+    return value
+
+
+def _factorial(value: Fraction) -> Fraction:
+    if value.denominator > 1 or not 0 <= value <= 3000:
+        raise _Unreadable
+    return Fraction(math.factorial(int(value)))
+
+
+def _raised(value: Fraction, exponent: Fraction) -> Fraction:
+    bits = max(abs(value.numerator), value.denominator).bit_length()
+    if exponent.denominator > 1 or abs(exponent) * bits > MAX_BITS:
+        raise _Unreadable
+    return value ** int(exponent)

@@ -1,0 +1,232 @@
+"""Batches by step number: which examples a step sees, and their tokens. The step number is the whole data state.
+
+    batches = Batches(task, tokenizer, prompt=PromptConfig(), seed=0, max_prompt_length=256, max_completion_length=512)
+    prompts = batches.prompts("train", step * 128, np.arange(128))
+
+Letters: P prompts, B sequences, S prompt positions, T completion positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r1jax.config.experiment import PromptConfig
+from r1jax.rewards.example import Example
+from r1jax.tasks import Mixture, Task
+from r1jax.tasks.split import Split
+from r1jax.text.prompt import make_prompt
+from r1jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from grain import MapDataset
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+ENDLESS = 2**31 - 1  # positions have 32 bits
+CHUNK = 1024  # texts that are tokenised at once
+WIDTH_MULTIPLE = 16  # widths are rounded up to this
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Examples and their tokens, right-padded with 0; `id_P` are their positions in the split."""
+
+    examples: list[Example]
+    prompt_PS: np.ndarray
+    prompt_length_P: np.ndarray
+    id_P: np.ndarray
+
+
+class Batches:
+    """The prompts of a task as token arrays of fixed width; rows are those that this process makes.
+
+    Every example that a task of finite size has is looked at once, here. One whose prompt is longer than
+    max_prompt_length is dropped, never cut; with `needs_completions`, which sft sets, so is one of the training split
+    whose worked completion is longer than max_completion_length. `dropped` counts them by split, and a warning says
+    why. In an endless task such an example is an error when its turn comes.
+
+    Order: training examples are shuffled anew in every epoch, by the seed; test examples stand as they are, and begin
+    again after the last. Both are functions of the position, so any step can be asked for at once. The parts of a
+    mixture take turns in the proportion of their weights, each in its own order.
+
+    `width` is what prompts of a split are padded to: the longest, or max_prompt_length in an endless task.
+    """
+
+    def __init__(
+        self,
+        task: Task | Mixture,
+        tokenizer: Tokenizer,
+        *,
+        prompt: PromptConfig,
+        seed: int,
+        max_prompt_length: int,
+        max_completion_length: int,
+        needs_completions: bool = False,
+    ) -> None:
+        self.task = task
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.seed = seed
+        self.max_prompt_length = max_prompt_length
+        self.max_completion_length = max_completion_length
+        self.needs_completions = needs_completions
+        self.parts = task.parts if isinstance(task, Mixture) else (task,)
+        self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
+        self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self.width: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self._lengths: dict[tuple[Split, int], np.ndarray] = {}
+        self._kept: dict[Split, list[np.ndarray | None]] = {}
+        self._orders: dict[Split, MapDataset[Any]] = {}
+        for split in SPLITS:
+            self._kept[split] = [self._fitting(split, part) for part in range(len(self.parts))]
+            self._orders[split] = self._order(split)
+
+    def size(self, split: Split) -> int | None:
+        """Examples before one comes again; None where there is no end.
+
+        In a mixture this is where its first part begins again, with the examples of the other parts so far.
+        """
+        from grain import MapDataset
+
+        kept = self._kept[split]
+        if all(indices is None for indices in kept):
+            return None
+        sizes = [ENDLESS if indices is None else len(indices) for indices in kept]
+        return sizes[0] if len(sizes) == 1 else len(MapDataset.mix([MapDataset.range(n) for n in sizes], self.weights))
+
+    def example(self, split: Split, position: int) -> Example:
+        """The example at a position of the split's order, with its prompt."""
+        order: Any = self._orders[split]
+        part, place = order[position]
+        indices = self._kept[split][part]
+        return self._rendered(split, part, place if indices is None else int(indices[place]))
+
+    def prompt_lengths(self, split: Split, count: int) -> np.ndarray:
+        """Tokens of the first `count` prompts of a split; counted once."""
+        if (split, count) not in self._lengths:
+            prompts = (self.example(split, i).prompt for i in range(count))
+            self._lengths[split, count] = np.array([len(self.encode_prompt(prompt)) for prompt in prompts])
+        return self._lengths[split, count]
+
+    def prompts(self, split: Split, start: int, rows: np.ndarray, width: int | None = None) -> Prompts:
+        """The examples at positions start + rows, padded to `width` (None: the split's). ValueError over the limit."""
+        examples = [self.example(split, start + int(row)) for row in rows]
+        prompt_PS, length_P = padded([self.encode_prompt(e.prompt) for e in examples], width or self.width[split])
+        return Prompts(examples, prompt_PS, length_P, (start + rows).astype(np.int32))
+
+    def demonstrations(self, start: int, rows: np.ndarray) -> list[tuple[list[int], list[int]]]:
+        """Ids of prompt and worked completion, stop token included, of the training examples at start + rows."""
+        demonstrations = []
+        for row in rows:
+            example = self.example("train", start + int(row))
+            ids = [*self.tokenizer.encode(_worked(example)), self.tokenizer.stop_ids[0]]
+            if len(ids) > self.max_completion_length:
+                raise ValueError(
+                    f"the worked completion of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
+                    f"{self.max_completion_length}; raise it"
+                )
+            demonstrations.append((self.encode_prompt(example.prompt), ids))
+        return demonstrations
+
+    def encode(self, prompt: str) -> list[int]:
+        """A prompt's ids, with the start token where the tokenizer has one."""
+        return self._started(self.tokenizer.encode(prompt))
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """The same. Raises ValueError over the limit."""
+        ids = self.encode(prompt)
+        if not 0 < len(ids) <= self.max_prompt_length:
+            raise ValueError(
+                f"the prompt {prompt!r} has {len(ids)} tokens; max_prompt_length allows 1 to {self.max_prompt_length}"
+            )
+        return ids
+
+    def _started(self, ids: list[int]) -> list[int]:
+        """With the start token in front, once: chat templates often write it themselves."""
+        bos = self.tokenizer.bos_id
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+    def _rendered(self, split: Split, part: int, index: int) -> Example:
+        example = self.parts[part].example(split, index)
+        prompt, opens_think = make_prompt(example.question, self.prompt, self.tokenizer)
+        return dataclasses.replace(example, prompt=prompt, prompt_opens_think=opens_think, part=part)
+
+    def _fitting(self, split: Split, part: int) -> np.ndarray | None:
+        """Indices of a part's examples that are within the limits; None where the part is endless."""
+        size = self.parts[part].size(split)
+        if size is None:
+            self.width[split] = self.max_prompt_length
+            return None
+        limited = self.needs_completions and split == "train"
+        fits, in_prompt, in_completion, longest = [], 0, 0, 0
+        for indices in itertools.batched(range(size), CHUNK):
+            examples = [self._rendered(split, part, index) for index in indices]
+            prompts = map(self._started, self.tokenizer.encode_batch([example.prompt for example in examples]))
+            worked = self.tokenizer.encode_batch([_worked(e) for e in examples]) if limited else [[]] * len(examples)
+            for index, ids, completion in zip(indices, prompts, worked, strict=True):
+                if not 0 < len(ids) <= self.max_prompt_length:
+                    in_prompt += 1
+                elif len(completion) + 1 > self.max_completion_length:  # the stop token
+                    in_completion += 1
+                else:
+                    fits.append(index)
+                    longest = max(longest, len(ids))
+        count = in_prompt + in_completion
+        self.dropped[split] += count
+        why = (
+            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {in_completion} worked "
+            f"completions over max_completion_length {self.max_completion_length}"
+        )
+        if not fits:
+            raise ValueError(f"none of {size} {split} examples can be used: {why}; raise the limits")
+        if count:
+            warnings.warn(f"dropped {count} of {size} {split} examples: {why}", stacklevel=3)
+        self.width[split] = max(self.width[split], longest)
+        return np.array(fits, np.int32)
+
+    def _order(self, split: Split) -> MapDataset[Any]:
+        """(part, place among its kept examples) by position."""
+        from grain import MapDataset  # here, since grain loads jax
+
+        orders = []
+        for part, indices in enumerate(self._kept[split]):
+            order = MapDataset.range(ENDLESS if indices is None else len(indices))
+            if indices is not None:
+                if split == "train":
+                    # Grain adds the epoch to the seed: those of neighbouring runs and parts must lie apart.
+                    digest = hashlib.blake2b(f"{self.seed}/{part}".encode(), digest_size=4).digest()
+                    order = order.shuffle(int.from_bytes(digest))
+                order = order.repeat()
+            orders.append(order.map(_tag(part)))
+        return orders[0] if len(orders) == 1 else MapDataset.mix(orders, self.weights)
+
+
+def _tag(part: int) -> Any:
+    return lambda place: (part, place)
+
+
+def _worked(example: Example) -> str:
+    """The worked completion, as it goes on from the prompt."""
+    if example.demonstration is None:
+        raise ValueError(
+            f"the task has no worked completion for {example.prompt!r:.200}; sft needs one, such as task.completion"
+        )
+    if not example.prompt_opens_think:
+        return example.demonstration
+    rest = example.demonstration.removeprefix("<think>")
+    return rest.removeprefix("\n") if example.prompt.endswith("\n") else rest
+
+
+def padded(tokens: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of ids → ([rows, width] right-padded with 0, [rows] lengths), int32."""
+    array = np.zeros((len(tokens), width), np.int32)
+    for row, ids in zip(array, tokens, strict=True):
+        row[: len(ids)] = ids
+    return array, np.array([len(ids) for ids in tokens], np.int32)

@@ -1,0 +1,131 @@
+"""From rewards to advantages: against the sample's own group (GRPO and its kin), or against a value model (PPO).
+
+Letters: R rewards, P prompts, G samples a prompt, B = P·G sequences, T completion positions. NaN marks a reward that
+could not be graded: it leaves its group's statistics, and its sample the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from r1jax.config.experiment import GrpoStage
+
+GUARD = 1e-4  # added to every standard deviation, as in TRL
+
+
+def advantages(
+    rewards_RPG: jax.Array,
+    weights_R: jax.Array,
+    *,
+    baseline: str = "mean",
+    scale: str = "group",
+    per_reward: bool = False,
+    clip: float | None = None,
+) -> jax.Array:
+    """advantage_PG of the weighted sum of several rewards.
+
+    The sum r of a sample has a `baseline` taken from it: the mean of its group (DeepSeekMath 2402.03300, 4.1.2), or of
+    the others in it (RLOO 2402.14740), which is n/(n - 1) times as much for a group of n. `scale` then divides by
+    std + 1e-4 of the group (GRPO), of all rewards of the batch, or not at all (Dr. GRPO 2503.20783). The papers leave
+    std and guard open: std is the sample's (n - 1). A group of equal rewards gives exactly 0, and so does a group with
+    a single graded sample; a sample that is not graded has 0.
+
+    `per_reward` (GDPO 2601.05242): baseline and group's scale for each reward by itself, then the weighted sum, then
+    (x - mean) / (std + 1e-4) over the batch. A sample that one reward with a weight could not grade is graded by none.
+    """
+    total_PG = weighted_sum(weights_R, rewards_RPG)
+    if per_reward:
+        graded_PG = ~jnp.isnan(total_PG)
+        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
+        advantage_PG = weighted_sum(weights_R, jnp.stack(each))
+        advantage_PG = _standardised(advantage_PG, graded_PG.astype(jnp.float32))
+    else:
+        advantage_PG = _relative(total_PG, baseline, scale)
+    return advantage_PG if clip is None else jnp.clip(advantage_PG, -clip, clip)
+
+
+def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
+    """[B], the weighted sum of a stage's rewards; NaN where one that has a weight could not be graded."""
+    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
+    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.rewards]))
+    return limited(total_B, truncated_B, stage)
+
+
+def limited(reward_B: ArrayLike, truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
+    """At most 0 where a sample never stopped, if `truncated` is "zero"; penalties stay, or not to stop would pay."""
+    reward_B = jnp.asarray(reward_B)
+    return jnp.where(truncated_B, jnp.minimum(reward_B, 0.0), reward_B) if stage.truncated == "zero" else reward_B
+
+
+def weighted_sum(weights_R: jax.Array, x_R: jax.Array) -> jax.Array:
+    """Σ_R w x over the first axis, 0 where w is, whatever x; no matrix product: some devices do those in fewer bits."""
+    weights_R = weights_R.reshape(-1, *(1,) * (x_R.ndim - 1))
+    return (weights_R * jnp.where(weights_R == 0, 0.0, x_R)).sum(axis=0)
+
+
+def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
+    graded_PG = ~jnp.isnan(r_PG)
+    count_P1 = graded_PG.sum(axis=1, keepdims=True)
+    known_PG = jnp.where(graded_PG, r_PG, 0.0)
+    centred_PG = jnp.where(graded_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / jnp.maximum(count_P1, 1), 0.0)
+    highest_P1 = jnp.where(graded_PG, r_PG, -jnp.inf).max(axis=1, keepdims=True)
+    lowest_P1 = jnp.where(graded_PG, r_PG, jnp.inf).min(axis=1, keepdims=True)
+    advantage_PG = centred_PG
+    if baseline == "leave_one_out":
+        advantage_PG = centred_PG * (count_P1 / jnp.maximum(count_P1 - 1, 1))
+    if scale == "group":
+        advantage_PG = advantage_PG / (_deviation(centred_PG, count_P1, axis=1) + GUARD)
+    elif scale == "batch":
+        count = graded_PG.sum()
+        around_mean_PG = jnp.where(graded_PG, known_PG - known_PG.sum() / jnp.maximum(count, 1), 0.0)
+        advantage_PG = advantage_PG / (_deviation(around_mean_PG, count, axis=None) + GUARD)
+    # Rounding leaves centred rewards of an equal group at 1e-8, which a small std would blow up.
+    return jnp.where(highest_P1 > lowest_P1, advantage_PG, 0.0)
+
+
+def _deviation(centred: jax.Array, count: jax.Array, axis: int | None) -> jax.Array:
+    """The standard deviation (n - 1) of centred values, without squaring large ones."""
+    largest = jnp.maximum(jnp.abs(centred).max(axis=axis, keepdims=True), 1e-30)
+    squares = jnp.square(centred / largest).sum(axis=axis, keepdims=True)
+    return largest * jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+
+
+def _standardised(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """(x - mean) / (std + 1e-4) over all that the mask counts; 0 elsewhere and where all are equal."""
+    count = mask.sum()
+    mean = jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum(count, 1)
+    centred = jnp.where(mask > 0, x - mean, 0.0)
+    differ = jnp.where(mask > 0, x, -jnp.inf).max() > jnp.where(mask > 0, x, jnp.inf).min()
+    return jnp.where(differ, centred / (_deviation(centred, count, axis=None) + GUARD), 0.0)
+
+
+def gae(
+    reward_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array, *, discount: float, gae_lambda: float
+) -> tuple[jax.Array, jax.Array]:
+    """Generalised advantage estimates and the returns that values are fitted to (1506.02438, eq. 16): both [B, T].
+
+    δ_t = r_t + γ V_{t+1} - V_t and A_t = δ_t + γ λ A_{t+1}, where V is 0 after a row's last token, stopped or not;
+    return = A + V. Rows of the mask are ones, then zeros.
+    """
+    reward_BT, value_BT = (jnp.where(mask_BT > 0, x, 0.0) for x in (reward_BT, value_BT))
+    next_BT = jnp.pad(value_BT[:, 1:], ((0, 0), (0, 1)))
+    delta_BT = (reward_BT + discount * next_BT - value_BT) * mask_BT
+
+    def step(after_B: jax.Array, delta_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+        here_B = delta_B + discount * gae_lambda * after_B
+        return here_B, here_B
+
+    _, advantage_TB = jax.lax.scan(step, jnp.zeros_like(delta_BT[:, 0]), delta_BT.T, reverse=True)
+    advantage_BT = advantage_TB.T * mask_BT
+    return advantage_BT, advantage_BT + value_BT
+
+
+def token_advantages(advantage_BT: jax.Array, mask_BT: jax.Array, *, scale: str, clip: float | None) -> jax.Array:
+    """PPO's usual treatment of its advantages: `scale` batch makes mean 0 and std 1 over all tokens, none nothing."""
+    if scale == "batch":
+        advantage_BT = _standardised(advantage_BT, mask_BT)
+    return advantage_BT if clip is None else jnp.clip(advantage_BT, -clip, clip)

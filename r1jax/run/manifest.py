@@ -1,0 +1,61 @@
+"""What a run was made with: commit, command, versions, devices, seed, data. Written once, read by people."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from r1jax.data.batches import Batches
+
+PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def manifest(mesh: Mesh, batches: Batches, *, seed: int, parameters: int) -> dict[str, Any]:
+    """The content of manifest.json."""
+    first = batches.example("train", 0)
+    return {
+        "commit": commit(),
+        "command": sys.argv,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": mesh.devices.flat[0].platform,
+        "devices": [str(device) for device in mesh.devices.flat],
+        "processes": jax.process_count(),
+        "mesh": dict(mesh.shape),
+        "seed": seed,
+        "parameters": parameters,
+        "data_fingerprint": data_fingerprint(batches),
+        "first_example": {"prompt": first.prompt, "answer": first.answer},
+    }
+
+
+def commit() -> str | None:
+    """The commit of r1jax's own repository, with "+" where its files have changed since; None outside of one."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", *arguments]
+        try:
+            done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", Path(__file__).name):  # installed into some other project's repository
+        return None
+    return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '-uno') else ''}"
+
+
+def data_fingerprint(batches: Batches, examples: int = 64) -> str:
+    """A hash over the first examples of both splits: it changes where generator, data or seed do."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in ("train", "test"):
+        for index in range(examples):
+            example = batches.example(split, index)
+            digest.update(f"{example.prompt}\0{example.answer}\0{example.demonstration}\0".encode())
+    return digest.hexdigest()

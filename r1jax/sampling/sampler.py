@@ -1,0 +1,145 @@
+"""Sampling of groups: each prompt is prefilled once, its G samples read that cache and grow their own, in one jit.
+
+    sample = make_sampler(model, mesh, stop_ids=tokenizer.stop_ids, group_size=8, max_new=64, temperature=1.0)
+    samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
+
+Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
+V vocabulary, K kept ids.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from r1jax.models.kv_cache import Cache, Prefix
+from r1jax.models.logprobs import kept, log_probabilities
+from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.parallel.mesh import constrain, sharding
+
+
+@flax.struct.dataclass
+class Samples:
+    """Row b is sample b % G of prompt b // G. Tokens past `length_B` are 0 and their log-probs 0.
+
+    `length_B` includes the stop token; `truncated_B` marks a sample that never stopped. Log-probs are those of
+    `logprobs.log_probabilities` at the sampling temperature (at temperature 0, greedy, those of temperature 1), with
+    top_k and top_p those of `logprobs.kept`. With top_k `support_BTK` are the ids drawn from, -1 where there are
+    fewer.
+    """
+
+    completion_BT: jax.Array
+    length_B: jax.Array
+    logp_BT: jax.Array
+    truncated_B: jax.Array
+    support_BTK: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Decode:
+    """The while-loop's state: the next position, what each row has so far, and what it would be continued from."""
+
+    position: jax.Array
+    hidden_BD: jax.Array
+    cache: Cache
+    done_B: jax.Array
+    samples: Samples
+
+
+def draw(logp_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> jax.Array:
+    """One id a row by inverting the cumulative distribution at one uniform number a row (cheaper than Gumbels)."""
+    if greedy:
+        return jnp.argmax(logp_BV, axis=-1)
+    cumulative_BV = jnp.cumsum(jnp.exp(logp_BV), axis=-1)
+    uniform_B = jax.vmap(jax.random.uniform)(key_B)
+    below_BV = cumulative_BV <= (uniform_B * cumulative_BV[:, -1])[:, None]
+    # Rounding may put the target at the very top; the last id with any probability is then the one that was meant.
+    last_B = jnp.argmax(cumulative_BV == cumulative_BV[:, -1:], axis=-1)
+    return jnp.minimum(below_BV.sum(axis=-1), last_B)
+
+
+@functools.cache
+def make_sampler(
+    model: Transformer,
+    mesh: Mesh,
+    *,
+    stop_ids: tuple[int, ...],
+    group_size: int,
+    max_new: int,
+    temperature: float,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], Samples]:
+    """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
+
+    A sample's draws depend on (key, its prompt's id, its number in the group, position) alone, so neither batch layout
+    nor sharding changes them. `params` lie as mesh.SAMPLE_WEIGHTS says; decoding ends when every row has stopped. The
+    same arguments give the same function, compiled once.
+    """
+    G, T, vocabulary = group_size, max_new, model.vocabulary
+    limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
+    K = min(top_k or vocabulary, vocabulary)
+
+    def sample(
+        params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
+    ) -> Samples:
+        P, S = prompt_PS.shape
+        B = P * G
+        hidden_PSD, prompts = forward(model, params, prompt_PS, cache=Cache.empty(model.config, P, S))
+        last_P11 = (prompt_length_P - 1)[:, None, None]
+        hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
+        prefix = Prefix(prompts.k_LBSKH, prompts.v_LBSKH, prompt_length_P)
+        prompt_length_B = jnp.repeat(prompt_length_P, G)
+        group_PG = jnp.broadcast_to(jnp.arange(G)[None], (P, G))
+        prompt_keys_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)
+        keys_B = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(prompt_keys_P, group_PG).reshape(B)
+
+        def step(s: Decode) -> Decode:
+            logits_B1V = unembed(model, params, s.hidden_BD[:, None])
+            logp_BV = log_probabilities(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
+            step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
+            id_BK = None
+            if limited:
+                logp_BV, id_BK = kept(logp_BV, top_k=K, top_p=top_p)
+            chosen_B1 = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)[:, None]
+            logp_B = jnp.take_along_axis(logp_BV, chosen_B1, axis=1)[:, 0]
+            token_B = (chosen_B1 if id_BK is None else jnp.take_along_axis(id_BK, chosen_B1, axis=1))[:, 0]
+            token_B, logp_B = jnp.where(s.done_B, 0, token_B), jnp.where(s.done_B, 0.0, logp_B)
+            support_BTK = s.samples.support_BTK
+            if support_BTK is not None:
+                support_BTK = support_BTK.at[:, s.position].set(id_BK)
+            stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~s.done_B
+            samples = Samples(
+                completion_BT=s.samples.completion_BT.at[:, s.position].set(token_B),
+                length_B=s.samples.length_B + ~s.done_B,
+                logp_BT=s.samples.logp_BT.at[:, s.position].set(logp_B),
+                truncated_B=s.samples.truncated_B & ~stopped_B,
+                support_BTK=support_BTK,
+            )
+            positions_B1 = (prompt_length_B + s.position)[:, None]
+            hidden_B1D, cache = forward(model, params, token_B[:, None], positions_B1, None, s.cache, prefix)
+            return Decode(s.position + 1, hidden_B1D[:, 0], cache, s.done_B | stopped_B, samples)
+
+        start = Decode(
+            position=jnp.zeros((), jnp.int32),
+            hidden_BD=constrain(jnp.repeat(hidden_PD, G, axis=0), "BD"),
+            cache=jax.tree.map(lambda x: constrain(x, "LBSKH") if x.ndim == 5 else x, Cache.empty(model.config, B, T)),
+            done_B=jnp.zeros(B, bool),
+            samples=Samples(
+                completion_BT=jnp.zeros((B, T), jnp.int32),
+                length_B=jnp.zeros(B, jnp.int32),
+                logp_BT=jnp.zeros((B, T), jnp.float32),
+                truncated_B=jnp.ones(B, bool),
+                support_BTK=jnp.full((B, T, K), -1, jnp.int32) if keeps_support else None,
+            ),
+        )
+        return jax.lax.while_loop(lambda s: (s.position < T) & ~s.done_B.all(), step, start).samples
+
+    rows = sharding(mesh, "B")
+    return jax.jit(sample, in_shardings=(None, rows, rows, rows, sharding(mesh, "")), out_shardings=rows)

@@ -1,0 +1,238 @@
+"""The inside of `r1jax.jail`: builds the walls, then runs one program in this interpreter. A script; Linux only.
+
+    python -P -s -S namespaces.py < job    # programs.py writes the job
+
+Every run of a program starts this file, so it imports little. It knows nothing that the program must not know: the
+program shares its memory. Processes, from outside in: the launcher, seen by no program; the first process of a new pid
+namespace, which the kernel lets no program of that namespace kill, and whose end ends them all; the program.
+"""
+
+from __future__ import annotations
+
+import _sitebuiltins
+import builtins
+import ctypes
+import marshal
+import os
+import resource
+import struct
+import sys
+
+ROOT = "/tmp"  # any folder: in a mount namespace of its own it becomes the program's root
+DISK = 64 << 20  # bytes of the temporary folder, which is memory
+LARGEST_FILE = 32 << 20
+LINKS = {"/tmp/stdin": "/dev/stdin", "/tmp": "/dev/shm"}  # semaphores and shared memory are files
+PROCESSES = 16  # threads count
+OPEN_FILES = 64
+FIRST_USER = 2_000_000_000  # far above the ids that systems give out
+
+SIGKILL = 9
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
+MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000  # one number on every machine; Linux 5.12
+
+# What namespaces and limits leave open: sockets of kinds that have no namespace, memory outside the address space,
+# keys that outlive a process, other processes' memory, and large parts of the kernel that no program here needs.
+DENIED = {
+    "x86_64": (0xC000003E, {
+        "socket": 41, "shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101, "mount": 165, "add_key": 248,
+        "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298, "setns": 308,
+        "process_vm_readv": 310, "process_vm_writev": 311, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
+        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447,
+    }),
+    "aarch64": (0xC00000B7, {
+        "socket": 198, "shmget": 194, "semget": 190, "msgget": 186, "ptrace": 117, "mount": 40, "add_key": 217,
+        "request_key": 218, "keyctl": 219, "unshare": 97, "perf_event_open": 241, "setns": 268,
+        "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279, "bpf": 280, "userfaultfd": 282,
+        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447,
+    }),
+}  # fmt: skip
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Runs the job on stdin: walls as `kind` says, limits, the program. Ends with the program's status."""
+    job = marshal.loads(b"".join(iter(lambda: os.read(0, 1 << 20), b"")))
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    if job["kind"] == "namespaces":
+        user = _build_walls(job["visible"], job["parent"])
+        _go_on_in_child()
+        os.chroot(ROOT)
+        os.chdir("/tmp")
+        _go_on_in_child()
+        os.setsid()  # of its own, so that a signal to its group reaches no other
+        if user is not None:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+    _limit(job["cpu_seconds"], job["memory_mb"] << 20, alone=job["kind"] != "unsafe")
+    if job["kind"] != "unsafe":
+        _give_up_rights()
+    _run(job["code"], job["stdin"], job["call"], job["arguments"])
+
+
+def _build_walls(visible: list[str], parent: int) -> int | None:
+    """New namespaces, and under ROOT what the program sees of the file system; the user that it becomes, if another."""
+    flags = os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWIPC
+    uid, gid, user = os.getuid(), os.getgid(), None
+    with open("/proc/self/uid_map") as file:
+        all_users = file.read().split() == ["0", "0", "4294967295"]
+    if uid == 0 and all_users:
+        os.unshare(flags)
+        user = FIRST_USER + os.getpid()  # one of its own: the kernel counts processes by user, and never root's
+    else:  # a user namespace gives the rights, and keeps the user
+        os.unshare(flags | os.CLONE_NEWUSER)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {uid} 1"), ("gid_map", f"65534 {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # new rights clear it, so not earlier
+    if os.getppid() != parent:
+        sys.exit("the process that started this one has ended")
+
+    sources = [(path, os.open(path, os.O_PATH)) for path in visible]  # before ROOT hides some of them
+    _mount(None, "/", None, MS_REC | MS_PRIVATE)
+    _mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    os.mkdir(f"{ROOT}/tmp")
+    for path, source in sources:
+        target = ROOT + path
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(f"/proc/self/fd/{source}"):
+            os.makedirs(target, exist_ok=True)
+        else:
+            open(target, "x").close()
+        _mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+        os.close(source)
+    for target, link in LINKS.items():
+        os.symlink(target, ROOT + link)
+    attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID, 0, 0, 0)
+    _check("mount_setattr", _libc.syscall(MOUNT_SETATTR, AT_FDCWD, ROOT.encode(), AT_RECURSIVE, attributes, 32))
+    _mount("tmpfs", f"{ROOT}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={DISK},nr_inodes=4096,mode=1777")
+    return user
+
+
+def _go_on_in_child() -> None:
+    """Returns in a child process, which dies with this one; this one waits and leaves with its status."""
+    lives, held = os.pipe()
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        os._exit(code if code >= 0 else 128 - code)
+    os.close(held)
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)
+    os.set_blocking(lives, False)
+    try:
+        os.read(lives, 1)
+        os._exit(1)  # the pipe has ended: the parent died before it was tied to
+    except BlockingIOError:
+        os.close(lives)
+
+
+def _limit(seconds: int, memory: int, *, alone: bool) -> None:
+    """Limits of each process. The one on processes counts the user's, so it is set where the user is `alone`."""
+    limits = {"CPU": seconds, "AS": memory, "CORE": 0, "FSIZE": LARGEST_FILE, "NOFILE": OPEN_FILES}
+    for name, value in (limits | ({"NPROC": PROCESSES} if alone else {})).items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        _, most = resource.getrlimit(kind)
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (ValueError, OSError):
+            if alone:  # macOS lacks some
+                raise
+
+
+def _give_up_rights() -> None:
+    """No capabilities, none to be had by running another program, and none of the system calls in DENIED."""
+    _check("capset", _libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24)))
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    machine, denied = DENIED[os.uname().machine]
+    numbers = sorted(denied.values())
+    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06  # classic BPF; jumps count the instructions to skip
+    filters = [
+        (load, 0, 0, 4),  # the machine
+        (equal, 0, len(numbers) + 3, machine),
+        (load, 0, 0, 0),  # the system call
+        (at_least, len(numbers) + 1, 0, 1 << 30),  # another numbering on x86
+        *((equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)),
+        (leave, 0, 0, 0x7FFF0000),  # allowed
+        (leave, 0, 0, 0x00050001),  # EPERM
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in filters))
+    _prctl(PR_SET_SECCOMP, 2, struct.pack("HxxxxxxQ", len(filters), ctypes.addressof(code)))
+
+
+def _run(code: str, stdin: str, call: str | None, arguments: list[object]) -> None:
+    """The program as `python main.py` with stdin; or, after it, the value of the expression `call`, as JSON on stdout.
+
+    One byte on stdout tells that the program starts now.
+    """
+    for name, text in (("main.py", code), ("stdin", stdin)):
+        with open(name, "wb") as file:
+            file.write(text.encode("utf-8", "surrogatepass"))
+    os.dup2(os.open("stdin", os.O_RDONLY), 0)
+    os.closerange(3, OPEN_FILES)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.write(1, b"\n")
+    answer = -1
+    if call is not None:
+        answer = os.dup(1)
+        os.dup2(nothing, 1)
+    os.close(nothing)
+
+    for name in ("exit", "quit"):  # what an interpreter without site lacks
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    sys.argv = ["main.py"]
+    module = type(sys)("__main__" if call is None else "program")
+    module.__file__ = "main.py"
+    sys.modules[module.__name__] = module
+    exec(compile(code, "main.py", "exec", dont_inherit=True), module.__dict__)
+    if call is not None:
+        expression = compile(call, "call", "eval", dont_inherit=True)
+        value = eval(expression, module.__dict__, {"arguments": arguments})
+        import json  # slow to load
+
+        with os.fdopen(answer, "w") as file:
+            json.dump(plain(value), file)
+
+
+def plain(value: object) -> object:
+    """JSON for plain data; what JSON lacks is an object of one key, its type. Raises TypeError for anything else."""
+    if value is None or isinstance(value, bool | str | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else {"int": hex(value)}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [plain(item) for item in value]}
+    if isinstance(value, set | frozenset):
+        return {"set": [plain(item) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[plain(key), plain(item)] for key, item in value.items()]}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    raise TypeError(f"{type(value).__name__} is no plain data")
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    texts = [text.encode() if text is not None else None for text in (source, target, kind)]
+    _check(f"mount {target}", _libc.mount(*texts, ctypes.c_ulong(flags), options.encode()))
+
+
+def _prctl(option: int, value: int | bytes, more: bytes | int = 0) -> None:
+    words = [word if isinstance(word, bytes) else ctypes.c_ulong(word) for word in (value, more, 0, 0)]
+    _check("prctl", _libc.prctl(option, *words))
+
+
+def _check(action: str, result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{action}: {os.strerror(ctypes.get_errno())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""A config's rewards on saved completions, without a model: what each gives, why, and where they disagree.
+
+    scored = score_file(Path("runs/quickstart/completions/rl-000010.jsonl"), load_config("configs/quickstart.yaml"))
+    show(scored, Console())
+
+A line is a JSON object with `completion`, and with `answer`, `prompt`, `question`, `length` (tokens), `truncated`,
+`prompt_opens_think`, `part`, `data` where rewards need them; any other key counts as data, so that a data set's columns
+can stand beside the completion. Runs write such files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import Config
+from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.grading import Grades, grade
+from r1jax.tasks import make_task
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIELDS = ("question", "answer", "prompt", "prompt_opens_think", "part")
+NOT_DATA = {*FIELDS, "completion", "length", "truncated", "data", "rewards", "reasons", "advantage", "in_loss"}
+SHOWN = 2  # best and worst samples
+CUT = 400  # characters of a sample that are shown
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`total` is the weighted sum, NaN where a reward with a weight is None; lines count from 1."""
+
+    examples: list[Example]
+    texts: list[str]
+    lines: list[int]
+    weights: Mapping[str, float]
+    grades: Grades
+    total: np.ndarray
+
+
+def score_file(file: Path, config: Config) -> Scored:
+    """Every reward of the config's task and `rewards:`; weights are those of its last grpo stage, else 1 each.
+
+    Raises ConfigError for a line that cannot be read.
+    """
+    try:
+        task = make_task(
+            config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    examples, texts, lines = [], [], []
+    for number, line in enumerate(_lines(file), 1):
+        if line.strip():
+            example, text = _read(f"{file}:{number}", line)
+            examples.append(example)
+            texts.append(text)
+            lines.append(number)
+    if not texts:
+        raise ConfigError(f"{file}: no completions; a line is a JSON object with the key completion")
+    stages = [stage for stage in config.stages if stage.program == "grpo"]
+    weights = stages[-1].rewards if stages else dict.fromkeys(task.rewards, 1.0)
+    if unknown := sorted(set(weights) - set(task.rewards)):
+        raise ConfigError(
+            f"stages.{stages[-1].name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}"
+        )
+    grades = grade(examples, texts, task.rewards)
+    total = np.sum([weight * grades.scores[name] for name, weight in weights.items() if weight], axis=0)
+    return Scored(examples, texts, lines, weights, grades, total)
+
+
+def _lines(file: Path) -> list[str]:
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; give one of the files in it")
+    try:
+        return file.read_text(encoding="utf-8").split("\n")  # other line ends may stand in a text
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+
+
+def _read(where: str, line: str) -> tuple[Example, str]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("completion"), str):
+        raise ConfigError(f"{where}: no text under the key completion; got {line:.80}")
+    data = {name: value for name, value in row.items() if name not in NOT_DATA}
+    data |= row["data"] if isinstance(row.get("data"), dict) else {"data": row["data"]} if "data" in row else {}
+    given = {name: row[name] for name in FIELDS if row.get(name) is not None}
+    given["answer"] = str(given.get("answer", ""))
+    given.setdefault("question", given.get("prompt", ""))
+    text = row["completion"]
+    if row.get("length") is not None:
+        if type(row["length"]) is not int:
+            raise ConfigError(f"{where}: length is a number of tokens; got {row['length']!r:.80}")
+        text = Completion(text, length=row["length"], truncated=bool(row.get("truncated", False)))
+    return Example(**given, data=data), text
+
+
+def disagreements(scores: Mapping[str, np.ndarray]) -> list[tuple[str, str, np.ndarray]]:
+    """Pairs of rewards and the rows where the first is at least one half and the second is not; largest first."""
+    pairs = []
+    for high, low in itertools.permutations(scores, 2):
+        rows = np.flatnonzero((scores[high] >= 0.5) & (scores[low] < 0.5))
+        if len(rows):
+            pairs.append((high, low, rows))
+    return sorted(pairs, key=lambda pair: -len(pair[2]))
+
+
+def show(scored: Scored, console: Console) -> None:
+    """The tables."""
+    from rich.table import Table
+
+    grades = scored.grades
+    table = Table(
+        "reward", "weight", "mean", "std", "none", "ms each", "reasons", title=f"{len(scored.texts)} completions"
+    )
+    for name, scores in grades.scores.items():
+        there = scores[~np.isnan(scores)]
+        reasons = Counter(filter(None, grades.reasons[name])).most_common()
+        table.add_row(
+            name,
+            f"{scored.weights[name]:g}" if name in scored.weights else "-",
+            f"{there.mean():.3f}" if len(there) else "-",
+            f"{there.std():.3f}" if len(there) else "-",
+            str(len(scores) - len(there)),
+            f"{1000 * grades.seconds[name].mean():.1f}",
+            ", ".join(f"{reason} {count}" for reason, count in reasons) or "-",
+        )
+    console.print(table)
+    order = [int(row) for row in np.argsort(-scored.total, kind="stable") if not np.isnan(scored.total[row])]
+    for title, rows in (("best", order[:SHOWN]), ("worst", order[: -SHOWN - 1 : -1])):
+        for row in rows:
+            _show_sample(title, row, scored, console)
+    pairs = disagreements(grades.scores)
+    if pairs:
+        table = Table("high", "low", "completions", "lines", title="rewards that disagree")
+        for high, low, rows in pairs:
+            first = ", ".join(str(scored.lines[row]) for row in rows[:5])
+            table.add_row(high, low, str(len(rows)), first + (", …" if len(rows) > 5 else ""))
+        console.print(table)
+
+
+def _show_sample(title: str, row: int, scored: Scored, console: Console) -> None:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    scores: dict[str, Any] = {name: f"{values[row]:g}" for name, values in scored.grades.scores.items()}
+    reasons = {name: words[row] for name, words in scored.grades.reasons.items() if words[row]}
+    said = ", ".join(
+        f"{name} {score}" + (f" ({reasons[name]})" if name in reasons else "") for name, score in scores.items()
+    )
+    text, gold = scored.texts[row], scored.examples[row].answer
+    shown = text if len(text) <= CUT else f"{text[: CUT // 2]} … {text[-CUT // 2 :]}"
+    console.print(
+        Panel(Text(f"{shown}\n\ngold: {gold}"), title=f"{title}, line {scored.lines[row]}: {said}", title_align="left")
+    )

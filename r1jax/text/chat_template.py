@@ -1,0 +1,105 @@
+"""Chat messages → the text a model was trained on, by the Jinja template that comes with its tokenizer.
+
+    template = ChatTemplate(read_chat_template(folder), {"eos_token": "<|im_end|>"}, folder)
+    text = template.render([{"role": "user", "content": "2+2?"}])
+
+A template is downloaded code: it runs in Jinja's sandbox, in a process of its own that can be killed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from r1jax.sandbox.workers import Worker, WorkerCrash, WorkerTimeout
+
+RENDER_SECONDS = 5.0
+RENDER_MB = 512
+# What templates get as today: a run that is resumed tomorrow must see the same prompts.
+TODAY = datetime.datetime(2025, 1, 20)
+
+
+class ChatTemplate:
+    """A template, the special tokens it may name, and where it was read (for errors)."""
+
+    def __init__(self, template: str, variables: Mapping[str, str], source: str | Path = "the tokenizer") -> None:
+        self.template, self.variables, self.source = template, dict(variables), source
+        self._worker = Worker("r1jax.text.chat_template:render", timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """The messages' text, up to where the model's reply begins. Raises ValueError where the template fails."""
+        variables = self.variables | {"add_generation_prompt": add_generation_prompt}
+        try:
+            return self._worker.call(self.template, list(messages), variables)
+        except (ValueError, WorkerTimeout, WorkerCrash) as error:
+            reason = " ".join(str(error).split())[:300]  # a template may word errors itself, and at length
+            raise ValueError(
+                f"the chat template of {self.source} fails: {reason}; mend the template or set prompt.chat=false"
+            ) from None
+
+
+def render(template: str, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+    """Renders as Hugging Face's apply_chat_template does, without tools and documents. Call it through a worker."""
+    return _compiled(template).render(messages=messages, **({"tools": None, "documents": None} | variables))
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(template: str) -> Any:
+    from jinja2 import FunctionLoader, nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}…{% endgeneration %}` marks what the assistant says; here it is the text alone."""
+
+        tags = {"generation"}  # noqa: RUF012 (Jinja's own interface)
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], loader=FunctionLoader(_refuse_file)
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = TODAY.strftime
+    return environment.from_string(template)
+
+
+def _refuse_file(name: str) -> NoReturn:
+    raise ValueError(f"it asks for the file {name!r}, and a chat template may read none")
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise ValueError(f"it refuses the messages: {message}")
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+    """Jinja's own filter would escape <, > and & for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The template of a Hugging Face folder; None where it has none. Raises ValueError where it cannot be read."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
+        try:
+            template = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.is_file() else None
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{file} is not a JSON object: {error}") from None
+        if isinstance(template, list):
+            named = {entry["name"]: entry["template"] for entry in template}
+            if "default" not in named:
+                raise ValueError(f"{file} has chat templates {', '.join(named)}; name the one to use default")
+            return named["default"]
+        if template is not None:
+            return template
+    return None

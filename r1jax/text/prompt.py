@@ -1,0 +1,87 @@
+"""Questions → the text that the model goes on from: a template, then the tokenizer's chat template where asked for.
+
+text, opens_think = make_prompt("2+2?", config.prompt, tokenizer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r1jax.config.experiment import PromptConfig
+    from r1jax.text.tokenizer import Tokenizer
+
+TEMPLATES = {
+    "plain": "{question}",
+    # For base models without a chat format: the text of DeepSeek-R1-Zero, 2501.12948 Table 1.
+    "r1_zero": (
+        "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
+        "The assistant first thinks about the reasoning process in the mind and then provides the user with the "
+        "answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+        "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+        "User: {question}. Assistant:"
+    ),
+    # For chat models. R1's README advises to ask, in the user's message and without a system prompt, for reasoning step
+    # by step and for the answer in \boxed{}; R1 itself knows to think first. Asking for the tags is ours: they are what
+    # the format reward looks for, and \boxed{} within them is understood.
+    "r1": (
+        "{question}\n\nPlease reason step by step within <think> </think> tags, and then put your final answer within "
+        "<answer> </answer> tags."
+    ),
+}
+
+Question = str | Sequence[dict[str, Any]]
+
+
+def make_prompt(question: Question, settings: PromptConfig, tokenizer: Tokenizer) -> tuple[str, bool]:
+    """The text to encode, and whether it ends inside an open `<think>`, so that the completion will not open one.
+
+    Raises ValueError where question, settings and tokenizer do not go together.
+    """
+    template = TEMPLATES.get(settings.template, settings.template)
+    if "{question}" not in template:
+        raise ValueError(
+            f"prompt.template: got {settings.template!r}, need one of {', '.join(TEMPLATES)}, or a text with "
+            "{question} in it"
+        )
+    if settings.chat:
+        text = _rendered(_messages(question, template, settings.system), tokenizer)
+    elif not isinstance(question, str):
+        raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
+    elif settings.system is not None:
+        raise ValueError("prompt.system is given, and only chat has a system message; set prompt.chat=true or drop it")
+    else:
+        text = template.replace("{question}", question)  # not str.format: both may be full of braces
+    return text, text.rstrip().endswith("<think>")
+
+
+def _messages(question: Question, template: str, system: str | None) -> list[dict[str, Any]]:
+    if isinstance(question, str):
+        messages = [{"role": "user", "content": template.replace("{question}", question)}]
+    elif template != TEMPLATES["plain"]:
+        raise ValueError("the task's questions are chat messages, which take no template; set prompt.template=plain")
+    else:
+        messages = list(question)
+    _check(messages)
+    if system is None:
+        return messages
+    if messages[0]["role"] == "system":
+        raise ValueError("the question has a system message and prompt.system is given too; drop one of the two")
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _check(messages: list[dict[str, Any]]) -> None:
+    if not messages:
+        raise ValueError("the question is an empty list of chat messages; it needs at least the user's")
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            raise ValueError(f"message {i} of the question is {message!r:.200}; each needs a role and a content text")
+    if messages[-1]["role"] == "assistant":
+        raise ValueError("the question's last message is the assistant's, the answer itself; end it with the user's")
+
+
+def _rendered(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> str:
+    if tokenizer.chat_template is None:
+        raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
+    return tokenizer.chat_template.render(messages)

@@ -1,0 +1,296 @@
+"""Text ↔ ids behind one interface: a task's characters, a Hugging Face tokenizer.json, a SentencePiece model.
+
+    tokenizer = load_tokenizer("characters", None, task.symbols)
+    ids = tokenizer.encode("12+34=")
+
+Importing this loads neither library; the classes that need one do.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from r1jax.text.chat_template import ChatTemplate, read_chat_template
+
+SETTINGS_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+
+
+class Tokenizer(Protocol):
+    """Ids are 0 to `size` - 1. `encode` adds no special tokens; `decode` leaves out padding, stop and start tokens.
+
+    `stop_ids[0]` ends worked examples; `bos_id` is set only where prompts begin with it; `source` says in errors where
+    the tokenizer comes from.
+    """
+
+    size: int
+    stop_ids: tuple[int, ...]
+    bos_id: int | None
+    source: str
+
+    @property
+    def chat_template(self) -> ChatTemplate | None: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def save(self, folder: Path) -> None:
+        """Writes what Hugging Face's tools need to load the same tokenizer from `folder`."""
+        ...
+
+
+class CharacterTokenizer:
+    """One id per symbol of an alphabet; a symbol may be several characters, and the longest one that fits is taken.
+
+    Id 0 is padding, id 1 the stop token, the symbols follow in order.
+    """
+
+    source = "the tokenizer of kind characters"
+    chat_template: ChatTemplate | None = None
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        if not symbols or not all(symbols) or len(set(symbols)) != len(symbols):
+            raise ValueError(f"an alphabet needs distinct symbols that are not empty, got {list(symbols)}")
+        self.symbols = tuple(symbols)
+        self.size = 2 + len(symbols)
+        self.stop_ids: tuple[int, ...] = (1,)
+        self.bos_id: int | None = None
+        self._ids = {symbol: 2 + i for i, symbol in enumerate(symbols)}
+        self._alternation = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+        self._pattern = re.compile(self._alternation + "|(.)", re.DOTALL)
+
+    def encode(self, text: str) -> list[int]:
+        """Raises ValueError at the first character that no symbol covers."""
+        ids = []
+        for match in self._pattern.finditer(text):
+            if match.group(1) is not None:
+                raise ValueError(
+                    f"character {match.group()!r} at position {match.start()} is not in the alphabet "
+                    f"{' '.join(map(repr, self.symbols))}"
+                )
+            ids.append(self._ids[match.group()])
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self.symbols[i - 2] for i in ids if i >= 2)
+
+    def save(self, folder: Path) -> None:
+        """As a tokenizer.json that gives the same ids. Raises ValueError where a symbol is named like its padding."""
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+        pad, stop = "<|pad|>", "<|stop|>"
+        if taken := {pad, stop} & self._ids.keys():
+            raise ValueError(f"the alphabet has {taken.pop()!r}, which the saved tokenizer needs; rename the symbol")
+        backend = Tokenizer(models.WordLevel({pad: 0, stop: 1, **self._ids}))  # no unknown token: an error there too
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(self._alternation), "isolated")  # pyright: ignore
+        backend.decoder = decoders.Fuse()  # pyright: ignore
+        folder.mkdir(parents=True, exist_ok=True)
+        backend.save(str(folder / "tokenizer.json"))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
+        text = json.dumps(settings | {"clean_up_tokenization_spaces": False}, indent=2)
+        (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+class HuggingFaceTokenizer:
+    """A `tokenizer.json`, or the folder of a model that has one.
+
+    Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
+    config.json where that has none. The start token counts only where the model's own tokenizer puts it before a text;
+    many name one and never do.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise ValueError(f"tokenizer.path: no tokenizer.json at {path}; give the file or the folder that holds it")
+        try:
+            self._backend: Any = Backend.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"tokenizer.path: {file} is not a tokenizer.json: {error}") from None
+        self.source, self._file = str(path), file
+        self._backend.no_truncation()  # a file may carry either setting, and both would change ids silently
+        self._backend.no_padding()
+        # Not the number of tokens: ids may have gaps.
+        self.size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+        settings = _read_json(file.parent / "tokenizer_config.json")
+        self._specials = _special_tokens(file.parent)
+        eos, bos, pad = (self._id(self._specials.get(name)) for name in ("eos_token", "bos_token", "pad_token"))
+        self.stop_ids = _stop_ids(eos, file.parent, self.size)
+        self.bos_id = bos if self._prepends(bos, settings) else None
+        self._dropped = {*self.stop_ids, bos, pad}
+
+    def _id(self, token: str | None) -> int | None:
+        return None if token is None else self._backend.token_to_id(token)
+
+    def _prepends(self, bos: int | None, settings: dict[str, Any]) -> bool:
+        """`add_bos_token` decides; where it is not given, the post-processor of tokenizer.json."""
+        added = settings.get("add_bos_token")
+        return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
+
+    @functools.cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        return _chat_template(self._file.parent, self._specials)
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        kept = [int(i) for i in ids if int(i) not in self._dropped]
+        return self._backend.decode(kept, skip_special_tokens=False)  # tags such as <think> may be special tokens
+
+    def save(self, folder: Path) -> None:
+        _copy(self._file.parent, VOCABULARY_FILES + SETTINGS_FILES, folder)
+        _copy_file(self._file, folder / "tokenizer.json")  # it may have had another name
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece `.model` file, or the folder of a model that has a `tokenizer.model`.
+
+    Its eos piece is the first stop token, those that generation_config.json or config.json name come after it; its bos
+    piece, if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As Hugging Face's tokenizers
+    do, and unlike bare SentencePiece, a text with control pieces in it (`<s>` in a rendered chat) gets their ids.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        file = Path(path) / "tokenizer.model" if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise ValueError(f"tokenizer.path: no SentencePiece model at {file}; give the .model file or its folder")
+        try:
+            self._backend: Any = SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"tokenizer.path: {file} is not a SentencePiece model: {error}") from None
+        self.source, self._file = str(path), file
+        self.size: int = self._backend.get_piece_size()
+        added = _read_json(file.parent / "added_tokens.json")
+        if beyond := [token for token, i in added.items() if i >= self.size]:
+            raise ValueError(
+                f"tokenizer.path: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
+                "the two to a tokenizer.json with transformers' AutoTokenizer"
+            )
+        eos, bos, pad = self._backend.eos_id(), self._backend.bos_id(), self._backend.pad_id()  # -1: has none
+        if eos < 0:
+            raise ValueError(f"tokenizer.path: {file} has no eos piece, so a completion could never stop")
+        self.stop_ids: tuple[int, ...] = _stop_ids(eos, file.parent, self.size)
+        starts = bos >= 0 and _read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
+        self.bos_id: int | None = bos if starts else None
+        self._dropped = {*self.stop_ids, bos, pad}
+        pieces = {i: self._backend.id_to_piece(i) for i in range(self.size) if i == eos or self._backend.is_control(i)}
+        self._control = {piece: i for i, piece in pieces.items()}
+        self._pattern = re.compile(f"({'|'.join(map(re.escape, sorted(self._control, key=len, reverse=True)))})")
+        names = {"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": self._backend.unk_id()}
+        own = {name: self._backend.id_to_piece(i) for name, i in names.items() if i >= 0}
+        self._specials = own | _special_tokens(file.parent)
+
+    @functools.cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        return _chat_template(self._file.parent, self._specials)
+
+    def encode(self, text: str) -> list[int]:
+        ids = []
+        for part in self._pattern.split(text):
+            ids += [self._control[part]] if part in self._control else self._backend.encode(part)
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])
+
+    def save(self, folder: Path) -> None:
+        _copy(self._file.parent, SETTINGS_FILES, folder)
+        _copy_file(self._file, folder / "tokenizer.model")
+
+
+def load_tokenizer(kind: str, path: str | None, symbols: Sequence[str]) -> Tokenizer:
+    """The tokenizer that a config names: `path` is for files, `symbols` (the task's alphabet) for kind `characters`."""
+    if kind == "characters":
+        return CharacterTokenizer(symbols)
+    kinds = {"huggingface": HuggingFaceTokenizer, "sentencepiece": SentencePieceTokenizer}
+    if kind not in kinds:
+        raise ValueError(f"tokenizer.kind: got {kind!r}, need one of characters, {', '.join(kinds)}")
+    if path is None:
+        raise ValueError(f"tokenizer.path: kind {kind} needs the path of its file or folder, got none")
+    if kind == "huggingface" and Path(path).is_dir() and not (Path(path) / "tokenizer.json").is_file():
+        if not (Path(path) / "tokenizer.model").is_file():
+            raise ValueError(f"tokenizer.path: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
+        kind = "sentencepiece"
+    return kinds[kind](path)
+
+
+def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
+    file = folder / "generation_config.json"
+    named = _read_json(file).get("eos_token_id")
+    if named is None:
+        file = folder / "config.json"
+        named = _read_json(file).get("eos_token_id")
+    more = named if isinstance(named, list) else [named]
+    if unknown := [stop for stop in more if stop is not None and not 0 <= stop < size]:
+        raise ValueError(
+            f"tokenizer.path: {file} has eos_token_id {unknown[0]}, and the tokenizer has ids 0 to {size - 1}; put the "
+            "files of one model together"
+        )
+    stops = tuple(dict.fromkeys(stop for stop in (eos, *more) if stop is not None))
+    if not stops:
+        raise ValueError(f"tokenizer.path: no stop token in {folder}; add eos_token_id to generation_config.json")
+    return stops
+
+
+def _special_tokens(folder: Path) -> dict[str, str]:
+    """The tokens that settings name and templates use, by name; each is given as its text or as an object with it."""
+    settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    tokens = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _chat_template(folder: Path, variables: dict[str, str]) -> ChatTemplate | None:
+    template = read_chat_template(folder)
+    return None if template is None else ChatTemplate(template, variables, folder)
+
+
+def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).is_file():
+            _copy_file(source / name, folder / name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"tokenizer.path: {file} is not valid JSON: {error}") from None

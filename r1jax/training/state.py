@@ -1,0 +1,202 @@
+"""Training state: one documented pytree, made as shapes → shardings → arrays, and the update that moves it.
+
+abstract = abstract_state(model, optimizer, mesh, keep_reference=True)
+state = restore_or_init(abstract, optimizer, checkpoints, weights)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from r1jax.models.transformer import Transformer
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, row_shards, sharding, weight_shardings
+from r1jax.training.checkpoint import Checkpoints
+
+Sums = dict[str, Any]  # metrics; those whose name ends in /max are maxima
+
+
+@flax.struct.dataclass
+class ValueState:
+    """A value model's weights, {"model", "head_D"}, and its optimizer's state."""
+
+    params: Any
+    opt_state: Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`step` counts finished steps of the stage, `drawn` the batches of prompts that they took.
+
+    `reference` are the weights KL is taken to, None where it is off; `value` is PPO's value model and its optimizer.
+    """
+
+    params: Any
+    step: Any
+    opt_state: Any
+    reference: Any = None
+    drawn: Any = None
+    value: ValueState | None = None
+
+    def items(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
+        rest = {"step": self.step, "opt_state": self.opt_state, "reference": self.reference, "drawn": self.drawn}
+        if self.value is not None:
+            rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
+        return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
+
+
+def restore_or_init(
+    abstract: TrainState,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    weights: Callable[[], Any],
+    value_optimizer: optax.GradientTransformation | None = None,
+) -> TrainState:
+    """The state of the last checkpoint; where there is none, a state at step 0 around `weights()`."""
+    latest = checkpoints.latest()
+    if latest is None:
+        return init_state(abstract, optimizer, weights(), value_optimizer)
+    items = checkpoints.restore(latest, abstract.items())
+    rest = dict(items["training"])
+    value = ValueState(rest.pop("value_params"), rest.pop("value_opt_state")) if abstract.value else None
+    return TrainState(params=items["params"], value=value, **rest)
+
+
+def init_params(model: Transformer, key: jax.Array) -> Any:
+    """Random weights, float32; run under jit with out_shardings so that none is ever whole on one device."""
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def abstract_params(model: Transformer, mesh: Mesh) -> Any:
+    """Shapes and training shardings of the weights; raises ConfigError where the mesh does not fit them."""
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    return _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
+
+
+def abstract_state(
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    keep_reference: bool = False,
+    value_optimizer: optax.GradientTransformation | None = None,
+) -> TrainState:
+    """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
+    params = abstract_params(model, mesh)
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding(mesh, ""))
+    value = None
+    if value_optimizer is not None:
+        shapes = jax.eval_shape(value_params, params)
+        value_weights = _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
+        value = ValueState(value_weights, _abstract_moments(value_optimizer, value_weights, mesh))
+    moments = _abstract_moments(optimizer, params, mesh)
+    return TrainState(params, step, moments, params if keep_reference else None, step, value)
+
+
+def value_params(params: Any) -> Any:
+    """A value model that begins as a copy of the policy, with a head of zeros."""
+    width = params["embed_VD"].shape[1]
+    return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
+
+
+def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh: Mesh) -> Any:
+    everywhere = sharding(mesh, "")
+    return optax.tree.map_params(
+        optimizer,
+        lambda shape, weight: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=weight.sharding),
+        jax.eval_shape(optimizer.init, params),
+        params,
+        transform_non_params=lambda shape: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=everywhere),
+    )
+
+
+def init_state(
+    abstract: TrainState,
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    value_optimizer: optax.GradientTransformation | None = None,
+) -> TrainState:
+    """A state at step 0 around given weights, which also become the reference where one is kept."""
+
+    def make(params: Any) -> TrainState:
+        reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
+        value = None
+        if value_optimizer is not None:
+            begun = value_params(params)
+            value = ValueState(begun, value_optimizer.init(begun))
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(params, zero, optimizer.init(params), reference, zero, value)
+
+    return jax.jit(make, out_shardings=jax.tree.map(lambda x: x.sharding, abstract), donate_argnums=0)(params)
+
+
+def summed_gradients(
+    loss: Callable[[Any, Any], tuple[jax.Array, Sums]], params: Any, batch: Any, microbatches: int
+) -> tuple[Any, Sums]:
+    """Σ over micro-batches of the gradient of `loss` and of the sums it returns; of metrics named …/max the maximum.
+
+    `loss(params, rows)` returns a sum that is already divided by counts over the whole batch, so the result does not
+    depend on how the batch is split.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+    if microbatches == 1:
+        return gradient(params, batch)
+    split = _split(batch, microbatches)
+    first = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], split))
+
+    def add(total: Any, rows: Any) -> tuple[Any, None]:
+        (gradients, sums), (more, also) = total, gradient(params, rows)
+        sums = {name: (jnp.maximum if name.endswith("/max") else jnp.add)(sums[name], also[name]) for name in sums}
+        return (jax.tree.map(jnp.add, gradients, more), sums), None
+
+    # Maxima are of what is not negative, so that they too begin at 0.
+    return jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first), split)[0]
+
+
+def in_microbatches(function: Callable[[Any], Any], batch: Any, microbatches: int) -> Any:
+    """`function` of a pytree of rows, some of them at a time; it returns arrays of as many rows."""
+    if microbatches == 1:
+        return function(batch)
+    outputs = jax.lax.map(function, _split(batch, microbatches))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), outputs)
+
+
+def _split(batch: Any, microbatches: int) -> Any:
+    # Row r goes to micro-batch r % microbatches, so that each one is spread over all devices.
+    return jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def apply_gradients[S: (TrainState, ValueState)](
+    state: S, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
+) -> tuple[S, Sums]:
+    """One optimizer update, if `when` is true or None; returns the state and the norms of gradients and new weights."""
+
+    def update(state: S) -> S:
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        return dataclasses.replace(state, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+
+    state = update(state) if when is None else jax.lax.cond(when, update, lambda state: state, state)
+    return state, {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(state.params)}
+
+
+def renewed_reference(state: TrainState, mix: float) -> TrainState:
+    """The state with `mix` of its weights and the rest of its reference as the new reference."""
+    new = jax.tree.map(lambda p, r: mix * p + (1 - mix) * r, state.params, state.reference)
+    return dataclasses.replace(state, reference=new)
+
+
+def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:
+    """How many micro-batches make a batch of `rows`, at `microbatch` sequences at once per device (None: all)."""
+    return 1 if microbatch is None else rows // (microbatch * row_shards(mesh))
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)

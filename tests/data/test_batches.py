@@ -1,0 +1,188 @@
+"""Batches by step: the same rows whoever makes them, every example once an epoch, and limits that are kept."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from r1jax.config.experiment import PromptConfig
+from r1jax.data.batches import Batches
+from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.example import Example
+from r1jax.tasks.arithmetic import Arithmetic
+from r1jax.tasks.mixture import Mixture
+from r1jax.text.tokenizer import CharacterTokenizer
+
+ALPHABET = ("<think>", "</think>", *"0123456789+-=,?", "<answer>", "</answer>")
+
+
+class Counting:
+    """The questions 0?, 1?, … with the number as gold, `longest` of which have a longer text."""
+
+    def __init__(self, train, test=4, longest=0, demonstration="<think>1</think>"):
+        self.symbols = ALPHABET
+        self.rewards = {"accuracy": math_answer}
+        self.sizes = {"train": train, "test": test}
+        self.longest = longest
+        self.demonstration = demonstration
+
+    def size(self, split):
+        return self.sizes[split]
+
+    def example(self, split, index):
+        assert 0 <= index < self.sizes[split]
+        tail = "?" * 9 if index < self.longest else "?"
+        return Example(f"{index}{tail}", str(index), self.demonstration)
+
+
+def counting(*args, **settings):
+    return batches(Counting(*args), prompt=settings.pop("prompt", 8), **settings)
+
+
+def batches(task=None, prompt=6, completion=32, seed=0, template="plain", needs_completions=False, tokenizer=None):
+    task = task or Arithmetic(0, min_digits=1, max_digits=2, direct_share=0.5)
+    return Batches(
+        task,
+        tokenizer or CharacterTokenizer(task.symbols),
+        prompt=PromptConfig(template=template),
+        seed=seed,
+        max_prompt_length=prompt,
+        max_completion_length=completion,
+        needs_completions=needs_completions,
+    )
+
+
+def golds(b, split, start, stop):
+    return [b.example(split, position).answer for position in range(start, stop)]
+
+
+def test_rows_do_not_depend_on_who_makes_them():
+    whole = batches().demonstrations(40, np.arange(8))
+    part = batches().demonstrations(40, np.array([2, 3, 6]))
+    assert part == [whole[i] for i in (2, 3, 6)]
+
+
+def test_demonstrations_decode_to_the_examples():
+    b = batches()
+    for i, (prompt, completion) in enumerate(b.demonstrations(0, np.arange(4))):
+        example = b.task.example("train", i)
+        assert completion[-1] == b.tokenizer.stop_ids[0] and b.tokenizer.decode(completion) == example.demonstration
+        assert b.tokenizer.decode(prompt) == example.question == b.example("train", i).prompt
+
+
+def test_limits_of_an_endless_task_are_errors():
+    assert batches().size("train") is None
+    with pytest.raises(ValueError, match="max_prompt_length allows 1 to 3"):
+        batches(prompt=3).prompts("train", 0, np.arange(8))
+    with pytest.raises(ValueError, match="raise it"):
+        batches(completion=8).demonstrations(0, np.arange(8))
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 100])
+def test_every_example_once_an_epoch_in_another_order_each_time(size):
+    b = counting(size)
+    epochs = [golds(b, "train", epoch * size, (epoch + 1) * size) for epoch in range(4)]
+    assert all(sorted(epoch, key=int) == [str(i) for i in range(size)] for epoch in epochs)
+    if size > 2:
+        assert len({tuple(epoch) for epoch in epochs}) == 4 and b.size("train") == size
+        assert golds(counting(size, seed=1), "train", 0, 4 * size) != list(itertools.chain(*epochs))
+
+
+def test_nine_prompts_three_a_step():
+    b = counting(9)
+    steps = [b.prompts("train", step * 3, np.arange(3)) for step in range(6)]
+    for epoch in (steps[:3], steps[3:]):
+        assert sorted(e.answer for step in epoch for e in step.examples) == [str(i) for i in range(9)]
+    np.testing.assert_array_equal(steps[4].id_P, [12, 13, 14])
+
+
+def test_any_position_can_be_asked_for_at_once():
+    forwards = golds(counting(7), "train", 0, 60)
+    backwards = counting(7)
+    assert [backwards.example("train", i).answer for i in reversed(range(60))] == forwards[::-1]
+    far = 10**9 * 7
+    assert sorted(golds(backwards, "train", far, far + 7)) == [str(i) for i in range(7)]
+
+
+def test_test_examples_stand_as_they_are_and_begin_again():
+    assert golds(counting(9, 4), "test", 0, 10) == list("0123012301")
+
+
+def test_prompts_over_the_limit_are_dropped_with_a_count():
+    with pytest.warns(
+        UserWarning, match="dropped 3 of 9 (train|test) examples: 3 have prompts over max_prompt_length 8, 0"
+    ):
+        b = counting(9, 9, 3)
+    assert b.dropped == {"train": 3, "test": 3} and b.size("train") == b.size("test") == 6
+    assert sorted(golds(b, "train", 0, 6)) == list("345678")
+    assert golds(b, "test", 0, 6) == list("345678")
+    with pytest.raises(ValueError, match="none of 3 train examples can be used: 3 have prompts over"):
+        counting(3, 9, 3)
+
+
+def test_worked_completions_over_the_limit_are_dropped_where_they_are_needed():
+    class Growing(Counting):
+        def example(self, split, index):
+            return Example(f"{index}?", str(index), "1" * index)
+
+    with pytest.warns(UserWarning, match=r"4 of 9 train examples: 0 .*, 4 worked completions over .* 5$"):
+        b = batches(Growing(9, 9), completion=5, needs_completions=True)
+    assert b.dropped == {"train": 4, "test": 0}
+    lengths = [len(completion) for _, completion in b.demonstrations(0, np.arange(5))]
+    assert sorted(lengths) == [1, 2, 3, 4, 5]  # the stop token included
+    assert batches(Growing(9, 9), completion=5).dropped == {"train": 0, "test": 0}
+    with pytest.raises(ValueError, match="no worked completion for '0\\?'; sft needs one"):
+        counting(9, 9, 0, None, needs_completions=True)
+
+
+def test_the_prompt_is_what_the_settings_make_of_the_question():
+    b = counting(3, template="{question}=<think>")
+    prompts = b.prompts("test", 0, np.arange(3))
+    assert [e.prompt for e in prompts.examples] == ["0?=<think>", "1?=<think>", "2?=<think>"]
+    assert all(e.prompt_opens_think for e in prompts.examples)
+    assert b.tokenizer.decode(prompts.prompt_PS[1].tolist()) == "1?=<think>"
+    ((_, ids),) = b.demonstrations(0, np.arange(1))
+    assert b.tokenizer.decode(ids) == "1</think>"  # not opened again
+
+
+def test_one_start_token():
+    class Starting(CharacterTokenizer):
+        bos_id = 2 + ALPHABET.index(",")
+
+        def __init__(self):
+            super().__init__(ALPHABET)
+            self.bos_id = Starting.bos_id
+
+    for template in ("{question}", ",{question}"):
+        b = counting(3, template=template, tokenizer=Starting())
+        assert b.tokenizer.decode(b.encode_prompt(b.example("test", 1).prompt)) == ",1?"
+    assert b.encode_prompt("") == [Starting.bos_id]
+
+
+def test_a_mixture_keeps_its_proportions():
+    b = batches(Mixture([Counting(50), Counting(9), sums()], [3.0, 1.0, 1.0]), prompt=8)
+    examples = [b.example("train", i) for i in range(500)]
+    counts = Counter(e.part for e in examples)
+    assert (counts[0], counts[1], counts[2]) == (300, 100, 100)
+    for part, size in ((0, 50), (1, 9)):
+        answers = [e.answer for e in examples if e.part == part]
+        assert sorted(answers[:size], key=int) == [str(i) for i in range(size)]
+        assert answers[:size] != answers[size : 2 * size]
+    assert [e.question for e in examples if e.part == 2] == [sums().example("train", i).question for i in range(100)]
+    assert b.size("train") == 45  # the 9 of the second part, in a fifth of the places
+    assert len({(e.part, e.question) for e in (b.example("test", i) for i in range(b.size("test")))}) == b.size("test")
+    assert batches(Mixture([sums(), sums()], [1.0, 2.0])).size("test") is None
+
+
+def test_parts_of_one_size_have_orders_of_their_own():
+    b = batches(Mixture([Counting(20), Counting(20)], [1.0, 1.0]), prompt=8)
+    examples = [b.example("train", i) for i in range(40)]
+    orders = [[e.answer for e in examples if e.part == part] for part in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
+
+
+def sums():
+    task = Arithmetic(0, min_digits=1, max_digits=2, direct_share=0.5)
+    task.symbols = ALPHABET
+    return task

@@ -1,0 +1,217 @@
+"""The sampler against a naive loop, the trainer's log-probs, and rigged models that stop where we say."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1jax.config.experiment import MeshConfig
+from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.parallel.mesh import make_mesh, to_global
+from r1jax.rl.logprobs import Completions, completion_log_probs, hidden_states, to_completions
+from r1jax.sampling.sampler import draw, make_sampler
+from r1jax.training.state import init_params
+
+VOCABULARY, STOP = 20, 1
+
+
+@pytest.fixture(autouse=True)
+def on_mesh(mesh):
+    with jax.set_mesh(mesh):
+        yield
+
+
+@pytest.fixture
+def model(model_config):
+    model = Transformer(model_config, VOCABULARY)
+    return model, jax.tree.map(lambda x: 3 * x, jax.jit(init_params, static_argnums=0)(model, jax.random.key(0)))
+
+
+def prompts_of(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(2, VOCABULARY, (rows, 5)).astype(np.int32), rng.integers(1, 6, rows).astype(np.int32)
+
+
+def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=1.0, seed=0, **limits):
+    module, params = model
+    sampler = make_sampler(
+        module, mesh, stop_ids=(STOP,), group_size=group, max_new=new, temperature=temperature, **limits
+    )
+    ids = np.arange(len(prompts), dtype=np.int32) if ids is None else ids
+    rows = to_global(mesh, (prompts, lengths, ids), len(prompts))
+    return jax.tree.map(np.asarray, sampler(params, *rows, jax.random.key(seed)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probs_equal_the_trainers(model, mesh, temperature):
+    prompts, lengths = prompts_of(8)
+    samples = run(model, mesh, prompts, lengths, temperature=temperature)
+    batch = Completions(*(np.repeat(x, 2, axis=0) for x in (prompts, lengths)), samples.completion_BT, samples.length_B)
+    log_probs = jax.jit(lambda params, batch: completion_log_probs(model[0], params, batch, temperature=temperature)[0])
+    logp = log_probs(model[1], jax.tree.map(jnp.asarray, batch))
+    mask = np.arange(6)[None] < samples.length_B[:, None]
+    np.testing.assert_allclose(samples.logp_BT[mask], np.asarray(logp)[mask], atol=1e-4)
+    assert (samples.logp_BT[~mask] == 0).all() and (samples.completion_BT[~mask] == 0).all()
+    assert samples.completion_BT.max() < VOCABULARY
+
+
+def test_greedy_equals_a_naive_loop(model, mesh):
+    prompts, lengths = prompts_of(8, seed=1)
+    samples = run(model, mesh, prompts, lengths, group=1, temperature=0.0)
+    logits_of = jax.jit(lambda params, tokens: unembed(model[0], params, forward(model[0], params, tokens)[0])[0])
+    for row in range(8):
+        tokens = prompts[row][: lengths[row]].tolist()
+        for t in range(samples.length_B[row]):
+            padded = jnp.array([tokens + [0] * (11 - len(tokens))])  # what follows a token does not reach it
+            tokens.append(int(logits_of(model[1], padded)[len(tokens) - 1, :VOCABULARY].argmax()))
+            assert samples.completion_BT[row, t] == tokens[-1]
+
+
+def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
+    """Reordered prompts, other company, another group size and another length limit change no token."""
+    prompts, lengths = prompts_of(16)
+    whole = run(model, mesh, prompts, lengths)
+    order = np.random.default_rng(0).permutation(16)[:8]
+    part = run(model, mesh, prompts[order], lengths[order], order.astype(np.int32), group=4, new=9)
+    for place, prompt in enumerate(order):
+        a, b = whole.completion_BT[prompt * 2 : prompt * 2 + 2], part.completion_BT[place * 4 : place * 4 + 2]
+        np.testing.assert_array_equal(a, b[:, :6])
+    other = run(model, mesh, prompts, lengths, seed=1)
+    assert (other.completion_BT != whole.completion_BT).any()
+    assert (whole.completion_BT[0::2] != whole.completion_BT[1::2]).any()
+
+
+class Rigged(nn.Module):
+    """Says token STOP when the position after the prompt is `stop_at[row]`, else token 5; has no weights to learn."""
+
+    config: object
+    stop_at: tuple[int, ...]
+    prompt: int
+    vocabulary: int = VOCABULARY
+
+    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
+        B, T = tokens_BT.shape
+        positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T)) if positions_BT is None else positions_BT
+        says_BT = (positions_BT + 1 - self.prompt) == jnp.array(self.stop_at)[:, None]
+        return says_BT[:, :, None].astype(jnp.float32), cache
+
+    def unembed(self, hidden):
+        stop = jnp.where(jnp.arange(64) == STOP, 100.0, 0.0)[None, None]
+        other = jnp.where(jnp.arange(64) == 5, 50.0, 0.0)[None, None]
+        return hidden * stop + other
+
+
+def test_stop_at_first_last_and_no_position(model_config, mesh):
+    limit = 4
+    stop_at = (0, 3, 99, 1, 2, 0, 99, 3)
+    rigged = Rigged(model_config, stop_at, prompt=3), {}
+    samples = run(rigged, mesh, np.full((8, 3), 7, np.int32), np.full(8, 3, np.int32), group=1, new=limit)
+    for row, stop in enumerate(stop_at):
+        expected = [5] * min(stop, limit) + [STOP] * (stop < limit)
+        assert samples.length_B[row] == len(expected)
+        assert samples.completion_BT[row].tolist() == expected + [0] * (limit - len(expected))
+        assert bool(samples.truncated_B[row]) == (stop >= limit)
+        assert (samples.logp_BT[row, len(expected) :] == 0).all()
+
+
+def test_draw_follows_the_distribution():
+    p = np.array([0.0, 0.5, 0.2, 0.0, 0.3, 0.0])
+    logp = jnp.where(jnp.array(p) > 0, jnp.log(jnp.array(p)), -1e30)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = np.asarray(draw(jnp.broadcast_to(logp[None], (20_000, 6)), keys, greedy=False))
+    share = np.bincount(drawn, minlength=6) / len(drawn)
+    assert (share[p == 0] == 0).all()
+    assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / len(drawn))
+
+
+def test_same_samples_on_any_mesh(model):
+    prompts, lengths = prompts_of(8)
+    expected = None
+    for sizes in ({"data": 8}, {"data": 1, "fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}):
+        mesh = make_mesh(MeshConfig(**sizes))
+        with jax.set_mesh(mesh):
+            samples = run(model, mesh, prompts, lengths)
+        expected = samples.completion_BT if expected is None else expected
+        np.testing.assert_array_equal(samples.completion_BT, expected)
+
+
+def test_top_k_and_top_p(model, mesh):
+    """What was drawn from equals a computation of numpy's on the logits, and the trainer has the same log-probs."""
+    prompts, lengths = prompts_of(8, seed=2)
+    samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=0.8)
+    mask = np.arange(6)[None] < samples.length_B[:, None]
+    batch = Completions(
+        *(np.repeat(x, 2, axis=0) for x in (prompts, lengths)),
+        samples.completion_BT,
+        samples.length_B,
+        samples.support_BTK,
+    )
+
+    @jax.jit
+    def trainer(params, batch):
+        logits = unembed(model[0], params, to_completions(batch, hidden_states(model[0], params, batch)))
+        return completion_log_probs(model[0], params, batch, temperature=0.7)[0], logits
+
+    logp, logits = (np.asarray(x) for x in trainer(model[1], jax.tree.map(jnp.asarray, batch)))
+    np.testing.assert_allclose(samples.logp_BT[mask], logp[mask], atol=1e-4)
+    sizes = []
+    for row, t in zip(*np.nonzero(mask), strict=True):
+        z = logits[row, t, :VOCABULARY].astype(np.float64) / 0.7
+        likeliest = np.argsort(-z)[:5]
+        p = np.exp(z[likeliest] - z.max()) / np.exp(z[likeliest] - z.max()).sum()
+        before = np.cumsum(p) - p
+        assert np.abs(before - 0.8).min() > 1e-5  # no matter of rounding
+        ids, p = likeliest[before < 0.8], p[before < 0.8]
+        sizes.append(len(ids))
+        assert samples.support_BTK[row, t].tolist() == [*ids, *[-1] * (5 - len(ids))]
+        assert samples.completion_BT[row, t] in ids
+        place = ids.tolist().index(samples.completion_BT[row, t])
+        np.testing.assert_allclose(samples.logp_BT[row, t], np.log(p / p.sum())[place], atol=1e-4)
+    assert {1, 2, 3} <= set(sizes)
+
+
+class Fixed(nn.Module):
+    """Says token i + 2 with probability SHARES[i], whatever came before."""
+
+    config: object
+    vocabulary: int = VOCABULARY
+
+    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
+        return tokens_BT[:, :, None].astype(jnp.float32), cache
+
+    def unembed(self, hidden):
+        said = jnp.full(64, -1e9).at[2 : 2 + len(SHARES)].set(jnp.log(jnp.array(SHARES)))
+        return 0 * hidden + said[None, None]
+
+
+SHARES = [0.15, 0.4, 0.05, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [({"top_k": 3}, {3: 0.4, 5: 0.3, 2: 0.15}), ({"top_p": 0.75}, {3: 0.4, 5: 0.3, 2: 0.15}),
+     ({"top_k": 4, "top_p": 0.7}, {3: 0.4, 5: 0.3}), ({"top_k": 99}, dict(enumerate(SHARES, 2)))],
+)  # fmt: skip
+def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_config, mesh):
+    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=500, new=1, **limits)
+    ids, counts = np.unique(drawn.completion_BT[:, 0], return_counts=True)
+    assert set(ids) == set(kept)
+    for token, count in zip(ids, counts, strict=True):
+        share = kept[int(token)] / sum(kept.values())
+        assert abs(count / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
+        np.testing.assert_allclose(drawn.logp_BT[drawn.completion_BT == token], np.log(share), atol=1e-5)
+    likeliest = sorted(kept, key=kept.get, reverse=True)
+    if "top_k" not in limits:
+        assert drawn.support_BTK is None
+    elif limits["top_k"] > VOCABULARY:  # all ids, those without probability last
+        assert (drawn.support_BTK[:, :, : len(kept)] == likeliest).all()
+        assert (np.sort(drawn.support_BTK) == np.arange(VOCABULARY)).all()
+    else:
+        assert (drawn.support_BTK == [*likeliest, *[-1] * (limits["top_k"] - len(kept))]).all()
+
+
+def test_greedy_knows_no_limits(model_config, mesh):
+    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, top_k=2, top_p=0.1)
+    assert (drawn.completion_BT == 3).all() and drawn.support_BTK is None
+    np.testing.assert_allclose(drawn.logp_BT, np.log(0.4), atol=1e-6)

@@ -1,0 +1,443 @@
+"""Programs in the jail: those that behave, those that try to get out, and what is left of either."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from r1jax.sandbox import programs as jail
+from r1jax.sandbox.programs import JailError, check_isolation
+
+run_program = functools.partial(jail.run_program, seconds=60.0)
+
+
+def usable(kind):
+    with contextlib.suppress(ValueError):
+        return check_isolation(kind) == kind
+    return False
+
+
+USABLE = {kind: usable(kind) for kind in ("namespaces", "bwrap")}
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.skipif(not able, reason="not on this machine"))
+    for kind, able in USABLE.items()
+]
+pytestmark = pytest.mark.skipif(not any(USABLE.values()), reason="this machine cannot isolate programs")
+
+
+def processes():
+    """Of every process: its parent, and whether it is one of a jail."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            found[int(folder.name)] = (parent, b"namespaces.py" in (folder / "cmdline").read_bytes())
+    return found
+
+
+def jailed(ancestor):
+    """The processes of jails that `ancestor` started, or that nobody looks after."""
+    found = processes()
+
+    def outside(pid):
+        while found.get(pid, (0, False))[1]:
+            pid = found[pid][0]
+        return pid
+
+    return [pid for pid, (_, inside) in found.items() if inside and outside(pid) in (0, 1, ancestor)]
+
+
+def runs(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return False
+
+
+def nothing_left(ancestor, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while (left := jailed(ancestor)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not left
+
+
+@pytest.mark.parametrize(
+    ("code", "stdin", "output"),
+    [
+        ("print(int(input()) * 2)", "3\n", b"6\n"),
+        ("import sys\nsys.stdout.buffer.write(b'5\\n')", "", b"5\n"),
+        ("import sys\nfor line in sys.stdin: print(line.strip()[::-1])", "ab\ncd", b"ba\ndc\n"),
+        ("print(open(0).read() + open('/dev/stdin').read())", "x", b"xx\n"),
+        ("import sys\nprint(sys.stdin.buffer.read())", "é", b"b'\\xc3\\xa9'\n"),
+        ("print(1)\nexit()\nprint(2)", "", b"1\n"),
+        ("print(1)\nimport sys\nsys.exit(0)", "", b"1\n"),
+        ("if __name__ == '__main__':\n    print('main')", "", b"main\n"),
+        ("print(len(str(2 ** 100000)))", "", b"30103\n"),
+        ("import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))).__module__)", "", b"__main__\n"),
+        ("import atexit\natexit.register(print, 'end')", "", b"end\n"),
+        ("open('a', 'w').write('kept')\nprint(open('/tmp/a').read())", "", b"kept\n"),
+        ("import asyncio\nasync def f(): print(3)\nasyncio.run(f())", "", b"3\n"),
+        ("print({'b', 'a', 'c'} == {'a', 'b', 'c'}, annotations) if 0 else print(list({'b', 'a'}))", "", None),
+        ("import os\nprint(sorted(os.environ) == sorted(set(os.environ)), os.getcwd())", "", b"True /tmp\n"),
+        (
+            "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 27)\n"
+            "def f(n): return n and 1 + f(n - 1)\n"
+            "t = threading.Thread(target=lambda: print(f(50000)))\nt.start()\nt.join()",
+            "",
+            b"50000\n",
+        ),
+        (
+            "import multiprocessing\ndef f(x): return x + 1\n"
+            "with multiprocessing.Pool(2) as pool: print(pool.map(f, [1, 2]))",
+            "",
+            b"[2, 3]\n",
+        ),
+    ],
+)
+def test_a_program_runs_as_a_script_does(code, stdin, output):
+    run = run_program(code, stdin)
+    assert (run.status, run.reason) == (0, None)
+    assert output is None or run.output == output
+
+
+def test_the_same_program_prints_a_set_in_the_same_order():
+    assert len({run_program("print({'b', 'a', 'c', 'd', 'e'})").output for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "call", "value"),
+    [
+        ("def f(a, b): return a + b", "f(*arguments)", 3),
+        ("def f(a, b): print('noise'); return a", "f(*arguments)", 1),
+        ("class Solution:\n    def f(self, a, b): return [a, b]", "Solution().f(*arguments)", [1, 2]),
+        ("f = lambda a, b: (a, {b})", "f(*arguments)", {"tuple": [1, {"set": [2]}]}),
+        ("f = lambda a, b: {a: b'x'}", "f(*arguments)", {"dict": [[1, {"bytes": "78"}]]}),
+        ("f = lambda a, b: 2 ** 100 * b", "f(*arguments)", {"int": hex(2**101)}),
+        ("f = lambda a, b: complex(a, b)", "f(*arguments)", {"complex": [1.0, 2.0]}),
+        ("f = lambda a, b: [None, True, 0.5, 'é\\ud800']", "f(*arguments)", [None, True, 0.5, "é\ud800"]),
+        ("import collections\nf = lambda *a: collections.Counter(a)", "f(*arguments)", {"dict": [[1, 1], [2, 1]]}),
+        ("if __name__ == '__main__': raise SystemExit\nf = max", "f(*arguments)", 2),
+    ],
+)
+def test_a_call_gives_its_value(code, call, value):
+    run = run_program(code, call=call, arguments=[1, 2])
+    assert run.reason is None
+    assert json.loads(run.output) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ValueError", "runtime_error"),
+        ("1 +", "runtime_error"),
+        ("\0", "runtime_error"),
+        ("'\ud800'", "runtime_error"),
+        ("(" * 10000, "runtime_error"),
+        ("exit(3)", "runtime_error"),
+        ("import os\nos.abort()", "runtime_error"),
+        ("import os\nos.kill(os.getpid(), 9)", "runtime_error"),
+        ("import numpy", "runtime_error"),
+        ("import time\ntime.sleep(60)", "time_limit"),
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=[60]).start()", "time_limit"),
+        ("import atexit, time\natexit.register(time.sleep, 60)", "time_limit"),
+    ],
+)
+def test_a_failure_has_a_reason(code, reason):
+    run = run_program(code, seconds=0.5 if reason == "time_limit" else 10.0)
+    assert run.reason == reason
+    assert (run.status is None) == (reason == "time_limit")
+
+
+@pytest.mark.parametrize(
+    "code", ["f = lambda: object()", "def f(): exit(0)", "import os\ndef f(): os._exit(0)", "f = 3"]
+)
+def test_a_call_without_plain_value_has_no_output(code):
+    assert run_program(code, call="f()").output == b""
+
+
+BEFORE = """
+import contextlib, ctypes, os, resource, signal, socket, subprocess, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def check(result):
+    if result < 0: raise OSError(ctypes.get_errno(), "refused")
+CANARY = {canary!r}
+"""
+REFUSED = {
+    "tcp": "socket.create_connection(('1.1.1.1', 53), 0.5)",
+    "localhost": "socket.socket().bind(('127.0.0.1', 0))",
+    "udp": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))",
+    "names": "socket.getaddrinfo('example.com', 80)",
+    "abstract socket": "socket.socket(socket.AF_UNIX).connect('\\0/tmp/.X11-unix/X0')",
+    "vsock": "socket.socket(socket.AF_VSOCK)",
+    "netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+    "host name": "socket.sethostname('escaped')",
+    "memory file": "os.memfd_create('x')",
+    "system v memory": "check(libc.shmget(0, 1 << 20, 0o1600))",
+    "message queue": "check(libc.msgget(0, 0o1600))",
+    "keys": "check(libc.syscall(248 if os.uname().machine == 'x86_64' else 217, b'user', b'x', b'y', 1, -4))",
+    "kill the trainer": f"os.kill({os.getpid()}, 9)",
+    "kill the trainer's group": f"os.killpg({os.getpgid(0)}, 9)",
+    "watch the trainer": f"os.pidfd_open({os.getpid()})",
+    "trace": "check(libc.ptrace(16, os.getppid(), 0, 0))",
+    "parent's memory": "check(libc.process_vm_readv(os.getppid(), bytes(16), 1, bytes(16), 1, 0))",
+    "parent's descriptor": "check(libc.syscall(438, os.pidfd_open(os.getppid()), 1, 0))",
+    "environment": "os.environ['SECRET']",
+    "own initial environment": "open('/proc/self/environ')",
+    "parent's environment": "open(f'/proc/{os.getppid()}/environ')",
+    "first process": "os.listdir('/proc/1')",
+    "root of the first process": "os.listdir('/proc/1/root')",
+    "own memory's file": "open('/proc/self/mem', 'rb')",
+    "kernel's settings": "os.listdir('/sys')",
+    "passwords": "open('/etc/passwd')",
+    "users": "__import__('pwd').getpwuid(0)",
+    "home": f"os.listdir({os.path.expanduser('~')!r} + '/.cache')",
+    "this repository": f"os.listdir({str(Path(__file__).parent)!r})",
+    "site-packages": f"os.listdir({str(Path(pytest.__file__).parent)!r})",
+    "canary": "open(CANARY)",
+    "overwrite the canary": "open(CANARY, 'w')",
+    "remove the canary": "os.remove(CANARY)",
+    "write to the root": "open('/escaped', 'w')",
+    "folder in the root": "os.mkdir('/escaped')",
+    "write to usr": "open('/usr/escaped', 'w')",
+    "write to dev": "open('/dev/escaped', 'w')",
+    "write to python": "open(os.__file__, 'a')",
+    "write to cell": f"open({str(jail.CELL)!r}, 'a')",
+    "symlink": "os.symlink(CANARY, 'link')\n    open('link')",
+    "symlink to a folder": "os.symlink('/etc', 'etc')\n    open('etc/passwd')",
+    "hard link": "os.link(os.__file__, 'os.py')",
+    "dot dot": "open('../../../../../../etc/passwd')",
+    "chroot": "os.chroot('/tmp')",
+    "mount": "check(libc.mount(b'none', b'/tmp', b'tmpfs', 0, b''))",
+    "remount": "check(libc.mount(b'none', b'/', None, 32, b''))",
+    "unmount": "check(libc.umount2(b'/tmp', 2))",
+    "user namespace": "os.unshare(os.CLONE_NEWUSER)",
+    "another's namespace": "os.setns(0)",
+    "become another": "os.setuid(0 if os.getuid() else 1)",
+    "raise a limit": "resource.setrlimit(resource.RLIMIT_NPROC, (4096, 4096))",
+    "priority": "os.nice(-10)",
+    "device": "os.mknod('disk', 0o60600, os.makedev(254, 0))\n    open('disk')",
+    "kernel's log": "open('/dev/kmsg')",
+    "terminal": "open('/dev/tty')",
+    "clock": "time.clock_settime(time.CLOCK_REALTIME, 0)",
+    "kill the first process": "os.kill(1, 9)\n    os.kill(1, 0)\n    raise OSError('still there')",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_out_is_closed(kind, tmp_path, monkeypatch):
+    canary = tmp_path / "canary"
+    canary.write_text("unchanged")
+    files = [Path(os.__file__), jail.CELL, canary]
+    before = [file.read_bytes() for file in files]
+    monkeypatch.setenv("SECRET", "of the trainer")
+    attempts = [
+        f"try:\n    {attempt}\n    print({name!r})\nexcept (OSError, KeyError, ValueError): pass\n"
+        for name, attempt in REFUSED.items()
+    ]
+    run = run_program(BEFORE.format(canary=str(canary)) + "".join(attempts), sandbox=kind)
+    assert run.output.decode().splitlines() == []
+    assert run.reason is None
+    assert [file.read_bytes() for file in files] == before
+    assert not Path("/escaped").exists() and not Path("/usr/escaped").exists()
+
+
+FATAL = {
+    "fork bomb": "while True: os.fork()",
+    "quiet fork bomb": "while True:\n    with contextlib.suppress(OSError): os.fork()",
+    "many forks": "for _ in range(40):\n    if not os.fork(): time.sleep(60)",
+    "many threads": "for _ in range(100): threading.Thread(target=time.sleep, args=[60], daemon=True).start()",
+    "memory": "x = bytearray(2 << 30)",
+    "slow memory": "x = []\nwhile len(x) < 2048: x.append(bytearray(1 << 20))",
+    "shared memory": "import mmap\nmmap.mmap(-1, 2 << 30)",
+    "disk": "with open('big', 'wb') as f:\n    for _ in range(200): f.write(bytes(1 << 20))",
+    "disk in many files": "for i in range(200): open(str(i), 'wb').write(bytes(1 << 20))",
+    "10 GB": "for _ in range(10 << 10): sys.stdout.write('x' * (1 << 20))",
+    "10 GB of errors": "for _ in range(10 << 10): sys.stderr.write('x' * (1 << 20))\ntime.sleep(60)",
+    "kill parent": "os.kill(os.getppid(), 9)\ntime.sleep(60)",
+    "interrupt parent": "os.kill(os.getppid(), 2)\ntime.sleep(60)",
+    "stop parent": "os.kill(os.getppid(), 19)\ntime.sleep(60)",
+    "kill group": "os.kill(0, 9)",
+    "kill all": "os.kill(-1, 9)\ntime.sleep(60)",
+    "ignoring signals": "for s in range(1, 65):\n    with contextlib.suppress(OSError, ValueError):\n"
+    "        signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+    "no parent-death signal": "check(libc.prctl(1, 0, 0, 0, 0))\nwhile True: pass",
+    "closed descriptors": "os.closerange(0, 4096)\ntime.sleep(60)",
+    "scribbled descriptors": "for fd in range(3, 4096):\n    with contextlib.suppress(OSError): os.write(fd, b'x')\n"
+    "raise SystemExit(1)",
+    "huge exception": "raise ValueError('x' * (100 << 20))",
+    "recursion": "def f(): f()\nf()",
+    "recursion without limit": "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()",
+    "recursion in C": "x = []\nfor _ in range(10**6): x = [x]\nrepr(x)",
+    "crash": "ctypes.string_at(0)",
+    "large number": "9 ** 9 ** 9",
+    "background": "subprocess.Popen(['/bin/sleep', '60'])\nraise SystemExit(1)",
+    "daemon": "if os.fork(): os._exit(1)\nos.setsid()\nif os.fork(): os._exit(1)\nlibc.prctl(1, 0, 0, 0, 0)\n"
+    "os.closerange(0, 4096)\nwhile True: pass",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attack", FATAL)
+def test_an_attack_fails_and_nothing_is_left(attack, kind):
+    code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
+    run = run_program(code, seconds=0.5, memory_mb=512, sandbox=kind)
+    assert run.reason is not None and run.seconds < 30
+    assert b"survived" not in run.output[-100:]
+    assert nothing_left(os.getpid())
+
+
+@pytest.mark.skipif(not USABLE["namespaces"], reason="bubblewrap limits bytes alone")
+def test_files_are_counted():
+    code = "for i in range(10000): open(str(i), 'wb').close()"
+    assert run_program(code, seconds=10.0, sandbox="namespaces").reason == "runtime_error"
+
+
+def test_a_program_that_closes_everything_and_ends_is_silent():
+    assert run_program("import os\nos.closerange(0, 4096)\nos._exit(0)").output == b""
+
+
+def test_two_runs_share_nothing():
+    assert run_program("open('/tmp/left', 'w').write('x')").reason is None
+    assert run_program("import os\nprint(sorted(os.listdir('/tmp')))").output == b"['main.py', 'stdin']\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_of_a_killed_trainer(kind):
+    code = f"""
+        from r1jax.sandbox.programs import check_isolation, run_program
+        check_isolation({kind!r})
+        print("checked", flush=True)
+        code = "import ctypes; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\\nwhile True: pass"
+        run_program(code, seconds=60.0, sandbox={kind!r})
+    """
+    trainer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    trainer.stdout.readline()
+    deadline = time.monotonic() + 30
+    while len(jailed(trainer.pid)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert len(jailed(trainer.pid)) >= 3
+    trainer.kill()
+    trainer.communicate()
+    assert nothing_left(trainer.pid)
+
+
+def test_calls_from_many_threads_do_not_mix():
+    answers = {}
+
+    def ask(n):
+        if n % 4 == 0:
+            answers[n] = run_program("import time; time.sleep(60)", seconds=0.3).reason
+        else:
+            answers[n] = run_program("print(int(input()) * 2)", str(n)).output
+
+    threads = [threading.Thread(target=ask, args=[n]) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {n: f"{2 * n}\n".encode() if n % 4 else "time_limit" for n in range(12)}
+
+
+def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monkeypatch):
+    read = jail._read
+
+    def killed(process, seconds):
+        started = os.read(process.stdout.fileno(), 1)
+        os.kill(process.pid, signal.SIGKILL)
+        output, *rest = read(process, seconds)
+        return started + output, *rest
+
+    check_isolation("auto")  # which reads too
+    monkeypatch.setattr(jail, "_read", killed)
+    with pytest.raises(JailError, match=r"^was killed from outside by SIGKILL$"):
+        run_program("import time\ntime.sleep(60)")
+    assert nothing_left(os.getpid())
+
+
+def test_a_jail_that_does_not_start_is_an_error_of_its_own(monkeypatch, tmp_path):
+    check_isolation()
+    monkeypatch.setattr(jail, "CELL", tmp_path / "namespaces.py")
+    with pytest.raises(JailError, match=r"can't open file"):
+        run_program("print(1)", sandbox="unsafe")
+    monkeypatch.setattr(jail, "PYTHON", [str(tmp_path / "python")])
+    with pytest.raises(JailError, match=r"cannot be started"):
+        run_program("print(1)", sandbox="unsafe")
+    (tmp_path / "namespaces.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(jail, "PYTHON", [sys.executable])
+    monkeypatch.setattr(jail, "START_SECONDS", 0.5)
+    with pytest.raises(JailError, match=r"did not start within 0\.5 s"):
+        run_program("print(1)", sandbox="unsafe")
+
+
+@pytest.fixture
+def unchecked():
+    check_isolation.cache_clear()
+    yield
+    check_isolation.cache_clear()
+
+
+def test_isolation_is_tried(unchecked, monkeypatch):
+    """Walls that do not hold, here none at all, are found out."""
+    assert check_isolation() in ("bwrap", "namespaces")
+    assert "socket" in jail._try("unsafe")
+    check_isolation.cache_clear()
+    monkeypatch.setattr(jail, "_try", lambda kind: f"no {kind}")
+    with pytest.raises(ValueError, match=r"^sandbox: auto finds no way .*bwrap: no bwrap; namespaces: no .*unsafe$"):
+        check_isolation()
+    with pytest.raises(ValueError, match="finds no way"):
+        run_program("print(1)")
+    assert check_isolation("unsafe") == "unsafe"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"sandbox": "safe"}, "'safe' is unknown"), ({"memory_mb": 1}, "at least 64")]
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run_program("print(1)", **settings)
+
+
+def test_unprotected_programs_keep_their_limits():
+    assert run_program("print(int(input()) + 1)", "1", sandbox="unsafe").output == b"2\n"
+    assert run_program("import time; time.sleep(60)", seconds=0.3, sandbox="unsafe").reason == "time_limit"
+    assert run_program("while True: print('x' * 10000)", sandbox="unsafe").reason == "output_limit"
+    assert run_program("x = bytearray(2 << 30)", sandbox="unsafe").reason == "runtime_error"
+    assert "SECRET" not in run_program("import os\nprint(os.environ)", sandbox="unsafe").output.decode()
+    code = "import subprocess\nprint(subprocess.Popen(['sleep', '60'], stdout=2).pid)"
+    pid = int(run_program(code, sandbox="unsafe").output)
+    deadline = time.monotonic() + 30
+    while (left := runs(pid)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
+def test_another_user_isolates_too(tmp_path):
+    """In a mount namespace where everybody may read Python and r1jax: homes are often closed to others."""
+    script = """
+        mount -t tmpfs none /mnt && mkdir /mnt/python /mnt/code && mount --bind "$1" /mnt/python
+        mount --bind "$2" /mnt/code && cd /mnt/code && export LD_LIBRARY_PATH=/mnt/python/lib TMPDIR=/tmp
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups "/mnt/python/bin/$3" -B -c "$4"
+    """
+    code = """
+        import os
+        from r1jax.sandbox.programs import check_isolation, run_program
+        print(os.getuid(), check_isolation("namespaces"))
+        print(run_program("print(input())", "3", seconds=60.0, sandbox="namespaces").output)
+        print(run_program("import os\\nwhile True: os.fork()", seconds=60.0, sandbox="namespaces").reason)
+    """
+    python = Path(sys.executable).resolve()
+    folders = [python.parent.parent, Path(jail.__file__).parents[2]]
+    command = ["unshare", "-m", "sh", "-c", textwrap.dedent(script), "sh", *folders]
+    done = subprocess.run([*command, python.name, textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.stdout == "65534 namespaces\nb'3\\n'\nruntime_error\n", done.stderr

@@ -1,0 +1,103 @@
+"""`r1jax reward`: the rewards of a config on saved completions, without a model."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from r1jax.cli import app
+from r1jax.config.base import ConfigError
+from r1jax.config.load import load_config
+from r1jax.score import disagreements, score_file
+
+ROWS = [
+    {"answer": "3", "completion": "<think>1+2</think><answer>3</answer>", "length": 12},
+    {"answer": "3", "completion": "<answer>3</answer>", "length": 8, "source": "book"},
+    {"answer": "3", "completion": "<think>x</think><answer>4</answer>", "length": 30, "truncated": True},
+    {"answer": "3", "completion": "no idea", "length": 2},
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "saved.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    return path
+
+
+def test_scores_weights_and_reasons(file, tiny_file):
+    scored = score_file(file, load_config(tiny_file))
+    assert scored.grades.scores["accuracy"].tolist() == [1, 1, 0, 0]
+    assert scored.grades.scores["format"].tolist() == [1, 0, 1, 0]
+    assert scored.grades.reasons["format"] == ["", "missing_think", "", "missing_think"]
+    np.testing.assert_allclose(scored.total, [1.2, 1.0, 0.2, 0.0])  # the stage's weights
+    assert scored.examples[1].data == {"source": "book"} and scored.texts[2].truncated
+    pairs = [(high, low, rows.tolist()) for high, low, rows in disagreements(scored.grades.scores)]
+    assert sorted(pairs) == [("accuracy", "format", [1]), ("format", "accuracy", [2])]
+
+
+def test_a_reward_of_weight_0_is_in_no_sum(tmp_path, tiny_file):
+    (tmp_path / "none.py").write_text("def none(example, completion):\n    return None\n")
+    saved = tmp_path / "saved.jsonl"
+    saved.write_text(json.dumps(ROWS[0]))
+    more = [f"rewards={{mine: {{function: {tmp_path}/none.py:none}}}}", "stages.rl.rewards.mine=0"]
+    scored = score_file(saved, load_config(tiny_file, more))
+    assert np.isnan(scored.grades.scores["mine"]).all()
+    np.testing.assert_allclose(scored.total, [1.2])
+
+
+def test_the_command_shows_it(file, tiny_file):
+    more = "rewards={overlong: {name: overlong, cache: 10}, mine: {function: no.py:f}}"
+    result = CliRunner().invoke(app, ["reward", str(file), "--config", str(tiny_file)], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    for part in (
+        "4 completions",
+        "accuracy",
+        "missing_think 2",
+        "best, line 1",
+        "worst, line 4",
+        "disagree",
+        "gold: 3",
+    ):
+        assert part in result.stdout, part
+    result = CliRunner().invoke(app, ["reward", str(file), more, "--config", str(tiny_file)])
+    assert result.exit_code == 2 and "rewards.mine: the reward no.py:f: there is no file no.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no completions; a line is"),
+        ("{", r"saved\.jsonl:1: not a JSON object"),
+        ('{"completion": "a"}\n[1]', r"saved\.jsonl:2: no text under the key completion"),
+        ('{"completion": 3}', r"no text under the key completion; got"),
+        ('{"completion": "a", "length": "12"}', r"saved\.jsonl:1: length is a number of tokens; got '12'"),
+    ],
+)
+def test_files_that_cannot_be_read(text, message, file, tiny_file):
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        score_file(file, load_config(tiny_file))
+    with pytest.raises(ValueError, match="cannot be read"):
+        score_file(file.parent / "absent.jsonl", load_config(tiny_file))
+    with pytest.raises(ConfigError, match="is a folder; give one of the files in it"):
+        score_file(file.parent, load_config(tiny_file))
+
+
+def test_lines_end_where_json_lines_do(file, tiny_file):
+    rows = [{"completion": "a\u2028b\x85", "answer": None, "length": None, "data": "its column"}, {"completion": "c"}]
+    file.write_text(
+        "\n".join(json.dumps(row | {"answer": row.get("answer") or "1"}, ensure_ascii=False) for row in rows)
+    )
+    scored = score_file(file, load_config(tiny_file))
+    assert scored.texts == ["a\u2028b\x85", "c"] and scored.examples[0].data == {"data": "its column"}
+
+
+def test_a_run_writes_files_that_it_reads(trained):
+    config, folder = trained
+    (saved,) = (folder / "completions").glob("rl-000002.jsonl")
+    rows = [json.loads(line) for line in saved.read_text().splitlines()]
+    scored = score_file(saved, config)
+    for name in ("accuracy", "format"):
+        assert scored.grades.scores[name].tolist() == [row["rewards"][name] for row in rows]
