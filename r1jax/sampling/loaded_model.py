@@ -1,0 +1,77 @@
+"""A model that is ready to use: what sampling, evaluating and exporting need, and what training begins with.
+
+    model = LoadedModel(model, tokenizer, mesh, weights)
+    sampler = model.sampler(settings.evaluate, group_size=4, max_new=64)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+
+from r1jax.models.transformer import Transformer
+from r1jax.parallel.jitted import abstract
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, weight_shardings
+from r1jax.sampling.sampler import Samples, make_sampler
+from r1jax.text.tokenizer import Tokenizer
+
+
+class SamplingSettings(Protocol):
+    """How tokens are drawn; a stage's and an evaluation's settings both say so."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def top_p(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, its tokenizer, the mesh it is on and its weights, in the shardings of training."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    mesh: Mesh
+    weights: Any
+
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """Computations inside happen on the mesh, with float32 products in full precision where the model is float32."""
+        precision = "float32" if self.model.config.dtype == "float32" else None
+        with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
+            yield
+
+    def sampler(self, settings: SamplingSettings, *, group_size: int, max_new: int) -> Callable[..., Samples]:
+        """The jitted sampler for this model and its stop tokens; see `sampler.make_sampler`."""
+        return make_sampler(
+            self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
+            self.mesh,
+            stop_ids=self.tokenizer.stop_ids,
+            group_size=group_size,
+            max_new=max_new,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+        )
+
+    def sampling_weights(self) -> Any:
+        """The weights in the shardings that decoding wants and in the type that they are used in."""
+        shardings = weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS)
+        return jax.jit(_cast, static_argnums=1, out_shardings=shardings)(self.weights, self.model.config.dtype)
+
+    def abstract_sampling_weights(self) -> Any:
+        """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""
+        shapes = jax.eval_shape(lambda weights: _cast(weights, self.model.config.dtype), self.weights)
+        return abstract(shapes, weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS))
+
+
+def _cast(params: Any, dtype: str) -> Any:
+    """What a forward would do to each weight at every token: all in `dtype` but the norms' scales, which stay."""
+    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)
