@@ -62,7 +62,7 @@ def evaluate(
     for start in range(0, problems, chunk):
         own = own_rows(run.mesh, chunk)
         chosen = np.resize(order_E[start : start + chunk], chunk)  # the last chunk is full too; what is over goes
-        width = min(-(-length_E[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, run.config.max_prompt_length)
+        width = min(-(-length_E[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, run.settings.max_prompt_length)
         prompts = run.batches.prompts("test", 0, chosen[own], width)
         _, _, transcript = sample_and_grade(
             run,
@@ -160,14 +160,16 @@ def evaluate_model(
     """
     run, params, name = load_model(path, overrides, task)
     with contextlib.closing(run), run.devices():
-        scores, rows = evaluate(run, params, run.config.evaluate, role_key(run.key, 0, 0, "evaluate"), show)
+        scores, rows = evaluate(run, params, run.settings.evaluate, role_key(run.key, 0, 0, "evaluate"), show)
     if not run.is_writer:
         return scores, None
     file = run.folder / "eval" / f"{name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    settings = run.config.model_dump(include={"task", "prompt", "evaluate", "max_completion_length", "seed"})
-    file.with_suffix(".json").write_text(json.dumps({"model": path, "scores": scores} | settings, indent=1) + "\n")
+    settings = run.settings.model_dump(include={"task", "prompt", "evaluate", "max_completion_length"})
+    file.with_suffix(".json").write_text(
+        json.dumps({"model": path, "scores": scores, "seed": run.config.seed} | settings, indent=1) + "\n"
+    )
     return scores, file
 
 
@@ -181,7 +183,7 @@ class Speaker:
 
     def prompt(self, question: Question, *, chat: bool | None = None) -> str:
         """The question in the prompt form of the run, or of a pretrained model; `chat` overrides that."""
-        settings = self.run.config.prompt
+        settings = self.run.settings.prompt
         if chat is not None:
             settings = settings.model_copy(update={"chat": chat, "template": "plain"})
         with user_errors():

@@ -60,7 +60,7 @@ def _description(run: Run, path: str, dtype: str) -> dict[str, Any]:
         described = json.loads((source / CONFIG).read_text())
         described["dtype" if "dtype" in described else "torch_dtype"] = dtype
     else:
-        positions = run.config.max_prompt_length + run.config.max_completion_length
+        positions = run.settings.max_prompt_length + run.settings.max_completion_length
         described = config_json(model, dtype=dtype, vocabulary=tokenizer.size, positions=positions)
         described["eos_token_id"] = list(tokenizer.stop_ids)
     if (source / GENERATION).is_file():

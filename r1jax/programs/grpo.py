@@ -82,7 +82,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
-        watch, checked = RewardWatch([name for name, weight in stage.rewards.items() if weight]), False
+        watch, checked = RewardWatch([name for name, weight in stage.reward_weights.items() if weight]), False
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
@@ -130,7 +130,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                 if due(step, stage.eval_every, stage.steps):
                     with run.watch("evaluate"):
                         key = role_key(run.key, number, step, "evaluate")
-                        scores, _ = evaluate(run, state.params, run.config.evaluate, key)
+                        scores, _ = evaluate(run, state.params, run.settings.evaluate, key)
                     run.log.log(stage.name, step, scores | run.timers.collect())
                     progress.update(step, scores)
                 if due(step, stage.save_every, stage.steps):
@@ -175,7 +175,7 @@ def layouts_of(run: Run, stage: GrpoStage, experience: Experience, order_NB: np.
             length_B,
             shards=row_shards(run.mesh),
             microbatches=microbatches_of(len(length_B), stage.microbatch, run.mesh),
-            joined=run.batches.width["train"] + run.config.max_completion_length,
+            joined=run.batches.width["train"] + run.settings.max_completion_length,
             width=stage.pack_length or 0,
         )
         return Layout(*(to_global(run.mesh, x[own_rows(run.mesh, len(x))], len(x)) for x in laid_out))

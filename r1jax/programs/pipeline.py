@@ -35,11 +35,12 @@ def train(config: Config, *, strict_compiles: bool = False) -> Run:
             run.say("evaluating before training (the first use of each program compiles it)")
             params = weights()
             with run.watch("evaluate"):
-                scores, _ = evaluate(run, params, config.evaluate, role_key(run.key, 0, 0, "evaluate"))
+                scores, _ = evaluate(run, params, run.settings.evaluate, role_key(run.key, 0, 0, "evaluate"))
             run.log.log(config.stages[0].name, 0, scores | run.timers.collect())
             weights = functools.partial(_identity, params)  # a large model is read once
             del params
-        for number, stage in list(enumerate(config.stages))[max(len(saved) - 1, 0) :]:
+        for number in range(max(len(saved) - 1, 0), len(config.stages)):
+            stage = config.stage(number)
             params = PROGRAMS[stage.program](run, number, stage, weights)
             weights = functools.partial(_identity, params)
             del params  # the next stage donates them

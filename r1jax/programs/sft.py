@@ -81,7 +81,7 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
                 if due(step, stage.eval_every, stage.steps):
                     with run.watch("evaluate"):
                         key = role_key(run.key, number, step, "evaluate")
-                        scores, _ = evaluate(run, state.params, run.config.evaluate, key)
+                        scores, _ = evaluate(run, state.params, run.settings.evaluate, key)
                     run.log.log(stage.name, step, scores | run.timers.collect())
                     progress.update(step, scores)
                 if due(step, stage.save_every, stage.steps):
@@ -97,7 +97,7 @@ def packed_batch(run: Run, stage: SftStage, start: int, own: np.ndarray) -> Pack
     """
     examples = run.batches.demonstrations(start, own)
     if stage.pack_length is None:
-        width = run.batches.width["train"] + run.config.max_completion_length
+        width = run.batches.width["train"] + run.settings.max_completion_length
         rows, height = [[i] for i in range(len(examples))], stage.prompts_per_step
     else:
         width = stage.pack_length

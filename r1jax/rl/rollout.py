@@ -170,7 +170,7 @@ def collect(
             weights,
             prompts,
             P,
-            tuple(stage.rewards),
+            tuple(stage.reward_weights),
             group_size=G,
             settings=stage,
             key=key,
@@ -234,7 +234,7 @@ def _mixed_groups(
     }
     # Of all that was sampled: what was chosen is half right by choice.
     metrics["reward"], _ = _mean_and_std(totals)
-    for name in stage.rewards:
+    for name in stage.reward_weights:
         mean, std = _mean_and_std([scores[name] for scores in sampled])
         metrics |= {f"rewards/{name}/mean": mean, f"rewards/{name}/std": std}
     metrics |= {name: float(np.mean([each[name] for each in times])) for name in times[0]}

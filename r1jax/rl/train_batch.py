@@ -147,7 +147,10 @@ def assemble(
     if stage.value is None:
         rewards_RB, weights = (total_B - penalty_BT.sum(axis=1))[None], [1.0]
         if stage.advantage.per_reward:
-            rewards_RB, weights = jnp.stack([experience.rewards[n] for n in stage.rewards]), [*stage.rewards.values()]
+            rewards_RB, weights = (
+                jnp.stack([experience.rewards[n] for n in stage.reward_weights]),
+                [*stage.reward_weights.values()],
+            )
         rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
         advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), **stage.advantage.model_dump())
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT

@@ -24,17 +24,18 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
     """What the stages ask for must fit the mesh and the task."""
     if not config.stages:
         raise ConfigError("stages: got none; training needs at least one")
-    if config.evaluate.problems is None and batches.size("test") is None:
+    shared = config.stage(0)
+    if shared.evaluate.problems is None and batches.size("test") is None:
         raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
     prompt, context = batches.width["train"], mesh.shape["context"]
-    width = prompt + config.max_completion_length
+    width = prompt + shared.max_completion_length
     if width % context:
         raise ConfigError(
             f"mesh.context: {context} devices cannot split {prompt} prompt positions + max_completion_length "
-            f"{config.max_completion_length} = {width}; need a multiple"
+            f"{shared.max_completion_length} = {width}; need a multiple"
         )
     shards, examples = row_shards(mesh), batches.size("train")
-    for stage in config.stages:
+    for stage in map(config.stage, range(len(config.stages))):
         where, prompts = f"stages.{stage.name}", stage.prompts_per_step
         if examples is not None and prompts > examples:
             raise ConfigError(
@@ -49,7 +50,7 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
         if stage.pack_length is not None and stage.pack_length < width:
             raise ConfigError(
                 f"{where}.pack_length: rows of {stage.pack_length} tokens cannot hold the longest prompt and "
-                f"completion, {prompt} + {config.max_completion_length}; need at least {width}"
+                f"completion, {prompt} + {shared.max_completion_length}; need at least {width}"
             )
         if stage.pack_length is not None and stage.pack_length % context:
             raise ConfigError(
@@ -79,7 +80,7 @@ def _check_rollout(stage: GrpoStage, task: Task | Mixture, shards: int) -> None:
             f"stages.{stage.name}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split "
             f"into {stage.rollout_parts} parts; need a multiple of their product"
         )
-    unknown = sorted(set(stage.rewards) - set(task.rewards))
+    unknown = sorted(set(stage.reward_weights) - set(task.rewards))
     if unknown:
         raise ConfigError(f"stages.{stage.name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}")
 
@@ -111,7 +112,7 @@ def _check_updates(stage: SftStage | GrpoStage, shards: int) -> None:
 def check_examples(config: Config, batches: Batches, at_most: int = 2048) -> None:
     """Looks at the first examples that the run will use, so that limits that are too low are seen at once."""
     index = 0
-    batches.prompts("test", 0, np.arange(min(config.evaluate.problems or at_most, at_most)))
+    batches.prompts("test", 0, np.arange(min(config.stage(0).evaluate.problems or at_most, at_most)))
     for stage in config.stages:
         rows = np.arange(min(stage.steps * stage.prompts_per_step, at_most))
         if stage.program == "sft":

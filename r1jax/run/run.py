@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, ModelConfig, TokenizerSettings
+from r1jax.config.experiment import Config, ModelConfig, Shared, TokenizerSettings
 from r1jax.config.load import dump_config, load_config, parse_config
 from r1jax.config.tasks import TaskSettings
 from r1jax.data.batches import Batches
@@ -70,6 +70,11 @@ class Run:
             yield
 
     @property
+    def settings(self) -> Shared:
+        """Task, prompt, lengths and evaluation: those of the first stage."""
+        return shared_settings(self.config)
+
+    @property
     def platform(self) -> str:
         """cpu, gpu or tpu."""
         return self.mesh.devices.flat[0].platform
@@ -105,7 +110,7 @@ class Run:
             self.mesh,
             stop_ids=self.tokenizer.stop_ids,
             group_size=group_size,
-            max_new=self.config.max_completion_length,
+            max_new=self.settings.max_completion_length,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -175,7 +180,7 @@ def load_run(
     fixed = [name for name in overrides if name.startswith(("model", "tokenizer", "stages"))]
     if fixed:
         raise ConfigError(f"{fixed[0]}: a trained run's model, tokenizer and stages are what they are; leave it out")
-    own = load_config(file).task
+    own = shared_settings(load_config(file)).task
     replaced = {} if task is None else {"task": task}
     config = load_config(file, ["mesh={data: -1}", *overrides], replaced)
     config = config.model_copy(update={"run_dir": str(folder)})
@@ -231,10 +236,14 @@ def _build(
     config: Config, *, strict: bool = False, training: bool = False, tokenizer_task: TaskSettings | None = None
 ) -> Run:
     join_processes(config.mesh)
+    shared = shared_settings(config)
     task = make_task(
-        config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
+        shared.task,
+        config.seed,
+        rewards=shared.reward_definitions,
+        max_completion_length=shared.max_completion_length,
     )
-    named = task if tokenizer_task in (None, config.task) else make_task(tokenizer_task, config.seed)
+    named = task if tokenizer_task in (None, shared.task) else make_task(tokenizer_task, config.seed)
     tokenizer = _tokenizer(config, named.symbols)
     if "accuracy" not in task.rewards:
         raise ConfigError(f"rewards: there are {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
@@ -250,10 +259,10 @@ def _build(
         batches=Batches(
             task,
             tokenizer,
-            prompt=config.prompt,
+            prompt=shared.prompt,
             seed=config.seed,
-            max_prompt_length=config.max_prompt_length,
-            max_completion_length=config.max_completion_length,
+            max_prompt_length=shared.max_prompt_length,
+            max_completion_length=shared.max_completion_length,
             needs_completions=training and any(stage.program == "sft" for stage in config.stages),
         ),
         model=model,
@@ -267,6 +276,11 @@ def _build(
         timers=Timers(),
         watch=CompileWatch(strict=strict),
     )
+
+
+def shared_settings(config: Config) -> Shared:
+    """The first stage's settings, or the top level's where there is no stage."""
+    return config.stage(0) if config.stages else config
 
 
 def _described(config: Config) -> ModelConfig:
