@@ -5,7 +5,7 @@ Every setting is declared here, with its default and its check; a key that is no
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -18,8 +18,14 @@ from r1jax.config.objective import (
     LossSettings,
     ValueSettings,
 )
-from r1jax.config.rewards import RewardSettings
+from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.tasks import TaskSettings
+
+if TYPE_CHECKING:
+    type Inherited[T] = T
+else:
+    Inherited = Optional
+NOT_GIVEN: Any = None  # on a stage as the user wrote it, "take the top level's"; `Config.stage` puts that in its place
 
 
 class PromptConfig(Settings):
@@ -202,13 +208,66 @@ class LogConfig(Settings):
     completions_every: NonNegativeInt = 10
 
 
-class Stage(Settings):
+def _entry_kind(value: Any) -> str:
+    return "definition" if isinstance(value, dict | RewardBase) else "weight"
+
+
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+RewardEntry = Annotated[
+    Annotated[Weight, Tag("weight")] | Annotated[RewardSettings, Tag("definition")], Discriminator(_entry_kind)
+]
+MERGED = ("prompt", "evaluate")  # a stage's block says only what is different from the top level's
+
+
+class Shared(Settings):
+    """What a stage may have for itself, and the top level has for all stages that do not.
+
+    A stage's `prompt` and `evaluate` are merged key by key into those of the top level; the others replace them.
+    `rewards` holds numbers, the weights of rewards that are defined elsewhere (a task brings `accuracy` and `format`),
+    and definitions, whose `weight` is 1 where it is left out.
+    """
+
+    task: Inherited[TaskSettings] = NOT_GIVEN
+    rewards: Inherited[dict[str, RewardEntry]] = NOT_GIVEN
+    prompt: Inherited[PromptConfig] = NOT_GIVEN
+    max_prompt_length: Inherited[PositiveInt] = NOT_GIVEN
+    max_completion_length: Inherited[PositiveInt] = NOT_GIVEN
+    evaluate: Inherited[EvaluateConfig] = NOT_GIVEN
+
+    @field_validator("rewards")
+    @classmethod
+    def _default_weight(cls, rewards: Any) -> Any:
+        def weighted(entry: Any) -> Any:
+            no_weight = isinstance(entry, RewardBase) and entry.weight is None
+            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
+
+        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """What a GRPO stage optimises: the weights of its rewards, by name; those of weight 0 are only logged."""
+        weights = {
+            name: entry.weight if isinstance(entry, RewardBase) else entry
+            for name, entry in (self.rewards or {}).items()
+        }
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+    @property
+    def reward_definitions(self) -> dict[str, RewardSettings]:
+        """The rewards that are defined here and not by the task, whether or not they have a weight."""
+        return {name: entry for name, entry in (self.rewards or {}).items() if isinstance(entry, RewardBase)}
+
+
+class Stage(Shared):
     """What every training program has; `eval_every` and `save_every` count steps, 0 means only at the end.
 
-    With `pack_length` sequences share rows of that many tokens; null: one a row.
+    `init_from` says which weights it begins with: those of an earlier stage by its name, `base` for the config's model
+    as it was before any training, or the folder of a run or of a Hugging Face model. Without it they are those of the
+    stage before. With `pack_length` sequences share rows of that many tokens; null: one a row.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    init_from: str | None = None
     steps: PositiveInt
     prompts_per_step: PositiveInt
     microbatch: PositiveInt | None = None
@@ -240,7 +299,7 @@ class SftStage(Stage):
 class GrpoStage(Stage):
     """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
 
-    `rewards` are weights by name; those of weight 0 are logged alone. `truncated` says what a completion that never
+    `truncated` says what a completion that never
     stopped has: its reward ("keep"), at most zero ("zero"), or its reward in the group's baseline and no part in the
     loss ("mask": DAPO's overlong filtering). In several `rollout_parts` the devices sample one while the one before is
     graded: worth it where grading is slow, as with programs.
@@ -259,7 +318,6 @@ class GrpoStage(Stage):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_k: Annotated[int, Field(ge=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    rewards: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     advantage: AdvantageSettings = AdvantageSettings()
     loss: LossSettings = LossSettings()
     kl: KlSettings = KlSettings()
@@ -282,8 +340,8 @@ class GrpoStage(Stage):
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        if not any(self.rewards.values()):
-            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
+        if self.rewards is not NOT_GIVEN:
+            self.check_rewards()
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -315,10 +373,6 @@ class GrpoStage(Stage):
             raise ValueError(
                 "correction compares the trainer's old log-probs with the sampler's; set old_log_probs: trainer"
             )
-        if self.dynamic_sampling is not None and self.dynamic_sampling.by not in (None, *self.rewards):
-            raise ValueError(
-                f"dynamic_sampling.by is {self.dynamic_sampling.by!r}, and rewards has {', '.join(self.rewards)}"
-            )
         if self.dynamic_sampling is not None and self.dynamic_sampling.by is None and self.advantage.per_reward:
             raise ValueError("dynamic_sampling.by is null, the sum, which advantage.per_reward does not use; name one")
         taken = self.kl.coef > 0 and self.kl.place == "reward"
@@ -328,6 +382,15 @@ class GrpoStage(Stage):
                 "takes from; use truncated: mask and kl.place: loss"
             )
         return self
+
+    def check_rewards(self) -> None:
+        """There is something to optimise, and dynamic sampling is by one of the rewards that the stage has."""
+        if not any(self.reward_weights.values()):
+            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
+        if self.dynamic_sampling is not None and self.dynamic_sampling.by not in (None, *self.reward_weights):
+            raise ValueError(
+                f"dynamic_sampling.by is {self.dynamic_sampling.by!r}, and rewards has {', '.join(self.reward_weights)}"
+            )
 
     def _check_value(self) -> None:
         if self.value is None:
@@ -351,26 +414,46 @@ class GrpoStage(Stage):
             raise ValueError("dynamic_sampling needs mixed groups, and group_size is 1; give 2 or more")
 
 
-class Config(Settings):
-    """One experiment: shared settings and the stages that run in order.
+class Config(Shared):
+    """One experiment: the settings that its stages share, and the stages, which run in order.
 
-    `rewards` are more than the task has, or others in their place, by the names that stages give weights to.
+    `stages` are as the user wrote them; `stage` gives one with everything that it shares.
     """
 
     run_dir: str
     seed: NonNegativeInt = 0
-    task: TaskSettings
-    rewards: dict[str, RewardSettings] = {}
-    prompt: PromptConfig = PromptConfig()
     tokenizer: TokenizerSettings | None = None
     model: ModelSettings
     mesh: MeshConfig = MeshConfig()
-    max_prompt_length: PositiveInt
-    max_completion_length: PositiveInt
-    evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
     keep_checkpoints: PositiveInt = 2
     stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
+
+    def stage(self, index: int) -> SftStage | GrpoStage:
+        """Stage number `index` with all that it shares with the others filled in from the top level.
+
+        Its `rewards` are those of its own block, or else of the top level's; definitions of the top level that its
+        block does not name are there too, and their weight is None.
+        """
+        stage = self.stages[index]
+        given = {name: getattr(self, name) for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN}
+        own = self.rewards if stage.rewards is NOT_GIVEN else stage.rewards
+        rewards = {name: _defined(entry, self.rewards.get(name)) for name, entry in own.items()}
+        others = {name: entry for name, entry in self.reward_definitions.items() if name not in own}
+        rewards |= {name: entry.model_copy(update={"weight": None}) for name, entry in others.items()}
+        return stage.model_copy(update={**given, "rewards": rewards})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge(cls, value: Any) -> Any:
+        """Completes the blocks of stages that are merged with the top level's, before anything is checked."""
+        if not isinstance(value, dict):
+            return value
+        tops = {name: {} if value.get(name) is None else value[name] for name in (*MERGED, "rewards")}
+        stages = value.get("stages")
+        if isinstance(stages, list):
+            stages = [_merged(stage, tops) if isinstance(stage, dict) else stage for stage in stages]
+        return value | tops | ({} if stages is None else {"stages": stages})
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -378,4 +461,45 @@ class Config(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two stages are named {twice[0]}; each needs a name of its own")
+        for index, stage in enumerate(self.stages):
+            where, filled = f"stages.{stage.name}", self.stage(index)
+            if stage.name == "base":
+                raise ValueError("stages.base: base is the model before any training; give the stage another name")
+            missing = [name for name in Shared.model_fields if getattr(filled, name) is NOT_GIVEN]
+            if missing:
+                raise ValueError(
+                    f"{where}.{missing[0]}: this key is required and was not given; give it to the stage, or at the "
+                    f"top level to all stages"
+                )
+            if stage.init_from in names[index:]:
+                raise ValueError(
+                    f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
+                    f"base, or a folder"
+                )
+            if filled.program == "grpo":
+                try:
+                    filled.check_rewards()
+                except ValueError as error:
+                    raise ValueError(f"{where}.{error}") from None
         return self
+
+
+def _merged(stage: dict[str, Any], tops: dict[str, Any]) -> dict[str, Any]:
+    """A stage whose blocks hold what the top level's have and they do not."""
+    blocks = {}
+    for name in MERGED:
+        top, own = (_mapping(block) for block in (tops[name], stage.get(name)))
+        if isinstance(top, dict) and isinstance(own, dict):
+            blocks[name] = top | own
+    return stage | blocks
+
+
+def _mapping(block: Any) -> Any:
+    return block.model_dump() if isinstance(block, Settings) else block
+
+
+def _defined(entry: float | RewardSettings, top: float | RewardSettings | None) -> float | RewardSettings:
+    """An entry of a stage's rewards; where it is a number for what the top level defines, that definition with it."""
+    if isinstance(entry, RewardBase) or not isinstance(top, RewardBase):
+        return entry
+    return top.model_copy(update={"weight": entry})

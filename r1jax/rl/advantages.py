@@ -50,8 +50,8 @@ def advantages(
 
 def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
     """[B], the weighted sum of a stage's rewards; NaN where one that has a weight could not be graded."""
-    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
-    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.rewards]))
+    weights_R = jnp.array(list(stage.reward_weights.values()), jnp.float32)
+    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.reward_weights]))
     return limited(total_B, truncated_B, stage)
 
 
