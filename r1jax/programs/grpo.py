@@ -22,7 +22,7 @@ import optax
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.packing import Layout, lay_out
 from r1jax.evaluate import evaluate
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model
 from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.rewards.watch import RewardWatch
 from r1jax.rl.logprobs import completion_log_probs, completion_values
@@ -218,7 +218,7 @@ def update_step(
     index: jax.Array,
     drawn: jax.Array,
     *,
-    model: Transformer,
+    model: Model,
     optimizer: optax.GradientTransformation,
     value_optimizer: optax.GradientTransformation | None = None,
     stage: GrpoStage,
@@ -252,7 +252,7 @@ def update_step(
 
 
 def loss_and_sums(
-    params: tuple[Any, Any], rows: tuple[Rollout, jax.Array, jax.Array], *, model: Transformer, stage: GrpoStage
+    params: tuple[Any, Any], rows: tuple[Rollout, jax.Array, jax.Array], *, model: Model, stage: GrpoStage
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The part of the loss that some rows of a batch have, and of the metrics.
 

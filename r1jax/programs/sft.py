@@ -23,8 +23,8 @@ import optax
 from r1jax.config.experiment import SftStage
 from r1jax.data.packing import HEIGHTS, Packed, first_fit, pack
 from r1jax.evaluate import evaluate
+from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
-from r1jax.models.transformer import Transformer, forward
 from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
 from r1jax.rl.losses import reduction_weights
 from r1jax.run.metrics import Progress
@@ -114,7 +114,7 @@ def update_step(
     state: TrainState,
     batch: Packed,
     *,
-    model: Transformer,
+    model: Model,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     microbatches: int,

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.packing import Layout
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model
 from r1jax.parallel.mesh import sharding
 from r1jax.rl.advantages import advantages, gae, token_advantages, total_rewards
 from r1jax.rl.logprobs import Completions, completion_log_probs, completion_values
@@ -60,7 +60,7 @@ class Rollout:
 
 
 def make_preparer(
-    model: Transformer, mesh: Mesh, stage: GrpoStage
+    model: Model, mesh: Mesh, stage: GrpoStage
 ) -> Callable[[TrainState, Experience, Layout | None], tuple[Rollout, dict[str, jax.Array]]]:
     """`prepare` as one jitted function of state, experience and the layout of its sequences in packed rows."""
     microbatches = microbatches_of(stage.prompts_per_step * stage.group_size, stage.microbatch, mesh)
@@ -75,7 +75,7 @@ def prepare(
     experience: Experience,
     layout: Layout | None = None,
     *,
-    model: Transformer,
+    model: Model,
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[Rollout, dict[str, jax.Array]]:

@@ -19,13 +19,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, ModelConfig, TokenizerSettings
+from r1jax.config.experiment import Config, TokenizerSettings
 from r1jax.config.load import dump_config, load_config, parse_config
 from r1jax.config.tasks import TaskSettings
 from r1jax.data.batches import Batches
-from r1jax.huggingface.config import copy_description
-from r1jax.huggingface.weights import check_params, find_model, import_params, resolve_model
-from r1jax.models.transformer import Transformer
+from r1jax.huggingface.config import model_config, write_description
+from r1jax.huggingface.folder import find_model
+from r1jax.huggingface.weights import check_params, import_params
+from r1jax.models import Model, abstract_params, cast_for_sampling, init_params, make_model
 from r1jax.parallel.compile_guard import CompileWatch
 from r1jax.parallel.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, weight_shardings
 from r1jax.run.checks import check_examples, check_same_settings, check_stages
@@ -36,9 +37,8 @@ from r1jax.tasks import Mixture, Task, make_task
 from r1jax.text.chat_template import read_chat_template
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
-from r1jax.training.state import abstract_params, init_params
 
-MODEL_FOLDER = "model"  # of a run folder: a pretrained model's tokenizer and description
+MODEL_FOLDER = "model"  # of a run folder: the model's config.json and tokenizer
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Run:
     tokenizer: Tokenizer
     task: Task | Mixture
     batches: Batches
-    model: Transformer
+    model: Model
     key: jax.Array
     log: RunLog
     timers: Timers
@@ -114,21 +114,16 @@ class Run:
     def sampling_weights(self, params: Any) -> Any:
         """Weights moved from where training wants them to where decoding does, in the type that they are used in."""
         shardings = weight_shardings(self.mesh, params, SAMPLE_WEIGHTS)
-        return jax.jit(_cast, static_argnums=1, out_shardings=shardings)(params, self.config.model.dtype)
+        return jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)(params, self.config.model.dtype)
 
     def initial_weights(self) -> Any:
         """The pretrained model's weights, or random ones from the seed, made in their shardings."""
         abstract = abstract_params(self.model, self.mesh)
-        if source := _described(self.config).path:
-            return import_params(find_model(source), abstract, _described(self.config).vocab_size)
+        if source := self.config.model.path:
+            return import_params(find_model(source), self.model.config, abstract)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         key = jax.random.fold_in(self.key, 0)
         return jax.jit(lambda key: init_params(self.model, key), out_shardings=shardings)(key)
-
-
-def _cast(params: Any, dtype: str) -> Any:
-    """What a forward would do to each weight at every token: all in `dtype` but the norms' scales, which stay."""
-    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)
 
 
 def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
@@ -137,14 +132,13 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
     with user_errors():
-        run = _build(resolve_model(config), strict=strict_compiles, training=True)
+        run = _build(config, strict=strict_compiles, training=True)
         check_stages(run.config, run.task, run.batches, run.mesh)
         check_examples(run.config, run.batches)
         check_same_settings(run.folder, run.config)
-        source = _described(run.config).path
+        source = config.model.path
         if source is not None and not (run.folder / "config.yaml").is_file():
-            abstract = abstract_params(run.model, run.mesh)
-            check_params(find_model(source), abstract, _described(run.config).vocab_size)
+            check_params(find_model(source), run.model.config, abstract_params(run.model, run.mesh))
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
             _describe(run)
@@ -209,7 +203,7 @@ def load_pretrained(
     }
     join_processes(parse_config(copy.deepcopy(tree), overrides).mesh)  # before a device is asked for
     tree["model"]["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    run = _build(resolve_model(parse_config(tree, overrides)))
+    run = _build(parse_config(tree, overrides))
     return run, run.initial_weights(), run.folder.name
 
 
@@ -231,6 +225,8 @@ def _build(
     config: Config, *, strict: bool = False, training: bool = False, tokenizer_task: TaskSettings | None = None
 ) -> Run:
     join_processes(config.mesh)
+    own = Path(config.run_dir) / MODEL_FOLDER
+    architecture = model_config(config.model, own if own.is_dir() else None)
     task = make_task(
         config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
     )
@@ -239,7 +235,7 @@ def _build(
     if "accuracy" not in task.rewards:
         raise ConfigError(f"rewards: there are {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
     mesh = make_mesh(config.mesh)
-    model = Transformer(_described(config), tokenizer.size)
+    model = make_model(architecture, tokenizer.size)
     abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
     return Run(
         config=config,
@@ -269,29 +265,19 @@ def _build(
     )
 
 
-def _described(config: Config) -> ModelConfig:
-    if not isinstance(config.model, ModelConfig):
-        raise TypeError("resolve_model comes first")
-    return config.model
-
-
 def _tokenizer(config: Config, symbols: Sequence[str]) -> Tokenizer:
-    """The config's tokenizer; of a run with a pretrained model, the copy in its folder, where there is one."""
-    settings, kept = config.tokenizer or TokenizerSettings(), Path(config.run_dir) / MODEL_FOLDER
+    """The config's tokenizer, else the pretrained model's; of a run that has one of them, the copy in its folder."""
+    settings, kept = config.tokenizer, Path(config.run_dir) / MODEL_FOLDER
+    if settings is None:
+        path = config.model.path
+        settings = TokenizerSettings(kind="huggingface", path=path) if path else TokenizerSettings()
     if settings.path is None:
         path = None
     elif kept.is_dir():
         path = str(kept)
     else:  # a file, a folder, or a hub id
         path = settings.path if Path(settings.path).exists() else str(find_model(settings.path))
-    tokenizer = load_tokenizer(settings.kind, path, symbols)
-    rows = _described(config).vocab_size
-    if rows is not None and tokenizer.size > rows:
-        raise ConfigError(
-            f"tokenizer: it has ids up to {tokenizer.size - 1} and the model's embedding {rows} rows; "
-            f"give the tokenizer that came with the model"
-        )
-    return tokenizer
+    return load_tokenizer(settings.kind, path, symbols)
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
@@ -329,13 +315,12 @@ def _describe(run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").is_file():
         write_whole(folder / "config.yaml", dump_config(config).encode())
-    source = _described(config).path
-    if source is not None and not (folder / MODEL_FOLDER).is_dir():
-        # What using and exporting the run will need, even where the pretrained model is not.
+    if not (folder / MODEL_FOLDER).is_dir():
+        # What using and exporting the run needs, even where the pretrained model's own folder is gone.
         temporary = folder / f"{MODEL_FOLDER}.tmp"
-        temporary.mkdir(exist_ok=True)
-        copy_description(find_model(source), temporary)
-        run.tokenizer.save(temporary)
+        positions = config.max_prompt_length + config.max_completion_length
+        source = None if config.model.path is None else find_model(config.model.path)
+        write_description(temporary, run.model.config, run.tokenizer, positions=positions, source=source)
         temporary.rename(folder / MODEL_FOLDER)
     if not (folder / "manifest.json").is_file():
         described = manifest(run.mesh, run.batches, seed=config.seed, parameters=run.parameters)
