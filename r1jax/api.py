@@ -1,8 +1,8 @@
 """The Python API for notebooks and scripts, which `import r1jax` offers: load, load_config, prepare, train.
 
-    model = load("runs/quickstart")
-    model.generate("347+285=", samples=4, temperature=1.0)
-    run = train("configs/quickstart.yaml", rewards={"short": lambda example, completion: -len(completion)})
+model = load("runs/quickstart")
+model.generate("347+285=", samples=4, temperature=1.0)
+run = train("configs/quickstart.yaml", rewards={"short": lambda example, completion: -len(completion)})
 """
 
 from __future__ import annotations

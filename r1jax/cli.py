@@ -203,7 +203,9 @@ def reward(
 
         file = config or config_of(completions)
         if file is None:
-            raise ConfigError(f"--config is needed: {completions} is not in a run folder, whose own config could be used")
+            raise ConfigError(
+                f"--config is needed: {completions} is not in a run folder, whose own config could be used"
+            )
         show(score_file(completions, load_config(file, overrides or ())), Console())
 
 

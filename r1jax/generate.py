@@ -72,9 +72,7 @@ class Generator:
         if temperature is None:
             temperature = float(samples > 1)
         drawing = Drawing(temperature, top_k, top_p)
-        return self.complete(
-            self.prompt(question), samples=samples, drawing=drawing, max_tokens=max_tokens, seed=seed
-        )
+        return self.complete(self.prompt(question), samples=samples, drawing=drawing, max_tokens=max_tokens, seed=seed)
 
     def chat(
         self,

@@ -78,7 +78,7 @@ class LossSettings(Settings):
 class KlSettings(Settings):
     """`coef` times an estimate of KL(policy, reference), added to the loss or taken from the reward.
 
-    The estimators: `objectives.kl_terms`. The reference is what the stage began with; every `reference_every` steps
+    The estimators: `objectives.kl_terms`. The reference is what the stage began with; every `sync_reference_every` steps
     (R1: 400 updates, which are 25 steps of 16) it becomes `reference_mix` of the policy and the rest of itself. With
     coef 0 none is held.
     """
@@ -86,7 +86,7 @@ class KlSettings(Settings):
     coef: NonNegativeFloat = 0.0
     estimator: Literal["k1", "k2", "k3", "k3_ratio", "k3_k2"] = "k3"
     place: Literal["loss", "reward"] = "loss"
-    reference_every: PositiveInt | None = None
+    sync_reference_every: PositiveInt | None = None
     reference_mix: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
@@ -97,8 +97,8 @@ class KlSettings(Settings):
             )
         if self.coef > 0 and self.place == "loss" and self.estimator == "k1":
             raise ValueError("estimator k1 has no gradient on average, so in the loss it does nothing; use k2 or k3")
-        if self.reference_mix < 1 and self.reference_every is None:
-            raise ValueError(f"reference_mix {self.reference_mix} needs reference_every, for example 1")
+        if self.reference_mix < 1 and self.sync_reference_every is None:
+            raise ValueError(f"reference_mix {self.reference_mix} needs sync_reference_every, for example 1")
         return self
 
 

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.config.experiment import ModelConfig
+from r1jax.parallel.mesh import constrain
 
 
 @flax.struct.dataclass
@@ -21,10 +21,13 @@ class Cache:
     filled: jax.Array
 
     @classmethod
-    def empty(cls, config: ModelConfig, rows: int, slots: int) -> Cache:
-        shape = (config.num_hidden_layers, rows, slots, config.num_key_value_heads, config.head_dim)
-        zeros = jnp.zeros(shape, config.dtype)
+    def empty(cls, *, layers: int, rows: int, slots: int, heads: int, head_dim: int, dtype: str) -> Cache:
+        zeros = constrain(jnp.zeros((layers, rows, slots, heads, head_dim), dtype), "LBSKH")
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
+
+    def shared(self, length_P: jax.Array) -> Prefix:
+        """This cache of prompts of these lengths, to be read by several samples of each."""
+        return Prefix(self.k_LBSKH, self.v_LBSKH, length_P)
 
 
 @flax.struct.dataclass

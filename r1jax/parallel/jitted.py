@@ -1,8 +1,8 @@
 """A jitted function together with the abstract arguments that it is called with.
 
-    update = Jitted(jax.jit(update_step, donate_argnums=0), (abstract_state, abstract_batch))
-    update.compile().memory_analysis()  # before there are any arrays
-    state, metrics = update(state, batch)
+update = Jitted(jax.jit(update_step, donate_argnums=0), (abstract_state, abstract_batch))
+update.compile().memory_analysis()  # before there are any arrays
+state, metrics = update(state, batch)
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ policy term plus kl.coef × k3 to the reference, averaged over each completion's
 A stage's settings make it DAPO, Dr. GRPO, GSPO, CISPO, RLOO, or with a value model PPO; their formulas are in
 `rl.losses` and `rl.advantages`.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, I ids that a token
-was drawn from.
+Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import optax
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.batches import Batches
 from r1jax.data.packing import Layout, lay_out
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model
 from r1jax.parallel.jitted import Jitted, abstract
 from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.programs.steps import Steps
@@ -65,7 +64,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             for index, (rows_B, layout) in enumerate(zip(order, layouts[1:], strict=True)):
                 state, metrics = trainer.update(state, batch, rows_B, layout, index, collected.batches)
                 updates.append(metrics)
-            if settings.kl.reference_every and step % settings.kl.reference_every == 0:
+            if settings.kl.sync_reference_every and step % settings.kl.sync_reference_every == 0:
                 state = trainer.sync_reference(state)
             metrics = functools.partial(step_metrics, prepared, collected.metrics, updates)
             steps.end(step, state, metrics, functools.partial(sample_rows, collected, batch))
@@ -113,7 +112,7 @@ class Trainer:
     def update(
         self, state: TrainState, batch: TrainBatch, rows_B: np.ndarray, layout: Layout | None, index: int, batches: int
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Update `index` of a step, on the sequences `rows_B`; the last one counts the step and its batches of prompts."""
+        """Update `index` of a step, on the sequences `rows_B`; the last update counts the step and its batches."""
         with self.run.guard(f"{self.settings.name} update {rows_of(layout)}"), self.run.timers("update"):
             return self.functions["update"](state, batch, rows_B, layout, jnp.int32(index), jnp.int32(batches))
 
@@ -141,20 +140,22 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     state = abstract_state(model.model, (policy, value), mesh, keep_reference=stage.kl.coef > 0)
     shardings = jax.tree.map(lambda x: x.sharding, state)
 
-    def integers(*shape: int, where: Any = rows) -> jax.ShapeDtypeStruct:
+    def integers(*shape: int, where: Any = rows) -> Any:
         return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=where)
 
     def layout(sequences: int) -> Layout | None:
-        width = stage.pack_length
-        return width and Layout(*[integers(sequences, width)] * 3, integers(sequences))
+        if stage.pack_length is None:
+            return None
+        row = integers(sequences, stage.pack_length)
+        return Layout(row, row, row, integers(sequences))
 
     sampler = model.sampler(stage, group_size=stage.group_size, max_new=stage.max_completion_length)
     key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=everywhere)
     prompts = integers(P, prompt_width), integers(P), integers(P)
     sampler_arguments = (dataclasses.replace(model, weights=state.params).abstract_sampling_weights(), *prompts, key)
     samples = abstract(jax.eval_shape(sampler, *sampler_arguments), rows)
-    rewards = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.float32, sharding=rows))
-    included_P = jax.ShapeDtypeStruct((P,), jnp.bool, sharding=rows)
+    rewards: Any = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.float32, sharding=rows))
+    included_P: Any = jax.ShapeDtypeStruct((P,), jnp.bool, sharding=rows)
     graded = Rollout(*prompts, samples, rewards, included_P)
 
     def microbatches(sequences: int) -> int:
@@ -273,7 +274,7 @@ def update_step(
     index: jax.Array,
     batches: jax.Array,
     *,
-    model: Transformer,
+    model: Model,
     optimizer: optax.GradientTransformation,
     value_optimizer: optax.GradientTransformation | None = None,
     stage: GrpoStage,
@@ -301,9 +302,7 @@ def update_step(
         metrics |= {f"value/{name}": norm for name, norm in norms.items()}
     state, norms = apply_gradients(state, gradients, optimizer, when=when)
     last = index == stage.minibatches - 1
-    state = dataclasses.replace(
-        state, step=state.step + last, batches_consumed=state.batches_consumed + last * batches
-    )
+    state = dataclasses.replace(state, step=state.step + last, batches_consumed=state.batches_consumed + last * batches)
     return state, metrics | norms
 
 

@@ -22,8 +22,8 @@ from jax.sharding import Mesh
 from r1jax.config.experiment import SftStage
 from r1jax.data.batches import Batches
 from r1jax.data.packing import HEIGHTS, Packed, first_fit, pack
+from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
-from r1jax.models.transformer import Transformer, forward
 from r1jax.parallel.jitted import Jitted
 from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
 from r1jax.programs.steps import Steps
@@ -31,7 +31,14 @@ from r1jax.rl.losses import reduction_weights
 from r1jax.run.run import Run, StageRun
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.training.optimizer import learning_rate, make_optimizer
-from r1jax.training.state import TrainState, abstract_state, apply_gradients, microbatches_of, restore_or_init, summed_gradients
+from r1jax.training.state import (
+    TrainState,
+    abstract_state,
+    apply_gradients,
+    microbatches_of,
+    restore_or_init,
+    summed_gradients,
+)
 
 
 def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
@@ -43,7 +50,9 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     with Steps(run, stage) as steps:
         state = restore_or_init(update.arguments[0], (optimizer, None), steps.checkpoints, weights)
         for step in steps.remaining(state):
-            batch = packed_batch(run.mesh, batches, settings, stage.first_example + (step - 1) * settings.prompts_per_step)
+            batch = packed_batch(
+                run.mesh, batches, settings, stage.first_example + (step - 1) * settings.prompts_per_step
+            )
             with run.guard(f"{settings.name} step of {len(batch.token_BT)} rows"), run.timers("update"):
                 state, metrics = update(state, batch)
             steps.end(step, state, functools.partial(dict, metrics))
@@ -98,7 +107,7 @@ def update_step(
     state: TrainState,
     batch: Packed,
     *,
-    model: Transformer,
+    model: Model,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     microbatches: int,

@@ -1,10 +1,10 @@
 """The steps of a stage, and what every program does at the end of one: log, show a sample, evaluate, save.
 
-    with Steps(run, stage) as steps:
-        state = restore_or_init(..., steps.checkpoints, weights)
-        for step in steps.remaining(state):
-            state, metrics = update(state, batch)
-            steps.end(step, state, metrics=lambda: fetch(metrics))
+with Steps(run, stage) as steps:
+    state = restore_or_init(..., steps.checkpoints, weights)
+    for step in steps.remaining(state):
+        state, metrics = update(state, batch)
+        steps.end(step, state, metrics=lambda: fetch(metrics))
 """
 
 from __future__ import annotations

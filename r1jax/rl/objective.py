@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config.experiment import GrpoStage
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import clipped_sides, kl_terms, log_ratio, off_policy_mask, policy_terms, value_terms
 from r1jax.rl.types import TrainBatch
@@ -20,7 +20,7 @@ LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
 def loss_and_sums(
-    params: tuple[Any, Any], rows: tuple[TrainBatch, jax.Array, jax.Array], *, model: Transformer, stage: GrpoStage
+    params: tuple[Any, Any], rows: tuple[TrainBatch, jax.Array, jax.Array], *, model: Model, stage: GrpoStage
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What some rows of a batch add to the loss and to the sums that become metrics.
 

@@ -52,9 +52,7 @@ class Transcript:
     texts: list[Completion]
     grades: Grades
 
-    def rows(
-        self, advantage_B: np.ndarray | None = None, included_B: np.ndarray | None = None
-    ) -> list[dict[str, Any]]:
+    def rows(self, advantage_B: np.ndarray | None = None, included_B: np.ndarray | None = None) -> list[dict[str, Any]]:
         """A JSON-able dict for each sample; `r1jax reward` reads them. `included_B` says which are in the loss."""
         group, grades, rows = len(self.texts) // len(self.examples), self.grades, []
         for i, text in enumerate(self.texts):

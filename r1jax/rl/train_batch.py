@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.packing import Layout
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model
 from r1jax.rl.advantages import advantages, gae, token_advantages, total_rewards
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import importance_weights, kl_terms, length_mask, top_entropy_mask
@@ -31,7 +31,7 @@ def prepare(
     rollout: Rollout,
     layout: Layout | None = None,
     *,
-    model: Transformer,
+    model: Model,
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
@@ -105,7 +105,10 @@ def assemble(
     if stage.value is None:
         rewards_RB, weights = (total_B - penalty_BT.sum(axis=1))[None], [1.0]
         if stage.advantage.per_reward:
-            rewards_RB, weights = jnp.stack([rollout.rewards[n] for n in stage.reward_weights]), [*stage.reward_weights.values()]
+            rewards_RB, weights = (
+                jnp.stack([rollout.rewards[n] for n in stage.reward_weights]),
+                [*stage.reward_weights.values()],
+            )
         rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
         advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), **stage.advantage.model_dump())
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT

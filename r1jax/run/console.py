@@ -1,8 +1,8 @@
 """What a run prints: the progress of a stage with its latest figures, and sampled completions.
 
-    with Progress("rl", total=300) as progress:
-        progress.start(completed=0)
-        progress.update(step, metrics)
+with Progress("rl", total=300) as progress:
+    progress.start(completed=0)
+    progress.update(step, metrics)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Models that were trained or downloaded, ready to use: from a run folder, a Hugging Face folder or a hub id.
 
-    loaded = load_model("runs/quickstart")
-    loaded.model  # a LoadedModel; no task, data set or log is needed, and nothing is written
+loaded = load_model("runs/quickstart")
+loaded.model  # a LoadedModel; no task, data set or log is needed, and nothing is written
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     """A pretrained model as it is: greedy, evaluated on all test problems, with its chat template if it has one."""
     parent = Path(path).parent
     if not Path(path).exists() and (parent.name == "runs" or (parent != Path() and parent.is_dir())):
-        raise ConfigError(f"{path}: there is no such run and no such model folder; train a run with: r1jax train CONFIG")
+        raise ConfigError(
+            f"{path}: there is no such run and no such model folder; train a run with: r1jax train CONFIG"
+        )
     folder = find_model(path)
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
@@ -111,7 +113,9 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
         raise ConfigError(f"{folder} has no checkpoint yet; train it with: r1jax train {folder / 'config.yaml'}")
     every = {f"{stage}-{step}": (stage, step) for stage, steps in saved.items() for step in steps}
     last = [*saved][-1]
-    named = every | {str(step): (last, step) for step in saved[last]} | {s: (s, max(steps)) for s, steps in saved.items()}
+    named = (
+        every | {str(step): (last, step) for step in saved[last]} | {s: (s, max(steps)) for s, steps in saved.items()}
+    )
     if wanted is not None and wanted not in named:
         raise ConfigError(f"{folder} has no checkpoint {wanted!r}; there are {', '.join(every)}")
     return named[last if wanted is None else wanted]

@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_KEYS = frozenset({"step_time", "tokens_per_second", "compiles"})
@@ -28,9 +28,7 @@ TIMING_KEYS_PREFIX = "time/"
 class RunLog:
     """Writes metrics.jsonl, completions/ and tensorboard/ of a run folder. Of several processes one is the writer."""
 
-    def __init__(
-        self, folder: Path, *, is_writer: bool = True, wandb_project: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, is_writer: bool = True, wandb_project: str | None = None) -> None:
         """Creates nothing yet. Raises ValueError, in every process, where W&B is asked for and not installed."""
         self.folder = folder
         self.is_writer = is_writer

@@ -1,8 +1,8 @@
 """A run's metrics as a table with a row for each step of each stage, and its curves in a notebook.
 
-    table = MetricsTable(read_metrics(Path("runs/quickstart")))
-    table["reward"]  # a numpy array, NaN where a step has none
-    table.plot(y=["reward", "completions/mean_length"])
+table = MetricsTable(read_metrics(Path("runs/quickstart")))
+table["reward"]  # a numpy array, NaN where a step has none
+table.plot(y=["reward", "completions/mean_length"])
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
-from r1jax.run.checks import check_stages, check_examples, check_same_settings, check_weights
+from r1jax.run.checks import check_examples, check_same_settings, check_stages, check_weights
 from r1jax.run.loading import MODEL_FOLDER, load_weights
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically

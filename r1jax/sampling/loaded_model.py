@@ -1,7 +1,7 @@
 """A model that is ready to use: what sampling, evaluating and exporting need, and what training begins with.
 
-    model = LoadedModel(model, tokenizer, mesh, weights)
-    sampler = model.sampler(settings.evaluate, group_size=4, max_new=64)
+model = LoadedModel(model, tokenizer, mesh, weights)
+sampler = model.sampler(settings.evaluate, group_size=4, max_new=64)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from r1jax.models.transformer import Transformer
+from r1jax.models import Model, cast_for_sampling
 from r1jax.parallel.jitted import abstract
 from r1jax.parallel.mesh import SAMPLE_WEIGHTS, weight_shardings
 from r1jax.sampling.sampler import Samples, make_sampler
@@ -36,7 +36,7 @@ class SamplingSettings(Protocol):
 class LoadedModel:
     """A model, its tokenizer, the mesh it is on and its weights, in the shardings of training."""
 
-    model: Transformer
+    model: Model
     tokenizer: Tokenizer
     mesh: Mesh
     weights: Any
@@ -64,14 +64,11 @@ class LoadedModel:
     def sampling_weights(self) -> Any:
         """The weights in the shardings that decoding wants and in the type that they are used in."""
         shardings = weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS)
-        return jax.jit(_cast, static_argnums=1, out_shardings=shardings)(self.weights, self.model.config.dtype)
+        return jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)(
+            self.weights, self.model.config.dtype
+        )
 
     def abstract_sampling_weights(self) -> Any:
         """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""
-        shapes = jax.eval_shape(lambda weights: _cast(weights, self.model.config.dtype), self.weights)
+        shapes = jax.eval_shape(lambda weights: cast_for_sampling(weights, self.model.config.dtype), self.weights)
         return abstract(shapes, weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS))
-
-
-def _cast(params: Any, dtype: str) -> Any:
-    """What a forward would do to each weight at every token: all in `dtype` but the norms' scales, which stay."""
-    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)

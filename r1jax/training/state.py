@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from r1jax.models.transformer import Transformer
-from r1jax.parallel.mesh import TRAIN_WEIGHTS, row_shards, sharding, weight_shardings
+from r1jax.models import Model, abstract_params
+from r1jax.models.value import abstract_value_params, init_value_params
+from r1jax.parallel.mesh import row_shards, sharding
 from r1jax.training.checkpoint import Checkpoints
 
 Sums = dict[str, Any]  # metrics; those whose name ends in /max are maxima
@@ -26,7 +27,7 @@ Optimizers = tuple[optax.GradientTransformation, optax.GradientTransformation | 
 
 @flax.struct.dataclass
 class ValueState:
-    """A value model's weights, {"model", "head_D"}, and its optimizer's state."""
+    """A value model's weights and its optimizer's state."""
 
     params: Any
     opt_state: Any
@@ -49,7 +50,12 @@ class TrainState:
 
     def items(self) -> dict[str, Any]:
         """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
-        rest = {"step": self.step, "opt_state": self.opt_state, "reference": self.reference, "batches_consumed": self.batches_consumed}
+        rest = {
+            "step": self.step,
+            "opt_state": self.opt_state,
+            "reference": self.reference,
+            "batches_consumed": self.batches_consumed,
+        }
         if self.value is not None:
             rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
         return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
@@ -71,19 +77,8 @@ def restore_or_init(
     return TrainState(params=items["params"], value=value, **rest)
 
 
-def init_params(model: Transformer, key: jax.Array) -> Any:
-    """Random weights, float32; run under jit with out_shardings so that none is ever whole on one device."""
-    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-
-
-def abstract_params(model: Transformer, mesh: Mesh) -> Any:
-    """Shapes and training shardings of the weights; raises ConfigError where the mesh does not fit them."""
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    return _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
-
-
 def abstract_state(
-    model: Transformer,
+    model: Model,
     optimizers: Optimizers,
     mesh: Mesh,
     *,
@@ -95,17 +90,10 @@ def abstract_state(
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding(mesh, ""))
     value = None
     if value_optimizer is not None:
-        shapes = jax.eval_shape(value_params, params)
-        value_weights = _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
+        value_weights = abstract_value_params(params, mesh)
         value = ValueState(value_weights, _abstract_moments(value_optimizer, value_weights, mesh))
     moments = _abstract_moments(optimizer, params, mesh)
     return TrainState(params, step, moments, params if keep_reference else None, step, value)
-
-
-def value_params(params: Any) -> Any:
-    """A value model that begins as a copy of the policy, with a head of zeros."""
-    width = params["embed_VD"].shape[1]
-    return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
 
 
 def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh: Mesh) -> Any:
@@ -131,7 +119,7 @@ def init_state(
         reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
         value = None
         if value_optimizer is not None:
-            begun = value_params(params)
+            begun = init_value_params(params)
             value = ValueState(begun, value_optimizer.init(begun))
         zero = jnp.zeros((), jnp.int32)
         return TrainState(params, zero, optimizer.init(params), reference, zero, value)
@@ -196,7 +184,3 @@ def sync_reference(state: TrainState) -> TrainState:
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:
     """How many micro-batches make a batch of `rows`, at `microbatch` sequences at once per device (None: all)."""
     return 1 if microbatch is None else rows // (microbatch * row_shards(mesh))
-
-
-def _placed(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)

@@ -16,7 +16,7 @@ from rl_run import rl_config, rows_of, states_of
 
 from r1jax.config.experiment import GrpoStage, OptimizerConfig
 from r1jax.config.objective import KlSettings, LossSettings
-from r1jax.models.transformer import Transformer
+from r1jax.models import init_params, make_model
 from r1jax.programs import grpo
 from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, over_updates, update_step
 from r1jax.programs.pipeline import train
@@ -26,7 +26,7 @@ from r1jax.rl.logprobs import Completions, completion_log_probs
 from r1jax.rl.losses import length_mask
 from r1jax.rl.train_batch import Rollout
 from r1jax.training.optimizer import make_optimizer, updates_made
-from r1jax.training.state import TrainState, init_params, renewed_reference
+from r1jax.training.state import TrainState, renewed_reference
 
 B, S, T = 8, 4, 6
 SGD = optax.sgd(optax.constant_schedule(1.0))  # a schedule counts updates
@@ -50,7 +50,7 @@ def stage(minibatches=1):
 @pytest.fixture
 def setting(model_config):
     """A model, a state whose reference is another model, an off-policy rollout, and the log-probs of both models."""
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     init = jax.jit(init_params, static_argnums=0)
     params, reference = (init(model, jax.random.key(seed)) for seed in (0, 1))
     rng = np.random.default_rng(0)

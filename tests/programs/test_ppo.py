@@ -13,14 +13,14 @@ import pytest
 from rl_run import rl_config, rows_of, states_of
 
 from r1jax.config.experiment import GrpoStage, OptimizerConfig
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.programs.grpo import optimizers, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
 from r1jax.rl import rollout
 from r1jax.rl.logprobs import Completions
 from r1jax.rl.train_batch import Rollout
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.training.state import TrainState, ValueState
 
 B, S, T, VOCABULARY, TEMPERATURE = 8, 4, 6, 20, 0.8
 PROMPTS, LENGTHS, GRADED = np.array([4, 1, 2, 3, 4, 4, 1, 2]), np.array([1, 6, 3, 6, 2, 4, 5, 6]), np.arange(B) != 2
@@ -43,7 +43,7 @@ STAGE = GrpoStage(
 @pytest.fixture(scope="module")
 def setting(model_config):
     """A model, a state whose value model is another model, and an off-policy rollout with advantages by token."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), VOCABULARY)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), VOCABULARY)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(0)
     params, other = (init(model, jax.random.key(seed)) for seed in (0, 1))
     value = {"model": other, "head_D": jnp.array(0.3 * rng.normal(size=16), jnp.float32)}

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from r1jax.data.packing import lay_out
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.rl.logprobs import Completions, completion_log_probs, completion_values, joined_rows
-from r1jax.training.state import init_params
 
 
 def batch_of(prompts, completions):
@@ -29,7 +28,7 @@ def test_joined_rows():
 
 
 def test_equal_rows_without_padding(model_config):
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     prompts, completions = [[5, 6, 7, 2], [8], [9, 9]], [[3, 1], [4, 4, 11, 12, 1], [1]]
     temperature = 0.7
@@ -50,7 +49,7 @@ def test_equal_rows_without_padding(model_config):
 @pytest.mark.parametrize("limited", [False, True])
 def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
     """Where the logits are those of the rows' positions, and where these are more, of the completions'; and values."""
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     rng = np.random.default_rng(0)
     batch = batch_of([rng.integers(2, 20, n) for n in (4, 1, 2, 3)], [rng.integers(2, 20, n) for n in (3, 12, 1, 5)])

@@ -4,6 +4,7 @@ They are computed in float64, where another order of sums changes 1 part in 10^1
 10^-12 leaves no room for a mistake; in float32 gradients of a like batch differed by up to 1.3e-6 of their norm.
 """
 
+import dataclasses
 import functools
 import itertools
 
@@ -17,14 +18,13 @@ from tiny import DIVISIBLE
 from r1jax.config.experiment import GrpoStage, OptimizerConfig
 from r1jax.config.objective import KlSettings, LossSettings
 from r1jax.data.packing import Layout, lay_out
-from r1jax.models import transformer
-from r1jax.models.transformer import Transformer
+from r1jax.models import abstract_params, init_params, make_model, transformer
 from r1jax.parallel.mesh import AXES, row_shards, to_global
 from r1jax.programs import grpo
 from r1jax.rl.logprobs import Completions, completion_log_probs
 from r1jax.rl.losses import length_mask, reduction_weights
 from r1jax.rl.train_batch import Rollout
-from r1jax.training.state import abstract_params, init_params, summed_gradients
+from r1jax.training.state import summed_gradients
 
 # Those with an axis of 8, and enough of 2 x 2 x 2 that any two axes meet; the other 26 run where --all-meshes is given.
 EVERY_PAIR = [(2, 2, 2, 1, 1), (2, 1, 1, 2, 2), (1, 2, 1, 2, 2), (1, 1, 2, 2, 2)]
@@ -57,8 +57,8 @@ STAGE = GrpoStage(
     rewards={"accuracy": 1.0},
     optimizer=OptimizerConfig(learning_rate=1.0),
 )
-SINGLE = Transformer(DIVISIBLE, 20)
-DOUBLE = Transformer(DIVISIBLE.model_copy(update={"dtype": "float64"}), 20)
+SINGLE = make_model(DIVISIBLE, 20)
+DOUBLE = make_model(dataclasses.replace(DIVISIBLE, dtype="float64"), 20)
 
 
 def name(sizes):

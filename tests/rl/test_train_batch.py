@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from r1jax.config.experiment import GrpoStage, OptimizerConfig
-from r1jax.models.transformer import Transformer
+from r1jax.models import init_params, make_model
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.rollout import Experience
 from r1jax.rl.train_batch import Forwards, assemble, completions_of, make_preparer
 from r1jax.sampling.sampler import Samples
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.training.state import TrainState, ValueState
 
 B, T = 4, 4
 LENGTHS, TRUNCATED = np.array([3, 1, 4, 4]), np.array([False, False, True, False])
@@ -239,7 +239,7 @@ def test_metrics_of_groups_that_only_fill_the_batch():
 
 def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mesh):
     """Trainer, reference and value model are three models; 16 samples, 1 a device at once, against all at once."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), 20)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), 20)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(1)
     params, reference, valued = (init(model, jax.random.key(seed)) for seed in range(3))
     value = {"model": valued, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
