@@ -85,8 +85,8 @@ def train(
     """Trains a config's stages, or resumes them, as `r1jax train` does.
 
     `rewards` are Python functions by name, `(example, completion) → float` or in TRL's form; each has weight 1 in every
-    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, which replace the config's
-    task: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row of metrics.
+    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, which replace the task of
+    the config: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
     """
     settings = _with_functions(_settings(config, overrides), rewards or {})
     if data is not None:

@@ -40,9 +40,9 @@ def root(
 ) -> None:
     """Train reasoning models the way DeepSeek-R1 was trained, in JAX."""
     if version:
-        import r1jax
+        from importlib.metadata import version as installed
 
-        print(f"r1jax {r1jax.__version__}")
+        print(f"r1jax {installed('r1jax')}")
         raise typer.Exit()
 
 

@@ -111,7 +111,7 @@ class Generator:
     def log_probs(
         self, question: Question, completions: Sequence[str], *, temperature: float = 1.0
     ) -> list[np.ndarray]:
-        """For each completion the log-probs of its tokens, stop token included, float32; by the trainer's own forward."""
+        """For each completion the float32 log-probs of its tokens and its stop token, by the trainer's own forward."""
         model, tokens = self.model, self._encoded(self.prompt(question))
         try:
             ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]

@@ -78,7 +78,7 @@ class LossSettings(Settings):
 class KlSettings(Settings):
     """`coef` times an estimate of KL(policy, reference), added to the loss or taken from the reward.
 
-    The estimators: `objectives.kl_terms`. The reference is what the stage began with; every `sync_reference_every` steps
+    The estimators: `losses.kl_terms`. The reference is what the stage began with; every `sync_reference_every` steps
     (R1: 400 updates, which are 25 steps of 16) it becomes `reference_mix` of the policy and the rest of itself. With
     coef 0 none is held.
     """

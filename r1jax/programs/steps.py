@@ -34,13 +34,14 @@ class Pending:
     step: int
     metrics: Callable[[], Mapping[str, float]]
     timings: dict[str, float]
+    ready: float | None  # when it was done, where that is known
 
 
 class Steps:
     """The remaining steps of a stage.
 
-    Metrics are fetched one step late, so that the host never keeps the devices waiting; at once only after the first
-    step, and before a step is evaluated or saved. `inspect` is called with a step and its metrics when they are fetched.
+    Metrics are fetched one step late, so that the devices never wait for the host; at once only after the first step,
+    and before a step is evaluated or saved. `inspect` is called with a step and its metrics when they are fetched.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Steps:
         self.checkpoints: Checkpoints = run.checkpoints(stage.settings.name)
         self._progress = Progress(stage.settings.name, stage.settings.steps, enabled=run.is_writer)
         self._pending: Pending | None = None
-        self._first, self._begin, self._compiles = 0, 0.0, 0
+        self._first, self._last, self._compiles = 0, 0.0, 0
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -66,9 +67,8 @@ class Steps:
         self._first = finished + 1
         self._progress.start(finished)
         self._exit.enter_context(self._progress)
-        for step in range(self._first, self.stage.settings.steps + 1):
-            self._begin, self._compiles = time.perf_counter(), self.run.guard.count
-            yield step
+        self._last, self._compiles = time.perf_counter(), self.run.guard.count
+        yield from range(self._first, self.stage.settings.steps + 1)
 
     def end(
         self,
@@ -77,21 +77,24 @@ class Steps:
         metrics: Callable[[], Mapping[str, float]],
         rows: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
-        """Logs the step before, then does what is due after this one. `rows` makes the sampled completions to keep."""
+        """Logs the step before, then does what is due after this one.
+
+        `rows` makes the sampled completions to keep. A program that samples waits here for its updates, which sampling
+        would wait for anyway, so that they are not timed as sampling.
+        """
         run, settings = self.run, self.stage.settings
         self._log()
         shown = rows is not None and (
             step == 1 or is_due(step, run.config.log.completions_every or settings.steps, settings.steps)
         )
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
-        if now := step == self._first or shown or evaluated or saved:
+        now, ready = step == self._first or shown or evaluated or saved, None
+        if now or rows is not None:
             with run.timers("update"):
                 jax.block_until_ready(state.params)
-        timings = run.timers.collect() | {
-            "step_time": time.perf_counter() - self._begin,
-            "compiles": run.guard.count - self._compiles,
-        }
-        self._pending = Pending(step, metrics, timings)
+            ready = time.perf_counter()
+        timings = run.timers.collect() | {"compiles": run.guard.count - self._compiles}
+        self._pending, self._compiles = Pending(step, metrics, timings, ready), run.guard.count
         if now:
             self._log()
         if shown and rows is not None:
@@ -101,6 +104,8 @@ class Steps:
         if saved:
             run.log.flush()  # a checkpoint vouches for the rows up to its step
             self.checkpoints.save(step, state.items())
+        if now:
+            self._last, self._compiles = time.perf_counter(), run.guard.count
 
     def _log(self) -> None:
         """Fetches and logs the metrics of the pending step, and stops the run if they are not finite."""
@@ -108,9 +113,11 @@ class Steps:
             return
         pending, self._pending = self._pending, None
         metrics = {name: float(value) for name, value in pending.metrics().items()}
+        ready = pending.ready or time.perf_counter()
+        seconds, self._last = ready - self._last, ready
         check_finite(metrics, self.stage.settings.name, pending.step, self.checkpoints)
         self._inspect(pending.step, metrics)
-        metrics |= pending.timings | {"tokens_per_second": metrics["num_tokens"] / pending.timings["step_time"]}
+        metrics |= pending.timings | {"step_time": seconds, "tokens_per_second": metrics["num_tokens"] / seconds}
         self.run.log.log(self.stage.settings.name, pending.step, metrics)
         self._progress.update(pending.step, metrics)
 

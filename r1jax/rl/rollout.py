@@ -98,7 +98,7 @@ class Collected:
 def roll_out(
     sampling: Sampling, weights: Any, prompts: Prompts, total: int, key: jax.Array
 ) -> tuple[Rollout, Transcript]:
-    """Samples a group for each of `total` prompts, of which `prompts` are this process's, and grades its own samples."""
+    """Samples a group for each of `total` prompts, of which this process has `prompts`, and grades its own samples."""
     mesh, arrays = sampling.mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P)
     prompt_PS, prompt_length_P, id_P = to_global(mesh, arrays, total)
     samples = sampling.sampler(weights, prompt_PS, prompt_length_P, id_P, key)

@@ -35,7 +35,7 @@ def prepare(
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
-    """What updates train on, and the rollout's metrics: forwards of the models where the stage needs any, then `assemble`.
+    """What updates train on, and the rollout's metrics: forwards of the models that the stage needs, then `assemble`.
 
     The forwards give the trainer's own log-probs and entropies where the stage asks for old log-probs of the trainer or
     for the tokens of highest entropy, the reference's log-probs, and the value model's values.

@@ -1,7 +1,7 @@
 """The data of reinforcement learning on devices: `Samples` (of the sampler) → `Rollout` → `TrainBatch`.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, I ids that a token
-was drawn from.
+Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, I ids that a
+token was drawn from.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Prepared = Any  # an array from `train_batch.prepare` on, None before it
 class Rollout:
     """Prompts, their samples and the samples' rewards, as global arrays.
 
-    `prompt_id_P` are the prompts' positions in the training split. `rewards` maps a reward's name to its scores [B], NaN
-    where a sample could not be graded. Only the groups in `included_P` are trained on.
+    `prompt_id_P` are the prompts' positions in the training split. `rewards` maps a reward's name to its scores [B],
+    which are NaN where a sample could not be graded. Only the groups in `included_P` are trained on.
     """
 
     prompt_PS: jax.Array
@@ -37,9 +37,9 @@ class Rollout:
 class TrainBatch:
     """What updates train on: right-padded prompts and completions, and constants for each token.
 
-    `length_B` counts the stop token, and what lies beyond a length is never read. `support_BTI` are the ids that a token
-    was drawn from, -1 where there are fewer; None means the whole vocabulary. With a `layout` the model reads packed rows,
-    which changes no result. The other fields are filled in step by step by `train_batch.prepare`: `included_B` is False
+    `length_B` counts the stop token, and what lies beyond a length is never read. `support_BTI` are the ids that a
+    token was drawn from, -1 where there are fewer; None means the whole vocabulary. With a `layout` the model reads
+    packed rows, which changes no result. The other fields are filled in by `train_batch.prepare`: `included_B` is False
     for a sample that is not in the loss, and `factor_BT` are constant factors of the policy loss.
     """
 

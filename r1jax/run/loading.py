@@ -79,9 +79,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     """A pretrained model as it is: greedy, evaluated on all test problems, with its chat template if it has one."""
     parent = Path(path).parent
     if not Path(path).exists() and (parent.name == "runs" or (parent != Path() and parent.is_dir())):
-        raise ConfigError(
-            f"{path}: there is no such run and no such model folder; train a run with: r1jax train CONFIG"
-        )
+        raise ConfigError(f"{path}: there is no such run and no such model folder; r1jax train CONFIG makes a run")
     folder = find_model(path)
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
@@ -103,7 +101,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
 
 
 def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:
-    """(stage, step) of a run's last checkpoint, or of the one named "STEP" (of the last stage), "STAGE" or "STAGE-STEP"."""
+    """(stage, step) of the last checkpoint, or of the one named "STAGE", "STAGE-STEP", or "STEP" of the last stage."""
     saved = {}
     for stage in stages:
         if (folder / "checkpoints" / stage).is_dir():

@@ -4,8 +4,8 @@
     with contextlib.closing(run), run.devices():
         weights = run.initial_weights()
 
-A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer), metrics.jsonl, completions/,
-checkpoints/, tensorboard/.
+A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer), metrics.jsonl,
+completions/, checkpoints/ and tensorboard/.
 """
 
 from __future__ import annotations
@@ -224,8 +224,8 @@ def _tasks(
                 stage.task,
                 config.seed,
                 rewards=definitions,
-                functions=functions,
                 max_completion_length=stage.max_completion_length,
+                **({"functions": functions} if functions else {}),
             )
             made.append((what, task))
         if "accuracy" not in task.rewards:
@@ -268,7 +268,7 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     if own.is_dir():
         return load_tokenizer(str(own), ())
     symbols = tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
-    source = config.tokenizer or config.model.path
+    source: Any = getattr(config.tokenizer, "path", config.tokenizer) or config.model.path
     if source not in (None, "characters") and not Path(source).exists():
         source = str(find_model(source))
     return load_tokenizer(source, symbols)

@@ -43,7 +43,7 @@ class LoadedModel:
 
     @contextlib.contextmanager
     def devices(self) -> Iterator[None]:
-        """Computations inside happen on the mesh, with float32 products in full precision where the model is float32."""
+        """Computations inside happen on the mesh, with full-precision products where the model is float32."""
         precision = "float32" if self.model.config.dtype == "float32" else None
         with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
             yield

@@ -37,8 +37,8 @@ class ValueState:
 class TrainState:
     """`step` counts finished steps of the stage, `batches_consumed` the batches of prompts that they sampled from.
 
-    `reference` are the weights that the KL is taken to, None where there is no KL; `value` is PPO's value model with its
-    optimizer's state.
+    `reference` are the weights that the KL is taken to, None where there is no KL; `value` is PPO's value model with
+    its optimizer's state.
     """
 
     params: Any
@@ -50,12 +50,8 @@ class TrainState:
 
     def items(self) -> dict[str, Any]:
         """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
-        rest = {
-            "step": self.step,
-            "opt_state": self.opt_state,
-            "reference": self.reference,
-            "batches_consumed": self.batches_consumed,
-        }
+        names = ("step", "opt_state", "reference", "batches_consumed")
+        rest = {name: getattr(self, name) for name in names}
         if self.value is not None:
             rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
         return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
