@@ -28,7 +28,7 @@ from r1jax.text.tokenizer import load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
 
 MODEL_FOLDER = "model"  # of a run folder: the model's config.json and tokenizer
-FIXED = ("model", "tokenizer", "stages")  # settings that a trained run's model cannot have otherwise
+FIXED = ("model", "tokenizer", "stages")  # settings that a trained model cannot have otherwise
 LENGTH = 512  # of prompts and completions, where a model says nothing about them
 
 

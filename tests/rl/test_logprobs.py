@@ -9,7 +9,8 @@ import pytest
 
 from r1jax.data.packing import lay_out
 from r1jax.models import forward, init_params, make_model, unembed
-from r1jax.rl.logprobs import Completions, completion_log_probs, completion_values, joined_rows
+from r1jax.rl.logprobs import completion_log_probs, completion_values, joined_rows
+from r1jax.rl.types import TrainBatch
 
 
 def batch_of(prompts, completions):
@@ -17,7 +18,7 @@ def batch_of(prompts, completions):
         width = max(map(len, rows))
         return jnp.array([list(row) + [0] * (width - len(row)) for row in rows]), jnp.array([len(r) for r in rows])
 
-    return Completions(*pad(prompts), *pad(completions))
+    return TrainBatch(*pad(prompts), *pad(completions))
 
 
 def test_joined_rows():
@@ -55,7 +56,7 @@ def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
     batch = batch_of([rng.integers(2, 20, n) for n in (4, 1, 2, 3)], [rng.integers(2, 20, n) for n in (3, 12, 1, 5)])
     if limited:  # each token was drawn from three, of which it is the second
         support = np.repeat(np.asarray(batch.completion_BT)[:, :, None], 3, axis=2) + np.array([1, 0, -1])
-        batch = dataclasses.replace(batch, support_BTK=jnp.array(support % 20))
+        batch = dataclasses.replace(batch, support_BTI=jnp.array(support % 20))
     lengths = np.asarray(batch.prompt_length_B + batch.length_B)
     layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
     assert (layout.source_RW.size < batch.completion_BT.size) == in_rows
