@@ -18,7 +18,7 @@ import numpy as np
 
 from r1jax.answers.extract import expression_value, extract_answer, number
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import EvaluateConfig
+from r1jax.config.sampling import EvaluateSettings
 from r1jax.data.batches import padded
 from r1jax.parallel.mesh import gather, own_rows, row_shards, to_global, to_local
 from r1jax.rl.rollout import Transcript, completion_texts, sample_and_grade
@@ -32,7 +32,7 @@ WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few sha
 def evaluate(
     run: Run,
     params: Any,
-    settings: EvaluateConfig,
+    settings: EvaluateSettings,
     key: jax.Array,
     show: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -24,8 +24,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
-from r1jax.config.experiment import MeshConfig, ModelConfig  # noqa: E402
+from r1jax.config.experiment import ModelConfig  # noqa: E402
 from r1jax.config.load import load_config  # noqa: E402
+from r1jax.config.training import MeshSettings  # noqa: E402
 from r1jax.parallel.mesh import make_mesh  # noqa: E402
 from r1jax.rewards import accuracy, text  # noqa: E402
 from r1jax.tasks import gym  # noqa: E402
@@ -61,7 +62,7 @@ def tiny(tiny_file):
 
 @pytest.fixture
 def mesh():
-    return make_mesh(MeshConfig())
+    return make_mesh(MeshSettings())
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, PretrainedModel, TokenizerSettings
+from r1jax.config.experiment import Config, PretrainedModel
 from r1jax.huggingface.config import read_config, read_json
 
 # Each weight's path in our tree: the tensor's name, and its letters. Letters written together are one flattened axis.
@@ -68,9 +68,7 @@ def resolve_model(config: Config) -> Config:
         model = read_config(find_model(config.model.path)).model_copy(update=config.model.model_dump())
         config = config.model_copy(update={"model": model})
     if config.tokenizer is None:
-        path = config.model.path
-        settings = TokenizerSettings(kind="huggingface", path=path) if path else TokenizerSettings()
-        config = config.model_copy(update={"tokenizer": settings})
+        config = config.model_copy(update={"tokenizer": config.model.path or "characters"})
     return config
 
 

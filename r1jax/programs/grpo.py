@@ -46,9 +46,9 @@ from r1jax.training.state import (
     abstract_state,
     apply_gradients,
     microbatches_of,
-    renewed_reference,
     restore_or_init,
     summed_gradients,
+    synced_reference,
 )
 
 LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
@@ -78,7 +78,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
         donate_argnums=0,
         out_shardings=(shardings, sharding(run.mesh, "")),
     )
-    renew = jax.jit(renewed_reference, static_argnums=1, donate_argnums=0, out_shardings=shardings)
+    sync_reference = jax.jit(synced_reference, donate_argnums=0, out_shardings=shardings)
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
@@ -109,8 +109,9 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
                         checked = True
                 metrics = {name: float(value) for name, value in {**assembled, **sampled}.items()}
                 metrics |= over_updates(updates)
-                if stage.kl.reference_every and state.reference is not None and step % stage.kl.reference_every == 0:
-                    state = renew(state, stage.kl.reference_mix)
+                every = stage.kl.sync_reference_every
+                if every is not None and state.reference is not None and step % every == 0:
+                    state = sync_reference(state)
                 check_finite(metrics, stage.name, step, checkpoints)
                 seconds = time.perf_counter() - begin
                 metrics |= run.timers.collect() | {
@@ -142,10 +143,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
 def optimizers(stage: GrpoStage) -> tuple[optax.GradientTransformation, optax.GradientTransformation | None]:
     """The policy's and, where there is one, the value model's."""
     policy = make_optimizer(stage.optimizer, stage.updates)
-    if stage.value is None:
-        return policy, None
-    rate = stage.value.learning_rate or stage.optimizer.learning_rate
-    return policy, make_optimizer(stage.optimizer.model_copy(update={"learning_rate": rate}), stage.updates)
+    return policy, None if stage.value is None else policy
 
 
 def mean_advantages(rollout: Rollout) -> np.ndarray:
@@ -271,9 +269,9 @@ def loss_and_sums(
         settings=stage.loss,
     )
     factor_BT = rollout.factor_BT
-    if stage.off_policy_mask is not None:
+    if stage.off_policy_mask_threshold is not None:
         keep_BT = off_policy_mask(
-            logp_BT, rollout.sampler_logp_BT, rollout.advantage_BT, mask_BT, threshold=stage.off_policy_mask
+            logp_BT, rollout.sampler_logp_BT, rollout.advantage_BT, mask_BT, threshold=stage.off_policy_mask_threshold
         )
         factor_BT = factor_BT * keep_BT
     terms_BT = policy_BT * factor_BT
@@ -299,7 +297,7 @@ def loss_and_sums(
             "clip_ratio/high_mean": high_BT,
             "clip_ratio/region_mean": low_BT | high_BT,
         }
-    if stage.off_policy_mask is not None:
+    if stage.off_policy_mask_threshold is not None:
         per_token["off_policy_masked"] = 1 - keep_BT
     if rollout.reference_logp_BT is not None:
         kl_BT = kl_terms(

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import flax.struct
 import jax
@@ -19,10 +19,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.experiment import GrpoStage
+from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import Prompts
-from r1jax.parallel.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import gather, own_rows, sharding, to_global, to_local
 from r1jax.rewards.example import Completion, Example
-from r1jax.rewards.grading import Grades, grade, joined, reason_shares
+from r1jax.rewards.grading import Grades, grade, reason_shares
 from r1jax.rl.advantages import limited, total_rewards
 from r1jax.run.run import Run
 from r1jax.sampling.sampler import Samples
@@ -84,17 +85,6 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-class Drawing(Protocol):
-    """How tokens are drawn; a stage and the evaluation's settings both say so."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_k(self) -> int | None: ...
-    @property
-    def top_p(self) -> float: ...
-
-
 def sample_and_grade(
     run: Run,
     weights: Any,
@@ -103,55 +93,26 @@ def sample_and_grade(
     rewards: Sequence[str],
     *,
     group_size: int,
-    settings: Drawing,
+    settings: SamplingSettings,
     key: jax.Array,
-    parts: int = 1,
 ) -> tuple[tuple[jax.Array, jax.Array], Samples, Transcript]:
     """Samples a group for each of `total` prompts, of which `prompts` are this process's, and grades its own rows.
 
-    In several parts, of which the devices sample the later ones while the earlier are graded; time/grade is that of the
-    last, which nothing hides, and time/grade_hidden that of the others. What a sample is does not depend on its part.
     Returns the global (prompt_PS, prompt_length_P), the global Samples, and the local Transcript.
     """
     sampler = run.sampler(
         group_size=group_size, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p
     )
-    arrays = (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P)
-    P, G = len(prompts.examples), group_size
-    # Each part takes the same share of every device's rows, so that putting them together moves nothing.
-    blocks = P * row_shards(run.mesh) // total
-    row_KP = np.arange(P).reshape(blocks, parts, -1).swapaxes(0, 1).reshape(parts, -1)
-    sampled = [
-        sampler(weights, *to_global(run.mesh, tuple(x[row_P] for x in arrays), total // parts), key) for row_P in row_KP
-    ]
-    texts: list[Any] = [None] * (P * G)
-    graded = []
-    for part, (row_P, samples) in enumerate(zip(row_KP, sampled, strict=True), start=1):
-        with run.timers("sample"):
-            local = to_local(dataclasses.replace(jax.block_until_ready(samples), support_BTK=None))
-        with run.timers("grade" if part == parts else "grade_hidden"):
-            row_B = (row_P[:, None] * G + np.arange(G)).ravel()
-            part_texts = completion_texts(local, run.tokenizer)
-            for row, text in zip(row_B, part_texts, strict=True):
-                texts[row] = text
-            examples = [prompts.examples[row] for row in row_P]
-            graded.append((row_B, grade(examples, part_texts, {name: run.task.rewards[name] for name in rewards})))
-    prompt_PS, prompt_length_P = to_global(run.mesh, arrays[:2], total)
-    transcript = Transcript(prompts.examples, texts, joined(graded))
-    samples = sampled[0] if parts == 1 else _joiner(run.mesh)(sampled)
-    return (prompt_PS, prompt_length_P), samples, transcript
-
-
-@functools.cache
-def _joiner(mesh: Mesh) -> Callable[[list[Samples]], Samples]:
-    """Puts parts together, block by block of each device's rows."""
-    shards = row_shards(mesh)
-
-    def join(*parts: jax.Array) -> jax.Array:
-        blocks = [x.reshape(shards, -1, *x.shape[1:]) for x in parts]
-        return jnp.concatenate(blocks, axis=1).reshape(-1, *parts[0].shape[1:])
-
-    return jax.jit(lambda parts: jax.tree.map(join, *parts), out_shardings=sharding(mesh, "B"))
+    prompt_PS, prompt_length_P, id_P = to_global(
+        run.mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P), total
+    )
+    with run.timers("sample"):
+        samples = jax.block_until_ready(sampler(weights, prompt_PS, prompt_length_P, id_P, key))
+        local = to_local(dataclasses.replace(samples, support_BTK=None))
+    with run.timers("grade"):
+        texts = completion_texts(local, run.tokenizer)
+        grades = grade(prompts.examples, texts, {name: run.task.rewards[name] for name in rewards})
+    return (prompt_PS, prompt_length_P), samples, Transcript(prompts.examples, texts, grades)
 
 
 def collect(
@@ -174,7 +135,6 @@ def collect(
             group_size=G,
             settings=stage,
             key=key,
-            parts=stage.rollout_parts,
         )
         id_P = to_global(run.mesh, prompts.id_P, P)
         rewards = to_global(run.mesh, transcript.grades.scores, P * G)
@@ -256,11 +216,11 @@ def sequence_lengths(mesh: Mesh, experience: Experience, group_size: int) -> np.
 
 
 def mixed_groups(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
-    """[P], whether the samples of a group that were graded differ: see `objective_settings.DynamicSampling`."""
+    """[P], whether the samples of a group that were graded differ: see `config.objective.DynamicSamplingSettings`."""
     assert stage.dynamic_sampling is not None
     by_B = total_B = np.asarray(total_rewards(scores, truncated_B, stage))
-    if stage.dynamic_sampling.by is not None:
-        by_B = np.asarray(limited(scores[stage.dynamic_sampling.by], truncated_B, stage))
+    if stage.dynamic_sampling.reward is not None:
+        by_B = np.asarray(limited(scores[stage.dynamic_sampling.reward], truncated_B, stage))
     known_B = ~np.isnan(total_B) & ~np.isnan(by_B)
     in_loss_B = known_B & ~truncated_B if stage.truncated == "mask" else known_B
     highest_P = np.where(known_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)

@@ -58,7 +58,7 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
                 f"need a multiple"
             )
         if stage.program == "grpo":
-            _check_rollout(stage, task, shards)
+            _check_rollout(stage, task)
         _check_updates(stage, shards)
         warmup = stage.optimizer.warmup_updates
         if warmup >= stage.updates:
@@ -69,16 +69,11 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
             )
 
 
-def _check_rollout(stage: GrpoStage, task: Task | Mixture, shards: int) -> None:
-    if stage.kl.coef == 0 and (stage.kl.reference_every is not None or stage.kl.place == "reward"):
+def _check_rollout(stage: GrpoStage, task: Task | Mixture) -> None:
+    if stage.kl.coef == 0 and (stage.kl.sync_reference_every is not None or stage.kl.place == "reward"):
         warnings.warn(
-            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to renew",
+            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to sync",
             stacklevel=3,
-        )
-    if stage.prompts_per_step % (shards * stage.rollout_parts):
-        raise ConfigError(
-            f"stages.{stage.name}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split "
-            f"into {stage.rollout_parts} parts; need a multiple of their product"
         )
     unknown = sorted(set(stage.reward_weights) - set(task.rewards))
     if unknown:

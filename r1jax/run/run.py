@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, ModelConfig, Shared, TokenizerSettings
+from r1jax.config.experiment import Config, ModelConfig, Shared
 from r1jax.config.load import dump_config, load_config, parse_config
 from r1jax.config.tasks import TaskSettings
 from r1jax.data.batches import Batches
@@ -270,7 +270,6 @@ def _build(
         log=RunLog(
             Path(config.run_dir),
             is_writer=jax.process_index() == 0,
-            tensorboard=config.log.tensorboard,
             wandb_project=config.log.wandb_project,
         ),
         timers=Timers(),
@@ -291,14 +290,12 @@ def _described(config: Config) -> ModelConfig:
 
 def _tokenizer(config: Config, symbols: Sequence[str]) -> Tokenizer:
     """The config's tokenizer; of a run with a pretrained model, the copy in its folder, where there is one."""
-    settings, kept = config.tokenizer or TokenizerSettings(), Path(config.run_dir) / MODEL_FOLDER
-    if settings.path is None:
-        path = None
-    elif kept.is_dir():
-        path = str(kept)
-    else:  # a file, a folder, or a hub id
-        path = settings.path if Path(settings.path).exists() else str(find_model(settings.path))
-    tokenizer = load_tokenizer(settings.kind, path, symbols)
+    source, kept = config.tokenizer or "characters", Path(config.run_dir) / MODEL_FOLDER
+    if source == "characters":
+        tokenizer = load_tokenizer(source, None, symbols)
+    else:
+        path = str(kept) if kept.is_dir() else source if Path(source).exists() else str(find_model(source))
+        tokenizer = load_tokenizer("sentencepiece" if path.endswith(".model") else "huggingface", path, symbols)
     rows = _described(config).vocab_size
     if rows is not None and tokenizer.size > rows:
         raise ConfigError(

@@ -187,10 +187,9 @@ def apply_gradients[S: (TrainState, ValueState)](
     return state, {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(state.params)}
 
 
-def renewed_reference(state: TrainState, mix: float) -> TrainState:
-    """The state with `mix` of its weights and the rest of its reference as the new reference."""
-    new = jax.tree.map(lambda p, r: mix * p + (1 - mix) * r, state.params, state.reference)
-    return dataclasses.replace(state, reference=new)
+def synced_reference(state: TrainState) -> TrainState:
+    """The state with a copy of its weights as the reference."""
+    return dataclasses.replace(state, reference=jax.tree.map(jnp.copy, state.params))
 
 
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:

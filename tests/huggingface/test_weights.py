@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
+from r1jax.config.training import MeshSettings
 from r1jax.huggingface.config import config_json, read_config
 from r1jax.huggingface.weights import export_params, find_model, find_tensors, import_params
 from r1jax.models.kv_cache import Cache
@@ -81,7 +81,7 @@ def test_cached_decoding(name, mesh):
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 4}])
 def test_sharded_import_is_the_same(sizes, mesh):
     _, whole, _ = load("qwen3", mesh)
-    _, sharded, _ = load("qwen3", make_mesh(MeshConfig(**{"data": 1} | sizes)))
+    _, sharded, _ = load("qwen3", make_mesh(MeshSettings(**{"data": 1} | sizes)))
     jax.tree.map(np.testing.assert_array_equal, whole, sharded)
 
 

@@ -14,8 +14,9 @@ import optax
 import pytest
 from tiny import DIVISIBLE
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.objective import KlSettings, LossSettings
+from r1jax.config.training import OptimizerSettings
 from r1jax.data.packing import Layout, lay_out
 from r1jax.models import transformer
 from r1jax.models.transformer import Transformer
@@ -55,7 +56,7 @@ STAGE = GrpoStage(
     group_size=2,
     kl=KlSettings(coef=0.1),
     rewards={"accuracy": 1.0},
-    optimizer=OptimizerConfig(learning_rate=1.0),
+    optimizer=OptimizerSettings(learning_rate=1.0),
 )
 SINGLE = Transformer(DIVISIBLE, 20)
 DOUBLE = Transformer(DIVISIBLE.model_copy(update={"dtype": "float64"}), 20)

@@ -1,4 +1,4 @@
-"""From prompts to graded samples: texts end at the stop, parts change nothing, batches until groups are mixed."""
+"""From prompts to graded samples: where texts end, what a sample depends on, batches until groups are mixed."""
 
 import contextlib
 import types
@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.load import load_config
+from r1jax.config.training import OptimizerSettings
 from r1jax.data.batches import Prompts
 from r1jax.parallel.mesh import to_global, to_local
 from r1jax.rewards.example import Example
@@ -35,21 +36,19 @@ def test_texts_end_before_the_stop_token():
     assert [(t.length, t.truncated) for t in texts] == [(3, False), (1, False), (4, True), (4, False)]
 
 
-def test_parts_change_nothing(tiny_file):
-    """But for rounding in the log-probs: another batch is another product."""
+def test_a_sample_does_not_depend_on_its_batch(tiny_file):
+    """Eight prompts at once, or two at a time; log-probs differ by rounding, since another batch is another product."""
     run = open_run(load_config(tiny_file, ["mesh.data=2", "mesh.tensor=4"]))
-    stage = run.config.stages[1]
+    stage = run.config.stage(1)
     with contextlib.closing(run), run.devices():
         weights = run.sampling_weights(run.initial_weights())
-        whole, parted = (
-            collect(run, stage.model_copy(update={"rollout_parts": n}), weights, 16, jax.random.key(3)) for n in (1, 4)
-        )
-    np.testing.assert_array_equal(whole[0].samples.completion_BT, parted[0].samples.completion_BT)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole[0], parted[0])
-    for name in whole[1].keys() | parted[1].keys():
-        assert name.startswith("time/") or whole[1][name] == parted[1][name], name
-    assert whole[2].rows() == parted[2].rows()
-    assert "time/grade_hidden" in run.timers.collect()
+        experience, _, transcript, _ = collect(run, stage, weights, 16, jax.random.key(3))
+        two = stage.model_copy(update={"prompts_per_step": 2})
+        parts = [collect(run, two, weights, start, jax.random.key(3)) for start in range(16, 24, 2)]
+    together = jax.tree.map(lambda *x: np.concatenate(x), *(part[0] for part in parts))
+    np.testing.assert_array_equal(experience.samples.completion_BT, together.samples.completion_BT)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), experience, together)
+    assert transcript.rows() == [row for part in parts for row in part[2].rows()]
 
 
 P, G, T, FIRST = 8, 2, 8, 100
@@ -67,7 +66,7 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
     """
     sampled = []
 
-    def fake(run, weights, prompts, total, names, *, group_size, settings, key, parts):
+    def fake(run, weights, prompts, total, names, *, group_size, settings, key):
         sampled.append(prompts.id_P.tolist())
         words = [f"{position}.{g}" for position in prompts.id_P for g in range(G)]
         tokens = [[*TOKENIZER.encode(word), 1] for word in words]
@@ -103,8 +102,8 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
         prompts_per_step=P,
         group_size=G,
         rewards=dict.fromkeys(rewards, 1.0),
-        dynamic_sampling={"max_batches": max_batches, "by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        dynamic_sampling={"max_batches": max_batches, "reward": by},
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
     return *collect(run, stage, None, FIRST, jax.random.key(0)), sampled
 
@@ -198,8 +197,8 @@ def test_groups_are_mixed_by_what_advantages_are_made_of(truncated, mixed, by):
         group_size=2,
         rewards={"a": 1.0, "b": 0.0},
         truncated=truncated,
-        dynamic_sampling={"by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        dynamic_sampling={"reward": by},
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
     assert mixed_groups(stage, scores, cut_B).tolist() == mixed
     all_cut = mixed_groups(stage, scores, np.ones(8, bool)).tolist()
@@ -210,7 +209,7 @@ def test_groups_mixed_by_a_reward_that_is_only_logged():
     """Its None makes a sample unknown, and not the group."""
     stage = GrpoStage.model_validate(
         {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 2, "group_size": 3}
-        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"by": "m"}, "optimizer": {"learning_rate": 1.0}}
+        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"reward": "m"}, "optimizer": {"learning_rate": 1.0}}
     )
     scores = {"a": np.zeros(6), "m": np.array([1.0, 0.0, np.nan, 1.0, 1.0, np.nan])}
     assert mixed_groups(stage, scores, np.zeros(6, bool)).tolist() == [True, False]
