@@ -151,8 +151,9 @@ def dump_config(config: Config) -> str:
 
 
 def _own_first(block: dict[str, Any]) -> dict[str, Any]:
-    """A block with what is only its own before what stages and the top level share."""
-    return {key: block[key] for key in sorted(block, key=lambda key: key in Shared.model_fields)}
+    """A block that begins with what it is called, and ends with what stages and the top level share."""
+    called = ("name", "program", "run_dir")
+    return {key: block[key] for key in sorted(block, key=lambda key: (key not in called, key in Shared.model_fields))}
 
 
 def _apply(tree: dict[str, Any], override: str) -> Override:

@@ -1,6 +1,6 @@
 """Batches by step number: which examples a step sees, and their tokens. The step number is the whole data state.
 
-    batches = Batches(task, tokenizer, prompt=PromptConfig(), seed=0, max_prompt_length=256, max_completion_length=512)
+    batches = Batches(task, tokenizer, prompt=stage.prompt, seed=0, max_prompt_length=256, max_completion_length=512)
     prompts = batches.prompts("train", step * 128, np.arange(128))
 
 Letters: P prompts, B sequences, S prompt positions, T completion positions.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1jax.config.experiment import PromptConfig
+from r1jax.config.sampling import PromptSettings
 from r1jax.rewards.example import Example
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
@@ -64,7 +64,7 @@ class Batches:
         task: Task | Mixture,
         tokenizer: Tokenizer,
         *,
-        prompt: PromptConfig,
+        prompt: PromptSettings,
         seed: int,
         max_prompt_length: int,
         max_completion_length: int,

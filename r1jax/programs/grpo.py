@@ -188,10 +188,7 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
 def optimizers(stage: GrpoStage) -> tuple[optax.GradientTransformation, optax.GradientTransformation | None]:
     """The policy's and, where there is one, the value model's."""
     policy = make_optimizer(stage.optimizer, stage.updates)
-    if stage.value is None:
-        return policy, None
-    rate = stage.value.learning_rate or stage.optimizer.learning_rate
-    return policy, make_optimizer(stage.optimizer.model_copy(update={"learning_rate": rate}), stage.updates)
+    return policy, None if stage.value is None else policy
 
 
 def minibatch_order(key: jax.Array, stage: GrpoStage) -> np.ndarray:

@@ -88,12 +88,12 @@ def collect(
 def has_variance(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
     """[P], whether the graded samples of a group differ, and one of them at least is in the loss.
 
-    They differ by the reward that `dynamic_sampling.by` names, or by the weighted sum.
+    They differ by the reward that `dynamic_sampling.reward` names, or by the weighted sum.
     """
     assert stage.dynamic_sampling is not None
     by_B = total_B = np.asarray(total_rewards(scores, truncated_B, stage))
-    if stage.dynamic_sampling.by is not None:
-        by_B = np.asarray(limited(scores[stage.dynamic_sampling.by], truncated_B, stage))
+    if stage.dynamic_sampling.reward is not None:
+        by_B = np.asarray(limited(scores[stage.dynamic_sampling.reward], truncated_B, stage))
     graded_B = ~np.isnan(total_B) & ~np.isnan(by_B)
     in_loss_B = graded_B & ~truncated_B if stage.truncated == "mask" else graded_B
     highest_P = np.where(graded_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from r1jax.answers.extract import expression_value, extract_answer, number
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import EvaluateConfig
+from r1jax.config.sampling import EvaluateSettings
 from r1jax.data.batches import Batches
 from r1jax.parallel.mesh import gather, own_rows, row_shards
 from r1jax.rl.rollout import Sampling, Transcript, roll_out
@@ -30,7 +30,7 @@ WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few sha
 def evaluate(
     model: LoadedModel,
     batches: Batches,
-    settings: EvaluateConfig,
+    settings: EvaluateSettings,
     key: jax.Array,
     *,
     sequences: int | None = None,

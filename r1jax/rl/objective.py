@@ -39,9 +39,9 @@ def loss_and_sums(
         settings=stage.loss,
     )
     factor_BT = batch.factor_BT
-    if stage.off_policy_mask is not None:
+    if stage.off_policy_mask_threshold is not None:
         keep_BT = off_policy_mask(
-            logp_BT, batch.sampler_logp_BT, batch.advantage_BT, mask_BT, threshold=stage.off_policy_mask
+            logp_BT, batch.sampler_logp_BT, batch.advantage_BT, mask_BT, threshold=stage.off_policy_mask_threshold
         )
         factor_BT = factor_BT * keep_BT
     terms_BT = policy_BT * factor_BT
@@ -67,7 +67,7 @@ def loss_and_sums(
             "clip_ratio/high_mean": high_BT,
             "clip_ratio/region_mean": low_BT | high_BT,
         }
-    if stage.off_policy_mask is not None:
+    if stage.off_policy_mask_threshold is not None:
         per_token["off_policy_masked"] = 1 - keep_BT
     if batch.reference_logp_BT is not None:
         kl_BT = kl_terms(

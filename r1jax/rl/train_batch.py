@@ -65,7 +65,7 @@ def needs_forwards(stage: GrpoStage) -> bool:
 
 
 def _needs_own_log_probs(stage: GrpoStage) -> bool:
-    return stage.old_log_probs == "trainer" or stage.loss.top_entropy_share < 1
+    return stage.old_log_probs == "trainer" or stage.loss.top_entropy_quantile < 1
 
 
 def joined(rollout: Rollout, group_size: int) -> TrainBatch:
@@ -115,18 +115,16 @@ def assemble(
     else:
         value_BT = forwards["value_BT"] * mask_BT
         reward_BT = _last_token(jnp.where(included_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
-        advantage_BT, return_BT = gae(
-            reward_BT, value_BT, mask_BT, discount=stage.value.discount, gae_lambda=stage.value.gae_lambda
-        )
-        advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale, clip=stage.advantage.clip)
+        advantage_BT, return_BT = gae(reward_BT, value_BT, mask_BT, gae_lambda=stage.value.gae_lambda)
+        advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale)
     metrics = _metrics(rollout, total_B.reshape(-1, G))
     factor_BT, count = mask_BT, jnp.maximum(mask_BT.sum(), 1)
-    if stage.correction is not None:
-        factor_BT = mask_BT * importance_weights(old_logp_BT, sampler_logp_BT, mask_BT, stage.correction)
-        metrics["correction/weight/mean"] = factor_BT.sum() / count
-        metrics["correction/masked"] = ((factor_BT == 0) * mask_BT).sum() / count
-    if stage.loss.top_entropy_share < 1:
-        top_BT = top_entropy_mask(forwards["entropy_BT"], mask_BT, share=stage.loss.top_entropy_share)
+    if stage.importance_sampling is not None:
+        factor_BT = mask_BT * importance_weights(old_logp_BT, sampler_logp_BT, mask_BT, stage.importance_sampling)
+        metrics["importance_sampling/weight/mean"] = factor_BT.sum() / count
+        metrics["importance_sampling/masked"] = ((factor_BT == 0) * mask_BT).sum() / count
+    if stage.loss.top_entropy_quantile < 1:
+        top_BT = top_entropy_mask(forwards["entropy_BT"], mask_BT, share=stage.loss.top_entropy_quantile)
         factor_BT *= top_BT
         metrics["low_entropy_masked"] = (mask_BT - top_BT).sum() / count
     batch = dataclasses.replace(

@@ -268,8 +268,8 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     if own.is_dir():
         return load_tokenizer(str(own), ())
     symbols = tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
-    source: Any = getattr(config.tokenizer, "path", config.tokenizer) or config.model.path
-    if source not in (None, "characters") and not Path(source).exists():
+    source = config.tokenizer or config.model.path or "characters"
+    if source != "characters" and not Path(source).exists():
         source = str(find_model(source))
     return load_tokenizer(source, symbols)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from r1jax.config.experiment import PromptConfig
+    from r1jax.config.sampling import PromptSettings
     from r1jax.text.tokenizer import Tokenizer
 
 TEMPLATES = {
@@ -34,7 +34,7 @@ TEMPLATES = {
 Question = str | Sequence[dict[str, Any]]
 
 
-def make_prompt(question: Question, settings: PromptConfig, tokenizer: Tokenizer) -> tuple[str, bool]:
+def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokenizer) -> tuple[str, bool]:
     """The text to encode, and whether it ends inside an open `<think>`, so that the completion will not open one.
 
     Raises ValueError where question, settings and tokenizer do not go together.

@@ -1,8 +1,13 @@
 """What a stage has for itself, what it takes from the top level, and where its weights come from."""
 
+import importlib
+import pkgutil
+
 import pytest
 from pydantic import ValidationError
 
+import r1jax.config
+from r1jax.config.base import Settings
 from r1jax.config.experiment import Config
 from r1jax.config.rewards import ExactReward, FormatReward, OverlongReward
 from r1jax.config.tasks import ArithmeticTask, CountdownTask
@@ -146,11 +151,11 @@ def test_a_reward_is_looked_up_in_the_stage_then_at_the_top_level():
         (None, "stages.rl.rewards has none with a weight"),
         ({"accuracy": 0.0}, "stages.rl.rewards has none with a weight"),
         ({"accuracy": {"name": "exact", "weight": 0.0}}, "stages.rl.rewards has none with a weight"),
-        ({"format": 1.0}, "stages.rl.dynamic_sampling.by is 'accuracy', and rewards has format"),
+        ({"format": 1.0}, "stages.rl.dynamic_sampling.reward is 'accuracy', and rewards has format"),
     ],
 )
 def test_rewards_of_the_top_level_are_checked_for_each_stage(top, message):
-    assert error_of(grpo(rewards=None, dynamic_sampling={"by": "accuracy"}), rewards=top).startswith(message)
+    assert error_of(grpo(rewards=None, dynamic_sampling={"reward": "accuracy"}), rewards=top).startswith(message)
 
 
 @pytest.mark.parametrize("init_from", [None, "base", "cold_start", "runs/other", "Qwen/Qwen2.5-0.5B"])
@@ -176,3 +181,18 @@ def test_the_length_changes_in_the_middle_of_a_run():
     """R1-Zero: 32,768 tokens until step 8,200, then 65,536."""
     long = config(grpo("short"), grpo("long", max_completion_length=65_536), max_completion_length=32_768)
     assert [long.stage(i).max_completion_length for i in range(2)] == [32_768, 65_536]
+
+
+def settings_classes(of=Settings):
+    return [kind for sub in of.__subclasses__() for kind in (sub, *settings_classes(sub))]
+
+
+def test_there_are_few_settings():
+    """Those that each class declares itself; `name` and `program` say which class a block is."""
+    for module in pkgutil.iter_modules(r1jax.config.__path__):
+        importlib.import_module(f"r1jax.config.{module.name}")
+    counts = {}
+    for kind in set(settings_classes()):
+        inherited = {name for base in kind.__mro__[1:] for name in getattr(base, "model_fields", ())}
+        counts[kind.__name__] = len(set(kind.model_fields) - inherited - {"name", "program"})
+    assert sum(counts.values()) <= 156, counts

@@ -14,8 +14,9 @@ import optax
 import pytest
 from rl_run import rl_config, rows_of, states_of
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.objective import KlSettings, LossSettings
+from r1jax.config.training import OptimizerSettings
 from r1jax.models import init_params, make_model
 from r1jax.programs import grpo
 from r1jax.programs.grpo import minibatch_order, over_updates, update_step
@@ -44,7 +45,7 @@ def stage(minibatches=1):
         loss=LossSettings(clip_low=0.2, clip_high=0.3),
         kl=KlSettings(coef=0.5),
         rewards={"accuracy": 1.0},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
 
 
@@ -196,7 +197,7 @@ def test_an_update_without_tokens_is_none_of_its_steps_metrics():
 def test_the_learning_rate_is_that_of_the_updates_so_far(setting):
     """An update of nothing is none: the next one has the rate that it would have had."""
     model, state, rollout, *_ = setting
-    warm = stage().model_copy(update={"optimizer": OptimizerConfig(learning_rate=1.0, warmup_updates=4)})
+    warm = stage().model_copy(update={"optimizer": OptimizerSettings(learning_rate=1.0, warmup_updates=4)})
     optimizer = make_optimizer(warm.optimizer, 8)
     fixed = {"model": model, "optimizer": optimizer, "stage": warm, "microbatches": 1}
     update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
+from r1jax.config.training import OptimizerSettings
 from r1jax.data.batches import Prompts
 from r1jax.parallel.mesh import to_global, to_local
 from r1jax.rewards.example import Example
@@ -27,9 +28,9 @@ def example(position):
 
 
 def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
-    """What `collect` returns where sample g of prompt p is the text "p.g" and rewards[name][p - FIRST] are those of its samples.
+    """What `collect` returns where sample g of prompt p is the text "p.g", and the batches that were sampled.
 
-    And the batches that were sampled.
+    The samples of prompt p have the rewards rewards[name][p - FIRST].
     """
     sampled = []
 
@@ -71,8 +72,8 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
         prompts_per_step=P,
         group_size=G,
         rewards=dict.fromkeys(rewards, 1.0),
-        dynamic_sampling={"max_batches": max_batches, "by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        dynamic_sampling={"max_batches": max_batches, "reward": by},
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
     collected = dynamic_sampling.collect(sampling, batches, stage, None, FIRST, jax.random.key(0))
     return collected, sampled
@@ -176,8 +177,8 @@ def test_variance_is_of_what_advantages_are_made_of(truncated, varied, by):
         group_size=2,
         rewards={"a": 1.0, "b": 0.0},
         truncated=truncated,
-        dynamic_sampling={"by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        dynamic_sampling={"reward": by},
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
     assert has_variance(stage, scores, truncated_B).tolist() == varied
     all_truncated = has_variance(stage, scores, np.ones(8, bool)).tolist()
@@ -188,7 +189,7 @@ def test_variance_of_a_reward_that_is_only_logged():
     """Where it is None, the sample is not graded; the group may still be."""
     stage = GrpoStage.model_validate(
         {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 2, "group_size": 3}
-        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"by": "m"}, "optimizer": {"learning_rate": 1.0}}
+        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"reward": "m"}, "optimizer": {"learning_rate": 1.0}}
     )
     scores = {"a": np.zeros(6), "m": np.array([1.0, 0.0, np.nan, 1.0, 1.0, np.nan])}
     assert has_variance(stage, scores, np.zeros(6, bool)).tolist() == [True, False]

@@ -15,8 +15,9 @@ import optax
 import pytest
 from tiny import DIVISIBLE
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.objective import KlSettings, LossSettings
+from r1jax.config.training import OptimizerSettings
 from r1jax.data.packing import Layout, lay_out
 from r1jax.models import abstract_params, init_params, make_model, transformer
 from r1jax.parallel.mesh import AXES, row_shards, to_global
@@ -55,7 +56,7 @@ STAGE = GrpoStage(
     group_size=2,
     kl=KlSettings(coef=0.1),
     rewards={"accuracy": 1.0},
-    optimizer=OptimizerConfig(learning_rate=1.0),
+    optimizer=OptimizerSettings(learning_rate=1.0),
 )
 SINGLE = make_model(DIVISIBLE, 20)
 DOUBLE = make_model(dataclasses.replace(DIVISIBLE, dtype="float64"), 20)
