@@ -8,7 +8,6 @@ H head dim, L layers.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,7 +68,7 @@ class Attention(nn.Module):
         self,
         x_BTD: jax.Array,
         positions_BT: jax.Array,
-        visible_BTS: jax.Array,
+        segments_BT: jax.Array | None,
         layer: jax.Array,
         cache: Cache | None,
         prefix: Prefix | None,
@@ -92,17 +91,12 @@ class Attention(nn.Module):
         rope = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
-        k, v = k_BTKH, v_BTKH
-        if cache is not None:
-            start = (layer, 0, cache.filled, 0, 0)
-            cache = dataclasses.replace(
-                cache,
-                k_LBSKH=jax.lax.dynamic_update_slice(cache.k_LBSKH, k_BTKH[None], start),
-                v_LBSKH=jax.lax.dynamic_update_slice(cache.v_LBSKH, v_BTKH[None], start),
-            )
-            k, v = cache.k_LBSKH[layer], cache.v_LBSKH[layer]
-        shared = None if prefix is None else (prefix.k_LPSKH[layer], prefix.v_LPSKH[layer], prefix.length_P)
-        out_BTNH = attend(q_BTNH, k, v, visible_BTS, shared)
+        shared = None if prefix is None else prefix.layer(layer)
+        if cache is None:
+            out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, segments_BT=segments_BT, shared=shared)
+        else:
+            cache = cache.write(layer, k_BTKH, v_BTKH)
+            out_BTNH = attend(q_BTNH, *cache.layer(layer), filled=cache.filled, shared=shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D)).astype(x_BTD.dtype)
         return jnp.einsum("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
 
@@ -113,12 +107,12 @@ class Block(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, carry, positions_BT, visible_BTS, prefix):
+    def __call__(self, carry, positions_BT, segments_BT, prefix):
         x_BTD, cache, layer = carry
         epsilon = self.config.rms_norm_eps
         normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
         out_BTD, cache = Attention(self.config, name="attention")(
-            normed_BTD, positions_BT, visible_BTS, layer, cache, prefix
+            normed_BTD, positions_BT, segments_BT, layer, cache, prefix
         )
         x_BTD = constrain(x_BTD + out_BTD, "BTD")
         x_BTD = x_BTD + SwiGLU(self.config.intermediate_size, name="mlp")(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
@@ -163,28 +157,21 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """Returns hidden_BTD and the cache with this forward's keys appended.
 
-        Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: all of
-        the row); with one, every filled slot too; with a prefix, its prompt before those.
+        Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: the
+        whole row is one); with a cache it sees the filled slots as well; with a prefix, its prompt.
         """
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
-        if cache is None:
-            visible_BTS = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool))[None], (B, T, T))
-            if segments_BT is not None:
-                visible_BTS &= segments_BT[:, :, None] == segments_BT[:, None, :]
-        else:
-            slots = jnp.arange(cache.k_LBSKH.shape[2])
-            visible_TS = slots[None, :] <= cache.filled + jnp.arange(T)[:, None]
-            visible_BTS = jnp.broadcast_to(visible_TS[None], (B, *visible_TS.shape))
         x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
-        (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, visible_BTS, prefix)
+        (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
         if cache is not None:
-            cache = dataclasses.replace(cache, filled=cache.filled + T)
+            cache = cache.advance(T)
         return self.norm(x_BTD), cache
 
     @nn.nowrap
     def empty_cache(self, rows: int, slots: int) -> Cache:
+        """A cache for `rows` sequences of at most `slots` tokens each."""
         c = self.config
         return Cache.empty(
             layers=c.num_hidden_layers,
