@@ -187,7 +187,7 @@ def layouts_of(run: Run, stage: GrpoStage, experience: Experience, order_NB: np.
 
 def rows_of(layout: Layout | None) -> str:
     """The name of a shape that is compiled."""
-    return "" if layout is None else f"of {len(layout.source_RW)} rows"
+    return "" if layout is None else f"of {len(layout.source_MW)} rows"
 
 
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Loss: mean over all completion tokens of the batch (stop token included) of -log p(token). Packing changes neither a
 step's examples nor its loss.
 
-Letters: B rows, T positions.
+Letters: M packed rows of W positions, D model width.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) ->
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count
                 batch = packed_batch(run, stage, first + (step - 1) * stage.prompts_per_step, own)
-                rows = len(batch.token_BT)
+                rows = len(batch.token_MW)
                 with run.watch(f"{stage.name} step of {rows} rows"), run.timers("update"):
                     microbatches = microbatches_of(rows, stage.microbatch, run.mesh)
                     state, metrics = update(state, batch, microbatches=microbatches)
@@ -120,28 +120,28 @@ def update_step(
     microbatches: int,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One update on rows of prompts and completions, and its metrics."""
-    weights_BT = reduction_weights(batch.learned_BT.astype(jnp.float32), "token_mean")
+    weights_MW = reduction_weights(batch.learned_MW.astype(jnp.float32), "token_mean")
 
     def loss(params: Any, rows: tuple[Packed, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        batch, weights_BT = rows
-        hidden_BTD, _ = forward(model, params, batch.token_BT, batch.position_BT, batch.segment_BT)
-        target_BT, weights_BT = batch.token_BT[:, 1:], weights_BT[:, 1:]
-        logp_BT, entropy_BT, likeliest_BT = token_log_probs(
-            model, params, hidden_BTD[:, :-1], target_BT, temperature=1.0
+        batch, weights_MW = rows
+        hidden_MWD, _ = forward(model, params, batch.token_MW, batch.position_MW, batch.segment_MW)
+        target_MW, weights_MW = batch.token_MW[:, 1:], weights_MW[:, 1:]
+        logp_MW, entropy_MW, is_argmax_MW = token_log_probs(
+            model, params, hidden_MWD[:, :-1], target_MW, temperature=1.0
         )
-        total = -jnp.sum(weights_BT * logp_BT)
+        total = -jnp.sum(weights_MW * logp_MW)
         sums = {
             "loss": total,
-            "entropy": jnp.sum(weights_BT * entropy_BT),
-            "token_accuracy": jnp.sum(weights_BT * likeliest_BT),
+            "entropy": jnp.sum(weights_MW * entropy_MW),
+            "token_accuracy": jnp.sum(weights_MW * is_argmax_MW),
         }
         return total, sums
 
-    gradients, metrics = summed_gradients(loss, state.params, (batch, weights_BT), microbatches)
+    gradients, metrics = summed_gradients(loss, state.params, (batch, weights_MW), microbatches)
     metrics |= {
         "learning_rate": schedule(state.step),
-        "num_tokens": batch.learned_BT.sum(),
-        "packing_fill": jnp.mean(batch.segment_BT > 0),
+        "num_tokens": batch.learned_MW.sum(),
+        "packing_fill": jnp.mean(batch.segment_MW > 0),
     }
     state, norms = apply_gradients(state, gradients, optimizer)
     return dataclasses.replace(state, step=state.step + 1), metrics | norms

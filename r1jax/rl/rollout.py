@@ -128,7 +128,7 @@ def sample_and_grade(
     graded = []
     for part, (row_P, samples) in enumerate(zip(row_KP, sampled, strict=True), start=1):
         with run.timers("sample"):
-            local = to_local(dataclasses.replace(jax.block_until_ready(samples), support_BTK=None))
+            local = to_local(dataclasses.replace(jax.block_until_ready(samples), support_BTI=None))
         with run.timers("grade" if part == parts else "grade_hidden"):
             row_B = (row_P[:, None] * G + np.arange(G)).ravel()
             part_texts = completion_texts(local, run.tokenizer)
@@ -288,7 +288,7 @@ def _chooser(mesh: Mesh) -> Callable[..., Experience]:
 def _transcript(run: Run, experience: Experience, reasons: Mapping[str, np.ndarray]) -> Transcript:
     """What this process holds of an experience whose groups may have come from others."""
     local: Any = to_local(
-        dataclasses.replace(experience, samples=dataclasses.replace(experience.samples, support_BTK=None))
+        dataclasses.replace(experience, samples=dataclasses.replace(experience.samples, support_BTI=None))
     )
     examples = [run.batches.example("train", int(position)) for position in local.id_P]
     own = own_rows(run.mesh, len(next(iter(reasons.values()))))

@@ -119,7 +119,7 @@ def completions_of(experience: Experience, group_size: int) -> Completions:
         prompt_length_B=jnp.repeat(experience.prompt_length_P, group_size),
         completion_BT=experience.samples.completion_BT,
         length_B=experience.samples.length_B,
-        support_BTK=experience.samples.support_BTK,
+        support_BTI=experience.samples.support_BTI,
     )
 
 

@@ -55,10 +55,10 @@ def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
     batch = batch_of([rng.integers(2, 20, n) for n in (4, 1, 2, 3)], [rng.integers(2, 20, n) for n in (3, 12, 1, 5)])
     if limited:  # each token was drawn from three, of which it is the second
         support = np.repeat(np.asarray(batch.completion_BT)[:, :, None], 3, axis=2) + np.array([1, 0, -1])
-        batch = dataclasses.replace(batch, support_BTK=jnp.array(support % 20))
+        batch = dataclasses.replace(batch, support_BTI=jnp.array(support % 20))
     lengths = np.asarray(batch.prompt_length_B + batch.length_B)
     layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
-    assert (layout.source_RW.size < batch.completion_BT.size) == in_rows
+    assert (layout.source_MW.size < batch.completion_BT.size) == in_rows
     value_params = {"model": params, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
 
     @jax.jit
