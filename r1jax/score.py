@@ -52,9 +52,14 @@ def score_file(file: Path, config: Config) -> Scored:
 
     Raises ConfigError for a line that cannot be read.
     """
+    stages = [config.stage(i) for i, stage in enumerate(config.stages) if stage.program == "grpo"]
+    shared = stages[-1] if stages else config.stage(0) if config.stages else config
     try:
         task = make_task(
-            config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
+            shared.task,
+            config.seed,
+            rewards=shared.reward_definitions,
+            max_completion_length=shared.max_completion_length,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -67,8 +72,7 @@ def score_file(file: Path, config: Config) -> Scored:
             lines.append(number)
     if not texts:
         raise ConfigError(f"{file}: no completions; a line is a JSON object with the key completion")
-    stages = [stage for stage in config.stages if stage.program == "grpo"]
-    weights = stages[-1].rewards if stages else dict.fromkeys(task.rewards, 1.0)
+    weights = stages[-1].reward_weights if stages else dict.fromkeys(task.rewards, 1.0)
     if unknown := sorted(set(weights) - set(task.rewards)):
         raise ConfigError(
             f"stages.{stages[-1].name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}"

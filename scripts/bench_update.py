@@ -51,7 +51,8 @@ def make_update(
     import jax
     import jax.numpy as jnp
 
-    from r1jax.config.experiment import GrpoStage, OptimizerConfig
+    from r1jax.config.experiment import GrpoStage
+    from r1jax.config.training import OptimizerSettings
     from r1jax.data.packing import Layout
     from r1jax.models import ModelConfig, init_params, make_model
     from r1jax.programs.grpo import optimizers, update_step
@@ -67,7 +68,7 @@ def make_update(
         prompts_per_step=sequences // 4,
         group_size=4,
         rewards={"accuracy": 1.0},
-        optimizer=OptimizerConfig(learning_rate=1e-6),
+        optimizer=OptimizerSettings(learning_rate=1e-6),
     )
     model, (optimizer, _) = make_model(config, vocabulary), optimizers(stage)
 

@@ -25,7 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
-from r1jax.config.experiment import MeshConfig  # noqa: E402
+from r1jax.config.experiment import MeshSettings  # noqa: E402
 from r1jax.config.load import load_config  # noqa: E402
 from r1jax.models import ModelConfig  # noqa: E402
 from r1jax.parallel.mesh import make_mesh  # noqa: E402
@@ -63,7 +63,7 @@ def tiny(tiny_file):
 
 @pytest.fixture
 def mesh():
-    return make_mesh(MeshConfig())
+    return make_mesh(MeshSettings())
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,12 @@ from pydantic import Discriminator, Field, Tag
 from r1jax.config.base import PositiveFloat, PositiveInt, Settings
 
 
-class FunctionReward(Settings):
+class RewardBase(Settings):
+    weight: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """What the reward counts in a stage's sum of rewards; 1 where the stage's own `rewards` block leaves it out."""
+
+
+class FunctionReward(RewardBase):
     """A user's own: `function` is "file.py:name" or "package.module:name"; see `rewards.own`."""
 
     function: str
@@ -17,13 +22,13 @@ class FunctionReward(Settings):
     memory_mb: PositiveInt = 4096
 
 
-class MathReward(Settings):
+class MathReward(RewardBase):
     """1 where the final answer is the gold: `rewards.accuracy.math_answer`."""
 
     name: Literal["math"]
 
 
-class CodeReward(Settings):
+class CodeReward(RewardBase):
     """Programs run on the tests in column `tests`; `fraction` gives the share of them that passed: `rewards.code`.
 
     Each test has `seconds`, all of a program's have `total_seconds`.
@@ -38,20 +43,20 @@ class CodeReward(Settings):
     sandbox: Literal["auto", "unsafe"] = "auto"
 
 
-class ChoiceReward(Settings):
+class ChoiceReward(RewardBase):
     """1 where the chosen letter is the gold: `rewards.choice`."""
 
     name: Literal["choice"]
 
 
-class ExactReward(Settings):
+class ExactReward(RewardBase):
     """1 where the final answer is the gold's text: `rewards.text.exact`."""
 
     name: Literal["exact"]
     ignore_case: bool = False
 
 
-class RegexReward(Settings):
+class RegexReward(RewardBase):
     """1 where the final answer, or the whole completion, matches: `rewards.text.pattern`."""
 
     name: Literal["regex"]
@@ -59,7 +64,7 @@ class RegexReward(Settings):
     where: Literal["answer", "completion"] = "answer"
 
 
-class FormatReward(Settings):
+class FormatReward(RewardBase):
     """1 for R1's form, or for the distills' `<think>…</think>` and text: `rewards.format`."""
 
     name: Literal["format"]
@@ -67,27 +72,27 @@ class FormatReward(Settings):
     allow_empty: bool = False
 
 
-class LanguageReward(Settings):
+class LanguageReward(RewardBase):
     """The share of the reasoning's words that are in `language`: `rewards.language`."""
 
     name: Literal["language"]
     language: str = "en"
 
 
-class OverlongReward(Settings):
+class OverlongReward(RewardBase):
     """0 down to -1 over the last `cache` tokens before max_completion_length (DAPO): `rewards.shaping.overlong`."""
 
     name: Literal["overlong"]
     cache: PositiveInt
 
 
-class CosineReward(Settings):
+class CosineReward(RewardBase):
     """Right answers are worth more where short, wrong ones less: `rewards.shaping.cosine` of the reward accuracy."""
 
     name: Literal["cosine"]
 
 
-class RepetitionReward(Settings):
+class RepetitionReward(RewardBase):
     """Down to `max_penalty` for repeated n-grams: `rewards.shaping.repetition`."""
 
     name: Literal["repetition"]

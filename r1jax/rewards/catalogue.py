@@ -42,7 +42,7 @@ def make_reward(
     `accuracy` is the reward of that name, `columns` what else of a data set examples hold. Raises ValueError for
     settings with which it could never be given.
     """
-    given = settings.model_dump(exclude={"name"})
+    given = settings.model_dump(exclude={"name", "weight"})
     match settings:
         case FunctionReward():
             return Own(columns=columns, **given)

@@ -9,34 +9,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.data.packing import Layout
 from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
 from r1jax.models.value import values
 from r1jax.parallel.mesh import by_rows
+from r1jax.rl.types import TrainBatch
 
 
-@flax.struct.dataclass
-class Completions:
-    """Right-padded prompts and completions. `length_B` counts the stop token; what lies past a length is never read.
-
-    `support_BTI` are the ids that each token was drawn from, -1 where there are fewer; None: the whole vocabulary. With
-    a `layout` the transformer sees them in packed rows; what comes of it is the same.
-    """
-
-    prompt_BS: jax.Array
-    prompt_length_B: jax.Array
-    completion_BT: jax.Array
-    length_B: jax.Array
-    support_BTI: jax.Array | None = None
-    layout: Layout | None = None
-
-
-def joined_rows(batch: Completions) -> jax.Array:
+def joined_rows(batch: TrainBatch) -> jax.Array:
     """Each prompt followed at once by its completion: [B, S + T]."""
     S, T = batch.prompt_BS.shape[1], batch.completion_BT.shape[1]
     both = jnp.concatenate([batch.prompt_BS, batch.completion_BT], axis=1)
@@ -46,7 +29,7 @@ def joined_rows(batch: Completions) -> jax.Array:
 
 
 def completion_log_probs(
-    model: Model, params: Any, batch: Completions, *, temperature: float
+    model: Model, params: Any, batch: TrainBatch, *, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
     """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
@@ -64,12 +47,12 @@ def completion_log_probs(
     return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
 
 
-def completion_values(model: Model, value_params: Any, batch: Completions) -> jax.Array:
+def completion_values(model: Model, value_params: Any, batch: TrainBatch) -> jax.Array:
     """What a value model expects of the completion before each of its tokens, float32 [B, T]."""
     return to_completions(batch, values(model, value_params, *model_inputs(batch)))
 
 
-def model_inputs(batch: Completions) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+def model_inputs(batch: TrainBatch) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """Tokens, positions and segments: of prompts and completions joined, or in the packed rows of the layout."""
     joined_BJ, layout = joined_rows(batch), batch.layout
     if layout is None:
@@ -78,7 +61,7 @@ def model_inputs(batch: Completions) -> tuple[jax.Array, jax.Array | None, jax.A
     return token_MW, layout.position_MW, layout.segment_MW
 
 
-def to_completions(batch: Completions, x: jax.Array) -> jax.Array:
+def to_completions(batch: TrainBatch, x: jax.Array) -> jax.Array:
     """From where the model's outputs are to what is at the position that predicts each token: [B, T, ...]."""
     predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
     if batch.layout is None:
@@ -87,7 +70,7 @@ def to_completions(batch: Completions, x: jax.Array) -> jax.Array:
     return by_rows(lambda x_MW, places_BT: x_MW.reshape(-1, *x_MW.shape[2:])[places_BT], x, places_BT)
 
 
-def next_in_rows(batch: Completions, x_BT: jax.Array) -> jax.Array:
+def next_in_rows(batch: TrainBatch, x_BT: jax.Array) -> jax.Array:
     """The other way, into packed rows: at each position what belongs to the token after it, [M, W, ...]."""
     J = batch.prompt_BS.shape[1] + batch.completion_BT.shape[1]
 

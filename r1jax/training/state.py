@@ -22,6 +22,7 @@ from r1jax.parallel.mesh import row_shards, sharding
 from r1jax.training.checkpoint import Checkpoints
 
 Sums = dict[str, Any]  # metrics; those whose name ends in /max are maxima
+Optimizers = tuple[optax.GradientTransformation, optax.GradientTransformation | None]  # the policy's, a value model's
 
 
 @flax.struct.dataclass
@@ -34,21 +35,23 @@ class ValueState:
 
 @flax.struct.dataclass
 class TrainState:
-    """`step` counts finished steps of the stage, `drawn` the batches of prompts that they took.
+    """`step` counts finished steps of the stage, `batches_consumed` the batches of prompts that they sampled from.
 
-    `reference` are the weights KL is taken to, None where it is off; `value` is PPO's value model and its optimizer.
+    `reference` are the weights that the KL is taken to, None where there is no KL; `value` is PPO's value model with
+    its optimizer's state.
     """
 
     params: Any
     step: Any
     opt_state: Any
     reference: Any = None
-    drawn: Any = None
+    batches_consumed: Any = None
     value: ValueState | None = None
 
     def items(self) -> dict[str, Any]:
         """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
-        rest = {"step": self.step, "opt_state": self.opt_state, "reference": self.reference, "drawn": self.drawn}
+        names = ("step", "opt_state", "reference", "batches_consumed")
+        rest = {name: getattr(self, name) for name in names}
         if self.value is not None:
             rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
         return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
@@ -56,15 +59,14 @@ class TrainState:
 
 def restore_or_init(
     abstract: TrainState,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     checkpoints: Checkpoints,
     weights: Callable[[], Any],
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """The state of the last checkpoint; where there is none, a state at step 0 around `weights()`."""
     latest = checkpoints.latest()
     if latest is None:
-        return init_state(abstract, optimizer, weights(), value_optimizer)
+        return init_state(abstract, optimizers, weights())
     items = checkpoints.restore(latest, abstract.items())
     rest = dict(items["training"])
     value = ValueState(rest.pop("value_params"), rest.pop("value_opt_state")) if abstract.value else None
@@ -73,13 +75,13 @@ def restore_or_init(
 
 def abstract_state(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     mesh: Mesh,
     *,
     keep_reference: bool = False,
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
+    optimizer, value_optimizer = optimizers
     params = abstract_params(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding(mesh, ""))
     value = None
@@ -103,11 +105,11 @@ def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh
 
 def init_state(
     abstract: TrainState,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     params: Any,
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """A state at step 0 around given weights, which also become the reference where one is kept."""
+    optimizer, value_optimizer = optimizers
 
     def make(params: Any) -> TrainState:
         reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
@@ -170,10 +172,9 @@ def apply_gradients[S: (TrainState, ValueState)](
     return state, {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(state.params)}
 
 
-def renewed_reference(state: TrainState, mix: float) -> TrainState:
-    """The state with `mix` of its weights and the rest of its reference as the new reference."""
-    new = jax.tree.map(lambda p, r: mix * p + (1 - mix) * r, state.params, state.reference)
-    return dataclasses.replace(state, reference=new)
+def sync_reference(state: TrainState) -> TrainState:
+    """The state with a copy of its weights as the new reference."""
+    return dataclasses.replace(state, reference=jax.tree.map(jnp.copy, state.params))
 
 
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:

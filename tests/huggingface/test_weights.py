@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
+from r1jax.config.training import MeshSettings
 from r1jax.huggingface.config import read_config
 from r1jax.huggingface.tables import Weight, WeightTable
 from r1jax.huggingface.weights import export_params, find_tensors, import_params
@@ -82,7 +82,7 @@ def test_cached_decoding(name, mesh):
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 4}])
 def test_sharded_import_is_the_same(sizes, mesh):
     _, whole, _ = load("qwen3", mesh)
-    _, sharded, _ = load("qwen3", make_mesh(MeshConfig(**{"data": 1} | sizes)))
+    _, sharded, _ = load("qwen3", make_mesh(MeshSettings(**{"data": 1} | sizes)))
     jax.tree.map(np.testing.assert_array_equal, whole, sharded)
 
 
@@ -189,5 +189,5 @@ def test_a_family_with_two_stacks_and_experts(sizes, monkeypatch, tmp_path):
     np.testing.assert_array_equal(tensors["layers.1.up"], params["dense"]["up_DF"][1].T)
     np.testing.assert_array_equal(tensors["layers.4.experts.3.up"], params["moe"]["up_EDF"][2, 3].T)
     np.testing.assert_array_equal(tensors["layers.2.router"], params["moe"]["router_DE"][0].T)
-    abstract = abstract_weights(make_mesh(MeshConfig(**{"data": 1} | sizes)), params, TRAIN_WEIGHTS)
+    abstract = abstract_weights(make_mesh(MeshSettings(**{"data": 1} | sizes)), params, TRAIN_WEIGHTS)
     jax.tree.map(np.testing.assert_array_equal, import_params(tmp_path, config, abstract), params)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import MeshConfig
+from r1jax.config.training import MeshSettings
 from r1jax.models import logprobs, make_model
 from r1jax.models.logprobs import MASKED, logit_chunks, token_log_probs
 from r1jax.parallel.mesh import make_mesh
@@ -207,7 +207,7 @@ def test_chunks_change_nothing(chunks, limited, batch, expected, model_config, m
 def test_chunks_on_a_mesh(limited, batch, expected, model_config, monkeypatch):
     """Positions over context, the vocabulary over tensor, in 3 chunks of 4 positions."""
     model, function = of_model(model_config)
-    with jax.set_mesh(make_mesh(MeshConfig(data=2, context=2, tensor=2))):
+    with jax.set_mesh(make_mesh(MeshSettings(data=2, context=2, tensor=2))):
         monkeypatch.setattr(logprobs, "CHUNK_BYTES", B * T * ROWS * 4 / 8 / 3 + 1)
         monkeypatch.setattr(logprobs, "UNCHUNKED_BYTES", 0)
         assert logit_chunks(B * T, model) == 3

@@ -8,7 +8,7 @@ import pytest
 from tiny import DIVISIBLE
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig, OptimizerConfig
+from r1jax.config.training import MeshSettings, OptimizerSettings
 from r1jax.models import abstract_params, init_params, make_model
 from r1jax.parallel.mesh import (
     TRAIN_WEIGHTS,
@@ -27,7 +27,7 @@ from r1jax.training.state import abstract_state
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "context": 8}])
 def test_rows_go_out_and_come_back(sizes):
-    mesh = make_mesh(MeshConfig(**sizes))
+    mesh = make_mesh(MeshSettings(**sizes))
     rows = np.arange(16, dtype=np.int32).reshape(8, 2)
     assert own_rows(mesh, 8).tolist() == list(range(8))
     on_devices = to_global(mesh, rows, 8)
@@ -40,7 +40,7 @@ def test_rows_go_out_and_come_back(sizes):
 
 
 def test_weights_lie_where_their_letters_say():
-    mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4))
+    mesh = make_mesh(MeshSettings(data=1, fsdp=2, tensor=4))
     shapes = jax.eval_shape(lambda: init_params(make_model(DIVISIBLE, 20), jax.random.key(0)))
     spec = jax.tree.map(lambda s: tuple(s.spec), weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
     attention = spec["layers"]["attention"]
@@ -52,18 +52,18 @@ def test_weights_lie_where_their_letters_say():
 
 def test_meshes_that_do_not_fit():
     with pytest.raises(ConfigError, match="needs 3 devices and there are 8"):
-        make_mesh(MeshConfig(data=3))
+        make_mesh(MeshSettings(data=3))
     with pytest.raises(ConfigError, match="needs 4 devices"):
-        make_mesh(MeshConfig(data=2, fsdp=2))
-    mesh = make_mesh(MeshConfig(data=1, tensor=8))
+        make_mesh(MeshSettings(data=2, fsdp=2))
+    mesh = make_mesh(MeshSettings(data=1, tensor=8))
     odd = make_model(dataclasses.replace(DIVISIBLE, intermediate_size=36), 20)
     with pytest.raises(ConfigError, match="tensor=8 does not divide F=36"):
         abstract_params(odd, mesh)
 
 
 def test_optimizer_moments_lie_like_their_weights():
-    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10)
+    mesh = make_mesh(MeshSettings(data=1, fsdp=4, tensor=2))
+    optimizer = make_optimizer(OptimizerSettings(learning_rate=1e-3), 10)
     abstract = abstract_state(make_model(DIVISIBLE, 20), optimizer, mesh)
     moments = [x for path, x in jax.tree.leaves_with_path(abstract.opt_state) if "embed_VD" in str(path)]
     assert len(moments) == 2

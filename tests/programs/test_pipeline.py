@@ -154,7 +154,7 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
 
 
 def test_settings_of_a_kl_that_is_not_there_are_said(tiny_file):
-    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, reference_every: 5}"])
+    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, sync_reference_every: 5}"])
     with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
         open_run(config).close()
 

@@ -28,7 +28,6 @@ model: {{path: {model}, dtype: float32}}
 max_prompt_length: 200
 max_completion_length: 8
 evaluate: {{problems: 8}}
-log: {{tensorboard: false}}
 stages:
   - name: rl
     program: grpo

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
 from r1jax.config.load import load_config
+from r1jax.config.training import MeshSettings
 from r1jax.data.packing import first_fit, pack
 from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, row_shards, to_global
@@ -90,7 +90,7 @@ def test_packing_and_microbatches_change_nothing(rows, microbatches, setting, al
 
 
 def test_rows_without_an_example_count_nothing_on_a_mesh(setting, alone):
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, context=2))
+    mesh = make_mesh(MeshSettings(data=2, fsdp=2, context=2))
     with jax.set_mesh(mesh):
         batch = to_global(mesh, pack(EXAMPLES, PACKED, width=16, height=8), 8)
         metrics, gradients = update(setting, batch)

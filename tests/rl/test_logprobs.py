@@ -9,7 +9,8 @@ import pytest
 
 from r1jax.data.packing import lay_out
 from r1jax.models import forward, init_params, make_model, unembed
-from r1jax.rl.logprobs import Completions, completion_log_probs, completion_values, joined_rows
+from r1jax.rl.logprobs import completion_log_probs, completion_values, joined_rows
+from r1jax.rl.types import TrainBatch
 
 
 def batch_of(prompts, completions):
@@ -17,7 +18,7 @@ def batch_of(prompts, completions):
         width = max(map(len, rows))
         return jnp.array([list(row) + [0] * (width - len(row)) for row in rows]), jnp.array([len(r) for r in rows])
 
-    return Completions(*pad(prompts), *pad(completions))
+    return TrainBatch(*pad(prompts), *pad(completions))
 
 
 def test_joined_rows():

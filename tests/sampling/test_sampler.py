@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import MeshConfig
+from r1jax.config.training import MeshSettings
 from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, to_global
 from r1jax.rl.logprobs import Completions, completion_log_probs, model_inputs, to_completions
@@ -122,7 +122,7 @@ def test_same_samples_on_any_mesh(model):
     prompts, lengths = prompts_of(8)
     expected = None
     for sizes in ({"data": 8}, {"data": 1, "fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}):
-        mesh = make_mesh(MeshConfig(**sizes))
+        mesh = make_mesh(MeshSettings(**sizes))
         with jax.set_mesh(mesh):
             samples = run(model, mesh, prompts, lengths)
         expected = samples.completion_BT if expected is None else expected
