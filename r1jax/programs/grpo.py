@@ -226,7 +226,7 @@ def layouts_of(
 
 def rows_of(layout: Layout | None) -> str:
     """The name of a shape that is compiled."""
-    return "" if layout is None else f"of {len(layout.source_RW)} rows"
+    return "" if layout is None else f"of {len(layout.source_MW)} rows"
 
 
 def sample_rows(collected: Collected, batch: TrainBatch) -> list[dict[str, Any]]:
