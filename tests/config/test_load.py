@@ -205,7 +205,7 @@ WRONG_FILES = {
         "config.yaml:25: stages.rl.groupsize: unknown key; did you mean 'group_size'? (and 1 more)"
     ),
     ("key of another program", "    steps: 2\n", "    steps: 2\n    group_size: 4\n"): (
-        "config.yaml:19: stages.cold_start.group_size: unknown key; valid keys here: eval_every, evaluate, init_from"
+        "config.yaml:19: stages.cold_start.group_size: unknown key; only stages of program grpo have group_size"
     ),
     ("missing", "    group_size: 4\n", ""): (
         "config.yaml:21: stages.rl.group_size: this key is required and was not given"
