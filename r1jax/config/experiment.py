@@ -340,7 +340,7 @@ class GrpoStage(Stage, SamplingSettings):
 
 
 class Config(Shared):
-    """One experiment: what its stages share, and the stages, which run in order."""
+    """One experiment: what its stages share, and the stages. `stages` has them as they were written; use `stage`."""
 
     run_dir: str
     """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
@@ -358,7 +358,7 @@ class Config(Shared):
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
     stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
-    """The stages as they were written; `Config.stage` fills in what they share."""
+    """The stages, which run in order."""
 
     def stage(self, index: int) -> SftStage | GrpoStage:
         """Stage number `index` with all that it shares with the others filled in from the top level.
