@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings
+from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
     DynamicSamplingSettings,
@@ -32,85 +33,6 @@ if TYPE_CHECKING:
 else:
     Inherited = Optional
 NOT_GIVEN: Any = None  # on a stage as the user wrote it, "take the top level's"; `Config.stage` puts that in its place
-
-
-class RopeScaling(Settings):
-    """Rotary frequencies stretched to longer contexts; names and meaning as in Hugging Face's `rope_scaling`."""
-
-    rope_type: Literal["linear", "llama3", "yarn"]
-    factor: Annotated[float, Field(ge=1)]
-    original_max_position_embeddings: PositiveInt | None = None
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    truncate: bool = True
-
-    @model_validator(mode="after")
-    def _check(self) -> RopeScaling:
-        if self.rope_type != "linear" and self.original_max_position_embeddings is None:
-            raise ValueError(f"rope_type {self.rope_type} needs original_max_position_embeddings")
-        return self
-
-
-class PretrainedModel(Settings):
-    """A Hugging Face folder or hub id; its config.json says the rest."""
-
-    path: str
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "dots", "full"] = "none"
-
-
-class ModelConfig(Settings):
-    """A decoder of the Llama (no biases), Qwen2 (qkv_bias) or Qwen3 (qk_norm) family; names as in Hugging Face.
-
-    `path` is where the weights come from (none: random ones); `vocab_size` the rows of its embedding, where these are
-    more than the tokenizer has ids.
-    """
-
-    path: str | None = None
-    vocab_size: PositiveInt | None = None
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    head_dim: PositiveInt
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
-    rope_scaling: RopeScaling | None = None
-    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    tie_word_embeddings: bool = True
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "dots", "full"] = "none"
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelConfig:
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_key_value_heads {self.num_key_value_heads} does not divide num_attention_heads "
-                f"{self.num_attention_heads}"
-            )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings need pairs")
-        return self
-
-
-def _model_kind(value: Any) -> str:
-    pretrained = isinstance(value, PretrainedModel) or (
-        isinstance(value, dict) and "path" in value and "hidden_size" not in value
-    )
-    return "pretrained" if pretrained else "described"
-
-
-ModelSettings = Annotated[
-    Annotated[ModelConfig, Tag("described")] | Annotated[PretrainedModel, Tag("pretrained")],
-    Discriminator(_model_kind),
-]
 
 
 def _entry_kind(value: Any) -> str:

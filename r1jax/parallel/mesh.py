@@ -127,6 +127,12 @@ def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
     return jax.tree.map_with_path(place, params)
 
 
+def abstract_weights(mesh: Mesh, shapes: Any, table: Table) -> Any:
+    """The shapes of weights with the shardings that `table` gives them."""
+    shardings = weight_shardings(mesh, shapes, table)
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+
+
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
     """Which of `rows` sequences this process makes and grades: those that lie on its devices."""
     indices = sharding(mesh, "B").addressable_devices_indices_map((rows,)).values()

@@ -56,6 +56,17 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
     return text, text.rstrip().endswith("<think>")
 
 
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """A prompt's ids, with the start token in front where the tokenizer has one."""
+    return with_start(tokenizer, tokenizer.encode(prompt))
+
+
+def with_start(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """The ids with the tokenizer's start token in front, unless it is there already: chat templates may write it."""
+    bos = tokenizer.bos_id
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
 def _messages(question: Question, template: str, system: str | None) -> list[dict[str, Any]]:
     if isinstance(question, str):
         messages = [{"role": "user", "content": template.replace("{question}", question)}]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from r1jax.config.training import MeshSettings
-from r1jax.models import logprobs
+from r1jax.models import logprobs, make_model
 from r1jax.models.logprobs import MASKED, logit_chunks, token_log_probs
-from r1jax.models.transformer import Transformer
 from r1jax.parallel.mesh import make_mesh
 
 B, T, D, K, ROWS, VOCABULARY = 4, 11, 16, 5, 64, 20
@@ -69,7 +68,7 @@ def expected(batch):
 
 
 def of_model(model_config):
-    model = Transformer(model_config, VOCABULARY)
+    model = make_model(model_config, VOCABULARY)
 
     def function(params, hidden_BTD, token_BT, support_BTK):
         hidden_BTD, token_BT = jnp.asarray(hidden_BTD), jnp.asarray(token_BT)

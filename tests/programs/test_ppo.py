@@ -14,14 +14,13 @@ from rl_run import rl_config, rows_of, states_of
 
 from r1jax.config.experiment import GrpoStage
 from r1jax.config.training import OptimizerSettings
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.programs.grpo import optimizers, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
 from r1jax.rl import rollout
-from r1jax.rl.logprobs import Completions
-from r1jax.rl.train_batch import Rollout
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.rl.types import TrainBatch
+from r1jax.training.state import TrainState, ValueState
 
 B, S, T, VOCABULARY, TEMPERATURE = 8, 4, 6, 20, 0.8
 PROMPTS, LENGTHS, GRADED = np.array([4, 1, 2, 3, 4, 4, 1, 2]), np.array([1, 6, 3, 6, 2, 4, 5, 6]), np.arange(B) != 2
@@ -44,7 +43,7 @@ STAGE = GrpoStage(
 @pytest.fixture(scope="module")
 def setting(model_config):
     """A model, a state whose value model is another model, and an off-policy rollout with advantages by token."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), VOCABULARY)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), VOCABULARY)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(0)
     params, other = (init(model, jax.random.key(seed)) for seed in (0, 1))
     value = {"model": other, "head_D": jnp.array(0.3 * rng.normal(size=16), jnp.float32)}
@@ -55,14 +54,14 @@ def setting(model_config):
     def counted(x_BT):
         return jnp.array(np.where(mask_BT, x_BT, 0), jnp.float32)
 
-    batch = Rollout(
-        completions=Completions(*map(jnp.array, (PROMPT_BS, PROMPTS, COMPLETION_BT, LENGTHS))),
+    batch = TrainBatch(
+        *map(jnp.array, (PROMPT_BS, PROMPTS, COMPLETION_BT, LENGTHS)),
         sampler_logp_BT=jnp.array(old_BT),
         old_logp_BT=jnp.array(old_BT),
         reference_logp_BT=None,
         advantage_BT=counted(rng.normal(size=(B, T))),
         factor_BT=counted(1.0),
-        counted_B=jnp.array(GRADED),
+        included_B=jnp.array(GRADED),
         value_BT=counted(values + 0.3 * rng.normal(size=(B, T))),
         return_BT=counted(values + rng.normal(size=(B, T))),
     )
@@ -159,7 +158,7 @@ def test_where_no_token_counts_momentum_and_weight_decay_move_nothing_either(set
     update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))
     begun = ValueState(state.value.params, value.init(state.value.params))
     one, _ = update(dataclasses.replace(state, opt_state=policy.init(state.params), value=begun), batch)
-    two, metrics = update(one, dataclasses.replace(batch, counted_B=jnp.zeros(B, bool)))
+    two, metrics = update(one, dataclasses.replace(batch, included_B=jnp.zeros(B, bool)))
     assert metrics["update_tokens"] == 0 and int(two.step) == 2
     for moved, stayed, before in ((one, two, state), (one.value, two.value, state.value)):
         assert optax.tree.norm(jax.tree.map(jnp.subtract, moved.params, before.params)) > 0.1

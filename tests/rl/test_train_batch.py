@@ -1,6 +1,7 @@
 """From rewards and forwards to what updates learn from, against formulas of numpy on ragged groups."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import pytest
 
 from r1jax.config.experiment import GrpoStage
 from r1jax.config.training import OptimizerSettings
-from r1jax.models.transformer import Transformer
+from r1jax.models import init_params, make_model
+from r1jax.parallel.mesh import sharding
 from r1jax.rl.logprobs import completion_log_probs, completion_values
-from r1jax.rl.rollout import Experience
-from r1jax.rl.train_batch import Forwards, assemble, completions_of, make_preparer
+from r1jax.rl.train_batch import assemble, joined, prepare
+from r1jax.rl.types import Rollout
 from r1jax.sampling.sampler import Samples
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.training.state import TrainState, ValueState
 
 B, T = 4, 4
 LENGTHS, TRUNCATED = np.array([3, 1, 4, 4]), np.array([False, False, True, False])
@@ -22,7 +24,7 @@ MASK = np.arange(T)[None] < LENGTHS[:, None]
 RNG = np.random.default_rng(0)
 SAMPLER, TRAINER, REFERENCE, ENTROPY, VALUES = RNG.normal(size=(5, B, T)).astype(np.float32)
 ENTROPY = np.abs(ENTROPY)
-FORWARDS = Forwards(logp_BT=jnp.array(TRAINER), entropy_BT=jnp.array(ENTROPY))
+FORWARDS = {"logp_BT": jnp.array(TRAINER), "entropy_BT": jnp.array(ENTROPY)}
 REWARDS = {"a": [1.0, 0.0, 1.0, np.nan], "b": [0.5, 0.5, 0.0, 1.0]}
 
 
@@ -31,11 +33,11 @@ def stage(**settings):
     return GrpoStage(**fixed, optimizer=OptimizerSettings(learning_rate=1.0), **settings)
 
 
-def experience(rewards, counted=(True, True)):
-    return Experience(
+def rollout_of(rewards, included=(True, True)):
+    return Rollout(
         prompt_PS=jnp.array([[5, 6], [7, 0]]),
         prompt_length_P=jnp.array([2, 1]),
-        id_P=jnp.arange(2),
+        prompt_id_P=jnp.arange(2),
         samples=Samples(
             completion_BT=jnp.array([[2, 3, 1, 0], [1, 0, 0, 0], [3, 3, 2, 2], [2, 2, 2, 1]]),
             length_B=jnp.array(LENGTHS),
@@ -43,14 +45,14 @@ def experience(rewards, counted=(True, True)):
             truncated_B=jnp.array(TRUNCATED),
         ),
         rewards={name: jnp.array(values, jnp.float32) for name, values in rewards.items()},
-        counted_P=jnp.array(counted),
+        included_P=jnp.array(included),
     )
 
 
-def assembled(given=REWARDS, forwards=FORWARDS, counted=(True, True), **settings):
-    given, settings = experience(given, counted), {"rewards": dict.fromkeys(given, 1.0), **settings}
-    rollout, metrics = assemble(given, completions_of(given, 2), forwards, stage(**settings))
-    return jax.tree.map(np.asarray, rollout), {name: float(value) for name, value in metrics.items()}
+def assembled(given=REWARDS, forwards=FORWARDS, included=(True, True), **settings):
+    rollout, settings = rollout_of(given, included), {"rewards": dict.fromkeys(given, 1.0), **settings}
+    batch, metrics = assemble(rollout, joined(rollout, 2), forwards, stage(**settings))
+    return jax.tree.map(np.asarray, batch), {name: float(value) for name, value in metrics.items()}
 
 
 def relative(r, guard=1e-4):
@@ -61,8 +63,8 @@ def relative(r, guard=1e-4):
 
 def test_the_weighted_sum_and_the_metrics():
     rollout, metrics = assembled(rewards={"a": 1.0, "b": 2.0})
-    assert rollout.completions.prompt_BS.tolist() == [[5, 6], [5, 6], [7, 0], [7, 0]]
-    assert rollout.counted_B.tolist() == [True, True, True, False]
+    assert rollout.prompt_BS.tolist() == [[5, 6], [5, 6], [7, 0], [7, 0]]
+    assert rollout.included_B.tolist() == [True, True, True, False]
     np.testing.assert_allclose(rollout.advantage_BT, np.array([[0.7070], [-0.7070], [0], [0]]) * MASK, atol=1e-3)
     np.testing.assert_array_equal(rollout.old_logp_BT, np.where(MASK, SAMPLER, 0))
     np.testing.assert_array_equal(rollout.factor_BT, MASK * [[1], [1], [1], [0]])
@@ -86,15 +88,15 @@ def test_the_weighted_sum_and_the_metrics():
     [("keep", [1, 1, 1, 1], [0.707, -0.707, 0.707, -0.707]), ("zero", [1, 1, 1, 1], [0.707, -0.707, -0.707, 0.707]),
      ("mask", [1, 1, 0, 1], [0.707, -0.707, 0, -0.707])],
 )  # fmt: skip
-def test_a_sample_that_never_stopped(truncated, graded, advantages):
+def test_truncated_samples(truncated, graded, advantages):
     """The third of the four: in the second group it has the higher reward."""
     rollout, metrics = assembled({"a": [1.0, 0.0, 1.0, 0.5]}, truncated=truncated)
-    assert rollout.counted_B.tolist() == [bool(g) for g in graded]
+    assert rollout.included_B.tolist() == [bool(g) for g in graded]
     np.testing.assert_allclose(rollout.advantage_BT, np.array(advantages)[:, None] * MASK, atol=2e-3)
     np.testing.assert_allclose(metrics["rewards/a/mean"], 0.625)  # as it was given
 
 
-def test_penalties_stay_where_a_sample_never_stopped():
+def test_penalties_of_truncated_samples_stay():
     _, metrics = assembled({"a": [1.0, 0.0, -3.0, 0.5]}, truncated="zero")
     np.testing.assert_allclose(metrics["reward"], -1.5 / 4)
 
@@ -147,7 +149,7 @@ def kl(estimator, logp):
 )
 def test_kl_in_the_reward(estimator, old, logp):
     """The sum over a sample's tokens; the metric is the reward as it was given."""
-    forwards = dataclasses.replace(FORWARDS, reference_logp_BT=jnp.array(REFERENCE))
+    forwards = FORWARDS | {"reference_logp_BT": jnp.array(REFERENCE)}
     given = [1.0, 0.0, 1.0, 0.5]
     settings = {"coef": 0.3, "estimator": estimator, "place": "reward"}
     rollout, metrics = assembled({"a": given}, forwards, kl=settings, old_log_probs=old, advantage={"scale": "none"})
@@ -184,7 +186,7 @@ def gae_by_hand(rewards, values, gae_lambda):
 @pytest.mark.parametrize("scale", ["none", "batch"])
 def test_a_value_model(scale, place):
     """The reward is that of the last token, KL that of each; the last sample is graded by none."""
-    forwards = Forwards(reference_logp_BT=jnp.array(REFERENCE), value_BT=jnp.array(VALUES))
+    forwards = {"reference_logp_BT": jnp.array(REFERENCE), "value_BT": jnp.array(VALUES)}
     given = [1.0, 0.0, 0.7, np.nan]
     rollout, metrics = assembled(
         {"a": given},
@@ -203,7 +205,7 @@ def test_a_value_model(scale, place):
     if scale == "batch":
         mean, std = advantages[counted].mean(), advantages[counted].std(ddof=1)
         advantages = np.where(counted, (advantages - mean) / (std + 1e-4), 0)
-    assert rollout.counted_B.tolist() == [True, True, True, False]
+    assert rollout.included_B.tolist() == [True, True, True, False]
     np.testing.assert_allclose(rollout.advantage_BT, advantages, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rollout.return_BT, returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(rollout.value_BT, VALUES * counted)
@@ -214,12 +216,12 @@ def test_a_value_model(scale, place):
 
 
 @pytest.mark.parametrize("value", [None, {}])
-def test_a_group_that_is_not_counted_is_left_out(value):
-    given, forwards = {"a": [1.0, 0.0, 1.0, 0.5]}, dataclasses.replace(FORWARDS, value_BT=jnp.array(VALUES))
+def test_groups_that_are_not_included_are_left_out(value):
+    given, forwards = {"a": [1.0, 0.0, 1.0, 0.5]}, FORWARDS | {"value_BT": jnp.array(VALUES)}
     settings = {} if value is None else {"value": value, "advantage": {"scale": "none"}}
     whole, _ = assembled(given, forwards, **settings)
-    rollout, _ = assembled(given, forwards, counted=(True, False), **settings)
-    assert rollout.counted_B.tolist() == [True, True, False, False]
+    rollout, _ = assembled(given, forwards, included=(True, False), **settings)
+    assert rollout.included_B.tolist() == [True, True, False, False]
     assert (rollout.advantage_BT[2:] == 0).all() and (rollout.factor_BT[2:] == 0).all()
     np.testing.assert_array_equal(rollout.advantage_BT[:2], whole.advantage_BT[:2])
     if value is not None:
@@ -229,27 +231,27 @@ def test_a_group_that_is_not_counted_is_left_out(value):
 def test_metrics_of_groups_that_only_fill_the_batch():
     """They are in the share of groups that teach nothing, and nowhere else."""
     _, whole = assembled({"a": [1.0, 0.0, 1.0, 0.0]})
-    _, half = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(True, False))
+    _, half = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, included=(True, False))
     assert (whole["frac_reward_zero_std"], half["frac_reward_zero_std"]) == (0, 0.5)
     expected = {"mean_length": 2, "min_length": 1, "max_length": 3, "clipped_ratio": 0}
     assert {name: half[f"completions/{name}"] for name in expected} == expected
     assert half["reward"] == 0.5 and half["frac_reward_none"] == 0
     np.testing.assert_allclose(half["reward_std"], 0.5**0.5, rtol=1e-6)
-    _, none = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(False, False))
+    _, none = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, included=(False, False))
     assert none["frac_reward_zero_std"] == 1 and np.isnan(none["completions/mean_length"])
 
 
 def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mesh):
     """Trainer, reference and value model are three models; 16 samples, 1 a device at once, against all at once."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), 20)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), 20)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(1)
     params, reference, valued = (init(model, jax.random.key(seed)) for seed in range(3))
     value = {"model": valued, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
     state = TrainState(params, jnp.int32(0), None, reference, jnp.int32(0), ValueState(value, None))
-    given = Experience(
+    given = Rollout(
         prompt_PS=jnp.array(rng.integers(2, 20, (8, 3))),
         prompt_length_P=jnp.array(rng.integers(1, 4, 8)),
-        id_P=jnp.arange(8),
+        prompt_id_P=jnp.arange(8),
         samples=Samples(
             completion_BT=jnp.array(rng.integers(2, 20, (16, T))),
             length_B=jnp.array(rng.integers(1, T + 1, 16)),
@@ -257,7 +259,7 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
             truncated_B=jnp.zeros(16, bool),
         ),
         rewards={"a": jnp.array(rng.normal(size=16), jnp.float32)},
-        counted_P=jnp.ones(8, bool),
+        included_P=jnp.ones(8, bool),
     )
     settings = stage(
         rewards={"a": 1.0},
@@ -269,15 +271,16 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
         microbatch=1,
     ).model_copy(update={"prompts_per_step": 8})
     with jax.set_mesh(mesh):
-        prepared = make_preparer(model, mesh, settings)(state, given)
+        run = functools.partial(prepare, model=model, stage=settings, microbatches=2)
+        prepared = jax.jit(run, out_shardings=(sharding(mesh, "B"), sharding(mesh, "")))(state, given)
 
     @jax.jit
     def at_once(params, reference, value):
-        rows = completions_of(given, 2)
+        rows = joined(given, 2)
         logp, other = (completion_log_probs(model, p, rows, temperature=0.7)[0] for p in (params, reference))
-        return Forwards(logp, None, other, completion_values(model, value, rows))
+        return {"logp_BT": logp, "reference_logp_BT": other, "value_BT": completion_values(model, value, rows)}
 
-    expected = assemble(given, completions_of(given, 2), at_once(params, reference, value), settings)
+    expected = assemble(given, joined(given, 2), at_once(params, reference, value), settings)
     mask = np.arange(T)[None] < np.asarray(given.samples.length_B)[:, None]
 
     def assert_same(ours, expected):
