@@ -20,8 +20,8 @@ _add("mesh.tensor", "tensor_parallel_size", "tensor_model_parallel_size", "vllm_
 _add("mesh.fsdp", "fsdp_size")
 _add("mesh.context", "ulysses_sequence_parallel_size", "context_parallel_size", "cp_size")
 _add("keep_checkpoints", "save_total_limit", "max_to_keep", "max_actor_ckpt_to_keep")
-_add("log.wandb_project", "report_to", "project_name", note="metrics.jsonl and TensorBoard are always written")
-_add("log.completions_every", "log_completions", "rollout_data_dir", note="it counts steps")
+_add("wandb_project", "report_to", "project_name", note="metrics.jsonl and TensorBoard are always written")
+_add("completions_every", "log_completions", "rollout_data_dir", note="it counts steps")
 
 _add("task", "dataset_name", "dataset", "train_dataset", "dataset_path", "train_files", note="as in {jsonl: FILE}")
 _add("task.test", "eval_dataset", "val_files", note="the file of held-out problems")

@@ -26,7 +26,7 @@ from r1jax.config.objective import (
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
 from r1jax.config.tasks import TaskSettings
-from r1jax.config.training import LogSettings, MeshSettings, OptimizerSettings
+from r1jax.config.training import MeshSettings, OptimizerSettings
 
 if TYPE_CHECKING:
     type Inherited[T] = T
@@ -275,8 +275,10 @@ class Config(Shared):
     """The model that training starts from."""
     mesh: MeshSettings = MeshSettings()
     """How the work is split over devices."""
-    log: LogSettings = LogSettings()
-    """What is logged."""
+    wandb_project: str | None = None
+    """The Weights & Biases project to log to, beside metrics.jsonl and TensorBoard; needs the extra `wandb`."""
+    completions_every: NonNegativeInt = 10
+    """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
     stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []

@@ -38,11 +38,15 @@ class Source:
     below: Sequence[Any] = ()
 
 
+def first_problem(error: ValidationError) -> Any:
+    """The problem to tell the user first: not a missing key, if another key was misspelt."""
+    problems = error.errors(include_url=False)
+    return next((problem for problem in problems if problem["type"] != "missing"), problems[0])
+
+
 def explain(error: ValidationError, tree: dict[str, Any], source: Source, overrides: Sequence[Override] = ()) -> str:
     """The first problem as one line: file:line: key: what is wrong and what would be right."""
-    problems = error.errors(include_url=False)
-    # A key that is missing is often one that was misspelt.
-    problem: Any = next((problem for problem in problems if problem["type"] != "missing"), problems[0])
+    problem, others = first_problem(error), error.error_count() - 1
     keys, parent, annotation = walk(problem["loc"])
     keys, message = _message(problem, tree, keys, parent, annotation)
     is_check = problem["type"] == "value_error"
@@ -58,7 +62,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
         return is_check and not in_file and own
 
     text = f"{_named(tree, keys)}: {message}" if keys else message
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    more = f" (and {others} more)" if others else ""
     for override in filter(blames, overrides):
         shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
         shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with a key of its own
