@@ -26,7 +26,13 @@ from r1jax.tasks import Mixture, Task
 if TYPE_CHECKING:
     from r1jax.run.run import Run, StageRun
 
-FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
+FREE = (
+    "run_dir",
+    "mesh.",
+    "wandb_project",
+    "completions_every",
+    "keep_checkpoints",
+)  # settings that do not change what is computed
 
 
 def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:

@@ -168,9 +168,7 @@ def build_run(
             model=model,
             stages=tuple(_stage_runs(config, stages, tasks, tokenizer)),
             key=jax.random.key(config.seed),
-            log=RunLog(
-                Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.log.wandb_project
-            ),
+            log=RunLog(Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
             guard=CompileGuard(strict=strict_compiles),
         )

@@ -273,7 +273,7 @@ def test_wrong_presets(text, message, stage_file, preset_file):
         load_config(stage_file(preset, **own))
     assert message in str(error.value)
     if message.endswith("preset: "):
-        assert f"{preset} is no mapping of a stage's settings" in str(error.value)
+        assert f"{preset} is not a mapping of a stage's settings" in str(error.value)
 
 
 def test_missing_file(stage_file, tmp_path):
