@@ -24,7 +24,7 @@ from r1jax.data.packing import Layout, lay_out
 from r1jax.evaluate import evaluate
 from r1jax.models.transformer import Transformer
 from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
-from r1jax.rewards.watch import RewardWatch
+from r1jax.rewards.monitor import RewardMonitor
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import (
     clipped_sides,
@@ -82,7 +82,7 @@ def train(run: Run, number: int, stage: GrpoStage, weights: Callable[[], Any]) -
     with run.checkpoints(stage.name) as checkpoints:
         state = restore_or_init(abstract, optimizer, checkpoints, weights, value_optimizer)
         start, first = int(state.step), run.first_example(number)
-        watch, checked = RewardWatch([name for name, weight in stage.rewards.items() if weight]), False
+        watch, checked = RewardMonitor([name for name, weight in stage.rewards.items() if weight]), False
         with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
             for step in range(start + 1, stage.steps + 1):
                 begin, compiles = time.perf_counter(), run.watch.count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from r1jax.answers.extract import (
+from r1jax.answers.extraction import (
     after_reasoning,
     expression_value,
     extract_answer,
@@ -14,7 +14,7 @@ from r1jax.answers.extract import (
     same_answer,
     same_value,
 )
-from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 SECONDS = 5.0  # for one answer that a worker compares
@@ -26,7 +26,7 @@ def exact_number(example: Example, completion: str) -> float:
     return float(same_value(answer or "", example.answer))
 
 
-def math_answer(example: Example, completion: str) -> Verdict:
+def math_answer(example: Example, completion: str) -> RewardResult:
     """The final answer is the gold, by the gold's type: `answers.extract_answer` and `equality` have the rules.
 
     Numbers, text and the structure of sets, tuples and the like are decided here. Where two expressions are not written
@@ -67,7 +67,7 @@ def _undecided(answer: str, gold: str) -> bool:
 
 @functools.cache
 def _workers() -> WorkerPool:
-    return WorkerPool("r1jax.rewards.math:same", timeout=SECONDS)
+    return WorkerPool("r1jax.rewards.math_worker:same", timeout=SECONDS)
 
 
 def countdown_expression(example: Example, completion: str) -> float:

@@ -25,8 +25,8 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from r1jax.rewards.example import Example, Verdict
-from r1jax.rewards.text import answer_text, normal
+from r1jax.rewards.example import Example, RewardResult
+from r1jax.rewards.text_match import answer_text, normal
 
 MAX_ANSWER = 20_000  # characters of an answer that are looked at, from its end
 MAX_STATEMENT = 1000  # characters after what announces a choice that are looked at, beside those of the longest choice
@@ -71,7 +71,7 @@ _END = re.compile(r"\W*$")
 _BETWEEN = re.compile(r"[).:\]]* ?(?:[-–—] )?")  # a letter and the text of its choice
 
 
-def letter(example: Example, completion: str) -> Verdict:
+def letter(example: Example, completion: str) -> RewardResult:
     """The choice that the completion states is the gold, a letter such as `B`, `(B)` or `B) text`.
 
     The reasons of a 0.0 are no_answer, no_choice and several_choices; a wrong choice has none. Raises ValueError for a

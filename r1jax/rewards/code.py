@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import without_end
 from r1jax.sandbox.namespaces import plain
-from r1jax.sandbox.programs import JailError, check_isolation, run_program
+from r1jax.sandbox.programs import SandboxError, check_isolation, run_program
 
 TOLERANCE = 1e-6
 LANGUAGES = ("python", "python3", "py")
@@ -58,7 +58,7 @@ def passes_tests(
     memory_mb: int = 1024,
     fraction: bool = False,
     sandbox: str = "auto",
-) -> Verdict:
+) -> RewardResult:
     """1.0 where the program passes all of data[tests]; with `fraction`, the share of tests that it passes.
 
     `extract_program` says what the program is, `parse_tests` what a test is, `same_output` and `same_value` what
@@ -95,7 +95,7 @@ def passes_tests(
                 memory_mb=memory_mb,
                 sandbox=sandbox,
             )
-        except JailError:
+        except SandboxError:
             return None, "sandbox_unreachable"
         left -= run.seconds
         failure = run.reason or _difference(run.output, case)

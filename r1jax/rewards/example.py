@@ -38,5 +38,5 @@ class Completion(str):
 
 
 # A score; None where the completion could not be graded; or one of these and a word for why, which is counted.
-Verdict = float | None | tuple[float | None, str]
-Reward = Callable[[Example, str], Verdict]
+RewardResult = float | None | tuple[float | None, str]
+Reward = Callable[[Example, str], RewardResult]

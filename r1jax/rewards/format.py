@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.example import Example, RewardResult
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _ABSENT: dict[str, str] = {
@@ -36,13 +36,13 @@ _NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
 _STOPS = tuple(token for token in END_TOKENS if token[1] in "|｜")
 
 
-def think_answer(example: Example, completion: str, *, allow_empty: bool = False) -> Verdict:
+def think_answer(example: Example, completion: str, *, allow_empty: bool = False) -> RewardResult:
     """The form `<think>reasoning</think><answer>answer</answer>`; see `format_error` for what is rejected."""
     reason = format_error(completion, example.prompt_opens_think, allow_empty=allow_empty)
     return (0.0, reason) if reason else 1.0
 
 
-def think_text(example: Example, completion: str, *, allow_empty: bool = False) -> Verdict:
+def think_text(example: Example, completion: str, *, allow_empty: bool = False) -> RewardResult:
     """The form `<think>reasoning</think>` and a text that is not blank; see `text_format_error`."""
     reason = text_format_error(completion, example.prompt_opens_think, allow_empty=allow_empty)
     return (0.0, reason) if reason else 1.0

@@ -29,9 +29,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import reasoning, without_end
-from r1jax.rewards.text import normal
+from r1jax.rewards.text_match import normal
 
 SHORT = 5  # words; a detector guesses on fewer
 MOST = 1000  # sentences of a text, so that the detector takes 0.2 s at most; in a longer text several count as one
@@ -106,7 +106,7 @@ _TOKEN = re.compile(
 )  # fmt: skip
 
 
-def consistency(example: Example, completion: str, *, language: str = "en") -> Verdict:
+def consistency(example: Example, completion: str, *, language: str = "en") -> RewardResult:
     """The share, 0 to 1, of the reasoning's words that are in `language` (an ISO 639-1 code of LANGUAGES).
 
     0.0 with a reason where the completion has no reasoning (no_reasoning) or that has no words (no_words): an empty

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 import re
 
-from r1jax.rewards.example import Completion, Example, Reward, Verdict
+from r1jax.rewards.example import Completion, Example, Reward, RewardResult
 from r1jax.rewards.language import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
-def overlong(example: Example, completion: str, *, max_length: int, cache: int) -> Verdict:
+def overlong(example: Example, completion: str, *, max_length: int, cache: int) -> RewardResult:
     """DAPO's soft penalty for length: 0 up to max_length − cache tokens, then evenly down to −1 at max_length and over.
 
     max(−1, min(0, (max_length − cache − length) / cache)). Raises ValueError unless 0 < cache ≤ max_length.
@@ -38,7 +38,7 @@ def cosine(
     right_long: float = 0.5,
     wrong_short: float = -1.0,
     wrong_long: float = -0.5,
-) -> Verdict:
+) -> RewardResult:
     """The accuracy, scaled by length: short answers are worth most where right and cost most where wrong.
 
     long + (short − long) · (1 + cos(π · length / max_length)) / 2, with the pair of values for right or for wrong,
@@ -57,7 +57,7 @@ def cosine(
     return scaled if reason is None else (scaled, reason)
 
 
-def repetition(example: Example, completion: str, *, n: int, max_penalty: float = -1.0) -> Verdict:
+def repetition(example: Example, completion: str, *, n: int, max_penalty: float = -1.0) -> RewardResult:
     """A penalty for runs of n words that come again: max_penalty · (1 − different runs / runs).
 
     It is 0 where no run repeats or the completion has fewer than n words, and nears max_penalty where one run is all

@@ -56,7 +56,7 @@ PYTHON = [os.path.realpath(sys.executable), "-P", "-s", "-S", "-B"]
 _slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
-class JailError(RuntimeError):
+class SandboxError(RuntimeError):
     """The program could not be run, through no fault of its own."""
 
 
@@ -93,7 +93,7 @@ def run_program(
     that forks has more in all, and is the first to go where the machine's memory is short. Further limits are 16
     processes and threads, the jail's own three included, 64 MiB in /tmp (both in `cell`), MAX_OUTPUT of output. Calls
     may come from any number of threads; as many programs run at once as there are CPUs. `sandbox` is one of KINDS;
-    "unsafe" keeps the limits of each process and protects nothing. Raises JailError where the program could not be
+    "unsafe" keeps the limits of each process and protects nothing. Raises SandboxError where the program could not be
     started or its jail was killed from outside, ValueError as `check_isolation`.
     """
     if memory_mb < LEAST_MEMORY_MB:
@@ -145,7 +145,7 @@ def _try(kind: str) -> str | None:
         return "not installed"
     try:
         run = _run(kind, _PROBE, "", "holds()", (), 30.0, 1024)
-    except JailError as error:
+    except SandboxError as error:
         return str(error)
     if run.reason:
         return f"a trial program ended with {run.reason}"
@@ -176,7 +176,7 @@ def _run(
                 start_new_session=True,
             )
         except OSError as error:
-            raise JailError(f"{command[0]} cannot be started: {error}") from None
+            raise SandboxError(f"{command[0]} cannot be started: {error}") from None
         try:
             with contextlib.suppress(OSError):  # where memory is short, these processes go first
                 Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
@@ -186,9 +186,9 @@ def _run(
         if not output:
             complaints.seek(0)
             lines = complaints.read().decode(errors="replace").strip().splitlines()
-            raise JailError(lines[-1] if lines else f"did not start within {START_SECONDS:g} s")
+            raise SandboxError(lines[-1] if lines else f"did not start within {START_SECONDS:g} s")
     if reason is None and process.returncode < 0 and kind != "unsafe":  # as no program can do
-        raise JailError(f"was killed from outside by {signal.Signals(-process.returncode).name}")
+        raise SandboxError(f"was killed from outside by {signal.Signals(-process.returncode).name}")
     status = process.returncode if reason is None else None
     return Run(output[1:], status, reason or ("runtime_error" if status else None), taken)
 

@@ -17,8 +17,8 @@ from r1jax.config.tasks import (
     TaskSettings,
     TfdsTask,
 )
-from r1jax.rewards.catalogue import COMPARED, make_reward
 from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.factory import COMPARED, make_reward
 from r1jax.tasks.arithmetic import Arithmetic
 from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.answers.extract import extract_answer
-from r1jax.rewards.example import Example, Reward, Verdict
+from r1jax.answers.extraction import extract_answer
+from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
@@ -40,7 +40,7 @@ class Gym:
         self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
         self.symbols: tuple[str, ...] = ()
         self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
-        self._workers = WorkerPool("r1jax.rewards.gym:score", timeout=SECONDS)
+        self._workers = WorkerPool("r1jax.rewards.gym_worker:score", timeout=SECONDS)
         self._examples = self._make(make_dataset(name, arguments, self.settings), size)
         for example in self._examples["train"][:CHECKED]:
             try:
@@ -70,7 +70,7 @@ class Gym:
     def example(self, split: Split, index: int) -> Example:
         return self._examples[split][index]
 
-    def score(self, example: Example, completion: str) -> Verdict:
+    def score(self, example: Example, completion: str) -> RewardResult:
         """Reasons: no_answer, timeout, crash. Raises ValueError where the worker does not make the same problem."""
         answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think)
         if answer is None:

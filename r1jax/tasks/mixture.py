@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r1jax.rewards.example import Example, Reward, Verdict
+from r1jax.rewards.example import Example, Reward, RewardResult
 
 if TYPE_CHECKING:
     from r1jax.tasks import Task
@@ -28,7 +28,7 @@ class Mixture:
         }
 
     def _graded_by_part(self, name: str) -> Reward:
-        def reward(example: Example, completion: str) -> Verdict:
+        def reward(example: Example, completion: str) -> RewardResult:
             return self.parts[example.part].rewards[name](example, completion)
 
         return reward

@@ -167,7 +167,7 @@ def test_numeric_golds_start_no_worker(monkeypatch):
 @pytest.fixture
 def quick_workers(monkeypatch):
     """Workers of this test alone, with little time."""
-    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=4.0)
+    pool = WorkerPool("r1jax.rewards.math_worker:same", size=2, timeout=4.0)
     monkeypatch.setattr(accuracy, "_workers", lambda: pool)
     yield pool
     pool.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cpu_time import cpu_limit
 
-from r1jax.rewards import accuracy, grading, text
+from r1jax.rewards import accuracy, grading, text_match
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
@@ -86,7 +86,7 @@ def test_long_texts_of_every_kind_take_no_reward_long(monkeypatch):
         def call(self, *arguments):
             return False
 
-    for module, name in ((accuracy, "_workers"), (text, "_pool")):  # what they run has a time limit
+    for module, name in ((accuracy, "_workers"), (text_match, "_pool")):  # what they run has a time limit
         monkeypatch.setattr(module, name, Workers)
     rewards = {
         "number": math_answer,
@@ -96,8 +96,8 @@ def test_long_texts_of_every_kind_take_no_reward_long(monkeypatch):
         "text": think_text,
         "language": functools.partial(consistency, language="zh"),
         "repetition": functools.partial(repetition, n=3),
-        "exact": text.exact,
-        "regex": functools.partial(text.pattern, pattern="x"),
+        "exact": text_match.exact,
+        "regex": functools.partial(text_match.pattern, pattern="x"),
         "code": lambda example, said: float(extract_program(said) is not None),
     }
     pumped = [piece * (LENGTH // len(piece)) for piece in PUMPED]

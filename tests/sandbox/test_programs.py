@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.sandbox import programs as jail
-from r1jax.sandbox.programs import JailError, check_isolation
+from r1jax.sandbox.programs import SandboxError, check_isolation
 
 run_program = functools.partial(jail.run_program, seconds=60.0)
 
@@ -359,7 +359,7 @@ def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monke
 
     check_isolation("auto")  # which reads too
     monkeypatch.setattr(jail, "_read", killed)
-    with pytest.raises(JailError, match=r"^was killed from outside by SIGKILL$"):
+    with pytest.raises(SandboxError, match=r"^was killed from outside by SIGKILL$"):
         run_program("import time\ntime.sleep(60)")
     assert nothing_left(os.getpid())
 
@@ -367,15 +367,15 @@ def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monke
 def test_a_jail_that_does_not_start_is_an_error_of_its_own(monkeypatch, tmp_path):
     check_isolation()
     monkeypatch.setattr(jail, "CELL", tmp_path / "namespaces.py")
-    with pytest.raises(JailError, match=r"can't open file"):
+    with pytest.raises(SandboxError, match=r"can't open file"):
         run_program("print(1)", sandbox="unsafe")
     monkeypatch.setattr(jail, "PYTHON", [str(tmp_path / "python")])
-    with pytest.raises(JailError, match=r"cannot be started"):
+    with pytest.raises(SandboxError, match=r"cannot be started"):
         run_program("print(1)", sandbox="unsafe")
     (tmp_path / "namespaces.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(jail, "PYTHON", [sys.executable])
     monkeypatch.setattr(jail, "START_SECONDS", 0.5)
-    with pytest.raises(JailError, match=r"did not start within 0\.5 s"):
+    with pytest.raises(SandboxError, match=r"did not start within 0\.5 s"):
         run_program("print(1)", sandbox="unsafe")
 
 

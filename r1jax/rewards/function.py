@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax.rewards.example import Completion, Example, Verdict
+from r1jax.rewards.example import Completion, Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
-CALL = "r1jax.rewards.own:call"
+CALL = "r1jax.rewards.function:call"
 
 
-class Own:
+class SubprocessFunction:
     """The reward. A call that is late or ends its process could not be graded, and touches no other.
 
     Raises ValueError, when it is made, for a function that cannot be loaded or called with `columns`.
@@ -45,7 +45,7 @@ class Own:
             message = str(error).removeprefix(f"{CALL} cannot be loaded: ")
             raise ValueError(message if function in message else f"the reward {function}: {message}") from None
 
-    def __call__(self, example: Example, completion: str) -> Verdict:
+    def __call__(self, example: Example, completion: str) -> RewardResult:
         tokens = [completion.length, completion.truncated] if isinstance(completion, Completion) else []
         try:
             score, reason = self._pool.call(self.function, dataclasses.asdict(example), [completion, *tokens])

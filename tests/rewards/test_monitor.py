@@ -1,6 +1,6 @@
 """Warnings about rewards that stopped teaching: when, once, and not otherwise."""
 
-from r1jax.rewards.watch import STEPS, RewardWatch
+from r1jax.rewards.monitor import STEPS, RewardMonitor
 
 
 def metrics(**means):
@@ -14,40 +14,40 @@ def said(watch, steps):
 
 def test_a_constant_reward_is_named_once_after_twenty_steps():
     steps = [metrics(accuracy=(0.3, 0.4), format=(0.0, 0.0))] * (2 * STEPS)
-    ((step, line),) = said(RewardWatch(["accuracy", "format"]), steps)
+    ((step, line),) = said(RewardMonitor(["accuracy", "format"]), steps)
     assert step == STEPS and line.startswith("reward format has been 0 for every completion of 20 steps")
 
 
 def test_rounding_is_no_change():
     steps = [metrics(mine=(0.1 + i % 2 * 1e-8, 9e-8)) for i in range(STEPS)]
-    assert len(said(RewardWatch(["mine"]), steps)) == 1
+    assert len(said(RewardMonitor(["mine"]), steps)) == 1
 
 
 def test_a_reward_that_moves_is_not():
     moving = [metrics(a=(i % 2, 0.0)) for i in range(50)]  # all right in one step, all wrong in the next
-    assert said(RewardWatch(["a"]), moving) == []
+    assert said(RewardMonitor(["a"]), moving) == []
     interrupted = [metrics(a=(1.0, 0.0 if i % (STEPS - 1) else 0.1)) for i in range(100)]
-    assert said(RewardWatch(["a"]), interrupted) == []
+    assert said(RewardMonitor(["a"]), interrupted) == []
     nothing = [metrics(a=(float("nan"), float("nan")))] * 50  # nothing could be graded: another figure says so
-    assert said(RewardWatch(["a"]), nothing) == []
+    assert said(RewardMonitor(["a"]), nothing) == []
 
 
 def test_format_up_and_accuracy_down_is_said_once():
     falling = [metrics(accuracy=(0.5 - i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
-    ((step, line),) = said(RewardWatch(["accuracy", "format"]), falling)
+    ((step, line),) = said(RewardMonitor(["accuracy", "format"]), falling)
     assert step == 2 * STEPS and line.startswith("format rose by 0.10 while accuracy fell by 0.10 over 40 steps")
     rising = [metrics(accuracy=(0.4 + i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
-    assert said(RewardWatch(["accuracy", "format"]), rising) == []
-    assert said(RewardWatch(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
+    assert said(RewardMonitor(["accuracy", "format"]), rising) == []
+    assert said(RewardMonitor(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
 
 
 def test_all_cut_off_and_masked_is_said_once():
     steps = [metrics(a=(0.5, 0.5)) | {"frac_reward_none": 0.0, "update_tokens": 0.0}] * 3
-    ((step, line),) = said(RewardWatch(["a"]), steps)
+    ((step, line),) = said(RewardMonitor(["a"]), steps)
     assert step == 1 and "with truncated: mask nothing was learnt" in line
 
 
 def test_nothing_graded_is_said_once():
     steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0, "update_tokens": 0.0}] * 3
-    ((step, line),) = said(RewardWatch(["a"]), steps)
+    ((step, line),) = said(RewardMonitor(["a"]), steps)
     assert step == 1 and line.startswith("no completion of this step could be graded")

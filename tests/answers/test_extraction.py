@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from cpu_time import cpu_limit
 
-from r1jax.answers.extract import (
+from r1jax.answers.extraction import (
     exact_value,
     expression_value,
     extract_answer,

@@ -1,6 +1,6 @@
 """Ways in which rewards quietly stop teaching, seen in the metrics and said once, with what to look at.
 
-watch = RewardWatch(["accuracy", "format"])
+watch = RewardMonitor(["accuracy", "format"])
 for line in watch(metrics):
     print(line)
 """
@@ -18,7 +18,7 @@ ROUNDING = 1e-6  # the figures are float32's
 CHANGE = 0.05  # of a mean, between one window of STEPS and the next
 
 
-class RewardWatch:
+class RewardMonitor:
     """Called with each step's metrics; returns what is new to say.
 
     A step in which nothing could be graded, no group was mixed, or all was cut off and masked; a reward whose every

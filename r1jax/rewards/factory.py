@@ -24,10 +24,10 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests
 from r1jax.rewards.example import Reward
 from r1jax.rewards.format import think_answer, think_text
+from r1jax.rewards.function import SubprocessFunction
 from r1jax.rewards.language import check_language, consistency
-from r1jax.rewards.own import Own
 from r1jax.rewards.shaping import cosine, overlong, repetition
-from r1jax.rewards.text import check_pattern, exact, pattern
+from r1jax.rewards.text_match import check_pattern, exact, pattern
 from r1jax.sandbox.programs import check_isolation
 
 COMPARED = MathReward | ChoiceReward | ExactReward  # accuracies that a gold itself must satisfy
@@ -42,10 +42,10 @@ def make_reward(
     `accuracy` is the reward of that name, `columns` what else of a data set examples hold. Raises ValueError for
     settings with which it could never be given.
     """
-    given = settings.model_dump(exclude={"name"})
+    given = settings.model_dump(exclude={"name", "weight"})
     match settings:
         case FunctionReward():
-            return Own(columns=columns, **given)
+            return SubprocessFunction(columns=columns, **given)
         case MathReward():
             return math_answer
         case CodeReward():

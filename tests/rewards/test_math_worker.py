@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.answers.extract import extract_answer
+from r1jax.answers.extraction import extract_answer
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
-from r1jax.rewards.math import same
+from r1jax.rewards.math_worker import same
 
 PAIRS = Path(__file__).parent / "math_verify_pairs.jsonl"
 

@@ -11,8 +11,8 @@ import re
 import unicodedata
 from typing import Literal
 
-from r1jax.answers.extract import extract_answer
-from r1jax.rewards.example import Example, Verdict
+from r1jax.answers.extraction import extract_answer
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import without_end
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
@@ -22,7 +22,7 @@ _ACCENTS = re.compile(r"((?:[^\w\s\x00-\u02ff]|[\uff9e\uff9f]){31,}+)")
 _MARK = re.compile(r"<answer>|\\(?:boxed|fbox)(?![A-Za-z])|####")
 
 
-def exact(example: Example, completion: str, *, ignore_case: bool = False) -> Verdict:
+def exact(example: Example, completion: str, *, ignore_case: bool = False) -> RewardResult:
     """The answer is the gold, character by character, but that any white space is one space and accents are composed.
 
     `answer_text` says what the answer is. Raises ValueError where the gold is blank.
@@ -37,7 +37,7 @@ def exact(example: Example, completion: str, *, ignore_case: bool = False) -> Ve
 
 def pattern(
     example: Example, completion: str, *, pattern: str, where: Literal["answer", "completion"] = "answer"
-) -> Verdict:
+) -> RewardResult:
     """The pattern, one of Python's `re`, matches the whole answer, or something in the completion.
 
     The answer (`answer_text`) has to match from end to end, since a pattern found in it would reward an answer that
@@ -101,4 +101,4 @@ def _plain(text: str, ignore_case: bool) -> str:
 
 @functools.cache
 def _pool() -> WorkerPool:
-    return WorkerPool("r1jax.rewards.text:matches", timeout=SECONDS)
+    return WorkerPool("r1jax.rewards.text_match:matches", timeout=SECONDS)

@@ -19,7 +19,7 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy.core.relational import Relational
 
-from r1jax.answers.extract import same_answer
+from r1jax.answers.extraction import same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
 DIGITS = 30  # to which two values agree that are called equal

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from r1jax.rewards import text
+from r1jax.rewards import text_match
 from r1jax.rewards.example import Example
-from r1jax.rewards.text import answer_text, check_pattern, exact, pattern
+from r1jax.rewards.text_match import answer_text, check_pattern, exact, pattern
 
 OPENED = Example("", "", prompt_opens_think=True)
 
@@ -98,8 +98,8 @@ def test_an_unknown_place_is_refused():
 
 
 def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbours(monkeypatch):
-    monkeypatch.setattr(text, "SECONDS", 3.0)
-    text._pool.cache_clear()
+    monkeypatch.setattr(text_match, "SECONDS", 3.0)
+    text_match._pool.cache_clear()
     example, verdicts = Example("", ""), {}
 
     def grade(index):
@@ -116,15 +116,15 @@ def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbo
     assert time.monotonic() - start < 60
     assert [verdicts[index] for index in range(6)] == [(0.0, "timeout"), 1.0] * 3
     assert pattern(example, "aaa", pattern=r"(a+)+") == 1.0
-    text._pool().close()
-    text._pool.cache_clear()
+    text_match._pool().close()
+    text_match._pool.cache_clear()
 
 
 def test_a_child_that_dies_grades_nothing(monkeypatch):
-    monkeypatch.setattr(text, "_pool", lambda: Dying())
+    monkeypatch.setattr(text_match, "_pool", lambda: Dying())
     assert pattern(Example("", ""), "a", pattern="a") == (None, "crash")
 
 
 class Dying:
     def call(self, *arguments):
-        raise text.WorkerCrash("died")
+        raise text_match.WorkerCrash("died")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.function import SubprocessFunction
 from r1jax.rewards.grading import grade
-from r1jax.rewards.own import Own
 
 FUNCTIONS = """
 import os, time
@@ -61,7 +61,7 @@ def file(tmp_path):
 
 
 def own(file, name, columns=(), seconds=60.0):
-    return Own(f"{file}:{name}", columns=columns, seconds=seconds, memory_mb=4096)
+    return SubprocessFunction(f"{file}:{name}", columns=columns, seconds=seconds, memory_mb=4096)
 
 
 QUESTION = Example("q", "4", data={"solution": "x"}, prompt="Q: q")
@@ -112,7 +112,7 @@ def test_a_call_that_hangs_or_dies_touches_no_other(file):
 )
 def test_refused_when_made(path, message, file):
     with pytest.raises(ValueError, match=message):
-        Own(path.format(file=file), columns=(), seconds=5.0, memory_mb=4096)
+        SubprocessFunction(path.format(file=file), columns=(), seconds=5.0, memory_mb=4096)
 
 
 def test_what_a_file_imports_is_no_part_of_a_call(tmp_path):
@@ -120,7 +120,7 @@ def test_what_a_file_imports_is_no_part_of_a_call(tmp_path):
         f"open({str(tmp_path / 'read')!r}, 'a').write('once')\n"
         "def f(example, completion):\n    import random\n    return random.Random(0).random()\n"
     )
-    reward = Own(f"{tmp_path}/random.py:f", columns=(), seconds=60.0, memory_mb=4096)
+    reward = SubprocessFunction(f"{tmp_path}/random.py:f", columns=(), seconds=60.0, memory_mb=4096)
     assert (tmp_path / "read").read_text() == "once"
     assert reward(QUESTION, "x") == random.Random(0).random()
     assert (tmp_path / "read").read_text() == "once"
