@@ -64,7 +64,7 @@ def parse_config(
     given = [_apply(tree, override) for override in overrides]
     presets = _use_presets(tree, path)
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(tree, context={"config_folder": path.parent} if path else None)
     except ValidationError as error:
         keys, above = error.errors()[0]["loc"], 0
         if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:

@@ -1,11 +1,11 @@
-"""A user's own reward, run in child processes: a function of a file or a package, in r1jax's form or in TRL's.
+"""A reward function of the user's own, in r1jax's form or in TRL's, called in child processes or in this one.
 
-    def score(example, completion): ...               # → float, None, or (either, "reason"); a rewards.example.Example
-    def score(prompts, completions, **columns): ...   # TRL's, called with lists of one → [float or None]
+    def score(example, completion): ...               # r1jax's form → float, None, or a tuple of either and a reason
+    def score(prompts, completions, **columns): ...   # TRL's form, called with lists of length one → [float or None]
 
-TRL's gets the question, the answer and the task's `columns` by name; where the question is chat messages, a completion
-is a list of one assistant message. It may be async. What TRL takes from its trainer (completion_ids, trainer_state) is
-not there: a function that requires it is refused.
+Both forms may be async. A function in TRL's form gets the question, the answer and the columns of the task by name;
+where the question is chat messages, its completion is a list of one assistant message. What TRL passes from its trainer
+(completion_ids, trainer_state) does not exist here, so a function that requires it is refused.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ from typing import Any
 from r1jax.rewards.example import Completion, Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
-CALL = "r1jax.rewards.function:call"
+WORKER = "r1jax.rewards.function:run_in_worker"
+MEMORY_MB = 4096  # of a child process
 
 
 class SubprocessFunction:
-    """The reward. A call that is late or ends its process could not be graded, and touches no other.
+    """The function "file.py:name" or "package.module:name", called in a pool of child processes.
 
-    Raises ValueError, when it is made, for a function that cannot be loaded or called with `columns`.
+    A call that takes longer than `seconds`, or ends its process, gives None and affects no other call. Raises
+    ValueError at once for a function that cannot be loaded or cannot be called with the task's `columns`.
     """
 
-    def __init__(self, function: str, *, columns: Sequence[str], seconds: float, memory_mb: int) -> None:
-        self.function = function
+    def __init__(self, path: str, *, columns: Sequence[str], seconds: float) -> None:
+        self.path = path
         # A worker loads the function, and what that imports, before the time of a call is counted.
-        setup = (function, None, list(columns))
-        self._pool = WorkerPool(CALL, timeout=seconds, memory_mb=memory_mb, setup=setup)
+        self._pool = WorkerPool(WORKER, timeout=seconds, memory_mb=MEMORY_MB, setup=(path, None, list(columns)))
         try:
             self._pool.start()
         except WorkerUnavailable as error:
-            message = str(error).removeprefix(f"{CALL} cannot be loaded: ")
-            raise ValueError(message if function in message else f"the reward {function}: {message}") from None
+            message = str(error).removeprefix(f"{WORKER} cannot be loaded: ")
+            raise ValueError(message if path in message else f"the reward {path}: {message}") from None
 
     def __call__(self, example: Example, completion: str) -> RewardResult:
         tokens = [completion.length, completion.truncated] if isinstance(completion, Completion) else []
         try:
-            score, reason = self._pool.call(self.function, dataclasses.asdict(example), [completion, *tokens])
+            score, reason = self._pool.call(self.path, dataclasses.asdict(example), [completion, *tokens])
             return (score, reason) if reason else score
         except WorkerTimeout:
             return None, "timeout"
@@ -56,69 +57,85 @@ class SubprocessFunction:
             return None, "crash"
 
 
-def call(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> tuple[float | None, str]:
-    """In the child: score and reason. Without an example, only checks the function, with columns `arguments`."""
+class InProcessFunction:
+    """A callable of this process, such as a lambda in a notebook, called by the threads that grade completions.
+
+    Several threads call it at the same time, and nothing ends a call that hangs: what may hang or crash belongs in a
+    file. Raises ValueError at once for a callable that cannot be called with the task's `columns`.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, columns: Sequence[str]) -> None:
+        self.function, self.name = function, getattr(function, "__name__", repr(function))
+        check_signature(self.name, function, columns)
+
+    def __call__(self, example: Example, completion: str) -> RewardResult:
+        score, reason = call(self.name, self.function, example, completion)
+        return (score, reason) if reason else score
+
+
+def run_in_worker(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> tuple[float | None, str]:
+    """What a child process runs. Without an example it only checks the function; `arguments` are then the columns."""
     function = load(path)
-    takes_lists = "completions" in inspect.signature(function).parameters
     if example is None:
-        if takes_lists:
-            check_columns(path, function, arguments)
-        else:
-            check_pair(path, function)
+        check_signature(path, function, arguments)
         return None, ""
     text, *tokens = arguments
     completion = Completion(text, length=tokens[0], truncated=tokens[1]) if tokens else text
-    made = Example(**example)
-    if not takes_lists:
-        verdict = function(made, completion)
-        score, reason = verdict if isinstance(verdict, tuple) else (verdict, "")
-        return number(path, score), str(reason)
-    chat = not isinstance(made.question, str)
-    columns = {"question": made.question, "answer": made.answer, **made.data}
-    given: dict[str, Any] = {
-        "prompts": made.question if chat else made.prompt,
-        "completions": [{"role": "assistant", "content": text}] if chat else text,
-    }
-    lists = {name: [value] for name, value in (columns | given).items()}
-    parameters = inspect.signature(function).parameters.values()
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        lists = {p.name: lists[p.name] for p in parameters if p.name in lists}
-    scores = function(**lists)
-    scores = asyncio.run(scores) if inspect.isawaitable(scores) else scores
-    (score,) = scores
-    return number(path, score), ""
+    return call(path, function, Example(**example), completion)
 
 
-def number(path: str, score: Any) -> float | None:
-    """Raises ValueError for what is no finite number and not None."""
+def call(name: str, function: Callable[..., Any], example: Example, completion: str) -> tuple[float | None, str]:
+    """The function's score and its reason, "" where it gives none. Raises ValueError for a score that is not finite."""
+    parameters = inspect.signature(function).parameters
+    if "completions" not in parameters:
+        result = _awaited(function(example, completion))
+        score, reason = result if isinstance(result, tuple) else (result, "")
+        return _checked(name, score), str(reason)
+    chat = not isinstance(example.question, str)
+    columns = {"question": example.question, "answer": example.answer, **example.data}
+    columns["prompts"] = example.question if chat else example.prompt
+    columns["completions"] = [{"role": "assistant", "content": completion}] if chat else completion
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        columns = {name: columns[name] for name in parameters if name in columns}
+    (score,) = _awaited(function(**{name: [value] for name, value in columns.items()}))
+    return _checked(name, score), ""
+
+
+def _awaited(result: Any) -> Any:
+    async def wait() -> Any:
+        return await result
+
+    return asyncio.run(wait()) if inspect.isawaitable(result) else result
+
+
+def _checked(name: str, score: Any) -> float | None:
     if score is None:
         return None
     value = float(score)
     if not math.isfinite(value):
-        raise ValueError(f"the reward {path} gave {value}; a score is a finite number or None")
+        raise ValueError(f"the reward {name} gave {value}; a score is a finite number or None")
     return value
 
 
-def check_pair(path: str, function: Callable[..., Any]) -> None:
-    """Raises ValueError for what cannot be called with an example and a completion."""
-    try:
-        inspect.signature(function).bind("example", "completion")
-    except TypeError:
-        raise ValueError(
-            f"the reward {path} takes {inspect.signature(function)}; it is called with (example, completion), or as "
-            f"TRL does where it has a parameter completions"
-        ) from None
-
-
-def check_columns(path: str, function: Callable[..., Any], columns: Sequence[str]) -> None:
-    """Raises ValueError for a parameter that nothing fills."""
-    there = {"prompts", "completions", "question", "answer", *columns}
-    for parameter in inspect.signature(function).parameters.values():
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and parameter.default is parameter.empty and parameter.name not in there:
+def check_signature(name: str, function: Callable[..., Any], columns: Sequence[str]) -> None:
+    """Raises ValueError for a function that cannot be called in r1jax's form, or in TRL's with these columns."""
+    signature = inspect.signature(function)
+    if "completions" not in signature.parameters:
+        try:
+            signature.bind("example", "completion")
+        except TypeError:
             raise ValueError(
-                f"the reward {path} needs {parameter.name!r}; there are {', '.join(sorted(there))}, and task.columns "
-                f"adds others of the data set"
+                f"the reward {name} takes {signature}; it has to take (example, completion), or, as TRL's do, a "
+                f"parameter named completions"
+            ) from None
+        return
+    available = {"prompts", "completions", "question", "answer", *columns}
+    for parameter in signature.parameters.values():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and parameter.name not in available:
+            raise ValueError(
+                f"the reward {name} needs {parameter.name!r}; available are {', '.join(sorted(available))}, and "
+                f"task.columns adds further columns of the data set"
             )
 
 
@@ -130,13 +147,13 @@ def load(path: str) -> Callable[..., Any]:
         raise ValueError(f"a reward's function is written file.py:name or package.module:name, got {path!r}")
     if source.endswith(".py"):
         file = Path(source)
-        name_of_module = f"r1jax_reward_{file.stem}"  # a file may be called math.py
-        spec = importlib.util.spec_from_file_location(name_of_module, file) if file.is_file() else None
+        module_name = f"r1jax_reward_{file.stem}"  # a file may be called math.py
+        spec = importlib.util.spec_from_file_location(module_name, file) if file.is_file() else None
         if spec is None or spec.loader is None:
-            raise ValueError(f"the reward {path}: there is no file {source}")
+            raise ValueError(f"the reward {path}: there is no file {source}, neither here nor beside the config")
         sys.path.append(str(file.resolve().parent))  # so that it can import its neighbours
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name_of_module] = module
+        sys.modules[module_name] = module
         spec.loader.exec_module(module)
     else:
         try:

@@ -1,8 +1,8 @@
-"""Ways in which rewards quietly stop teaching, seen in the metrics and said once, with what to look at.
+"""Warns about rewards that no longer teach anything, which the metrics show and nobody may notice.
 
-watch = RewardMonitor(["accuracy", "format"])
-for line in watch(metrics):
-    print(line)
+monitor = RewardMonitor(["accuracy", "format"])
+for warning in monitor(metrics):
+    print(warning)
 """
 
 from __future__ import annotations
@@ -13,64 +13,65 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-STEPS = 20
-ROUNDING = 1e-6  # the figures are float32's
-CHANGE = 0.05  # of a mean, between one window of STEPS and the next
+WINDOW = 20  # steps
+ROUNDING = 1e-6  # metrics are in float32
+CHANGE = 0.05  # of a mean, between one window and the next
 
 
 class RewardMonitor:
-    """Called with each step's metrics; returns what is new to say.
+    """Called with the metrics of each step, it returns new warnings; each is given once.
 
-    A step in which nothing could be graded, no group was mixed, or all was cut off and masked; a reward whose every
-    score was the same for STEPS steps; and, of the rewards named accuracy and format, the second's mean rising by
-    CHANGE from one window of STEPS steps to the next while the first's falls by as much.
+    It warns of a step that had nothing to learn from, because nothing could be scored, no group had reward variance, or
+    all completions were truncated and masked; of a reward that had one and the same value for all completions of WINDOW
+    steps; and of a `format` whose mean rises by CHANGE between two windows while that of `accuracy` falls by as much.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._means: dict[str, deque[float]] = {name: deque(maxlen=2 * STEPS) for name in names}
-        self._same = dict.fromkeys(names, 0)
-        self._last: dict[str, float] = {}
-        self._said: set[str] = set()
+        self._means: dict[str, deque[float]] = {name: deque(maxlen=2 * WINDOW) for name in names}
+        self._constant_steps = dict.fromkeys(names, 0)
+        self._last_mean: dict[str, float] = {}
+        self._given: set[str] = set()
 
     def __call__(self, metrics: Mapping[str, float]) -> list[str]:
-        lines = {}
+        warnings = {}
         if metrics.get("frac_reward_none") == 1.0:
-            lines["none"] = (
-                "no completion of this step could be graded, so nothing was learnt: look at the reasons in completions/"
+            warnings["none"] = (
+                "no completion of this step could be scored, so nothing was learnt: look at the reasons in completions/"
             )
         if metrics.get("dynamic_sampling/mixed_groups") == 0:
-            lines["unmixed"] = (
-                f"no group of {metrics['dynamic_sampling/batches']:g} batches was mixed, so nothing was learnt: the "
-                f"problems are too easy or too hard for the model; look at the rewards' means"
+            warnings["no_variance"] = (
+                f"no group of {metrics['dynamic_sampling/batches']:g} batches had reward variance, so nothing was "
+                f"learnt: the problems are too easy or too hard for the model; look at the rewards' means"
             )
-        if metrics.get("update_tokens") == 0 and not lines:
-            lines["cut"] = (
-                "every completion of this step that could be graded was cut off, so with truncated: mask nothing was "
+        if metrics.get("update_tokens") == 0 and not warnings:
+            warnings["truncated"] = (
+                "every completion of this step that could be scored was truncated, so with truncated: mask nothing was "
                 "learnt: raise max_completion_length"
             )
         for name in self.names:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             constant = std <= ROUNDING * max(1.0, abs(mean))
-            again = math.isclose(mean, self._last.get(name, math.nan), rel_tol=ROUNDING, abs_tol=ROUNDING)
-            self._same[name] = (self._same[name] + 1 if again else 1) if constant else 0
-            self._last[name] = mean
+            last = self._last_mean.get(name, math.nan)
+            same = math.isclose(mean, last, rel_tol=ROUNDING, abs_tol=ROUNDING)
+            self._constant_steps[name] = (self._constant_steps[name] + 1 if same else 1) if constant else 0
+            self._last_mean[name] = mean
             self._means[name].append(mean)
-            if self._same[name] >= STEPS:
-                lines[name] = (
-                    f"reward {name} has been {mean:g} for every completion of {STEPS} steps, so it teaches nothing: "
+            if self._constant_steps[name] >= WINDOW:
+                warnings[name] = (
+                    f"reward {name} has been {mean:g} for every completion of {WINDOW} steps, so it teaches nothing: "
                     f"look at completions/ for what was scored, and try the reward alone with: r1jax reward"
                 )
         change = {name: self._change(name) for name in ("accuracy", "format") if name in self._means}
         if change.get("format", 0) > CHANGE and change.get("accuracy", 0) < -CHANGE:
-            lines["hacking"] = (
+            warnings["hacking"] = (
                 f"format rose by {change['format']:.2f} while accuracy fell by {-change['accuracy']:.2f} over "
-                f"{2 * STEPS} steps: the form may be paid too well; look at completions/ and at the rewards' weights"
+                f"{2 * WINDOW} steps: the weight of format may be too high; look at completions/ and at the weights"
             )
-        new = [line for key, line in lines.items() if key not in self._said]
-        self._said.update(lines)
+        new = [warning for key, warning in warnings.items() if key not in self._given]
+        self._given.update(warnings)
         return new
 
     def _change(self, name: str) -> float:
         means = list(self._means[name])
-        return float(np.mean(means[STEPS:]) - np.mean(means[:STEPS])) if len(means) == 2 * STEPS else 0.0
+        return float(np.mean(means[WINDOW:]) - np.mean(means[:WINDOW])) if len(means) == 2 * WINDOW else 0.0

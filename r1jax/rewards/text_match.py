@@ -1,7 +1,7 @@
-r"""1.0 for an answer that is the gold text, or that a regular expression matches, else 0.0.
+r"""1.0 for an answer that is the same text as the gold answer, or that a regular expression matches, else 0.0.
 
-exact(example, "<think>r</think><answer>New  York</answer>")  # 1.0 where the gold is "New York"
-pattern(example, "It was in 1969.", pattern=r"\b19\d\d\b", where="completion")  # 1.0
+exact(example, "<think>r</think><answer>New  York</answer>")  # 1.0 where the gold answer is "New York"
+pattern(example, "<think>r</think><answer>1969</answer>", pattern=r"19\d\d")  # 1.0
 """
 
 from __future__ import annotations
@@ -13,90 +13,84 @@ from typing import Literal
 
 from r1jax.answers.extraction import extract_answer
 from r1jax.rewards.example import Example, RewardResult
-from r1jax.rewards.format import without_end
+from r1jax.rewards.format import strip_end
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
-SECONDS = 2.0  # for one match; a pattern that needs longer backtracks without end on this text
-# Accents, or what is like them, more than 30 on one letter: Unicode's limit for text that streams (UAX 15).
+SECONDS = 2.0  # the time limit of one match; a pattern that needs longer backtracks exponentially on this text
+# More than 30 accents, or characters like accents, on one letter: Unicode's limit for streamed text (UAX 15).
 _ACCENTS = re.compile(r"((?:[^\w\s\x00-\u02ff]|[\uff9e\uff9f]){31,}+)")
-_MARK = re.compile(r"<answer>|\\(?:boxed|fbox)(?![A-Za-z])|####")
+_MARKED_ANSWER = re.compile(r"<answer>|\\(?:boxed|fbox)(?![A-Za-z])|####")
 
 
-def exact(example: Example, completion: str, *, ignore_case: bool = False) -> RewardResult:
-    """The answer is the gold, character by character, but that any white space is one space and accents are composed.
+def exact(example: Example, completion: str) -> RewardResult:
+    """The answer equals the gold answer character by character, with runs of white space as one space and NFC accents.
 
-    `answer_text` says what the answer is. Raises ValueError where the gold is blank.
+    `answer_text` finds the answer. Raises ValueError where the gold answer is blank.
     """
-    gold, answer = _plain(example.answer, ignore_case), answer_text(example, completion)
+    gold, answer = _normalized(example.answer), answer_text(example, completion)
     if not gold:
         raise ValueError("the gold answer is empty; this reward needs a text")
     if answer is None:
         return 0.0, "no_answer"
-    return float(_plain(answer, ignore_case) == gold)
+    return float(_normalized(answer) == gold)
 
 
-def pattern(
-    example: Example, completion: str, *, pattern: str, where: Literal["answer", "completion"] = "answer"
-) -> RewardResult:
-    """The pattern, one of Python's `re`, matches the whole answer, or something in the completion.
+def pattern(example: Example, completion: str, *, pattern: str) -> RewardResult:
+    """A pattern of Python's `re` matches the whole answer, which `answer_text` finds.
 
-    The answer (`answer_text`) has to match from end to end, since a pattern found in it would reward an answer that
-    lists everything; in the completion, reasoning included, the pattern is searched for, and ^ and $ are its two ends
-    without `(?m)`. The match runs in a child process: one that takes over SECONDS is a 0.0. The reasons of a 0.0 are
-    no_match, no_answer and timeout; where the child dies, None and crash. Raises ValueError as `check_pattern`.
+    It has to match from the first to the last character, since a search would reward an answer that lists every
+    possibility. The match runs in a child process; one that takes longer than SECONDS scores 0.0. The reasons of a 0.0
+    are no_match, no_answer and timeout; where the child process dies, the result is None and crash. Raises ValueError
+    for an invalid pattern.
     """
-    check_pattern(pattern, where)
-    text = answer_text(example, completion) if where == "answer" else without_end(completion)
+    check_pattern(pattern)
+    text = answer_text(example, completion)
     if text is None:
         return 0.0, "no_answer"
     try:
-        return 1.0 if _pool().call(pattern, text, where == "answer") else (0.0, "no_match")
+        return 1.0 if _pool().call(pattern, text) else (0.0, "no_match")
     except WorkerTimeout:
         return 0.0, "timeout"
     except WorkerCrash:
         return None, "crash"
 
 
-def check_pattern(pattern: str, where: str = "answer") -> None:
-    """Raises ValueError for a pattern that Python's `re` does not read, or an unknown place to look."""
-    if where not in ("answer", "completion"):
-        raise ValueError(f"a pattern is looked for in where={where!r}; write answer or completion")
+def check_pattern(pattern: str) -> None:
+    """Raises ValueError for a pattern that Python's `re` cannot compile."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"the pattern {pattern!r} is no regular expression of Python's re: {error}") from None
+        raise ValueError(f"the pattern {pattern!r} is not a regular expression of Python's re: {error}") from None
 
 
-def matches(pattern: str, text: str, whole: bool) -> bool:
-    """What the child runs."""
-    return (re.fullmatch if whole else re.search)(pattern, text) is not None
+def matches(pattern: str, text: str) -> bool:
+    """What the child process runs."""
+    return re.fullmatch(pattern, text) is not None
 
 
 def answer_text(example: Example, completion: str) -> str | None:
-    r"""The answer where one is marked with `<answer>`, `\boxed{}` or `####`, else all that follows the reasoning.
+    r"""The answer that `<answer>`, `\boxed{}` or `####` marks, else all of the text after the reasoning.
 
-    `answers.extract_answer` reads the mark. None where the reasoning is not closed, where the mark is not, or where
-    nothing is in it.
+    `answers.extraction` reads the mark. None where the reasoning or the mark is not closed, or nothing is in it.
     """
-    text = without_end(completion)
+    text = strip_end(completion)
     _, closed, rest = text.rpartition("</think>")
     if "<think>" in rest or (example.prompt_opens_think and not closed):
         return None
-    if _MARK.search(rest):
+    if _MARKED_ANSWER.search(rest):
         return extract_answer(text, prompt_opens_think=example.prompt_opens_think)
     return rest.strip() or None
 
 
-def normal(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Unicode's normal form, but runs of more than 30 accents, which take it quadratic time, stay as they are."""
+def normalize_unicode(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """Unicode normalization, except for runs of more than 30 accents, on which it would take quadratic time."""
     return "".join(
         part if index % 2 else unicodedata.normalize(form, part) for index, part in enumerate(_ACCENTS.split(text))
     )
 
 
-def _plain(text: str, ignore_case: bool) -> str:
-    text = " ".join(normal("NFC", text).split())
-    return text.casefold() if ignore_case else text
+def _normalized(text: str) -> str:
+    return " ".join(normalize_unicode("NFC", text).split())
 
 
 @functools.cache

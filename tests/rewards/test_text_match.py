@@ -1,4 +1,4 @@
-"""Exact answers and regular expressions, with patterns that would run for ever."""
+"""Exact matches and regular expressions, also patterns that backtrack exponentially."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ OPENED = Example("", "", prompt_opens_think=True)
 
 
 @pytest.mark.parametrize(
-    ("gold", "completion", "verdict"),
+    ("gold", "completion", "result"),
     [
         ("Paris", "<think>r</think><answer>Paris</answer>", 1.0),
         ("Paris", "<answer>\nParis \n</answer><|im_end|>", 1.0),
@@ -40,13 +40,8 @@ OPENED = Example("", "", prompt_opens_think=True)
         ("Paris", "", (0.0, "no_answer")),
     ],
 )
-def test_exact(gold, completion, verdict):
-    assert exact(Example("", gold), completion) == verdict
-
-
-def test_exact_without_regard_to_case():
-    assert exact(Example("", "STRASSE"), "<answer>Straße</answer>", ignore_case=True) == 1.0
-    assert exact(Example("", "paris"), "London", ignore_case=True) == 0.0
+def test_exact(gold, completion, result):
+    assert exact(Example("", gold), completion) == result
 
 
 @pytest.mark.parametrize("gold", ["", " \n"])
@@ -61,51 +56,40 @@ def test_where_the_prompt_opens_the_reasoning():
 
 
 @pytest.mark.parametrize(
-    ("regex", "where", "completion", "verdict"),
+    ("regex", "completion", "result"),
     [
-        (r"\d{4}", "answer", "<answer>1969</answer>", 1.0),
-        (r"\d{4}", "answer", "<answer>in 1969</answer>", (0.0, "no_match")),
-        (r"(?s).*1969.*", "answer", "<answer>in\n1969</answer>", 1.0),
-        (r"yes|no", "answer", "<think>r</think>no", 1.0),
-        (r"yes|no", "answer", "<think>r</think>yes or no", (0.0, "no_match")),
-        (r"(?i)YES", "answer", "yes<|im_end|>", 1.0),
-        (r".*", "answer", "<think>1", (0.0, "no_answer")),
-        (r"\b19\d\d\b", "completion", "It was in 1969.", 1.0),
-        (r"\A19\d\d\Z", "completion", "It was in 1969.", (0.0, "no_match")),
-        (r"done\Z", "completion", "done<|im_end|>\n", 1.0),
-        (r"^r", "completion", "<think>\nr", (0.0, "no_match")),
-        (r"(?m)^r", "completion", "<think>\nr", 1.0),
-        (r"(\w)\1", "completion", "aha", (0.0, "no_match")),
-        (r"", "completion", "", 1.0),
-        (r"\ud800|é", "completion", "\ud800", 1.0),
+        (r"\d{4}", "<answer>1969</answer>", 1.0),
+        (r"\d{4}", "<answer>in 1969</answer>", (0.0, "no_match")),
+        (r"(?s).*1969.*", "<answer>in\n1969</answer>", 1.0),
+        (r"yes|no", "<think>r</think>no", 1.0),
+        (r"yes|no", "<think>r</think>yes or no", (0.0, "no_match")),
+        (r"(?i)YES", "yes<|im_end|>", 1.0),
+        (r".*", "<think>1", (0.0, "no_answer")),
+        (r"(\w)\1", "aha", (0.0, "no_match")),
+        (r"\ud800|é", "\ud800", 1.0),
     ],
 )
-def test_pattern(regex, where, completion, verdict):
-    assert pattern(Example("", ""), completion, pattern=regex, where=where) == verdict
+def test_pattern(regex, completion, result):
+    assert pattern(Example("", ""), completion, pattern=regex) == result
 
 
 @pytest.mark.parametrize("bad", ["(", "[a", "*", "a{2,1}", r"\1", "(?P<a>x)(?P<a>y)", "(?<=a*)b"])
 def test_bad_patterns_are_refused_before_anything_is_graded(bad):
-    with pytest.raises(ValueError, match=r"is no regular expression of Python's re"):
+    with pytest.raises(ValueError, match=r"is not a regular expression of Python's re"):
         check_pattern(bad)
-    with pytest.raises(ValueError, match=r"is no regular expression of Python's re"):
+    with pytest.raises(ValueError, match=r"is not a regular expression of Python's re"):
         pattern(Example("", ""), "x", pattern=bad)
 
 
-def test_an_unknown_place_is_refused():
-    with pytest.raises(ValueError, match="write answer or completion"):
-        check_pattern("a", "prompt")
-
-
-def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbours(monkeypatch):
+def test_patterns_that_backtrack_exponentially_time_out_and_affect_no_other(monkeypatch):
     monkeypatch.setattr(text_match, "SECONDS", 3.0)
     text_match._pool.cache_clear()
-    example, verdicts = Example("", ""), {}
+    example, results = Example("", ""), {}
 
     def grade(index):
         evil = index % 2 == 0
         completion = "a" * 40 + "!" if evil else "aaa"
-        verdicts[index] = pattern(example, completion, pattern=r"(a+)+", where="answer")
+        results[index] = pattern(example, completion, pattern=r"(a+)+")
 
     threads = [threading.Thread(target=grade, args=(index,)) for index in range(6)]
     start = time.monotonic()
@@ -114,13 +98,13 @@ def test_patterns_that_backtrack_without_end_are_cut_off_and_spare_their_neighbo
     for thread in threads:
         thread.join()
     assert time.monotonic() - start < 60
-    assert [verdicts[index] for index in range(6)] == [(0.0, "timeout"), 1.0] * 3
+    assert [results[index] for index in range(6)] == [(0.0, "timeout"), 1.0] * 3
     assert pattern(example, "aaa", pattern=r"(a+)+") == 1.0
     text_match._pool().close()
     text_match._pool.cache_clear()
 
 
-def test_a_child_that_dies_grades_nothing(monkeypatch):
+def test_where_the_child_process_dies_nothing_is_scored(monkeypatch):
     monkeypatch.setattr(text_match, "_pool", lambda: Dying())
     assert pattern(Example("", ""), "a", pattern="a") == (None, "crash")
 
