@@ -200,7 +200,7 @@ def _run(code: str, stdin: str, call: str | None, arguments: list[object]) -> No
 
 
 def plain(value: object) -> object:
-    """Plain data as JSON; a type that JSON lacks becomes an object with the type as its key. Raises TypeError for others."""
+    """Plain data as JSON, where a type that JSON lacks is an object keyed by the type. Raises TypeError for others."""
     if value is None or isinstance(value, bool | str | float):
         return value
     if isinstance(value, int):
