@@ -222,9 +222,8 @@ def _tasks(
             task = make_task(
                 stage.task,
                 config.seed,
-                rewards=definitions,
+                rewards={**definitions, **functions},
                 max_completion_length=stage.max_completion_length,
-                **({"functions": functions} if functions else {}),
             )
             made.append((what, task))
         if "accuracy" not in task.rewards:
