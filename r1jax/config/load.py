@@ -27,7 +27,7 @@ DATA_SETS: dict[str, dict[str, Any]] = {
 def load_config(
     path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
 ) -> Config:
-    """Reads a YAML file, replaces blocks of its top level, applies `a.b=value` overrides in order, and checks the result.
+    """Reads a YAML file, replaces blocks of its top level, applies `a.b=value` overrides in order, and checks it all.
 
     Stages are addressed by name or number: `stages.rl.steps=20`, `stages[1].steps=20`. Raises ConfigError, which names
     the key, its line in the file if it is there, and what was probably meant.
