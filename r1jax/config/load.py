@@ -27,7 +27,7 @@ DATA_SETS: dict[str, dict[str, Any]] = {
 def load_config(
     path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
 ) -> Config:
-    """Reads a YAML file, replaces blocks of its top level, applies `a.b=value` overrides in order, and checks it all.
+    """Reads a YAML file, replaces top-level blocks, applies `a.b=value` overrides in order, and checks the result.
 
     Stages are addressed by name or number: `stages.rl.steps=20`, `stages[1].steps=20`. Raises ConfigError, which names
     the key, its line in the file if it is there, and what was probably meant.
@@ -63,7 +63,7 @@ def parse_config(
     given = [_apply(tree, override) for override in overrides]
     presets = _use_presets(tree, path)
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(tree, context={"config_folder": path.parent} if path else None)
     except ValidationError as error:
         source, keys = Source(path, root), first_problem(error)["loc"]
         if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:
