@@ -27,6 +27,7 @@ from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from r1jax.run.run import Run, StageRun
 
+DATA = "data.jsonl"  # rows that were given to the Python API
 FREE = (
     "run_dir",
     "mesh.",
@@ -175,7 +176,7 @@ def check_same_settings(folder: Path, config: Config) -> None:
     """A run resumes only with the settings that it began with; where it runs and what it logs may change."""
     file = folder / "config.yaml"
     if not file.is_file():
-        if folder.exists() and any(entry.suffix != ".tmp" for entry in folder.iterdir()):
+        if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
             raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
         return
     before, now = _flat(load_config(file).model_dump()), _flat(config.model_dump())

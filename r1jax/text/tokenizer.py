@@ -154,9 +154,9 @@ class HuggingFaceTokenizer:
         added = settings.get("add_bos_token")
         return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
 
-    @functools.cached_property
+    @property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, self._specials)
+        return _chat_template(self._file.parent, tuple(self._specials.items()))
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -213,9 +213,9 @@ class SentencePieceTokenizer:
         own = {name: self._backend.id_to_piece(i) for name, i in names.items() if i >= 0}
         self._specials = own | _special_tokens(file.parent)
 
-    @functools.cached_property
+    @property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, self._specials)
+        return _chat_template(self._file.parent, tuple(self._specials.items()))
 
     def encode(self, text: str) -> list[int]:
         ids = []
@@ -274,9 +274,10 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def _chat_template(folder: Path, variables: dict[str, str]) -> ChatTemplate | None:
+@functools.cache
+def _chat_template(folder: Path, variables: tuple[tuple[str, str], ...]) -> ChatTemplate | None:
     template = read_chat_template(folder)
-    return None if template is None else ChatTemplate(template, variables, folder)
+    return None if template is None else ChatTemplate(template, dict(variables), folder)
 
 
 def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
