@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from r1jax.rewards import accuracy, text
+from r1jax.rewards import accuracy, text_match
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.example import Completion, Example
@@ -21,7 +21,7 @@ from r1jax.rewards.format import think_answer
 from r1jax.rewards.grading import grade
 from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import repetition
-from r1jax.rewards.text import exact, pattern
+from r1jax.rewards.text_match import exact, pattern
 
 SLOWEST = 5.0  # seconds of a score
 GOLDS = [
@@ -138,7 +138,7 @@ def main() -> None:
         reasons = sorted(set(filter(None, grades.reasons[name])))
         print(f"{name}: slowest {seconds.max():.2f} s, None {none}, mean {grades.scores[name].mean():.3f}, {reasons}")
     accuracy._workers().close()
-    text._pool().close()
+    text_match._pool().close()
     time.sleep(1)
     left = children()
     print(f"children left: {len(left)}; file made: {file.exists()}")

@@ -29,12 +29,12 @@ from r1jax.config.experiment import MeshSettings  # noqa: E402
 from r1jax.config.load import load_config  # noqa: E402
 from r1jax.models import ModelConfig  # noqa: E402
 from r1jax.parallel.mesh import make_mesh  # noqa: E402
-from r1jax.rewards import accuracy, text  # noqa: E402
+from r1jax.rewards import accuracy, text_match  # noqa: E402
 from r1jax.tasks import gym  # noqa: E402
 from r1jax.text import chat_template  # noqa: E402
 
 # A busy machine may stop a worker for seconds. Tests of what is late set a time of their own.
-accuracy.SECONDS = text.SECONDS = gym.SECONDS = chat_template.RENDER_SECONDS = 60.0
+accuracy.SECONDS = text_match.SECONDS = gym.SECONDS = chat_template.RENDER_SECONDS = 60.0
 
 
 def pytest_addoption(parser):

@@ -1,26 +1,28 @@
-r"""Whether an answer is the gold, by the type that the gold has; what the answer looks like never chooses the type.
+r"""Whether an answer is equivalent to the gold answer, compared by the type of the gold answer alone.
 
-    same(r"x = \frac{1}{2}", "0.5", prove)  # True, without prove
-    same(r"\sqrt{8}", r"2\sqrt{2}", prove)  # prove(r"\sqrt{8}", r"2\sqrt{2}")
+    same_answer(r"x = \frac{1}{2}", "0.5", prove)  # True, without a call of prove
+    same_answer(r"\sqrt{8}", r"2\sqrt{2}", prove)  # prove(r"\sqrt{8}", r"2\sqrt{2}")
 
-The types, of which the first that the gold has is taken:
+The first of these types that the gold answer has decides what equals it:
 
-- date, clock time, ratio, numeral with a base: `notations.same`.
-- number: `quantities.same_quantity`, exactly; closed forms such as \sqrt{4} are given to `prove`.
-- choice, one capital letter or one letter in parentheses: that letter, alone or followed by `)`, `.`, `:` and its text.
-- matrix: same shape and entries, whatever the brackets; a row, column and tuple are different.
-- set, in braces: same elements in any order. List (a, b; a and b; a or b; a \pm b; A \cup B): the same and as many, in
-  any order. Where a list assigns several variables (x = 1, y = 2), the answer names the same, or none in that order.
-- tuple, point, interval: same elements in order; of two elements, same brackets too. ]0,1[ is (0,1). For an interval,
-  an inequality in one variable may be given, and the other way round.
-- inequality: the same relation, either way round, or `prove`.
-- assignment (x = 5, f(x) = 2x, y = 2x + 1): the same, or its right side alone. Any other equation: an equivalent
-  equation, never one side of it.
-- text: words, without regard to case, white space and punctuation beside signs.
-- any other expression: `prove`. An assignment's right side, as y = 2x + 1 for the gold 2x + 1, is taken for it.
+- A date, clock time, ratio or numeral with a base: see `notations.same_notation`.
+- A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
+- A choice, which is one capital letter or one letter in parentheses: the letter alone, or followed by `)`, `.` or `:`
+  and the text of the choice.
+- A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
+- A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
+  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same
+  variables, or is the values in the same order.
+- A tuple, point or interval: the same elements in the same order; with two elements, also the same brackets. ]0,1[ is
+  (0,1). An interval and an inequality in one variable may stand for each other.
+- An inequality: the same relation, in either direction, or `prove`.
+- An assignment (x = 5, f(x) = 2x, y = 2x + 1): the same assignment, or its right side alone. Any other equation: an
+  equivalent equation, but never one side of it.
+- Text: the same words, without regard to case, white space and the punctuation around them.
+- Any other expression: `prove`. Of an assignment such as y = 2x + 1, the right side is compared.
 
-`prove(answer, gold)` decides about two expressions, equations or inequalities. It is only given text that consists of
-known macros, function names, runs of at most three letters, and numbers, powers and factorials of modest size.
+`prove(answer, gold)` compares two expressions, equations or inequalities. It is given only text that consists of known
+macros, function names, runs of at most three letters, and numbers, powers and factorials of moderate size.
 """
 
 from __future__ import annotations
@@ -29,19 +31,20 @@ import itertools
 import re
 from collections.abc import Callable
 
-from r1jax.answers import notations
 from r1jax.answers.latex import plain, split, wrapped
+from r1jax.answers.notations import same_notation
 from r1jax.answers.quantities import NOT_UNITS, number, quantity, same_quantity
 
-MAX_LENGTH = 1000  # characters of an answer or gold whose type is looked at; a longer one has to be the same text
-MOST_DECORATION = 20  # times what is compared, of an answer that is looked at
+MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
+MAX_MARKUP = 20  # how many times longer than that an answer with its markup may be
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
-MAX_DEPTH = 6  # brackets inside one another that are taken apart
+MAX_DEPTH = 6  # of nested brackets
 
 Prove = Callable[[str, str], bool]
 
-# Possessive where a space or letter could belong to two parts: "\alpha : \alpha : …" has 2^n ways to be read.
+# Quantifiers are possessive where a space or letter could belong to two parts: "\alpha : \alpha : …" could be read in
+# 2^n ways.
 _NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]++ *+|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w++|\{[^{}]*+\}))?'*"
 _NAMES = rf"\((?:{_NAME} ?, ?)+{_NAME}\)"
 _FUNCTION = rf"{_NAME} ?\([^()=]*\)"
@@ -71,32 +74,35 @@ _NO_CONSTANT = re.compile(r"[=<>,;]|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
 _REALS = re.compile(r"\\mathbb *+\{? *+R *+\}?|ℝ")
 _EMPTY = re.compile(r"\\\{ ?\\\}")
 _SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
-# An underscore that does not begin an index; a power or factorial that could fill the memory.
+# An underscore that does not begin an index, and a power or factorial that could exhaust the memory.
 _RISKY = re.compile(r"__|_[^\w{]|\d{50}|\^ ?\{?[^{}]*[\d)}] ?\^|\^ ?\(|\^ ?\{?[^{}]*\d{4}|\d{5,} ?!(?!=)|[)}!] ?!(?!=)")
 
 
-def same(answer: str, gold: str, prove: Prove, depth: int = 0) -> bool:
-    """Whether `answer` is `gold`; both may be in any decoration. The module's docstring has the rules."""
-    if len(answer) > MOST_DECORATION * max(len(gold), MAX_LENGTH):
+def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: False, depth: int = 0) -> bool:
+    """Whether two answers, with any markup, are equivalent by the rules in the module's docstring.
+
+    Without `prove`, two expressions that are not written alike are different.
+    """
+    if len(answer) > MAX_MARKUP * max(len(gold), MAX_LENGTH):
         return False
-    answer, gold = _tidy(answer), _tidy(gold)
-    if _closed(answer) == _closed(gold):
+    answer, gold = _without_markup(answer), _without_markup(gold)
+    if _compact(answer) == _compact(gold):
         return bool(gold)
     if not answer or len(answer) > MAX_LENGTH or len(gold) > MAX_LENGTH or depth > MAX_DEPTH:
         return False
 
     def again(a: str, g: str) -> bool:
-        return same(a, g, prove, depth + 1)
+        return same_answer(a, g, prove, depth + 1)
 
     def proved(a: str, g: str) -> bool:
         return provable(a) and provable(g) and prove(a, g)
 
-    verdicts = (kind(answer, gold, again, proved) for kind in _KINDS)
-    return next(verdict for verdict in verdicts if verdict is not None)
+    results = (compare(answer, gold, again, proved) for compare in _TYPES)
+    return next(result for result in results if result is not None)
 
 
 def provable(text: str) -> bool:
-    """Whether a text is an expression, equation or inequality that may be given to a computer algebra system."""
+    """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
     if len(text) > MAX_PROVED or not _SAFE.fullmatch(text) or _RISKY.search(text):
         return False
     depths = list(itertools.accumulate({"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(c, 0) for c in text))
@@ -107,9 +113,9 @@ def provable(text: str) -> bool:
 
 
 def right_side(text: str) -> str:
-    r"""The right side of an assignment, and of arithmetic that is carried out, as 2+3=5; else the text.
+    r"""The right side of an assignment, or of arithmetic that is carried out, such as 2+3=5; any other text as it is.
 
-    Of `exact \approx rounded` the exact side counts.
+    Of `exact \approx rounded`, it is the exact side.
     """
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
@@ -125,11 +131,12 @@ def right_side(text: str) -> str:
     return sides[-1] if values[0] is not None and all(value == values[0] for value in values) else text
 
 
-# Each kind gives None where the gold is not of it. `again` compares parts, `prove` expressions.
+# One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
+# an answer, and `prove` compares expressions.
 
 
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    return notations.same(right_side(answer), gold)
+    return same_notation(right_side(answer), gold)
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -137,9 +144,9 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if expected is None:
         return None
     value = right_side(answer)
-    said = quantity(value)
-    if said is not None:
-        return same_quantity(said, expected)
+    given = quantity(value)
+    if given is not None:
+        return same_quantity(given, expected)
     letters = [word for word in _LETTERS.findall(value) if word[0] != "\\" and word not in _KNOWN]
     if set(letters) - {"e", "i"} or _NO_CONSTANT.search(value):
         return False
@@ -160,11 +167,11 @@ def _matrix(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     expected = _entries(gold)
     if expected is None:
         return None
-    said = _entries(right_side(answer))
-    if said is None:
+    given = _entries(right_side(answer))
+    if given is None:
         return "\\begin" in answer and prove(answer, gold)
-    return [len(row) for row in said] == [len(row) for row in expected] and all(
-        again(a, g) for row, other in zip(said, expected, strict=True) for a, g in zip(row, other, strict=True)
+    return [len(row) for row in given] == [len(row) for row in expected] and all(
+        again(a, g) for row, other in zip(given, expected, strict=True) for a, g in zip(row, other, strict=True)
     )
 
 
@@ -181,22 +188,22 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     braced, expected = _elements(gold)
     if not braced and len(expected) < 2:
         return None
-    _, said = _elements(answer)
-    if max(len(said), len(expected)) > MAX_ELEMENTS:
+    _, given = _elements(answer)
+    if max(len(given), len(expected)) > MAX_ELEMENTS:
         return False
-    names, own = ([_name(item) for item in items] for items in (expected, said))
+    names, given_names = ([_name(item) for item in items] for items in (expected, given))
     if len(set(names) - {None}) > 1:
-        if not any(own):
-            return len(said) == len(expected) and all(map(again, said, expected))
-        if set(names) != set(own):
+        if not any(given_names):
+            return len(given) == len(expected) and all(map(again, given, expected))
+        if set(names) != set(given_names):
             return False
     if braced:
-        return all(any(again(a, g) for a in said) for g in expected) and all(
-            any(again(a, g) for g in expected) for a in said
+        return all(any(again(a, g) for a in given) for g in expected) and all(
+            any(again(a, g) for g in expected) for a in given
         )
-    if len(said) != len(expected):
+    if len(given) != len(expected):
         return "\\cup" in gold and prove(answer, gold)
-    left = list(said)
+    left = list(given)
     for g in expected:
         match = next((i for i, a in enumerate(left) if again(a, g)), None)
         if match is None:
@@ -206,8 +213,8 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _elements(text: str) -> tuple[bool, list[str]]:
-    r"""Whether braces make a text a set, and its elements, of which a \pm makes two."""
-    text = _of_member(text)
+    r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
+    text = _without_membership(text)
     sides = split(text, _EQUALS)
     bracket = wrapped(sides[-1]) if len(sides) == 2 and _is_label(sides[0]) else wrapped(text)
     braced = bracket is not None and bracket[0] + bracket[2] == "{}"
@@ -227,18 +234,18 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     expected = _ordered(gold)
     if expected is None:
         return None
-    said = _ordered(right_side(answer))
-    if said is None:
+    given = _ordered(right_side(answer))
+    if given is None:
         chain = _chain(answer)
-        said = chain and (interval := _interval(chain)) and _ordered(interval[1])
-    if not said or len(said[1]) != len(expected[1]) or (len(said[1]) == 2 and said[0] != expected[0]):
+        given = chain and (interval := _interval(chain)) and _ordered(interval[1])
+    if not given or len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
         return False
-    return all(map(again, said[1], expected[1]))
+    return all(map(again, given[1], expected[1]))
 
 
 def _ordered(text: str) -> tuple[str, list[str]] | None:
-    """The two brackets, and what is between them in order."""
-    text = _of_member(text)
+    """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
+    text = _without_membership(text)
     sides = split(text, _EQUALS)
     text = sides[-1] if len(sides) == 2 and _is_label(sides[0]) else text
     if text[:1] == "]":
@@ -256,21 +263,21 @@ def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | No
     expected = _chain(gold)
     if expected is None:
         return None
-    interval, said = _interval(expected), _chain(answer)
-    if said is None:
-        return again(answer, interval[1]) if interval and _ordered(answer) else prove(_of_member(answer), gold)
-    other = _interval(said)
+    interval, given = _interval(expected), _chain(answer)
+    if given is None:
+        return again(answer, interval[1]) if interval and _ordered(answer) else prove(_without_membership(answer), gold)
+    other = _interval(given)
     if interval and other:
-        return _closed(interval[0]) == _closed(other[0]) and again(other[1], interval[1])
-    if said[1] == expected[1] and len(said[0]) == len(expected[0]):
-        turned = [said[0], said[0][::-1]] if set(said[1]) == {"!="} else [said[0]]
-        if any(all(_closed(a) == _closed(g) for a, g in zip(terms, expected[0], strict=True)) for terms in turned):
+        return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
+    if given[1] == expected[1] and len(given[0]) == len(expected[0]):
+        orders = [given[0], given[0][::-1]] if set(given[1]) == {"!="} else [given[0]]
+        if any(all(_compact(a) == _compact(g) for a, g in zip(terms, expected[0], strict=True)) for terms in orders):
             return True
     return prove(answer, gold)
 
 
 def _chain(text: str) -> tuple[list[str], list[str]] | None:
-    """The terms of an inequality from the small end, and the signs between them; None where it is none."""
+    """The terms of an inequality, smallest first, and the signs between them; None where the text is not one."""
     terms = split(text, _ORDER)
     signs = _ORDER.findall(text)
     if not signs or len(signs) != len(terms) - 1 or len(split(text, _LIST)) > 1:
@@ -281,7 +288,7 @@ def _chain(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def _interval(chain: tuple[list[str], list[str]]) -> tuple[str, str] | None:
-    """The variable of an inequality, and the interval it leaves; None where it bounds no single variable."""
+    """The variable of an inequality and the interval it lies in; None where the inequality has no single variable."""
     terms, signs = chain
     if any(sign[0] != "<" for sign in signs) or len(terms) > 3:
         return None
@@ -294,22 +301,22 @@ def _interval(chain: tuple[list[str], list[str]]) -> tuple[str, str] | None:
 
 
 def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    sides, said = split(gold, _EQUALS), split(answer, _EQUALS)
+    sides, given_sides = split(gold, _EQUALS), split(answer, _EQUALS)
     if len(sides) < 2:
         return None
-    assigned, given = _assignment(sides), _assignment(said)
+    assigned, given = _assignment(sides), _assignment(given_sides)
     if assigned is None:
-        return len(said) > 1 and prove(answer, gold)
+        return len(given_sides) > 1 and prove(answer, gold)
     name, value = assigned
-    if len(said) < 2:
+    if len(given_sides) < 2:
         return again(answer, value)
-    if given is not None and _closed(given[0]) == _closed(name):
+    if given is not None and _compact(given[0]) == _compact(name):
         return again(given[1], value)
-    return number(value) is None and prove(answer, gold)  # 2x = 10 is yet to be solved
+    return number(value) is None and prove(answer, gold)  # 2x = 10 is not solved yet
 
 
 def _assignment(sides: list[str]) -> tuple[str, str] | None:
-    """The name and its value, of x = 5, 5 = x, and x = 2 + 3 = 5."""
+    """The name and the value in x = 5, 5 = x or x = 2 + 3 = 5."""
     if len(sides) > 1 and _is_label(sides[0]):
         return sides[0], sides[-1]
     return (sides[1], sides[0]) if len(sides) == 2 and _is_label(sides[1]) else None
@@ -321,26 +328,23 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
         return again(value, gold)
     answer, gold = _without_unit(_unwrapped(answer)), _without_unit(_unwrapped(gold))
     words = [word for word in _LETTERS.findall(gold) if word[0] != "\\" and word not in _KNOWN]
-    if _closed(answer).casefold() == _closed(gold).casefold():
-        return any(len(word) > 1 for word in words) or _closed(answer) == _closed(gold)
+    if _compact(answer).casefold() == _compact(gold).casefold():
+        return any(len(word) > 1 for word in words) or _compact(answer) == _compact(gold)
     return all(len(word) < 3 for word in words) and prove(answer, gold)
 
 
-_KINDS = (
-    _notation,
-    *(_number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression),
-)
+_TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
 
 
-def _of_member(text: str) -> str:
-    r"""The set of x \in set; else the text."""
+def _without_membership(text: str) -> str:
+    r"""The set in x \in set; any other text as it is."""
     member = _MEMBER.match(text)
     return text[member.end() :] if member else text
 
 
 def _name(text: str) -> str | None:
     assigned = _assignment(split(text, _EQUALS))
-    return assigned and _closed(assigned[0])
+    return assigned and _compact(assigned[0])
 
 
 def _is_label(text: str) -> bool:
@@ -357,7 +361,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    """Without the words after a number or formula, as in 3\\sqrt{13} inches; text stays as it is."""
+    """Removes the words after a number or formula, as in 3\\sqrt{13} inches; other text stays as it is."""
     unit = _UNITS.search(text)
     if unit is None or not re.search(r"[\d\\]", text[: unit.start()]):
         return text
@@ -365,11 +369,11 @@ def _without_unit(text: str) -> str:
     return text if any(word.lower() in NOT_UNITS or word in _KNOWN for word in words) else text[: unit.start()].strip()
 
 
-def _tidy(text: str) -> str:
+def _without_markup(text: str) -> str:
     text = plain(_REALS.sub(r"(-\\infty,\\infty)", text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
     return _EMPTY.sub(r"\\emptyset ", text.replace("+\\infty", "\\infty").replace("+ \\infty", "\\infty")).strip()
 
 
-def _closed(text: str) -> str:
-    """Without the spaces beside a sign and the braces of an index or power of one letter: (1, 2) as (1,2)."""
+def _compact(text: str) -> str:
+    """Removes spaces beside signs and the braces of one-letter indices and powers: (1, 2) becomes (1,2)."""
     return re.sub(r"([_^])\{(\w|(?<=_\{)\w+)\}", r"\1\2", re.sub(r" ?([^\w\s]) ?", r"\1", text))

@@ -1,16 +1,18 @@
-r"""LaTeX and Markdown as models and data sets write them, brought to one plain form, and its brackets.
+r"""Normalizes the LaTeX and Markdown that models and data sets write, and splits it at its brackets.
 
     plain(r"$\dfrac{1}{2}\,\text{ cm}$")  # "\frac{1}{2} cm"
 
-Everything here takes time linear in the length of the text, and runs none of it.
+Everything here takes time linear in the length of the text, and evaluates none of it.
 """
 
 from __future__ import annotations
 
 import re
 
-VULGAR = {"½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78"}
-# Unicode's signs in the spelling that the rest reads.
+VULGAR_FRACTIONS = {
+    "½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78",
+}  # fmt: skip
+# Unicode signs, and how the rest of this package spells them.
 _SIGNS = str.maketrans(
     dict.fromkeys("−–‐‑﹣－", "-")
     | dict.fromkeys("×·⋅∙∗", "*")
@@ -18,7 +20,7 @@ _SIGNS = str.maketrans(
     | {"∞": "\\infty ", "π": "\\pi ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset "}
     | {"±": "\\pm ", "∓": "\\mp ", "θ": "\\theta ", "⟨": "(", "⟩": ")"}
     | dict(zip("（），：％＝＋", "(),:%=+", strict=True))
-    | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR.items()}
+    | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
     | {"²": "^2", "³": "^3", "\u00a0": " ", "\u202f": " ", "\u2009": " "}
 )
 _MEANING = {
@@ -40,9 +42,9 @@ _MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DO
 _FONTS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|mbox|hbox"
 _TEXT = re.compile(rf"\\(?:{_FONTS}) *+\{{([^{{}}]*+)\}}")
 _DEGREES = re.compile(r"\^ *+(?:\{ *+)?\\circ *+\}?|°")
-_BOLD = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)")  # not the power in 2**3
+_BOLD = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)")  # but not the power in 2**3
 _BRACED = re.compile(r" ?\{([,:]) ?\}")  # as in 1{,}000
-_ESCAPED = re.compile(r"\\\\(?=[A-Za-z{}])")  # as JSON that was escaped twice has it
+_ESCAPED = re.compile(r"\\\\(?=[A-Za-z{}])")  # in JSON that was escaped twice
 _NO_SPACE = re.compile(r"(?<!\\)\\! *+")  # as in 11,\! 100
 _CURRENCY = re.compile(r"\\?[$€£]")
 _SHORT_FRACTION = re.compile(r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", re.ASCII)
@@ -50,17 +52,17 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def plain(text: str) -> str:
-    r"""Without decoration: fonts, `$`, spacing, `\left`, bold, currency and degree signs; one spelling of each sign.
+    r"""Removes markup (fonts, `$`, spacing, `\left`, bold, currency and degree signs) and spells each sign in one way.
 
-    `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` a word.
+    `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` becomes or.
     """
     text = _BRACED.sub(r"\1", text.translate(_SIGNS).replace("`", ""))
-    if "\\begin" not in text:  # where a double backslash ends a row
+    if "\\begin" not in text:  # in which a double backslash ends a row
         text = _ESCAPED.sub(r"\\", text)
     text = _NO_SPACE.sub("", _BOLD.sub("", text))
-    # The sign of -$5 stays with its number; elsewhere, as in US$5, a space keeps the words apart.
+    # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
     text = _CURRENCY.sub(" ", re.sub(r"([+-])\\?[$€£]", r"\1", text))
-    for _ in range(2):  # a font inside another
+    for _ in range(2):  # for a font inside another font
         text = _TEXT.sub(r" \1 ", text)
     text = _DEGREES.sub("", _MACRO.sub(_meaning, text).replace("~", " "))
     text = _SHORT_FRACTION.sub(r"\\frac{\1\2}{\3\4}", text)
@@ -72,7 +74,7 @@ def _meaning(macro: re.Match[str]) -> str:
 
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
-    """The parts between the separators that stand outside all brackets, stripped; empty ones are left out."""
+    """Splits a text at the separators outside all brackets; the parts are stripped, and empty ones are dropped."""
     parts, depth, begin = [], 0, 0
     for token in re.finditer(rf"[(\[{{]|[)\]}}]|{separator.pattern}", text):
         if token.group() in _OPEN:
@@ -86,9 +88,9 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def wrapped(text: str) -> tuple[str, str, str] | None:
-    r"""The bracket that a text opens with, what is inside, and the one that closes it, where that is its end.
+    r"""The opening bracket, the inside and the closing bracket of a text in brackets; None for any other text.
 
-    Brackets need not match, as in [0,1); of `\{` and `\}` the brace is given. None where the text is not bracketed.
+    The brackets need not match, as in [0,1). For `\{` and `\}` the brackets are given as { and }.
     """
     start = 1 if text.startswith("\\{") else 0
     depth = 0

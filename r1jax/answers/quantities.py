@@ -1,9 +1,9 @@
-r"""Numbers, exactly: `exact_value` is strict, `number` and `quantity` read what models and data sets write.
+r"""Exact numbers and quantities; `exact_value` is strict, `number` and `quantity` read what models and data sets write.
 
     number(r"1\frac{1}{2}")  # Fraction(3, 2)
     quantity("2 km") == Quantity(Fraction(2), unit="km")
 
-No number is a float, nothing is evaluated but the four operations, powers and factorials, and those up to MAX_BITS.
+All numbers are fractions, never floats. Only the four operations, powers and factorials are computed, up to MAX_BITS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from fractions import Fraction
 
 from r1jax.answers.latex import plain
 
-MAX_LENGTH = 200  # characters of a number that are looked at; a longer one is no number
-MAX_DEPTH = 30  # brackets inside one another
+MAX_LENGTH = 200  # characters; a longer text is not read as a number
+MAX_DEPTH = 30  # of nested brackets
 MAX_BITS = 40_000  # of a numerator or denominator; 2006! has 19,200
-SAME_PLACES = 6  # decimals from which on a rounded value stands for one that has no end
+SAME_PLACES = 6  # decimals from which a rounded value is accepted for a number with infinitely many
 _NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)", re.ASCII)
 _LITERAL = re.compile(r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4})(?![\w.]))?", re.ASCII)
 _REPEATED = re.compile(r" ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
@@ -31,7 +31,7 @@ _UNIT = re.compile(r"(?:[ /*-]*[A-Za-z]++\.?(?: ?\^\{?-?[123]\}?)?)*", re.ASCII)
 _ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
 _COUNTS = "hundred thousand million billion trillion dozen half pi sqrt and or to plus minus times over"
 _OPERATORS = "sin cos tan cot sec csc log ln exp mod am pm"
-NOT_UNITS = {*_COUNTS.split(), *_OPERATORS.split()}  # words that make another number of the one before them
+NOT_UNITS = {*_COUNTS.split(), *_OPERATORS.split()}  # words that change the number before them
 _KNOWN = {
     name: (dimension, Fraction(factor))
     for dimension, factor, names in (
@@ -65,7 +65,7 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with its unit, as written and perhaps "" or "%", and the decimals it was written with, if it was one."""
+    """A number, its unit as written ("" for none), and how many decimals it was written with, if it was a decimal."""
 
     value: Fraction
     unit: str = ""
@@ -73,9 +73,9 @@ class Quantity:
 
 
 def exact_value(text: str) -> Fraction | None:
-    """The number that `text` is: whole, decimal, or a fraction a/b; sign and thousands separators allowed. Else None.
+    """The value of a whole number, a decimal or a fraction a/b; None for any other text.
 
-    Leading zeros and a trailing point are read as the same number: "03" and "3." are 3.
+    A sign and thousands separators are allowed. Leading zeros and a trailing point do not matter: "03" and "3." are 3.
     """
     text = text.strip()
     if len(text) > MAX_LENGTH:
@@ -89,22 +89,31 @@ def exact_value(text: str) -> Fraction | None:
     return numerator / denominators[0] if denominators[0] else None
 
 
-def number(text: str) -> Fraction | None:
-    r"""The number that `text` is, as models and data sets write one; else None.
+def same_number(answer: str, gold: str) -> bool:
+    """Whether both are exactly the same number. Raises ValueError where the gold answer is not a number."""
+    expected = exact_value(gold)
+    if expected is None:
+        raise ValueError(f"the gold answer {gold!r} is not a number; need one such as 12, -0.5 or 3/4")
+    return exact_value(answer) == expected
 
-    On top of `exact_value`: arithmetic as `quantity` reads it, and a unit or percent sign after it, which is dropped:
-    28% is 28, 5 km is 5. Words that change the number, as in 5 million, are not units.
+
+def number(text: str) -> Fraction | None:
+    r"""The value of a number as models and data sets write one; None for any other text.
+
+    Beside what `exact_value` reads: arithmetic, as in `quantity`, and a unit or percent sign, which is dropped, so that
+    28% is 28 and 5 km is 5. Words that change the number, as in 5 million, are not units.
     """
     found = quantity(text)
     return None if found is None else found.value
 
 
 def quantity(text: str) -> Quantity | None:
-    r"""The number that `text` is, and its unit; None where it is anything else.
+    r"""The number in a text and its unit; None for any other text.
 
-    Read are decimals with separators (`1,000`, `1{,}000`, `1 000`), `\frac{a}{b}`, mixed numbers (`1\frac{1}{2}` and
-    `1 1/2` are 3/2, no products), `0.\overline{3}`, `1.5e3`; and sums, products, whole powers and factorials of these,
-    in any decoration that `latex.plain` removes. Anything else, a division by zero, or over MAX_BITS gives None.
+    It reads decimals with separators (`1,000`, `1{,}000`, `1 000`), `\frac{a}{b}`, mixed numbers (`1\frac{1}{2}` and
+    `1 1/2` are 3/2, not products), `0.\overline{3}` and `1.5e3`; sums, products, whole powers and factorials of these;
+    and all of them with any markup that `latex.plain` removes. A division by zero and a number of more than MAX_BITS
+    give None.
     """
     if len(text) > MAX_LENGTH:
         return None
@@ -125,45 +134,45 @@ def quantity(text: str) -> Quantity | None:
     return Quantity(value, kind, len(decimal[1]) if decimal else 0) if _is_unit(unit) else None
 
 
-def same_quantity(said: Quantity, gold: Quantity) -> bool:
-    """Whether two quantities are equal, exactly.
+def same_quantity(answer: Quantity, gold: Quantity) -> bool:
+    """Whether two quantities are exactly equal.
 
-    Units: one that is left out, or that is not in the table here, is not compared; two that are known are: 5 cm is
-    neither 5 kg nor 5 m, and 100 cm is 1 m. A percent sign that only one of the two has is read both as a hundredth and
-    as a unit: 50% is 0.5 and 50. A number without end, such as 1/3, may be rounded or cut to SAME_PLACES decimals
-    or more; nothing else is approximate.
+    A unit that is missing, or not in the table of this module, is ignored; two known units are compared, so that 5 cm
+    is neither 5 kg nor 5 m, and 100 cm is 1 m. A percent sign that only one of the two has may mean a hundredth or a
+    unit, so that 50% equals both 0.5 and 50. A number with infinitely many decimals, such as 1/3, may be rounded or
+    truncated to SAME_PLACES decimals or more; nothing else is approximate.
     """
-    if (said.unit == "%") != (gold.unit == "%"):
-        percent, other = (said, gold) if said.unit == "%" else (gold, said)
+    if (answer.unit == "%") != (gold.unit == "%"):
+        percent, other = (answer, gold) if answer.unit == "%" else (gold, answer)
         hundredth = Quantity(percent.value / 100, places=percent.places + 2 if percent.places else 0)
         return any(_close(p, Quantity(other.value, places=other.places)) for p in (percent, hundredth))
-    mine, yours = _measure(said.unit), _measure(gold.unit)
-    if mine is None or yours is None or mine == yours:
-        return _close(said, gold)
-    return mine[0] == yours[0] and said.value * mine[1] == gold.value * yours[1]
+    measure, expected = _measure(answer.unit), _measure(gold.unit)
+    if measure is None or expected is None or measure == expected:
+        return _close(answer, gold)
+    return measure[0] == expected[0] and answer.value * measure[1] == gold.value * expected[1]
 
 
 def _close(a: Quantity, b: Quantity) -> bool:
     if a.value == b.value:
         return True
     for rounded, other in ((a, b), (b, a)):
-        if rounded.places >= SAME_PLACES and not other.places and not _ends(other.value):
-            whole = other.value * 10**rounded.places
-            return rounded.value * 10**rounded.places in (math.trunc(whole), round(whole))
+        if rounded.places >= SAME_PLACES and not other.places and not _terminates(other.value):
+            scaled = other.value * 10**rounded.places
+            return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
     return False
 
 
-def _ends(value: Fraction) -> bool:
-    """Whether a decimal can write it: 3/8 ends, 1/3 does not."""
+def _terminates(value: Fraction) -> bool:
+    """Whether the number has finitely many decimals, as 3/8 has and 1/3 has not."""
     rest = value.denominator
-    rest //= rest & -rest  # no factor of 2 is left
+    rest //= rest & -rest  # removes all factors of 2
     while rest % 5 == 0:
         rest //= 5
     return rest == 1
 
 
 def _measure(unit: str) -> tuple[str, Fraction] | None:
-    """The dimension of a known unit and its size: ("length^2", 1/10000) for cm^2 and square centimeters, also km/h."""
+    """The dimension and the size of a known unit, such as ("length^2", 1/10000) for cm^2 and square centimeters."""
     sizes = [_single_measure(part) for part in re.split(r" ?/ ?| per ", unit)]
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or len(known) > 2:
@@ -187,7 +196,7 @@ def _single_measure(unit: str) -> tuple[str, Fraction] | None:
 
 
 def _is_unit(text: str) -> bool:
-    """Whether what stands after a number is its unit, in words or letters; directly after it, only a known one."""
+    """Whether the text after a number is its unit, in words or letters; without a space only a known unit is one."""
     if not _UNIT.fullmatch(text):
         return False
     words = re.findall(r"[A-Za-z]+", text)
@@ -198,11 +207,11 @@ def _is_unit(text: str) -> bool:
 
 
 class _Unreadable(Exception):
-    """The text is not arithmetic, or too large a number."""
+    """The text is not arithmetic, or its number is too large."""
 
 
 class _Reader:
-    """Recursive descent over a plain text, from its front; `at` is where what was read ends."""
+    """A recursive-descent parser of plain text; `at` is the position up to which it has read."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at, self.depth = text, 0, 0
@@ -297,7 +306,7 @@ class _Reader:
         return True
 
     def _spaces(self) -> int:
-        return int(self.text.startswith(" ", self.at))  # a plain text has no two in a row
+        return int(self.text.startswith(" ", self.at))  # a plain text has no two spaces in a row
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
         found = pattern.match(self.text, self.at)

@@ -1,4 +1,9 @@
-"""Where questions come from: generators, files and data sets by their columns, and mixtures of these."""
+"""The tasks that a config can name: generated problems, the columns of a data set, and mixtures of tasks.
+
+task: {name: arithmetic, max_digits: 3}
+task: {jsonl: train.jsonl, test: test.jsonl, question: problem}
+task: {mixture: [{weight: 2, task: {gym: chain_sum}}, {weight: 1, task: {jsonl: train.jsonl}}]}
+"""
 
 from __future__ import annotations
 
@@ -10,95 +15,114 @@ from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share
 from r1jax.config.rewards import RewardSettings
 
 
-class ArithmeticTask(Settings):
-    """Addition and subtraction of whole numbers; `direct_share` of the worked examples answer without steps."""
+class GeneratedTask(Settings):
+    """What the tasks that r1jax generates have in common."""
+
+    direct_share: Share = 0.5
+    """The fraction of demonstrations that answer directly; the others show the steps."""
+
+
+class ArithmeticTask(GeneratedTask):
+    """Addition and subtraction of whole numbers."""
 
     name: Literal["arithmetic"]
     min_digits: PositiveInt = 1
+    """The fewest digits of an operand."""
     max_digits: PositiveInt = 3
+    """The most digits of an operand."""
     operators: Literal["+", "-", "+-"] = "+"
-    direct_share: Share = 0.5
+    """The operators that problems use."""
 
     @model_validator(mode="after")
     def _check(self) -> ArithmeticTask:
         if self.min_digits > self.max_digits:
-            raise ValueError(f"min_digits {self.min_digits} is above max_digits {self.max_digits}")
+            raise ValueError(f"min_digits {self.min_digits} is above max_digits {self.max_digits}; need min <= max")
         return self
 
 
-class CountdownTask(Settings):
-    """Reach a target from given numbers with + - * /, each number used once."""
+class CountdownTask(GeneratedTask):
+    """Reach a target with given numbers and + - * /, using each number exactly once."""
 
     name: Literal["countdown"]
     numbers: Annotated[int, Field(ge=2, le=6)] = 3
+    """How many numbers a problem gives."""
     max_number: Annotated[int, Field(ge=2)] = 25
-    direct_share: Share = 0.5
+    """The largest number that a problem gives."""
 
 
 class TableTask(Settings):
-    """Columns of a data set: `question` is text or chat messages, `answer` the gold, `completion` a worked one for sft.
-
-    `answer_after` keeps what follows its last occurrence in the answer column, such as GSM8K's `####`; `columns` are
-    others that rewards read, such as a program's tests.
-    """
+    """The columns of a data set."""
 
     question: str = "question"
+    """The column of the questions: text, or chat messages with role and content."""
     answer: str = "answer"
+    """The column of the gold answers."""
     completion: str | None = None
+    """The column of the demonstrations that an sft stage trains on."""
     answer_after: str | None = None
+    """A marker such as GSM8K's `####`: the gold answer is what follows its last occurrence in the answer column."""
     columns: Annotated[list[str], Field(strict=True)] = []
+    """Further columns, which rewards read, such as the tests of a program."""
+    test: str | None = None
+    """The test set: a file for jsonl and parquet, the name of a split for tfds. By default one row in sixteen of the
+    file is held out for testing; tfds uses its split `test`."""
 
 
 class JsonlTask(TableTask):
-    """A file of one JSON object a line; without a `test` file, one row in sixteen of the first is held out."""
+    """A file with one JSON object a line."""
 
     jsonl: str
-    test: str | None = None
+    """The path of the training set."""
 
 
 class ParquetTask(TableTask):
-    """A Parquet file; without a `test` file, one row in sixteen of the first is held out."""
+    """A Parquet file."""
 
     parquet: str
-    test: str | None = None
+    """The path of the training set."""
 
 
 class TfdsTask(TableTask):
-    """A builder of tensorflow-datasets by name, or the folder of a prepared one."""
+    """A data set of tensorflow-datasets, whose split `train` is the training set."""
 
     tfds: str
-    data_dir: str | None = None
-    train_split: str = "train"
-    test_split: str = "test"
+    """The name of a data set, or the folder of a prepared one, which is where its dataset_info.json is."""
 
 
 class GymTask(Settings):
-    """A generator of reasoning-gym with its own scorer; `size` training problems, `arguments` as it takes them."""
+    """A problem generator of reasoning-gym, graded by its own scorer."""
 
     gym: str
+    """The name of the generator."""
     size: PositiveInt = 10_000
+    """The number of training problems; a sixteenth as many are made for testing."""
     arguments: dict[str, Any] = {}
+    """Arguments of the generator, as reasoning-gym names them."""
 
 
 class MixturePart(Settings):
-    """One task of a mixture, its share relative to the others', and its own forms of rewards that all parts have."""
+    """One task of a mixture."""
 
     weight: PositiveFloat
+    """How often the task is sampled, relative to the other parts' weights."""
     task: SingleTask
+    """The task."""
     rewards: dict[str, RewardSettings] = {}
+    """Definitions of rewards for this part alone, by name; every part has to have a reward of that name."""
 
 
 class MixtureTask(Settings):
-    """Several tasks, drawn from in the proportion of their weights."""
+    """Several tasks, sampled in proportion to their weights."""
 
     mixture: Annotated[list[MixturePart], Field(min_length=2, strict=True)]
+    """The tasks with their weights."""
 
 
 TASKS = ("tfds", "jsonl", "parquet", "gym", "mixture")
 
 
 def _task_kind(value: Any) -> str | None:
-    """Which task a block of settings is: by its key (`jsonl: FILE`), else by its `name`."""
+    """Which task a block of settings is: the key of TASKS that it has, such as `jsonl: FILE`, else its `name`."""
     get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
     return next((key for key in TASKS if get(key) is not None), get("name"))
 

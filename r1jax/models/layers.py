@@ -65,7 +65,7 @@ class RMSNorm(nn.Module):
 def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
     """How far each pair of a head's dimensions turns per position, in radians [H/2], and a factor for cos and sin.
 
-    The frequencies are theta^(-2i/H) (Su et al. 2104.09864). For longer contexts `scaling` divides them by its `factor`:
+    The frequencies are theta^(-2i/H) (Su et al. 2104.09864). For longer contexts `scaling` divides them by `factor`:
     all of them (linear), or the low ones and not the high ones, with a blend in between; the bounds are turns within
     the original context (llama3, and yarn: Peng et al. 2309.00071, whose factor for cos and sin is not 1).
     """

@@ -1,4 +1,4 @@
-"""Rewards by rule: `(example, completion) → float`, or None where a completion could not be graded.
+"""Rewards: functions `(example, completion) → float`, or None where a completion could not be scored.
 
-The completion is text up to the stop token, without it. A reward never evaluates model text.
+The completion is the text before the stop token. No reward evaluates the model's text in this process.
 """

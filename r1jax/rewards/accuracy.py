@@ -1,38 +1,35 @@
-"""1.0 for the right answer, else 0.0 (DeepSeek-R1 2501.12948, section 2.2)."""
+r"""1.0 for the right answer, else 0.0 (DeepSeek-R1 2501.12948, section 2.2).
+
+math_answer(Example("2+2", "4"), r"<think>r</think>It is \boxed{4}.")  # 1.0
+"""
 
 from __future__ import annotations
 
 import functools
 
-from r1jax.answers.extract import (
-    after_reasoning,
-    expression_value,
-    extract_answer,
-    final_answer,
-    gold_answer,
-    number,
-    same_answer,
-    same_value,
-)
-from r1jax.rewards.example import Example, Verdict
+from r1jax.answers.equivalence import same_answer
+from r1jax.answers.expressions import expression_value
+from r1jax.answers.extraction import after_reasoning, extract_answer, final_answer, gold_answer
+from r1jax.answers.quantities import number, same_number
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
-SECONDS = 5.0  # for one answer that a worker compares
+SECONDS = 5.0  # the time limit of one comparison in a worker
 
 
 def exact_number(example: Example, completion: str) -> float:
-    """The final answer is the same number as the gold, exactly. Raises ValueError where the gold is no number."""
+    """The final answer is exactly the gold number. Raises ValueError where the gold answer is not a number."""
     answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
-    return float(same_value(answer or "", example.answer))
+    return float(same_number(answer or "", example.answer))
 
 
-def math_answer(example: Example, completion: str) -> Verdict:
-    """The final answer is the gold, by the gold's type: `answers.extract_answer` and `equality` have the rules.
+def math_answer(example: Example, completion: str) -> RewardResult:
+    """The final answer is equivalent to the gold answer; the rules are in `answers.extraction` and `.equivalence`.
 
-    Numbers, text and the structure of sets, tuples and the like are decided here. Where two expressions are not written
-    alike, the answer goes to a worker with math-verify; one that takes it longer than SECONDS, or kills it, is wrong.
-    Reasons: unclosed_think, no_answer, unreadable, timeout, crash; with None, where no worker can be had, unavailable.
-    Raises ValueError where the gold is empty.
+    Numbers, text and the structure of sets, tuples and the like are compared here. Two expressions that are not written
+    alike are compared by math-verify in a worker; a comparison that takes longer than SECONDS, or ends the worker,
+    scores 0.0. The reasons of a 0.0 are unclosed_think, no_answer, unreadable, timeout and crash; where no worker can
+    start, the result is None and unavailable. Raises ValueError where the gold answer is empty.
     """
     gold = gold_answer(example.answer)
     if after_reasoning(completion, example.prompt_opens_think) is None:
@@ -42,8 +39,8 @@ def math_answer(example: Example, completion: str) -> Verdict:
     if answer is None:
         return 0.0, "no_answer"
     try:
-        return float(same_answer(answer, gold, _undecided))
-    except _UndecidedError:
+        return float(same_answer(answer, gold, _defer))
+    except _NeedsAlgebra:
         pass
     try:
         return float(_workers().call(answer, gold))
@@ -53,21 +50,21 @@ def math_answer(example: Example, completion: str) -> Verdict:
         return 0.0, "timeout"
     except WorkerCrash:
         return 0.0, "crash"
-    except ValueError:  # whatever the algebra system raised
+    except ValueError:  # whatever the computer algebra system raised
         return 0.0, "unreadable"
 
 
-class _UndecidedError(Exception):
-    """Two expressions are not written alike."""
+class _NeedsAlgebra(Exception):
+    """Two expressions are not written alike, so that a computer algebra system has to compare them."""
 
 
-def _undecided(answer: str, gold: str) -> bool:
-    raise _UndecidedError
+def _defer(answer: str, gold: str) -> bool:
+    raise _NeedsAlgebra
 
 
 @functools.cache
 def _workers() -> WorkerPool:
-    return WorkerPool("r1jax.rewards.math:same", timeout=SECONDS)
+    return WorkerPool("r1jax.rewards.math_worker:same", timeout=SECONDS)
 
 
 def countdown_expression(example: Example, completion: str) -> float:

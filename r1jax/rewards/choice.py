@@ -1,22 +1,22 @@
 r"""1.0 for the right letter of a multiple-choice question, else 0.0.
 
-    letter(example, r"<think>r</think>So it is \boxed{\text{B}}.")  # 1.0 where the gold is "B" or "(B)"
+    letter(example, r"<think>r</think>So it is \boxed{\text{B}}.")  # 1.0 where the gold answer is "B" or "(B)"
     letter(example, "<answer>A or B</answer>")  # (0.0, "several_choices")
 
-The answer is what `text.answer_text` finds: what is marked, else all that follows the reasoning. Of its lines the last
-one that states a choice counts, and of that line its last statement. These state a choice:
+The answer is what `text_match.answer_text` finds: the marked answer, or else all of the text after the reasoning. The
+last statement of a choice in the last line that has one counts. A choice is stated by
 
-- the letter at the start of the line, alone or with the choice's text: `B`, `(B)`, `**B**`, `option B`, `So, (B).`,
-  `B) text`, `B. text`, `B: text`, `B - text`; but not where several lines begin with different letters, as in a list of
-  the choices, unless the last of them names one again;
-- the letter after what announces it: `Answer: B`, `the correct option is (B) text`, `I choose B`, 答案是 B, 故选 B;
-- the letter before a verdict that opens the line or a clause: `B is correct`, `option (B) is the right answer`;
+- its letter at the start of the line, alone or with the choice's text: `B`, `(B)`, `**B**`, `option B`, `So, (B).`,
+  `B) text`, `B. text`, `B: text`, `B - text`. Where several lines begin with different letters, they list the choices
+  and state none, unless the last of them repeats a letter;
+- its letter after an announcement: `Answer: B`, `the correct option is (B) text`, `I choose B`, 答案是 B, 故选 B;
+- its letter before a judgement, at the start of a line or clause: `B is correct`, `option (B) is the right answer`;
 - where the example has data["choices"], the texts of the choices in order: the full text of one, without regard to
-  case, alone in the line or after what announces it.
+  case, alone in the line or after an announcement.
 
 A statement of two letters (`A or B`, `(A), (C)`), or of a letter with the text of another choice, is wrong. Letters are
-capitals, so that `a` is an article, unless they stand in parentheses or are all of the answer; and a capital that a
-word goes on from, as in `the answer is A good one`, is none either.
+capitals, since `a` is an article, unless they are in parentheses or are the whole answer. A capital that continues as a
+phrase, as in `the answer is A good one`, is not a letter either.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from r1jax.rewards.example import Example, Verdict
-from r1jax.rewards.text import answer_text, normal
+from r1jax.rewards.example import Example, RewardResult
+from r1jax.rewards.text_match import answer_text, normalize_unicode
 
-MAX_ANSWER = 20_000  # characters of an answer that are looked at, from its end
-MAX_STATEMENT = 1000  # characters after what announces a choice that are looked at, beside those of the longest choice
+MAX_ANSWER = 20_000  # characters of an answer that are read, from its end
+MAX_STATEMENT = 1000  # characters after an announcement that are read, beyond the length of the longest choice
 _GOLD = re.compile(r"\(?([A-Za-z])(?:\)?[.:]?|\)?[).:] .+)")
-# What is taken away before a line is read: LaTeX's and Markdown's decoration, quotation marks, bullets.
-_DECORATION = re.compile(
+# What is removed before a line is read: the markup of LaTeX and Markdown, quotation marks, bullets.
+_MARKUP = re.compile(
     r"\\(?:text|math)[a-z]*|\\(?:mbox|boldsymbol|left|right|bf|rm)(?![a-z])|\\[()\[\]]"
     r"|[{}$*`_\"“”«»]|(?<!\w)['‘’]|['‘’](?!\w)"
 )
@@ -56,12 +56,12 @@ _RIGHT = re.compile(
     r"(?:(?:correct|right|best|appropriate|accurate)(?: answer| choice| option| one)?|answer)"
     r"(?=\W*$| ?[.,;:!)]| because| since| as))"
 )
-# What may follow a bare letter that was announced, and one that opens a line; before any other word it is no choice.
+# What may follow a bare letter after an announcement, and at the start of a line. Before any other word it states none.
 _AFTER_ANNOUNCED = re.compile(
     r"\W*$| ?[.,;:!?)。、/&](?!\w)| [-–—(\[]| (?:because|since|as|for|due|with|based|given|and|or|not|which)\b"
 )
 _AFTER_OPENING = re.compile(r"\W*$|[).:](?!\w)| [-–—] |, (?:because|since|as)\b")
-# One more letter after a letter: `A or B`, `A, B`, `A/B`, `(A)(B)`, `A B`.
+# A further letter after a letter: `A or B`, `A, B`, `A/B`, `(A)(B)`, `A B`.
 _ALSO = re.compile(
     r"(?:[ ).\]]*,? ?\b(?:and/or|or|and|nor)\b|[ )\]]*[,;/&+、或和]|[ )\]]*(?=[(\[])|(?<=[A-Z]) (?=[A-Z]\W*$)) ?"
     rf"(?:(?:or|and|also|maybe|possibly|perhaps|even) )*(?i:{_NAME}){_LETTER}"
@@ -71,11 +71,11 @@ _END = re.compile(r"\W*$")
 _BETWEEN = re.compile(r"[).:\]]* ?(?:[-–—] )?")  # a letter and the text of its choice
 
 
-def letter(example: Example, completion: str) -> Verdict:
-    """The choice that the completion states is the gold, a letter such as `B`, `(B)` or `B) text`.
+def letter(example: Example, completion: str) -> RewardResult:
+    """The completion states the choice that is the gold answer, a letter such as `B`, `(B)` or `B) text`.
 
-    The reasons of a 0.0 are no_answer, no_choice and several_choices; a wrong choice has none. Raises ValueError for a
-    gold that is no letter, or not that of one of data["choices"].
+    The reasons of a 0.0 are no_answer, no_choice and several_choices; a wrong choice has no reason. Raises ValueError
+    for a gold answer that is not a letter, or not the letter of one of data["choices"].
     """
     choices = [_words(str(text)) for text in example.data.get("choices", ())]
     gold = _gold_letter(example.answer, len(choices))
@@ -91,7 +91,7 @@ def letter(example: Example, completion: str) -> Verdict:
 def _gold_letter(gold: str, choices: int) -> str:
     match = _GOLD.fullmatch(_plain(gold))
     if match is None:
-        raise ValueError(f"the gold answer {gold!r} is not a choice; this reward needs a letter such as B or (B)")
+        raise ValueError(f"the gold answer {gold!r} is not a choice; need a letter such as B or (B)")
     name = match.group(1).upper()
     if choices and ord(name) - ord("A") >= choices:
         raise ValueError(f"the gold answer {gold!r} is not one of the {choices} choices of the example")
@@ -99,7 +99,7 @@ def _gold_letter(gold: str, choices: int) -> str:
 
 
 def _stated(answer: str, choices: Sequence[str]) -> set[str]:
-    """The letters of the last statement of a choice."""
+    """The letters in the last statement of a choice."""
     lines = [line for line in map(_plain, answer.split("\n")) if line]
     if len(lines) == 1 and re.fullmatch(r"[a-z][.)]?", lines[0]):
         return {lines[0][0].upper()}
@@ -107,7 +107,7 @@ def _stated(answer: str, choices: Sequence[str]) -> set[str]:
     opening = [set() if found else _opening(line, choices) for line, found in zip(lines, announced, strict=True)]
     begun = [found for found in opening if found]
     if begun and begun[-1] not in begun[:-1] and any(found != begun[-1] for found in begun):
-        opening = []  # a list of the choices
+        opening = []  # the lines list the choices
     for found in reversed([one or other for one, other in zip_longest(announced, opening, fillvalue=set())]):
         if found:
             return found
@@ -130,14 +130,14 @@ def _opening(line: str, choices: Sequence[str]) -> set[str]:
 
 
 def _letters(text: str, choices: Sequence[str], *, opening: bool = False) -> set[str]:
-    """The letters at the start of a text; none where what follows shows that the first is none."""
+    """The letters at the start of a text; none where the text after the first shows that it states no choice."""
     match = _CHOICE.match(text)
     if match is None:
         return set()
     also, end = _ALSO.match(text, match.end()), match.end()
     while more := _ALSO.match(text, end):
         end = more.end()
-    if also and (not opening or _END.match(text, end)):  # in "A, B and C lie on a line" these are no choices
+    if also and (not opening or _END.match(text, end)):  # "A, B and C lie on a line" states no choice
         return {_name(match), _name(also)}
     if match.group(2) and not (_AFTER_OPENING if opening else _AFTER_ANNOUNCED).match(text, match.end()):
         return set()
@@ -152,8 +152,8 @@ def _name(match: re.Match[str]) -> str:
 def _same_text(text: str, choices: Sequence[str]) -> set[str]:
     if not choices or len(text) > max(map(len, choices)) + 10:
         return set()
-    said = _words(text)
-    return {chr(ord("A") + index) for index, choice in enumerate(choices) if choice and choice == said}
+    words = _words(text)
+    return {chr(ord("A") + index) for index, choice in enumerate(choices) if choice and choice == words}
 
 
 def _words(text: str) -> str:
@@ -161,5 +161,5 @@ def _words(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _DECORATION.sub("", _SPACE.sub(" ", normal("NFKC", text)))
+    text = _MARKUP.sub("", _SPACE.sub(" ", normalize_unicode("NFKC", text)))
     return _BULLET.sub("", " ".join(text.split()))

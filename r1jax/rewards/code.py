@@ -1,9 +1,9 @@
-"""1.0 for a Python program that passes its tests, run by `r1jax.jail`, else 0.0 with the reason.
+"""1.0 for a Python program that passes its tests in `r1jax.sandbox.programs`, else 0.0 with the reason.
 
-    passes_tests(example, "<think>r</think>```python\nprint(int(input()) * 2)\n```")
+    example = Example("Double it.", "", data={"tests": [{"input": "3\\n", "output": "6\\n"}]})
+    passes_tests(example, "<think>r</think>```python\\nprint(int(input()) * 2)\\n```")  # 1.0
 
-where example.data["tests"] is `[{"input": "3\\n", "output": "6\\n"}]`. What is right is decided here, in the trainer's
-process: no expected output is ever where the program could read it, so that printing it takes computing it.
+Outputs are compared in this process. The program never has access to an expected output, so it has to compute it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1jax.rewards.example import Example, Verdict
-from r1jax.rewards.format import without_end
+from r1jax.rewards.example import Example, RewardResult
+from r1jax.rewards.format import strip_end
 from r1jax.sandbox.namespaces import plain
-from r1jax.sandbox.programs import JailError, check_isolation, run_program
+from r1jax.sandbox.programs import SandboxError, check_isolation, run_program
 
+TOTAL_SECONDS = 60.0  # the time limit of all tests of one program together
 TOLERANCE = 1e-6
 LANGUAGES = ("python", "python3", "py")
-FORMS = '{"input": …, "output": …}, {"call": "f", "args": […], "result": …} or "assert f(…) == …"'
+TEST_FORMATS = '{"input": …, "output": …}, {"call": "f", "args": […], "result": …} or "assert f(…) == …"'
 _OPENING = re.compile(r"\s*+(?:<answer>\s*+)?(`{3,}+)\s*+([\w+-]*+)[^`]*+")
 _CLOSING = re.compile(r"\s*+(`{3,}+)\s*+(?:</answer>.*)?")
 _TOKEN = re.compile(rb"\S+")
-# No leading zeros, which are text ("007"), and an exponent as programs print it: "1e5" may be a hexadecimal number.
+# Without leading zeros, which make a text ("007"), and with an exponent as programs print it, since "1e5" may be
+# hexadecimal.
 _NUMBER = re.compile(rb"[+-]?(?:(?:0|[1-9]\d*)(\.\d*)?|(\.\d+))([eE][+-]\d+)?")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test: the program's output for `stdin`; or, where there is a `call`, its value (JSON of `cell.plain`).
+    """One test: the expected output for `stdin`; or, with a `call`, its expected value as `namespaces.plain` writes it.
 
-    `typed`: a tuple is no list, and 1 as a key is not "1"; where JSON wrote the value it cannot tell.
+    `typed` distinguishes tuples from lists and the key 1 from the key "1", which values from JSON cannot.
     """
 
     expected: Any
@@ -54,19 +56,17 @@ def passes_tests(
     *,
     tests: str = "tests",
     seconds: float = 5.0,
-    total_seconds: float = 60.0,
-    memory_mb: int = 1024,
     fraction: bool = False,
     sandbox: str = "auto",
-) -> Verdict:
-    """1.0 where the program passes all of data[tests]; with `fraction`, the share of tests that it passes.
+) -> RewardResult:
+    """1.0 where the program passes all tests in data[tests]; with `fraction`, the fraction of tests that it passes.
 
-    `extract_program` says what the program is, `parse_tests` what a test is, `same_output` and `same_value` what
-    passes. Each test is a new process: it has `seconds`, all together `total_seconds`, what comes after counts as late.
-    A test is failed by a status other than 0, also where no output is expected. Without `fraction` the first failure
-    ends it. Reasons, of the first failure: unclosed_think, no_code, time_limit, output_limit, runtime_error,
-    wrong_output, wrong_result; where the sandbox does not start, None and sandbox_unreachable.
-    Raises ValueError as `parse_tests`.
+    `extract_program` finds the program, `parse_tests` reads the tests, `same_output` and `same_value` compare. Each
+    test runs in a new process with a limit of `seconds`; tests that have not run after TOTAL_SECONDS fail. An exit
+    status other than 0 fails a test, even where no output is expected. Without `fraction`, grading ends at the first
+    failure. The reason is that of the first failure: unclosed_think, no_code, time_limit, output_limit, runtime_error,
+    wrong_output or wrong_result. Where the sandbox does not start, the result is None and sandbox_unreachable. Raises
+    ValueError as `parse_tests` does.
     """
     if tests not in example.data:
         raise ValueError(
@@ -80,7 +80,7 @@ def passes_tests(
         check_isolation(sandbox)
     except ValueError:
         return None, "sandbox_unreachable"
-    passed, reason, left = 0, None, total_seconds
+    passed, reason, left = 0, None, TOTAL_SECONDS
     for case in cases:
         if left <= 0:
             reason = reason or "time_limit"
@@ -92,10 +92,9 @@ def passes_tests(
                 call=case.call,
                 arguments=case.arguments,
                 seconds=min(seconds, left),
-                memory_mb=memory_mb,
                 sandbox=sandbox,
             )
-        except JailError:
+        except SandboxError:
             return None, "sandbox_unreachable"
         left -= run.seconds
         failure = run.reason or _difference(run.output, case)
@@ -109,11 +108,12 @@ def passes_tests(
 
 
 def extract_program(completion: str, *, prompt_opens_think: bool = False) -> str | None:
-    """The last code block marked as Python after the reasoning is closed; None where there is none.
+    """The last code block marked as Python after the reasoning; None where there is none.
 
-    The reasoning ends at the last `</think>`, as in `answers.final_answer`. A block is Markdown's: from a line that
-    begins with three or more backticks and python, python3 or py, in any case, to a line of at least as many backticks;
-    `<answer>` may stand before, `</answer>` after. One that is opened and never closed was cut: there is no program.
+    The reasoning ends at the last `</think>`, as in `extraction.final_answer`. A block is Markdown's: from a line that
+    begins with three or more backticks and python, python3 or py, in any case, to a line of at least as many backticks.
+    `<answer>` may precede and `</answer>` follow it. A block that is not closed was truncated; then there is no
+    program.
     """
     text = _conclusion(completion, prompt_opens_think)
     if text is None:
@@ -135,28 +135,28 @@ def extract_program(completion: str, *, prompt_opens_think: bool = False) -> str
 
 
 def parse_tests(tests: str | Sequence[Any] | Mapping[str, Any]) -> list[Case]:
-    """Tests from a data set: a list of these, or the JSON text of one. Raises ValueError for anything else.
+    """Reads tests from a data set: a list, or its JSON text, of the following. Raises ValueError for anything else.
 
     - `{"input": text, "output": text}`: a program that reads stdin and prints.
     - `{"call": "f", "args": [...], "result": value}`: a function; a method is written "Solution().f".
-    - `"assert f(1) == 2"`, as MBPP has them: a call on plain data, possibly in one of WRAPPERS or indexed, and what it
-      equals, a literal. `assert f(1)` and `assert not f(1)` ask for its truth. The comparison is not the program's, so
-      other assertions, which only the program's process could decide, are refused.
+    - `"assert f(1) == 2"`, as in MBPP: a call with plain data, which may be indexed or inside one of WRAPPERS, compared
+      with a literal. `assert f(1)` and `assert not f(1)` test its truth. The comparison happens in this process, so
+      assertions that only the program's process could decide are refused.
 
-    In place of the list, as APPS and TACO have it: `{"inputs": [...], "outputs": [...]}`, texts or lists of lines; with
-    `"fn_name": "f"`, arguments and values of f, or of Solution().f where the program has that class. Where every
-    output is a list of one, as there, its element is the value.
+    Instead of a list, as in APPS and TACO: `{"inputs": [...], "outputs": [...]}` with texts or lists of lines; or, with
+    `"fn_name": "f"`, the arguments and values of f, or of Solution().f where the program has that class. Where every
+    output is a list of one element, as in these data sets, the element is the value.
     """
     if isinstance(tests, str):
         try:
             tests = json.loads(tests)
         except ValueError as error:
-            raise ValueError(f"tests are a list or JSON of one, got {_short(tests)}: {error}") from None
+            raise ValueError(f"need a list of tests or its JSON text, got {_short(tests)}: {error}") from None
     name = None
     if isinstance(tests, Mapping) and {"inputs", "outputs"} <= tests.keys():
         tests, name = _listed(tests), tests.get("fn_name")
     if not isinstance(tests, list | tuple) or not tests:
-        raise ValueError(f"tests are a list of at least one, got {_short(tests)}; write them as {FORMS}")
+        raise ValueError(f"need a list of at least one test, got {_short(tests)}; write tests as {TEST_FORMATS}")
     cases = [case for number, test in enumerate(tests, 1) for case in _parse(test, number)]
     if isinstance(name, str) and name.isidentifier():
         call = f"(Solution().{name} if 'Solution' in globals() else {name})(*arguments)"
@@ -165,10 +165,10 @@ def parse_tests(tests: str | Sequence[Any] | Mapping[str, Any]) -> list[Case]:
 
 
 def same_output(output: bytes, expected: str) -> bool:
-    r"""Whether two texts are the same words, to the last: white space separates, and is otherwise ignored; case counts.
+    r"""Whether an output has the same words as the expected one; white space only separates words, and case matters.
 
-    A word that is expected to be a decimal may differ by TOLERANCE * max(1, its size). One that is expected to be a
-    whole number may be printed with decimals of exactly that value ("3.0" for "3"), not with leading zeros.
+    Where a decimal is expected, a number may differ from it by TOLERANCE * max(1, its absolute value). Where a whole
+    number is expected, it may have decimals of exactly that value ("3.0" for "3"), but no leading zeros.
     """
     wanted = expected.encode("utf-8", "surrogatepass")
     pairs = itertools.zip_longest(_TOKEN.finditer(output), _TOKEN.finditer(wanted))
@@ -176,9 +176,9 @@ def same_output(output: bytes, expected: str) -> bool:
 
 
 def same_value(value: Any, expected: Any, *, typed: bool) -> bool:
-    """Whether two values, as `cell.plain` writes them, are equal as Python's are, a float within TOLERANCE as above.
+    """Whether two values written by `namespaces.plain` are equal as in Python, floats within the TOLERANCE.
 
-    Neither is made a Python object: what a program sends could be made to take forever to hash.
+    Neither is turned into a Python object, since a program could send one that takes forever to hash.
     """
     kind, a = _kind(value)
     wanted, b = _kind(expected)
@@ -209,8 +209,8 @@ def _difference(output: bytes, case: Case) -> str | None:
 
 
 def _conclusion(completion: str, prompt_opens_think: bool) -> str | None:
-    """What follows the reasoning; None where that is not closed."""
-    _, closed, rest = without_end(completion).rpartition("</think>")
+    """The text after the reasoning; None where the reasoning is not closed."""
+    _, closed, rest = strip_end(completion).rpartition("</think>")
     return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 
@@ -240,7 +240,7 @@ def _kind(tree: Any) -> tuple[str, Any]:
 
 
 def _key(tree: Any, typed: bool = True) -> str:
-    """A text that is the same for what Python holds equal; not `typed`: for what has the same key in JSON."""
+    """A text that is the same for keys that are equal in Python, or, where not `typed`, that are the same in JSON."""
     kind, content = _kind(tree)
     if kind == "number":
         if not typed:
@@ -256,10 +256,10 @@ def _key(tree: Any, typed: bool = True) -> str:
 
 
 def _listed(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tests of a pair of lists, one by one."""
+    """The list of tests that a pair of lists stands for."""
     inputs, outputs = tests["inputs"], tests["outputs"]
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
-        raise ValueError(f"the tests' inputs and outputs are lists of the same length, got {_short(dict(tests))}")
+        raise ValueError(f"the tests need inputs and outputs of the same length, got {_short(dict(tests))}")
     if tests.get("fn_name") is not None:
         if all(isinstance(output, list) and len(output) == 1 for output in outputs):
             outputs = [output[0] for output in outputs]
@@ -268,7 +268,7 @@ def _listed(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _lines(text: Any) -> Any:
-    """A text that may be given as a list of its lines."""
+    """The text of a list of lines; anything else as it is."""
     lines = isinstance(text, list) and all(isinstance(line, str) for line in text)
     return "\n".join(text) if lines else text
 
@@ -283,9 +283,9 @@ def _parse(test: Any, number: int) -> list[Case]:
             try:
                 arguments, result = json.loads(json.dumps([arguments, result], allow_nan=False))
             except (TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"test {number} has to be plain JSON, got {_short(test)}: {error}") from None
+                raise ValueError(f"test {number} needs plain JSON, got {_short(test)}: {error}") from None
             return [Case(plain(result), call=f"{name}(*arguments)", arguments=arguments)]
-    raise ValueError(f"test {number} is {_short(test)}; write it as {FORMS}")
+    raise ValueError(f"test {number} is {_short(test)}; write it as {TEST_FORMATS}")
 
 
 def _parse_assertions(source: str, number: int) -> list[Case]:
@@ -296,16 +296,16 @@ def _parse_assertions(source: str, number: int) -> list[Case]:
         cases = []
     if not cases:
         raise ValueError(
-            f"test {number} is {_short(source)}; an assertion is run only where it compares a call with a literal, as "
-            f"in assert f(1, [2]) == 3; rewrite it so, or drop it"
+            f"test {number} is {_short(source)}; an assertion has to compare a call with a literal, as in "
+            f"assert f(1, [2]) == 3; rewrite it or drop it"
         )
     return cases
 
 
 _NAME = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*")
-# What may stand around a call without deciding the test, and what data may be made with.
+# Functions that an assertion may apply to the call, and with which it may make data.
 WRAPPERS = ("set", "frozenset", "sorted", "list", "tuple", "dict", "len", "sum", "str", "round", "abs")
-_MAKERS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
+_CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
 _DATA = (
     ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.USub, ast.UAdd, ast.BinOp, ast.operator,
     ast.Slice, ast.expr_context,
@@ -313,9 +313,9 @@ _DATA = (
 
 
 def _assertion(statement: ast.stmt) -> Case:
-    """The case that an assertion is. Raises ValueError for one that is none."""
+    """The case of an assertion. Raises ValueError for any other statement, and for an assertion that cannot be one."""
     if not isinstance(statement, ast.Assert):
-        raise ValueError("no assertion")
+        raise ValueError("not an assertion")
     match statement.test:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
             call, literal = (left, right) if _is_call(left) else (right, left)
@@ -325,12 +325,12 @@ def _assertion(statement: ast.stmt) -> Case:
         case call:
             expected, source = True, f"bool({ast.unparse(call)})"
     if not _is_call(call):
-        raise ValueError("no call of the program")
+        raise ValueError("not a call of the program")
     return Case(expected, call=source, typed=True)
 
 
 def _is_call(node: ast.expr) -> bool:
-    """Whether this calls the program on data, and does nothing with the value but convert or index it."""
+    """Whether this calls the program with plain data and does nothing but index or convert the value."""
     match node:
         case ast.Subscript(value=value, slice=index):
             return _is_call(value) and _is_data(index)
@@ -343,17 +343,18 @@ def _is_call(node: ast.expr) -> bool:
 
 
 def _is_data(node: ast.expr) -> bool:
+    makers = (*_CONSTRUCTORS, "range")
     calls = [child for child in ast.walk(node) if isinstance(child, ast.Call)]
-    names = {id(call.func) for call in calls if isinstance(call.func, ast.Name) and call.func.id in (*_MAKERS, "range")}
+    names = {id(call.func) for call in calls if isinstance(call.func, ast.Name) and call.func.id in makers}
     allowed = (child for child in ast.walk(node) if id(child) not in names)
     return len(names) == len(calls) and all(isinstance(child, (*_DATA, ast.Call)) for child in allowed)
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, possibly in one of _MAKERS. Raises ValueError for anything else."""
+    """The value of a literal, which may be inside one of _CONSTRUCTORS. Raises ValueError for anything else."""
     match node:
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _MAKERS and len(arguments) < 2:
-            return _MAKERS[name](*map(ast.literal_eval, arguments))
+        case ast.Call(func=ast.Name(id=name), args=[] | [_] as arguments, keywords=[]) if name in _CONSTRUCTORS:
+            return _CONSTRUCTORS[name](*map(ast.literal_eval, arguments))
     return ast.literal_eval(node)
 
 

@@ -1,4 +1,4 @@
-"""What a reward knows about a question and a completion, and what a reward is."""
+"""What a reward function is given, an `Example` and a `Completion`, and what it returns, a `RewardResult`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Example:
-    """A question, its gold answer, a worked completion where the task has one, and whatever else its rewards need.
+    """A question with its gold answer, a demonstration where the task has one, and further columns in `data`.
 
-    Tasks make the question, a text or chat messages. `data.Batches` fills in what is known only there: `prompt`, the
-    text that the model goes on from; `prompt_opens_think`, that it ends inside `<think>`, so that the completion must
-    not open it again; and `part`, the number of the task in a mixture.
+    Tasks fill in the question (text or chat messages), the answer, the demonstration and `data`. `data.Batches` adds
+    `prompt`, the text that the model continues; `prompt_opens_think`, which says that the prompt ends inside `<think>`,
+    so that the completion must not open it again; and `part`, the index of the task in a mixture.
     """
 
     question: str | Sequence[dict[str, Any]]
@@ -26,7 +26,7 @@ class Example:
 
 
 class Completion(str):
-    """A completion's text, with its length in tokens, stop token included, and whether it was cut before it stopped."""
+    """A completion's text that knows its length in tokens, stop token included, and whether it was truncated."""
 
     length: int
     truncated: bool
@@ -37,6 +37,7 @@ class Completion(str):
         return completion
 
 
-# A score; None where the completion could not be graded; or one of these and a word for why, which is counted.
-Verdict = float | None | tuple[float | None, str]
-Reward = Callable[[Example, str], Verdict]
+# A score, or None where the completion could not be scored; or a tuple of one of these and a reason, a word that the
+# metrics count.
+RewardResult = float | None | tuple[float | None, str]
+Reward = Callable[[Example, str], RewardResult]

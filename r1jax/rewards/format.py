@@ -1,107 +1,109 @@
-"""1.0 for a completion in the form asked for, else 0.0 with the reason.
+"""1.0 for a completion that has the requested format, else 0.0 with the reason.
 
-    think_answer(example, "<think>r</think><answer>4</answer>")  # 1.0: DeepSeek-R1-Zero's form (2501.12948, table 1)
-    think_text(example, "<think>r</think>It is 4.")  # 1.0: the form of R1 and its distilled models
+    think_answer(example, "<think>r</think><answer>4</answer>")  # 1.0: DeepSeek-R1-Zero's format (2501.12948, table 1)
+    think_text(example, "<think>r</think>It is 4.")  # 1.0: the format of R1 and its distilled models
     think_text(example, "It is 4.")  # (0.0, "missing_think")
 
-Both are strict. A tag counts wherever it stands, in quotes and code blocks too: what splits the text at the tags later
-sees no quotes. Tags are written exactly so; `<Think>` is text. White space includes characters of no width. Special
-tokens at the end (END_TOKENS) are ignored; with anything after them the completion did not stop where it said it did.
-Where the prompt opened `<think>`, the completion must not open it again.
+Both are strict. A tag counts wherever it occurs, in quotes and code blocks too, because the code that splits a
+completion at its tags does not see quotes. Tags are case-sensitive: `<Think>` is text. White space includes zero-width
+characters. Special tokens at the end (END_TOKENS) are ignored; text after them means that the completion did not stop
+at its end token. Where the prompt has opened `<think>`, the completion must not open it again.
 """
 
 from __future__ import annotations
 
 import re
 
-from r1jax.rewards.example import Example, Verdict
+from r1jax.rewards.example import Example, RewardResult
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_ABSENT: dict[str, str] = {
+_MISSING_TAG: dict[str, str] = {
     "<think>": "missing_think",
     "</think>": "unclosed_think",
     "<answer>": "missing_answer",
     "</answer>": "unclosed_answer",
 }
-# What models end a text with, and padding; a completion has none where the tokenizer knows them as stop tokens.
+# Tokens with which models end a text, and padding. A completion contains them only where the tokenizer does not know
+# them as stop tokens.
 END_TOKENS = (
     "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|EOT|>",
     "<｜end▁of▁sentence｜>", "<|end▁of▁sentence|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "</s>", "<eos>",
     "<pad>", "<|pad|>", "<|finetune_right_pad_id|>",
 )  # fmt: skip
-# They and white space, read from the end of a text: backwards.
+# They and white space at the end of a text, which is read backwards.
 _END = re.compile(rf"(?:\s|{'|'.join(re.escape(token[::-1]) for token in END_TOKENS)})*+")
-_NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
-# Those that nobody writes in a text; `</s>`, `<eos>` and `<pad>` are also HTML or mere names.
-_STOPS = tuple(token for token in END_TOKENS if token[1] in "|｜")
+_ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+# Those that occur in no ordinary text, as `</s>`, `<eos>` and `<pad>` may.
+_UNMISTAKABLE = tuple(token for token in END_TOKENS if token[1] in "|｜")
 
 
-def think_answer(example: Example, completion: str, *, allow_empty: bool = False) -> Verdict:
-    """The form `<think>reasoning</think><answer>answer</answer>`; see `format_error` for what is rejected."""
-    reason = format_error(completion, example.prompt_opens_think, allow_empty=allow_empty)
+def think_answer(example: Example, completion: str) -> RewardResult:
+    """The format `<think>reasoning</think><answer>answer</answer>`; see `format_error` for what is rejected."""
+    reason = format_error(completion, example.prompt_opens_think)
     return (0.0, reason) if reason else 1.0
 
 
-def think_text(example: Example, completion: str, *, allow_empty: bool = False) -> Verdict:
-    """The form `<think>reasoning</think>` and a text that is not blank; see `text_format_error`."""
-    reason = text_format_error(completion, example.prompt_opens_think, allow_empty=allow_empty)
+def think_text(example: Example, completion: str) -> RewardResult:
+    """The format `<think>reasoning</think>` followed by text; see `text_format_error` for what is rejected."""
+    reason = text_format_error(completion, example.prompt_opens_think)
     return (0.0, reason) if reason else 1.0
 
 
-def format_error(completion: str, prompt_opens_think: bool = False, *, allow_empty: bool = False) -> str | None:
-    """Why a completion is not in R1-Zero's form; None where it is.
+def format_error(completion: str, prompt_opens_think: bool = False) -> str | None:
+    """Why a completion does not have R1-Zero's format; None where it does.
 
-    Each tag stands once, in order; reasoning and answer are not blank, unless `allow_empty`; outside the two blocks is
-    only white space. The reasons, of which the first that applies is given: missing_think, unclosed_think,
-    missing_answer, unclosed_answer, repeated_tag, wrong_order, text_before_think, empty_think, text_before_answer,
-    empty_answer, text_after_answer, text_after_end.
+    Each tag occurs once, in order; reasoning and answer are not blank; outside the two blocks there is only white
+    space. The first of these reasons that applies is returned: missing_think, unclosed_think, missing_answer,
+    unclosed_answer, repeated_tag, wrong_order, text_before_think, empty_think, text_before_answer, empty_answer,
+    text_after_answer, text_after_end.
     """
     parts = _split(completion, prompt_opens_think, TAGS)
     if isinstance(parts, str):
         return parts
     before, reasoning, between, answer, after = parts
-    failed = {
+    errors = {
         "text_before_think": not _blank(before),
-        "empty_think": _blank(reasoning) and not allow_empty,
+        "empty_think": _blank(reasoning),
         "text_before_answer": not _blank(between),
-        "empty_answer": _blank(answer) and not allow_empty,
+        "empty_answer": _blank(answer),
         "text_after_answer": not _blank(after),
-        "text_after_end": _goes_on(completion),
+        "text_after_end": _continues_after_end(completion),
     }
-    return next((reason for reason, applies in failed.items() if applies), None)
+    return next((reason for reason, applies in errors.items() if applies), None)
 
 
-def text_format_error(completion: str, prompt_opens_think: bool = False, *, allow_empty: bool = False) -> str | None:
-    """Why a completion is not reasoning in `<think>…</think>` and then a text; None where it is.
+def text_format_error(completion: str, prompt_opens_think: bool = False) -> str | None:
+    """Why a completion is not reasoning in `<think>…</think>` followed by text; None where it is.
 
-    Both tags stand once, in order; the reasoning is not blank, unless `allow_empty`; before it is only white space;
-    the text is never blank and may hold anything else, `<answer>` too. The reasons, of which the first that applies is
-    given: missing_think, unclosed_think, repeated_tag, wrong_order, text_before_think, empty_think, empty_text,
+    Both tags occur once, in order; neither the reasoning nor the text after it is blank; before `<think>` there is only
+    white space. The text may contain anything else, `<answer>` too. The first of these reasons that applies is
+    returned: missing_think, unclosed_think, repeated_tag, wrong_order, text_before_think, empty_think, empty_text,
     text_after_end.
     """
     parts = _split(completion, prompt_opens_think, TAGS[:2])
     if isinstance(parts, str):
         return parts
     before, reasoning, text = parts
-    failed = {
+    errors = {
         "text_before_think": not _blank(before),
-        "empty_think": _blank(reasoning) and not allow_empty,
+        "empty_think": _blank(reasoning),
         "empty_text": _blank(text),
-        "text_after_end": _goes_on(completion),
+        "text_after_end": _continues_after_end(completion),
     }
-    return next((reason for reason, applies in failed.items() if applies), None)
+    return next((reason for reason, applies in errors.items() if applies), None)
 
 
-def without_end(completion: str) -> str:
+def strip_end(completion: str) -> str:
     """The completion without the special tokens and the white space at its end."""
     end = _END.match(completion[::-1])
     return completion[: len(completion) - end.end()] if end else completion
 
 
 def reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """The chain of thought: what stands between `<think>` and the last `</think>`; None where there is neither.
+    """The chain of thought, between `<think>` and the last `</think>`; None where there is neither.
 
-    A tag that is missing is taken to stand at the completion's start or end: the prompt opened it, or it was cut.
+    A missing `<think>` is taken to be at the start of the completion, since the prompt opened it; a missing `</think>`
+    at its end, since the completion was truncated.
     """
     before, closed, _ = completion.rpartition("</think>")
     text = before if closed else completion
@@ -112,11 +114,11 @@ def reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
 
 
 def _split(completion: str, prompt_opens_think: bool, tags: tuple[str, ...]) -> list[str] | str:
-    """What stands before, between and after the tags, or why they do not stand in order."""
-    rest = without_end("<think>" + completion if prompt_opens_think else completion)
+    """The text before, between and after the tags; or the reason why they do not occur once and in order."""
+    rest = strip_end("<think>" + completion if prompt_opens_think else completion)
     for tag in tags:
         if tag not in rest:
-            return _ABSENT[tag]
+            return _MISSING_TAG[tag]
     if any(rest.count(tag) > 1 for tag in tags):
         return "repeated_tag"
     parts = []
@@ -129,9 +131,9 @@ def _split(completion: str, prompt_opens_think: bool, tags: tuple[str, ...]) -> 
 
 
 def _blank(text: str) -> bool:
-    return not without_end(text.translate(_NO_WIDTH))
+    return not strip_end(text.translate(_ZERO_WIDTH))
 
 
-def _goes_on(completion: str) -> bool:
-    text = without_end(completion)
-    return any(token in text for token in _STOPS)
+def _continues_after_end(completion: str) -> bool:
+    text = strip_end(completion)
+    return any(token in text for token in _UNMISTAKABLE)

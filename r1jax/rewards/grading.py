@@ -1,7 +1,7 @@
-"""Every reward of every completion, side by side, so that one that is late or fails touches no other.
+"""Scores a batch of completions with several rewards in parallel; a slow or failing call affects no other.
 
 grades = grade(examples, texts, {"accuracy": math_answer, "format": think_answer})
-grades.scores["accuracy"]  # one a text, NaN where it could not be graded
+grades.scores["accuracy"]  # one score a completion, NaN where it could not be scored
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ import numpy as np
 
 from r1jax.rewards.example import Example, Reward
 
-LONGEST = 300_000  # characters of a completion that rewards look at; 65,536 tokens of R1 are about 260,000
-# As many as a reward has child processes, so that no score waits for a neighbour's; more would only share this process.
+MAX_CHARACTERS = 300_000  # of a completion that rewards are called on; 65,536 tokens of R1 are about 260,000
+# As many threads as a reward has child processes, so that no call waits for another; more would share this process.
 THREADS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Grades:
-    """By reward: scores, float32, NaN for None; the reasons given with them, "" for none; seconds each took."""
+    """By reward and completion: scores in float32 (NaN for None), reasons ("" for none), and seconds of the call."""
 
     scores: dict[str, np.ndarray]
     reasons: dict[str, list[str]]
     seconds: dict[str, np.ndarray]
 
     def times(self) -> dict[str, float]:
-        """Mean seconds a text, by reward."""
+        """The mean seconds of a call, as metrics by reward."""
         return {f"time/rewards/{name}": float(values.mean()) for name, values in self.seconds.items()}
 
 
 def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> Grades:
-    """Row b answers example b // G. A reward that raises could not grade that text; it is warned about, once a call.
+    """Scores all texts with all rewards; of G texts an example, text b belongs to example b // G.
 
-    A text of more than LONGEST characters is worth 0.0 everywhere, for the reason too_long.
+    Where a reward raises, that completion's score is None with the reason `error`, and one warning is given for each
+    reward. A text of more than MAX_CHARACTERS characters scores 0.0 with the reason `too_long`.
     """
     group = len(texts) // len(examples)
     errors: dict[str, str] = {}
 
-    def verdict(name: str, row: int) -> tuple[float, str, float]:
+    def score_one(name: str, row: int) -> tuple[float, str, float]:
         example, start = examples[row // group], time.perf_counter()
         try:
-            result = rewards[name](example, texts[row]) if len(texts[row]) <= LONGEST else (0.0, "too_long")
+            result = rewards[name](example, texts[row]) if len(texts[row]) <= MAX_CHARACTERS else (0.0, "too_long")
             score, reason = result if isinstance(result, tuple) else (result, "")
         except Exception as error:
             where = f" on {example.prompt!r:.200}" if example.prompt else ""
@@ -58,10 +59,10 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
 
     threads = ThreadPoolExecutor(THREADS)
     try:
-        pending = {name: [threads.submit(verdict, name, row) for row in range(len(texts))] for name in rewards}
+        pending = {name: [threads.submit(score_one, name, row) for row in range(len(texts))] for name in rewards}
         columns = {name: list(zip(*(f.result() for f in futures), strict=True)) for name, futures in pending.items()}
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
+        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for calls that have not begun
     for message in errors.values():
         warnings.warn(message, stacklevel=2)
     return Grades(
@@ -72,23 +73,23 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
 
 
 def joined(parts: Sequence[tuple[np.ndarray, Grades]]) -> Grades:
-    """The grades of several parts of a batch as one; each part says which rows it has."""
+    """Joins the grades of several parts of a batch, of which each says which rows of the batch it has."""
     if len(parts) == 1:
         return parts[0][1]
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     grades = [part for _, part in parts]
-    words = {name: [word for part in grades for word in part.reasons[name]] for name in grades[0].reasons}
+    reasons = {name: [reason for part in grades for reason in part.reasons[name]] for name in grades[0].reasons}
     return Grades(
         scores={name: np.concatenate([part.scores[name] for part in grades])[order] for name in grades[0].scores},
-        reasons={name: [column[row] for row in order] for name, column in words.items()},
+        reasons={name: [column[row] for row in order] for name, column in reasons.items()},
         seconds={name: np.concatenate([part.seconds[name] for part in grades])[order] for name in grades[0].seconds},
     )
 
 
 def reason_shares(reasons: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """For each reason that a reward gave, the share of texts that it was given for."""
+    """For each reason that a reward gave, the fraction of completions for which it was given, as metrics."""
     return {
-        f"rewards/{name}/{reason}": count / len(words)
-        for name, words in reasons.items()
-        for reason, count in sorted(Counter(filter(None, words)).items())
+        f"rewards/{name}/{reason}": count / len(column)
+        for name, column in reasons.items()
+        for reason, count in sorted(Counter(filter(None, column)).items())
     }

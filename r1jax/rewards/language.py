@@ -1,24 +1,25 @@
-r"""R1's language consistency: the share of the reasoning's words that are in the language wanted.
+r"""R1's language consistency reward: the fraction of the reasoning's words that are in the target language.
 
     consistency(example, "<think>First we add 两个数。</think>5")  # 3 of 6 words: 0.5
     consistency(example, "<think>先把两个数相加。</think>5", language="zh")  # 1.0
 
 The reward is Num(Words_target) / Num(Words) over the chain of thought (DeepSeek-R1 2501.12948, section 2.3.2). The
-paper leaves open what a word is and how its language is found. Here:
+paper does not say what a word is and how its language is detected. Here:
 
-- Code blocks and inline code, LaTeX, addresses, numbers, names with digits or underscores, single Latin or Greek
-  letters and the names of mathematical functions (sin, gcd) belong to no language and are no words.
-- A word is a run of letters of one script; where a script puts no spaces between words (Chinese, Japanese, Thai, Lao,
-  Khmer, Burmese) it is a letter, so that such a script weighs by its letters in a mixture.
-- A language that is alone in LANGUAGES with its script has all words of that script. Han letters are Japanese in a
-  sentence that has kana, Chinese in any other.
-- The languages in Latin letters are told apart by py3langid, a maintained and deterministic naive Bayes model of 4 MB,
-  sentence by sentence: a sentence's Latin words are in the wanted language where that gets a probability of PASSES.
+- Code, LaTeX, URLs, numbers, names with digits or underscores, single Latin or Greek letters and the names of
+  mathematical functions (sin, gcd) belong to no language and are not counted as words.
+- A word is a run of letters of one script. In scripts without spaces between words (Chinese, Japanese, Thai, Lao,
+  Khmer, Burmese) every letter is a word.
+- Where only one language of LANGUAGES has a script, all words in that script are in that language. Han characters are
+  Japanese in a sentence that has kana, and Chinese in any other.
+- Languages in Latin script are distinguished by py3langid, a deterministic naive Bayes model of 4 MB, for each
+  sentence: its Latin words are in the target language where the model gives that language a probability of
+  MIN_PROBABILITY.
 
-Limits: another language of the same script passes where there is no detector (Ukrainian for Russian, Persian for
-Arabic); a sentence has one Latin language; names and loanwords count as the script or the sentence they stand in;
-text in code or in dollar signs is not seen. A sentence of under SHORT words is read together with the next, as is
-one of under a thousandth of the text.
+Limits: where there is no detector, another language in the same script passes (Ukrainian for Russian, Persian for
+Arabic). A sentence has only one language in Latin script. Names and loanwords count as the language of their sentence.
+Text in code or between dollar signs is not seen. A sentence of fewer than MIN_WORDS words, or of less than a thousandth
+of the text, is joined with the next.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from r1jax.rewards.example import Example, Verdict
-from r1jax.rewards.format import reasoning, without_end
-from r1jax.rewards.text import normal
+from r1jax.rewards.example import Example, RewardResult
+from r1jax.rewards.format import reasoning, strip_end
+from r1jax.rewards.text_match import normalize_unicode
 
-SHORT = 5  # words; a detector guesses on fewer
-MOST = 1000  # sentences of a text, so that the detector takes 0.2 s at most; in a longer text several count as one
-# Among the 21 languages in Latin letters. Over the answers of GSM8K's test set 0.1% of the words fail as English, and
-# 0.4% where English has to be the likeliest.
-PASSES = 0.1
-LONGEST_WORD = 50  # letters that the detector sees: its time is quadratic in the accents on a letter
+MIN_WORDS = 5  # of a sentence; the detector guesses on fewer
+MAX_SENTENCES = 1000  # of a text, so that the detector takes at most 0.2 s; in a longer text several are joined
+# Among the 21 languages in Latin script. In the answers of GSM8K's test set, 0.1% of the words are not accepted as
+# English; with English as the argmax it would be 0.4%.
+MIN_PROBABILITY = 0.1
+MAX_LETTERS = 50  # of a word that the detector sees, because its time is quadratic in the accents on a letter
 
-# Letters and marks, as the inside of a character class. Digits and punctuation of the blocks are left out.
+# The letters and marks of each script, as the inside of a character class, without its digits and punctuation.
 SCRIPTS = {
     "latin": "A-Za-zªºÀ-ÖØ-öø-ʯ\u0300-\u036fḀ-ỿ",
     "greek": "\u0370-\u0373\u0376-\u037d\u0386\u0388-\u03ff\u1f00-\u1fff",
@@ -60,7 +61,7 @@ SCRIPTS = {
     "armenian": "\u0531-\u0556\u0561-\u0587",
     "hangul": "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7fb",
 }
-# The same without spaces between words: letters, and the marks that go with the letter before them.
+# The same for scripts without spaces between words: the letters, and the marks that belong to the letter before them.
 LETTERS = {
     "han": ("\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af", ""),
     "kana": ("\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff", ""),
@@ -80,7 +81,8 @@ LANGUAGES = {
     "ka": "georgian", "hy": "armenian",
 }  # fmt: skip
 
-# Each ends at the latest where the block could have no further text, so that what is never closed takes no second look.
+# Code, formulas and URLs. Each alternative also ends where its block cannot continue, so that an unclosed block is not
+# scanned again.
 _NO_LANGUAGE = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*+`"
     r"|\$\$.*?(?:\$\$|\n\s*\n|\Z)|\\\[.*?(?:\\\]|\n\s*\n|\Z)|\\\(.*?(?:\\\)|\n|\Z)"
@@ -95,7 +97,7 @@ _FUNCTIONS = {
 }  # fmt: skip
 _SENTENCE = re.compile(r"(?:(?<![.!?])[.!?]++(?=\s)|[。！？।॥؟۔;\n]++)++")
 _NAMING = SCRIPTS["latin"] + SCRIPTS["greek"]
-# A symbol's letters are looked at from the first of them alone, so that each is looked at once.
+# A symbol is matched from its first letter only, so that each letter is scanned once.
 _TOKEN = re.compile(
     rf"(?P<symbol>(?:(?<![{_NAMING}])[{_NAMING}]++)?[\d_][{_NAMING}\d_]*+)|"
     + "|".join(rf"(?P<{name}>[{inside}]++(?:['’\-][{inside}]++)*+)" for name, inside in SCRIPTS.items())
@@ -106,30 +108,30 @@ _TOKEN = re.compile(
 )  # fmt: skip
 
 
-def consistency(example: Example, completion: str, *, language: str = "en") -> Verdict:
-    """The share, 0 to 1, of the reasoning's words that are in `language` (an ISO 639-1 code of LANGUAGES).
+def consistency(example: Example, completion: str, *, language: str = "en") -> RewardResult:
+    """The fraction of the reasoning's words that are in `language`, an ISO 639-1 code of LANGUAGES.
 
-    0.0 with a reason where the completion has no reasoning (no_reasoning) or that has no words (no_words): an empty
-    thought must not be worth more than one in the wrong language. Raises as `check_language`.
+    A completion without reasoning scores 0.0 with the reason no_reasoning, and reasoning without words 0.0 with the
+    reason no_words, so that it does not pay to write none. Raises ValueError as `check_language` does.
     """
     check_language(language)
-    thought = reasoning(without_end(completion), example.prompt_opens_think)
+    thought = reasoning(strip_end(completion), example.prompt_opens_think)
     if thought is None or not thought.strip():
         return 0.0, "no_reasoning"
-    share = language_share(thought, language)
-    return (0.0, "no_words") if share is None else share
+    fraction = language_fraction(thought, language)
+    return (0.0, "no_words") if fraction is None else fraction
 
 
 def check_language(language: str) -> None:
-    """Raises ValueError for an unknown language, or one whose detector is not installed; loads the detector."""
+    """Loads the detector. Raises ValueError for an unknown language, or where its detector is not installed."""
     if language not in LANGUAGES:
-        raise ValueError(f"language {language!r} is not known; choose one of {', '.join(sorted(LANGUAGES))}")
+        raise ValueError(f"language {language!r} is not known; need one of {', '.join(sorted(LANGUAGES))}")
     if LANGUAGES[language] == "latin":
         _detector()
 
 
-def language_share(text: str, language: str) -> float | None:
-    """The share of the text's words that are in `language`; None where it has no words."""
+def language_fraction(text: str, language: str) -> float | None:
+    """The fraction of the text's words that are in `language`; None where it has no words."""
     target = total = 0
     for counts, latin in _sentences(text):
         total += counts.total()
@@ -140,7 +142,7 @@ def language_share(text: str, language: str) -> float | None:
 def _target(counts: Counter[str], latin: list[str], language: str) -> int:
     script = LANGUAGES[language]
     if script == "latin":
-        return counts["latin"] if latin and _passes(" ".join(latin), language) else 0
+        return counts["latin"] if latin and _accepted(" ".join(latin), language) else 0
     if language == "zh":
         return 0 if counts["kana"] else counts["han"]
     if language == "ja":
@@ -149,10 +151,10 @@ def _target(counts: Counter[str], latin: list[str], language: str) -> int:
 
 
 def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
-    """For each sentence, or run of short ones, the number of words by script and the Latin ones in lower case."""
+    """For each sentence, or run of short ones: the number of words by script, and the Latin words in lower case."""
     text = _NO_LANGUAGE.sub(" ", text)
-    text = normal("NFKC", text)[: 2 * len(text)]  # a ligature may stand for 18 characters
-    least = len(text) // MOST  # characters
+    text = normalize_unicode("NFKC", text)[: 2 * len(text)]  # one ligature may become 18 characters
+    min_length = len(text) // MAX_SENTENCES
     counts, latin, length = Counter(), [], 0
     for sentence in _SENTENCE.split(text):
         length += len(sentence)
@@ -165,17 +167,17 @@ def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
                 if len(word) == 1 or word in _FUNCTIONS:
                     continue
                 if script == "latin":
-                    latin.append(word[:LONGEST_WORD])
+                    latin.append(word[:MAX_LETTERS])
             counts[script] += 1
-        if length >= least and counts.total() >= SHORT:
+        if length >= min_length and counts.total() >= MIN_WORDS:
             yield counts, latin
             counts, latin, length = Counter(), [], 0
     if counts:
         yield counts, latin
 
 
-def _passes(text: str, language: str) -> bool:
-    return dict(_detector().rank(text))[language] >= PASSES
+def _accepted(text: str, language: str) -> bool:
+    return dict(_detector().rank(text))[language] >= MIN_PROBABILITY
 
 
 @functools.cache
@@ -184,7 +186,7 @@ def _detector() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
-            'telling languages in Latin letters apart needs py3langid; install it with: pip install "r1jax[language]"'
+            'detecting languages in Latin script needs py3langid; install it with: pip install "r1jax[language]"'
         ) from None
     detector = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     detector.set_languages([language for language, script in LANGUAGES.items() if script == "latin"])

@@ -15,7 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.answers.extract import expression_value, extract_answer, number
+from r1jax.answers.expressions import expression_value
+from r1jax.answers.extraction import extract_answer
+from r1jax.answers.quantities import number
 from r1jax.config.base import ConfigError
 from r1jax.config.sampling import EvaluateSettings
 from r1jax.data.batches import Batches

@@ -1,10 +1,10 @@
-"""The inside of `r1jax.jail`: builds the walls, then runs one program in this interpreter. A script; Linux only.
+"""The script that isolates itself by Linux namespaces and then runs one program in this interpreter.
 
-    python -P -s -S namespaces.py < job    # programs.py writes the job
+    python -P -s -S namespaces.py < job    # `programs` writes the job
 
-Every run of a program starts this file, so it imports little. It knows nothing that the program must not know: the
-program shares its memory. Processes, from outside in: the launcher, seen by no program; the first process of a new pid
-namespace, which the kernel lets no program of that namespace kill, and whose end ends them all; the program.
+Every run of a program starts this script, so it imports little. The program shares its memory, so it holds nothing that
+the program must not know. Its processes, from outside to inside, are the launcher, which no program sees; the first
+process of a new pid namespace, which no program in it can kill and whose end ends them all; and the program.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import resource
 import struct
 import sys
 
-ROOT = "/tmp"  # any folder: in a mount namespace of its own it becomes the program's root
-DISK = 64 << 20  # bytes of the temporary folder, which is memory
-LARGEST_FILE = 32 << 20
+ROOT = "/tmp"  # becomes the program's root in the new mount namespace; any folder would do
+TMP_BYTES = 64 << 20  # of the program's /tmp, which is in memory
+MAX_FILE_BYTES = 32 << 20
 LINKS = {"/tmp/stdin": "/dev/stdin", "/tmp": "/dev/shm"}  # semaphores and shared memory are files
-PROCESSES = 16  # threads count
-OPEN_FILES = 64
-FIRST_USER = 2_000_000_000  # far above the ids that systems give out
+MAX_PROCESSES = 16  # threads included
+MAX_OPEN_FILES = 64
+FIRST_USER = 2_000_000_000  # far above the ids that systems assign
 
 SIGKILL = 9
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000  # one number on every machine; Linux 5.12
 
-# What namespaces and limits leave open: sockets of kinds that have no namespace, memory outside the address space,
-# keys that outlive a process, other processes' memory, and large parts of the kernel that no program here needs.
-DENIED = {
+# System calls that namespaces and limits do not cover: sockets of families without a namespace, memory outside of the
+# address space, keys that outlive a process, other processes' memory, and large parts of the kernel that programs here
+# do not need.
+DENIED_SYSCALLS = {
     "x86_64": (0xC000003E, {
         "socket": 41, "shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101, "mount": 165, "add_key": 248,
         "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298, "setns": 308,
@@ -52,45 +53,45 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Runs the job on stdin: walls as `kind` says, limits, the program. Ends with the program's status."""
+    """Runs the job that stdin has: isolates this process, sets limits, runs the program, exits with its status."""
     job = marshal.loads(b"".join(iter(lambda: os.read(0, 1 << 20), b"")))
     os.environ.pop("LD_LIBRARY_PATH", None)
-    if job["kind"] == "namespaces":
-        user = _build_walls(job["visible"], job["parent"])
-        _go_on_in_child()
+    if job["sandbox"] == "namespaces":
+        user = _enter_namespaces(job["visible"], job["parent"])
+        _continue_in_child()
         os.chroot(ROOT)
         os.chdir("/tmp")
-        _go_on_in_child()
-        os.setsid()  # of its own, so that a signal to its group reaches no other
+        _continue_in_child()
+        os.setsid()  # a new group, so that a signal to the program's group reaches no other process
         if user is not None:
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-    _limit(job["cpu_seconds"], job["memory_mb"] << 20, alone=job["kind"] != "unsafe")
-    if job["kind"] != "unsafe":
-        _give_up_rights()
+    _set_limits(job["cpu_seconds"], job["memory_mb"] << 20, isolated=job["sandbox"] != "unsafe")
+    if job["sandbox"] != "unsafe":
+        _drop_privileges()
     _run(job["code"], job["stdin"], job["call"], job["arguments"])
 
 
-def _build_walls(visible: list[str], parent: int) -> int | None:
-    """New namespaces, and under ROOT what the program sees of the file system; the user that it becomes, if another."""
+def _enter_namespaces(visible: list[str], parent: int) -> int | None:
+    """Enters new namespaces and mounts the visible paths under ROOT; returns the user id to change to, if any."""
     flags = os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWIPC
     uid, gid, user = os.getuid(), os.getgid(), None
     with open("/proc/self/uid_map") as file:
         all_users = file.read().split() == ["0", "0", "4294967295"]
     if uid == 0 and all_users:
         os.unshare(flags)
-        user = FIRST_USER + os.getpid()  # one of its own: the kernel counts processes by user, and never root's
-    else:  # a user namespace gives the rights, and keeps the user
+        user = FIRST_USER + os.getpid()  # a separate one, since the kernel counts processes by user, and never root's
+    else:  # a user namespace gives the privileges and keeps the user
         os.unshare(flags | os.CLONE_NEWUSER)
         for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {uid} 1"), ("gid_map", f"65534 {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
-    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # new rights clear it, so not earlier
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)  # not earlier, since new privileges clear it
     if os.getppid() != parent:
         sys.exit("the process that started this one has ended")
 
-    sources = [(path, os.open(path, os.O_PATH)) for path in visible]  # before ROOT hides some of them
+    sources = [(path, os.open(path, os.O_PATH)) for path in visible]  # opened before ROOT hides some of them
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     os.mkdir(f"{ROOT}/tmp")
@@ -107,13 +108,13 @@ def _build_walls(visible: list[str], parent: int) -> int | None:
         os.symlink(target, ROOT + link)
     attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID, 0, 0, 0)
     _check("mount_setattr", _libc.syscall(MOUNT_SETATTR, AT_FDCWD, ROOT.encode(), AT_RECURSIVE, attributes, 32))
-    _mount("tmpfs", f"{ROOT}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={DISK},nr_inodes=4096,mode=1777")
+    _mount("tmpfs", f"{ROOT}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={TMP_BYTES},nr_inodes=4096,mode=1777")
     return user
 
 
-def _go_on_in_child() -> None:
-    """Returns in a child process, which dies with this one; this one waits and leaves with its status."""
-    lives, held = os.pipe()
+def _continue_in_child() -> None:
+    """Returns in a child process that dies with this one; this one waits for it and exits with its status."""
+    alive, held = os.pipe()
     pid = os.fork()
     if pid:
         _, status = os.waitpid(pid, 0)
@@ -121,40 +122,40 @@ def _go_on_in_child() -> None:
         os._exit(code if code >= 0 else 128 - code)
     os.close(held)
     _prctl(PR_SET_PDEATHSIG, SIGKILL)
-    os.set_blocking(lives, False)
+    os.set_blocking(alive, False)
     try:
-        os.read(lives, 1)
-        os._exit(1)  # the pipe has ended: the parent died before it was tied to
+        os.read(alive, 1)
+        os._exit(1)  # the pipe is closed, so the parent died before PR_SET_PDEATHSIG was set
     except BlockingIOError:
-        os.close(lives)
+        os.close(alive)
 
 
-def _limit(seconds: int, memory: int, *, alone: bool) -> None:
-    """Limits of each process. The one on processes counts the user's, so it is set where the user is `alone`."""
-    limits = {"CPU": seconds, "AS": memory, "CORE": 0, "FSIZE": LARGEST_FILE, "NOFILE": OPEN_FILES}
-    for name, value in (limits | ({"NPROC": PROCESSES} if alone else {})).items():
+def _set_limits(seconds: int, memory: int, *, isolated: bool) -> None:
+    """Sets a process's limits; that on the number of processes counts the user's, so it needs an `isolated` user."""
+    limits = {"CPU": seconds, "AS": memory, "CORE": 0, "FSIZE": MAX_FILE_BYTES, "NOFILE": MAX_OPEN_FILES}
+    for name, value in (limits | ({"NPROC": MAX_PROCESSES} if isolated else {})).items():
         kind = getattr(resource, f"RLIMIT_{name}")
         _, most = resource.getrlimit(kind)
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         try:
             resource.setrlimit(kind, (value, value))
         except (ValueError, OSError):
-            if alone:  # macOS lacks some
+            if isolated:  # macOS lacks some limits
                 raise
 
 
-def _give_up_rights() -> None:
-    """No capabilities, none to be had by running another program, and none of the system calls in DENIED."""
+def _drop_privileges() -> None:
+    """Drops all capabilities, also those that another program would give, and the system calls in DENIED_SYSCALLS."""
     _check("capset", _libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24)))
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    machine, denied = DENIED[os.uname().machine]
+    machine, denied = DENIED_SYSCALLS[os.uname().machine]
     numbers = sorted(denied.values())
-    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06  # classic BPF; jumps count the instructions to skip
+    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06  # classic BPF; jumps are the number of instructions to skip
     filters = [
         (load, 0, 0, 4),  # the machine
         (equal, 0, len(numbers) + 3, machine),
         (load, 0, 0, 0),  # the system call
-        (at_least, len(numbers) + 1, 0, 1 << 30),  # another numbering on x86
+        (at_least, len(numbers) + 1, 0, 1 << 30),  # x32's numbering
         *((equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)),
         (leave, 0, 0, 0x7FFF0000),  # allowed
         (leave, 0, 0, 0x00050001),  # EPERM
@@ -164,15 +165,15 @@ def _give_up_rights() -> None:
 
 
 def _run(code: str, stdin: str, call: str | None, arguments: list[object]) -> None:
-    """The program as `python main.py` with stdin; or, after it, the value of the expression `call`, as JSON on stdout.
+    """Runs the program as `python main.py` with stdin; then, if given, writes the value of `call` to stdout as JSON.
 
-    One byte on stdout tells that the program starts now.
+    One byte on stdout marks the start of the program.
     """
     for name, text in (("main.py", code), ("stdin", stdin)):
         with open(name, "wb") as file:
             file.write(text.encode("utf-8", "surrogatepass"))
     os.dup2(os.open("stdin", os.O_RDONLY), 0)
-    os.closerange(3, OPEN_FILES)
+    os.closerange(3, MAX_OPEN_FILES)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     os.write(1, b"\n")
@@ -182,7 +183,7 @@ def _run(code: str, stdin: str, call: str | None, arguments: list[object]) -> No
         os.dup2(nothing, 1)
     os.close(nothing)
 
-    for name in ("exit", "quit"):  # what an interpreter without site lacks
+    for name in ("exit", "quit"):  # which an interpreter without site lacks
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     sys.argv = ["main.py"]
     module = type(sys)("__main__" if call is None else "program")
@@ -192,14 +193,14 @@ def _run(code: str, stdin: str, call: str | None, arguments: list[object]) -> No
     if call is not None:
         expression = compile(call, "call", "eval", dont_inherit=True)
         value = eval(expression, module.__dict__, {"arguments": arguments})
-        import json  # slow to load
+        import json  # here, since it is slow to load
 
         with os.fdopen(answer, "w") as file:
             json.dump(plain(value), file)
 
 
 def plain(value: object) -> object:
-    """JSON for plain data; what JSON lacks is an object of one key, its type. Raises TypeError for anything else."""
+    """Plain data as JSON, where a type that JSON lacks is an object keyed by the type. Raises TypeError for others."""
     if value is None or isinstance(value, bool | str | float):
         return value
     if isinstance(value, int):
@@ -216,7 +217,7 @@ def plain(value: object) -> object:
         return {"bytes": value.hex()}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
-    raise TypeError(f"{type(value).__name__} is no plain data")
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:

@@ -1,13 +1,13 @@
-"""Runs a program that nobody has read, and gives what it printed. Linux; elsewhere only unprotected.
+"""Runs untrusted Python programs in a sandbox and returns what they print. Only Linux can isolate them.
 
-    check_isolation()  # at start-up: ValueError where this machine cannot isolate
+    check_isolation()  # at start-up: ValueError where this machine cannot isolate programs
     run_program("print(int(input()) * 2)", "3\\n", seconds=2.0).output  # b"6\\n"
     run_program("def f(x): return x * 2", call="f(*arguments)", arguments=[3]).output  # b"6"
 
-The walls are bubblewrap's where it is installed, else the kernel's namespaces, built by `cell`: the program sees no
-network, no process but its own, none of this process's environment or files; of the file system it sees, read-only,
-the system's libraries and Python's, and a temporary folder of its own, in memory, which ends with it. It holds no
-rights over the kernel. With its first process all others end, and that one ends with the thread that started it.
+The sandbox is made by bubblewrap where it is installed, else by `namespaces`. In it a program has no network and sees
+no processes but its own and nothing of this process's environment and files. Of the file system it sees the libraries
+of the system and of Python, read-only, and a temporary folder in memory, which is removed when it ends. It has no
+privileges. When its first process ends, so do all others; and that one ends with the thread that started it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1jax.sandbox.namespaces import DISK, LINKS
+from r1jax.sandbox.namespaces import LINKS, TMP_BYTES
 
-START_SECONDS = 60.0  # for Python and the walls, on a busy machine
-END_SECONDS = 10.0  # for the kernel to end what was killed
-MAX_OUTPUT = 8 << 20  # bytes; the parent has to hold them
-LEAST_MEMORY_MB = 64
-KINDS = ("auto", "bwrap", "namespaces", "unsafe")
-CELL = Path(__file__).with_name("namespaces.py")
-# All that a program's environment holds. Sets are printed in the same order in every run, whole numbers of any length.
+START_SECONDS = 60.0  # for Python and the sandbox to start, on a busy machine
+END_SECONDS = 10.0  # for the kernel to end killed processes
+MAX_OUTPUT = 8 << 20  # bytes, which this process has to hold
+MIN_MEMORY_MB = 64
+SANDBOXES = ("auto", "bwrap", "namespaces", "unsafe")
+SCRIPT = Path(__file__).with_name("namespaces.py")
+# The whole environment of a program. Sets print in the same order in every run, and whole numbers may have any length.
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -49,22 +49,22 @@ ENVIRONMENT = {
     "PYTHONINTMAXSTRDIGITS": "0",
     "MALLOC_ARENA_MAX": "2",  # each thread reserves address space
 }
-LIBRARIES = ("LD_LIBRARY_PATH",)  # Python itself may need it; the program does not get it
+LIBRARIES = ("LD_LIBRARY_PATH",)  # which Python itself may need and the program does not get
 PYTHON = [os.path.realpath(sys.executable), "-P", "-s", "-S", "-B"]
 
-# As many programs at once as there are CPUs, so that the time a program is given is its own.
+# At most one program a CPU runs at a time, so that programs do not take each other's time.
 _slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
-class JailError(RuntimeError):
-    """The program could not be run, through no fault of its own."""
+class SandboxError(RuntimeError):
+    """The program could not be run, for a reason that has nothing to do with it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a program printed; its exit status, above 128 where a signal ended it; why it failed, else None; its time.
+    """A program's output, its exit status (above 128 for a signal), the reason of its failure or None, and its seconds.
 
-    The reasons: time_limit, output_limit (both without a status), runtime_error (a status other than 0).
+    The reasons are time_limit and output_limit, without a status, and runtime_error, for a status other than 0.
     """
 
     output: bytes
@@ -83,44 +83,45 @@ def run_program(
     memory_mb: int = 1024,
     sandbox: str = "auto",
 ) -> Run:
-    """Runs Python code, with the standard library alone, as `python main.py`; `input()` reads `stdin`.
+    """Runs Python code, with the standard library only, as `python main.py`; `input()` reads `stdin`.
 
-    With `call`, an expression, the code is loaded as a module is, `__name__` not being `__main__`; the output is the
-    expression's value in JSON (`cell.plain`), in which `arguments`, plain data, has that name. What the program prints
-    is then lost, and there is no output where it ends early.
+    With the expression `call`, the code is loaded as a module instead, so that its `__name__` is not `__main__`. The
+    output is then the expression's value as JSON (`namespaces.plain`), or nothing where the program ends early; what
+    the program prints is lost. The expression may use the plain data `arguments` by that name.
 
-    `seconds` is the wall clock's, from when the program starts. `memory_mb` is the address space of each process: one
-    that forks has more in all, and is the first to go where the machine's memory is short. Further limits are 16
-    processes and threads, the jail's own three included, 64 MiB in /tmp (both in `cell`), MAX_OUTPUT of output. Calls
-    may come from any number of threads; as many programs run at once as there are CPUs. `sandbox` is one of KINDS;
-    "unsafe" keeps the limits of each process and protects nothing. Raises JailError where the program could not be
-    started or its jail was killed from outside, ValueError as `check_isolation`.
+    `seconds` is wall-clock time from the start of the program. `memory_mb` limits the address space of each process; a
+    program that forks may have more in all, and is killed first where the machine runs out of memory. Further limits
+    are 16 processes and threads, three of which the sandbox needs, 64 MiB in /tmp, and MAX_OUTPUT. Any number of
+    threads may call this. `sandbox` is one of SANDBOXES; "unsafe" has the limits of each process and no isolation.
+
+    Raises SandboxError where the program could not be started or the sandbox was killed from outside, and ValueError as
+    `check_isolation` does.
     """
-    if memory_mb < LEAST_MEMORY_MB:
-        raise ValueError(f"memory_mb: {memory_mb} is too little for Python itself; give at least {LEAST_MEMORY_MB}")
+    if memory_mb < MIN_MEMORY_MB:
+        raise ValueError(f"memory_mb: {memory_mb} is too little for Python itself; need at least {MIN_MEMORY_MB}")
     return _run(check_isolation(sandbox), code, stdin, call, arguments, seconds, memory_mb)
 
 
 @functools.cache
 def check_isolation(sandbox: str = "auto") -> str:
-    """The kind of walls that `sandbox` means here, tried once. Raises ValueError where there are none that hold."""
-    if sandbox not in KINDS:
-        raise ValueError(f"sandbox: {sandbox!r} is unknown; write one of {', '.join(KINDS)}")
+    """The sandbox that works on this machine, tried once. Raises ValueError where none isolates programs."""
+    if sandbox not in SANDBOXES:
+        raise ValueError(f"sandbox: {sandbox!r} is unknown; need one of {', '.join(SANDBOXES)}")
     if sandbox == "unsafe":
         return sandbox
     failures = []
-    for kind in ("bwrap", "namespaces") if sandbox == "auto" else (sandbox,):
-        failure = _try(kind)
+    for candidate in ("bwrap", "namespaces") if sandbox == "auto" else (sandbox,):
+        failure = _probe(candidate)
         if failure is None:
-            return kind
-        failures.append(f"{kind}: {failure}")
+            return candidate
+        failures.append(f"{candidate}: {failure}")
     raise ValueError(
         f"sandbox: {sandbox} finds no way to isolate programs on this machine ({'; '.join(failures)}); install "
-        f"bubblewrap, allow user namespaces, or run programs unprotected with sandbox: unsafe"
+        f"bubblewrap, allow user namespaces, or run programs without isolation with sandbox: unsafe"
     )
 
 
-# What no wall may let through. Forks last: what they leave ends with the walls.
+# A program that tries what no sandbox may allow. Forks come last, since their processes end only with the sandbox.
 _PROBE = f"""
 import os, socket, time
 def refused(action, *arguments):
@@ -129,7 +130,7 @@ def refused(action, *arguments):
     return False
 def fork():
     if os.fork() == 0: time.sleep({END_SECONDS})
-def holds():
+def escape():
     open("file", "w").close()
     if not refused(socket.socket): return "it opens a socket"
     if not refused(open, "/file", "w") or not refused(open, "/usr/file", "w"): return "it writes outside /tmp"
@@ -139,13 +140,13 @@ def holds():
 """
 
 
-def _try(kind: str) -> str | None:
-    """Why this kind of walls does not hold here; None where it does."""
-    if kind == "bwrap" and not shutil.which("bwrap"):
+def _probe(sandbox: str) -> str | None:
+    """Why this sandbox does not isolate programs on this machine; None where it does."""
+    if sandbox == "bwrap" and not shutil.which("bwrap"):
         return "not installed"
     try:
-        run = _run(kind, _PROBE, "", "holds()", (), 30.0, 1024)
-    except JailError as error:
+        run = _run(sandbox, _PROBE, "", "escape()", (), 30.0, 1024)
+    except SandboxError as error:
         return str(error)
     if run.reason:
         return f"a trial program ended with {run.reason}"
@@ -154,14 +155,14 @@ def _try(kind: str) -> str | None:
 
 
 def _run(
-    kind: str, code: str, stdin: str, call: str | None, arguments: Sequence[Any], seconds: float, memory_mb: int
+    sandbox: str, code: str, stdin: str, call: str | None, arguments: Sequence[Any], seconds: float, memory_mb: int
 ) -> Run:
-    visible = _visible()
+    visible = _visible_paths()
     job = dict(code=code, stdin=stdin, call=call, arguments=list(arguments))
     job |= dict(cpu_seconds=math.ceil(seconds) + 1, memory_mb=memory_mb)
-    job |= dict(kind=kind, visible=visible, parent=os.getpid())
-    command = [*_bubblewrap(visible), *PYTHON, "/namespaces.py"] if kind == "bwrap" else [*PYTHON, str(CELL)]
-    with _slots, tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as complaints, _folder(kind) as folder:
+    job |= dict(sandbox=sandbox, visible=visible, parent=os.getpid())
+    command = [*_bubblewrap(visible), *PYTHON, "/namespaces.py"] if sandbox == "bwrap" else [*PYTHON, str(SCRIPT)]
+    with _slots, tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as stderr, _folder(sandbox) as folder:
         request.write(marshal.dumps(job))
         request.seek(0)
         try:
@@ -170,33 +171,34 @@ def _run(
                 bufsize=0,
                 stdin=request,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 env=ENVIRONMENT | {name: os.environ[name] for name in LIBRARIES if name in os.environ},
                 cwd=folder,
                 start_new_session=True,
             )
         except OSError as error:
-            raise JailError(f"{command[0]} cannot be started: {error}") from None
+            raise SandboxError(f"{command[0]} cannot be started: {error}") from None
         try:
-            with contextlib.suppress(OSError):  # where memory is short, these processes go first
+            with contextlib.suppress(OSError):  # where memory runs out, the kernel kills these processes first
                 Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-            output, reason, taken = _read(process, seconds)
+            output, reason, elapsed = _read(process, seconds)
         finally:
             _end(process)
         if not output:
-            complaints.seek(0)
-            lines = complaints.read().decode(errors="replace").strip().splitlines()
-            raise JailError(lines[-1] if lines else f"did not start within {START_SECONDS:g} s")
-    if reason is None and process.returncode < 0 and kind != "unsafe":  # as no program can do
-        raise JailError(f"was killed from outside by {signal.Signals(-process.returncode).name}")
+            stderr.seek(0)
+            lines = stderr.read().decode(errors="replace").strip().splitlines()
+            raise SandboxError(lines[-1] if lines else f"did not start within {START_SECONDS:g} s")
+    if reason is None and process.returncode < 0 and sandbox != "unsafe":  # no program can do that
+        raise SandboxError(f"was killed from outside by {signal.Signals(-process.returncode).name}")
     status = process.returncode if reason is None else None
-    return Run(output[1:], status, reason or ("runtime_error" if status else None), taken)
+    return Run(output[1:], status, reason or ("runtime_error" if status else None), elapsed)
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str | None, float]:
-    """All output, after the byte that tells of the start; why it was cut short, or None; the seconds since the start.
+    """The output, whose first byte marks the program's start; why reading ended early, or None; and the seconds taken.
 
-    The output ends when every process has: the outermost, which no program sees, holds it open, and has its status.
+    The output ends with the last process. The outermost process, which no program sees, keeps it open and exits with
+    the program's status.
     """
     assert process.stdout is not None
     pipe, output, reason = process.stdout.fileno(), bytearray(), "time_limit"
@@ -207,7 +209,7 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str 
     while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
         chunk = os.read(pipe, 1 << 16)
         if not chunk:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # unprotected, it may have closed its output early
+            with contextlib.suppress(subprocess.TimeoutExpired):  # "unsafe" programs may close their output early
                 process.wait(max(left, 1.0))
                 reason = None
             break
@@ -222,8 +224,8 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills what still runs, and waits until the kernel has ended all of it."""
-    # Also where the first process is gone: the number of a group is taken as long as the group has members.
+    """Kills the processes that still run, and waits until the kernel has ended all of them."""
+    # This is safe after the first process has ended: a group's number is not reused while the group has members.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -236,18 +238,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             pass
 
 
-def _folder(kind: str) -> contextlib.AbstractContextManager[str]:
-    """Where the outermost process starts: without walls, the program's folder."""
-    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if kind == "unsafe" else contextlib.nullcontext("/")
+def _folder(sandbox: str) -> contextlib.AbstractContextManager[str]:
+    """The folder in which the outermost process starts; with "unsafe" it is the program's."""
+    return (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if sandbox == "unsafe" else contextlib.nullcontext("/")
+    )
 
 
 @functools.cache
-def _visible() -> list[str]:
-    """What a program sees of the file system, besides its /tmp: libraries, Python, harmless devices."""
-    places = ["/usr", "/bin", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache"]
-    places += ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
+def _visible_paths() -> list[str]:
+    """What a program sees of the file system beside its /tmp: libraries, Python, and harmless devices."""
+    paths = ["/usr", "/bin", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache"]
+    paths += ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
     prefix = os.path.realpath(sys.base_prefix)
-    return [path for path in places if os.path.exists(path)] + ([] if prefix.startswith("/usr/") else [prefix])
+    return [path for path in paths if os.path.exists(path)] + ([] if prefix.startswith("/usr/") else [prefix])
 
 
 def _bubblewrap(visible: list[str]) -> list[str]:
@@ -257,6 +261,6 @@ def _bubblewrap(visible: list[str]) -> list[str]:
         command += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind", path, path]
     for target, link in LINKS.items():
         command += ["--symlink", target, link]
-    command += ["--ro-bind", str(CELL), "/namespaces.py"]
-    command += ["--size", str(DISK), "--perms", "1777", "--tmpfs", "/tmp", "--remount-ro", "/"]
+    command += ["--ro-bind", str(SCRIPT), "/namespaces.py"]
+    command += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp", "--remount-ro", "/"]
     return [*command, "--chdir", "/tmp", "--"]

@@ -1,9 +1,9 @@
-"""A child process that runs one function on untrusted input, and is killed when it is late or too big. POSIX only.
+"""A child process that calls a function on untrusted input and is killed when it exceeds its limits. POSIX only.
 
     with Worker("r1jax.text.chat_template:render", timeout=5.0) as worker:
         text = worker.call(template, messages, variables)
 
-Parent and child exchange JSON lines, so an answer can hold nothing but data.
+Parent and child exchange lines of JSON, so that a result can be nothing but data.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from collections.abc import Sequence
 from typing import Any
 
 START_SECONDS = 60.0  # for Python and the function's imports, on a busy machine
-MAX_ANSWER = 64 * 2**20  # bytes; the parent has to hold it
-OUT_OF_MEMORY = 77  # exit status of a child whose function ran out of memory
+MAX_RESULT = 64 * 2**20  # bytes, which the parent has to hold
+OUT_OF_MEMORY = 77  # the exit status of a child whose function ran out of memory
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 
 
 class WorkerTimeout(TimeoutError):
-    """The function took longer than it may; its process was killed, the next call starts another."""
+    """The function exceeded its time limit. Its process was killed, and the next call starts another."""
 
 
 class WorkerCrash(RuntimeError):
-    """The process died; the next call starts another."""
+    """The process died. The next call starts another."""
 
 
 class WorkerUnavailable(WorkerCrash):
-    """The process could not start or load its function: no argument is to blame."""
+    """The process could not start or could not load its function, whatever the arguments are."""
 
 
 class Worker:
-    """Calls `function`, written "package.module:name", in a child process; arguments and result are what JSON can hold.
+    """Calls `function`, written "package.module:name", in a child process; arguments and result have to fit in JSON.
 
-    `timeout` is seconds a call, start-up not counted; `memory_mb` the address space of the child. A new child calls the
-    function with `setup` first, where it is given, as part of its start. It gets none of the parent's environment but
-    paths and language, its prints go nowhere, and it should leave SIGALRM alone. Calls from
-    several threads take turns.
+    `timeout` is the time limit of a call in seconds, without the start of the child; `memory_mb` limits the child's
+    address space. Where `setup` is given, a new child calls the function with it first, as part of its start. The child
+    gets only paths and language from the parent's environment, its prints are discarded, and it must not use SIGALRM.
+    Calls from several threads take turns.
     """
 
     def __init__(
@@ -79,28 +79,29 @@ class Worker:
         return result
 
     def start(self) -> None:
-        """Starts the child where there is none. Raises WorkerUnavailable."""
+        """Starts the child if there is none. Raises WorkerUnavailable."""
         with self._lock:
             if self._process is None:
                 self._start()
 
     def close(self) -> None:
-        """Ends the child and its process group; a later call starts another."""
+        """Kills the child and its process group; a later call starts another."""
         with self._lock:
             self._kill()
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "r1jax.sandbox.workers", self.function, str(self.timeout), str(self.memory_mb)]
         command.append(json.dumps(self.setup))
-        kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
             command,
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # each thread reserves address space
-            start_new_session=True,  # a group to kill; and Ctrl-C in the terminal does not reach it
+            env=environment
+            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # each thread reserves address space
+            start_new_session=True,  # so that the group can be killed, and Ctrl-C in the terminal does not reach it
         )
         self._end = weakref.finalize(self, _end, self._process)
         os.set_blocking(self._process.stdin.fileno(), False)  # pyright: ignore[reportOptionalMemberAccess]
@@ -118,7 +119,7 @@ class Worker:
             self._process = None
 
     def _exchange(self, request: bytes, seconds: float) -> tuple[bool, Any]:
-        """Sends a line and reads one; whatever interrupts the two leaves no child that could answer the wrong call."""
+        """Sends a line and reads one; an interruption kills the child, which could otherwise answer the wrong call."""
         process = self._process
         assert process is not None
         try:
@@ -128,49 +129,49 @@ class Worker:
                 return succeeded, result
         except (ValueError, TypeError, RecursionError):
             self._kill()
-            raise WorkerCrash(f"{self.function} wrote over the worker's answer") from None
+            raise WorkerCrash(f"{self.function} wrote to the pipe of the worker's results") from None
         except BaseException:
             self._kill()
             raise
         self._kill()
-        if process.returncode == -signal.SIGALRM:  # its own clock was first
+        if process.returncode == -signal.SIGALRM:  # the child's own timer was first
             raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
         raise WorkerCrash(f"{self.function} {_describe(process.returncode, self.memory_mb)}")
 
     def _transfer(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
-        """The child's line; empty where the child died. Reads while it writes, so that neither side can jam."""
+        """The child's line, or b"" where the child died. It reads while it writes, so that neither side can block."""
         assert process.stdin is not None and process.stdout is not None
-        requests, answers = process.stdin.fileno(), process.stdout.fileno()
+        requests, results = process.stdin.fileno(), process.stdout.fileno()
         poll = select.poll()
-        poll.register(answers, select.POLLIN)
+        poll.register(results, select.POLLIN)
         if request:
             poll.register(requests, select.POLLOUT)
         unsent, line, deadline = memoryview(request), bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
-            # Once more after the time: what came while nobody looked is there.
+            # After the deadline this polls once more, since a result may have arrived while this thread did not run.
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
                 raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
             for descriptor, _ in ready:
                 if descriptor == requests:
-                    with contextlib.suppress(BrokenPipeError):  # the child died; its answers end too
+                    with contextlib.suppress(BrokenPipeError):  # the child died, and its results end too
                         unsent = unsent[os.write(requests, unsent) :]
                         if unsent:
                             continue
                     poll.unregister(requests)
-                elif chunk := os.read(answers, 2**20):
+                elif chunk := os.read(results, 2**20):
                     line += chunk
-                    if len(line) > MAX_ANSWER:
-                        raise WorkerCrash(f"{self.function} answered with more than {MAX_ANSWER >> 20} MiB")
+                    if len(line) > MAX_RESULT:
+                        raise WorkerCrash(f"{self.function} returned more than {MAX_RESULT >> 20} MiB")
                 else:
                     return b""
         return bytes(line)
 
 
 class WorkerPool:
-    """`size` workers of one function (None: as many as CPUs); a late or dying call holds up no other.
+    """`size` workers of one function (by default one a CPU), so that a slow or crashing call delays no other.
 
-    Calls may come from any number of threads; each takes a worker that is free, or waits for one.
+    Any number of threads may call; each call takes a free worker or waits for one.
     """
 
     def __init__(
@@ -186,12 +187,12 @@ class WorkerPool:
             Worker(function, timeout=timeout, memory_mb=memory_mb, setup=setup)
             for _ in range(size or os.cpu_count() or 1)
         ]
-        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one used is warm
+        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # so that the worker used last is used next
         for worker in self._workers:
             self._free.put(worker)
 
     def call(self, *arguments: Any) -> Any:
-        """As `Worker.call`."""
+        """Calls the function in a free worker, as `Worker.call` does."""
         worker = self._free.get()
         try:
             return worker.call(*arguments)
@@ -199,18 +200,18 @@ class WorkerPool:
             self._free.put(worker)
 
     def start(self) -> None:
-        """Starts the worker that the next call takes. Raises WorkerUnavailable."""
+        """Starts the worker that the next call uses. Raises WorkerUnavailable."""
         self._workers[-1].start()
 
     def close(self) -> None:
-        """Ends the children; a later call starts others."""
+        """Kills the children; a later call starts others."""
         for worker in self._workers:
             worker.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # before wait(): the number is ours until then
+        os.killpg(process.pid, signal.SIGKILL)  # before wait(), until which the number is not reused
     process.wait()
     for pipe in (process.stdin, process.stdout):
         pipe.close()  # pyright: ignore[reportOptionalMemberAccess]
@@ -223,16 +224,16 @@ def _describe(status: int, memory_mb: int) -> str:
 
 
 def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
-    """The child: says whether it has loaded the function, then answers line by line until its stdin closes."""
-    # The function's own stdin and stdout are empty; the pipes move to descriptors that nothing else knows.
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """What the child runs: reports whether the function is loaded, then answers each line until its stdin closes."""
+    # The function gets an empty stdin and stdout; the pipes move to other descriptors.
+    requests, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
 
     def answer(text: str) -> None:
-        answers.write(text.encode() + b"\n")
-        answers.flush()
+        results.write(text.encode() + b"\n")
+        results.flush()
 
     module, _, attribute = name.partition(":")
     try:
@@ -242,13 +243,13 @@ def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
     except Exception as error:
         return answer(_failure(error))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit; a stricter one may be in force
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit, and a stricter one may be set
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     answer("[true, null]")
     for line in requests:
-        # The parent kills a late call. The kernel's alarm does it, a second later, where the parent is gone
-        # or stands still.
+        # The parent kills a child that exceeds its time. The kernel's timer does so a second later, in case the parent
+        # has died or does not run.
         signal.setitimer(signal.ITIMER_REAL, timeout + 1)
         try:
             text = json.dumps([True, function(*json.loads(line))])
@@ -261,8 +262,8 @@ def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
 
 
 def _failure(error: BaseException) -> str:
-    own = isinstance(error, ValueError) and type(error).__module__ == "builtins"
-    return json.dumps([False, str(error) if own else f"{type(error).__name__}: {error}"])
+    builtin = isinstance(error, ValueError) and type(error).__module__ == "builtins"
+    return json.dumps([False, str(error) if builtin else f"{type(error).__name__}: {error}"])
 
 
 if __name__ == "__main__":

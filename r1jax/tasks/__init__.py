@@ -1,9 +1,9 @@
-"""A task is examples by index and how they are rewarded. `make_task` builds the one that a config names."""
+"""A task gives examples by index, and the rewards for completions. `make_task` makes the one that a config names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
 from r1jax.config.tasks import (
@@ -17,20 +17,23 @@ from r1jax.config.tasks import (
     TaskSettings,
     TfdsTask,
 )
-from r1jax.rewards.catalogue import COMPARED, make_reward
 from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward
 from r1jax.tasks.arithmetic import Arithmetic
 from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym
 from r1jax.tasks.mixture import Mixture
 from r1jax.tasks.split import Split
-from r1jax.tasks.table import Table, jsonl_table, parquet_table, tfds_table
+from r1jax.tasks.table import Rows, Table, jsonl_table, parquet_table, rows_table, tfds_table
+
+RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
+TaskSource = TaskSettings | Rows | Mapping[str, Rows]  # settings of a config, or rows as dicts: see `rows_table`
 
 
 class Task(Protocol):
-    """`symbols` is the alphabet of its texts, empty where it has none; `size` is None where it is endless.
+    """`symbols` is the alphabet of its texts, or empty where it has none; `size` is None where it is unlimited.
 
-    `example` depends on the seed, the split and the index alone; the index is below the size.
+    `example` depends only on the seed, the split and the index, which is below the size.
     """
 
     symbols: tuple[str, ...]
@@ -42,62 +45,61 @@ class Task(Protocol):
 
 
 def make_task(
-    settings: TaskSettings,
+    source: TaskSource,
     seed: int,
     *,
-    rewards: Mapping[str, RewardSettings] | None = None,
+    rewards: Mapping[str, RewardSource] | None = None,
     max_completion_length: int = 0,
 ) -> Task | Mixture:
-    """The task of a config's `task:` block, with the rewards that its `rewards:` block adds or replaces.
+    """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
-    In a mixture each part gets them too, and its own besides. Raises ValueError for what cannot be made.
+    Every part of a mixture gets the rewards, and its own besides. Raises ValueError for a task or reward that cannot
+    be made.
     """
-    if not isinstance(settings, MixtureTask):
-        return _rewarded(settings, seed, rewards or {}, max_completion_length)
+    if not isinstance(source, MixtureTask):
+        return _with_rewards(_single(source, seed), rewards or {}, max_completion_length)
     parts = [
-        _rewarded(part.task, seed, {**(rewards or {}), **part.rewards}, max_completion_length)
-        for part in settings.mixture
+        _with_rewards(_single(part.task, seed), {**(rewards or {}), **part.rewards}, max_completion_length)
+        for part in source.mixture
     ]
-    mixture = Mixture(parts, [part.weight for part in settings.mixture])
-    if lost := [name for part in settings.mixture for name in part.rewards if name not in mixture.rewards]:
-        raise ValueError(f"task.mixture: reward {lost[0]!r} is of one part alone; give every part one of that name")
+    mixture = Mixture(parts, [part.weight for part in source.mixture])
+    if lost := [name for part in source.mixture for name in part.rewards if name not in mixture.rewards]:
+        raise ValueError(f"task.mixture: only one part has the reward {lost[0]!r}; give every part one of that name")
     return mixture
 
 
-def _rewarded(
-    settings: SingleTask, seed: int, rewards: Mapping[str, RewardSettings], max_completion_length: int
-) -> Task:
-    task = _single(settings, seed)
-    # Accuracy first: another may be computed from it.
+def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completion_length: int) -> Task:
+    # Accuracy comes first, since another reward may be computed from it.
     for name in sorted(rewards, key=lambda name: name != "accuracy"):
         try:
             task.rewards[name] = make_reward(
                 rewards[name],
                 accuracy=task.rewards.get("accuracy"),
-                columns=getattr(settings, "columns", ()),
+                columns=task.columns if isinstance(task, Table) else (),
                 max_completion_length=max_completion_length,
             )
         except ValueError as error:
             raise ValueError(f"rewards.{name}: {error}") from None
     if isinstance(task, Table):
-        if isinstance(rewards.get("accuracy", MathReward(name="math")), COMPARED):
+        if isinstance(rewards.get("accuracy", MathReward(name="math")), COMPARES_WITH_GOLD):
             task.check_golds()
         for column in {reward.tests for reward in rewards.values() if isinstance(reward, CodeReward)}:
             task.check_tests(column)
     return task
 
 
-def _single(settings: SingleTask, seed: int) -> Task:
-    match settings:
+def _single(source: SingleTask | Rows | Mapping[str, Rows], seed: int) -> Task:
+    match source:
         case ArithmeticTask():
-            return Arithmetic(seed, **settings.model_dump(exclude={"name"}))
+            return Arithmetic(seed, **source.model_dump(exclude={"name"}))
         case CountdownTask():
-            return Countdown(seed, **settings.model_dump(exclude={"name"}))
+            return Countdown(seed, **source.model_dump(exclude={"name"}))
         case JsonlTask():
-            return jsonl_table(settings)
+            return jsonl_table(source)
         case ParquetTask():
-            return parquet_table(settings)
+            return parquet_table(source)
         case TfdsTask():
-            return tfds_table(settings)
+            return tfds_table(source)
         case GymTask():
-            return Gym(settings.gym, seed, size=settings.size, arguments=settings.arguments)
+            return Gym(source.gym, seed, size=source.size, arguments=source.arguments)
+    return rows_table(source)

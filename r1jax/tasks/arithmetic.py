@@ -1,4 +1,4 @@
-"""Addition and subtraction of whole numbers: `347+285=` → 632, with worked examples in two styles."""
+"""Addition and subtraction of whole numbers, `347+285=` → 632, with demonstrations in two styles."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from r1jax.tasks.split import Split, draw
 
 
 class Arithmetic:
-    """Problems a∘b with operands of min_digits to max_digits digits; a - b has a ≥ b, so that answers are not negative.
+    """Problems a∘b with operands of min_digits to max_digits digits. a-b has a ≥ b, so that no answer is negative.
 
-    a+b and b+a count as one problem, so that they never fall into different splits. `direct_share` of the worked
-    examples answer without steps.
+    a+b and b+a count as one problem, so that they are always in the same split. A fraction `direct_share` of the
+    demonstrations answers without steps.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Arithmetic:
         self.rewards: dict[str, Reward] = {"accuracy": exact_number, "format": think_answer}
 
     def size(self, split: Split) -> None:
-        """Endless."""
+        """None: there is no end of problems."""
 
     def example(self, split: Split, index: int) -> Example:
         a, operator, b = draw(split, self.seed, index, self._sample, canonical)
@@ -57,7 +57,7 @@ class Arithmetic:
 
 
 def canonical(problem: tuple[int, str, int]) -> str:
-    """The text by which a problem is assigned to a split: one for a+b and b+a."""
+    """The text by which a problem is assigned to a split, the same for a+b and b+a."""
     a, operator, b = problem
     return f"{min(a, b)}+{max(a, b)}" if operator == "+" else f"{a}-{b}"
 
@@ -67,14 +67,14 @@ def result(a: int, operator: str, b: int) -> int:
 
 
 def direct(a: int, operator: str, b: int) -> str:
-    """The result with nothing before it."""
+    """The reasoning of a direct demonstration: the result alone."""
     return str(result(a, operator, b))
 
 
 def steps(a: int, operator: str, b: int) -> str:
-    """Column by column from the right, a carry or borrow as a step of its own: `7+5=12,4+8=12,12+1=13,3+2=5,5+1=6`.
+    """Column by column from the right, with carries as separate steps: `7+5=12,4+8=12,12+1=13,3+2=5,5+1=6`.
 
-    In subtraction, where a ≥ b, a column that needs it is lent ten: 432-285 is `12-5=7,13-8=5,5-1=4,4-2=2,2-1=1`.
+    In subtraction, where a ≥ b, a column may borrow ten: 432-285 is `12-5=7,13-8=5,5-1=4,4-2=2,2-1=1`.
     """
     columns, carry = [], 0
     a_digits, b_digits = str(a)[::-1], str(b)[::-1]

@@ -1,4 +1,4 @@
-"""Countdown: reach a target from given numbers, each used once: `3,7,25>68:` → (25*3)-7."""
+"""Countdown: reach a target with given numbers, using each once, `3,7,25>68:` → (25*3)-7."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1jax.tasks.split import Split, draw
 
 @dataclass(frozen=True)
 class Problem:
-    """Numbers and a target, with one solution and its partial results in the order of calculation."""
+    """Numbers and a target, with one solution and its partial results in the order of computation."""
 
     numbers: tuple[int, ...]
     target: int
@@ -23,9 +23,10 @@ class Problem:
 
 
 class Countdown:
-    """Numbers from 1 to max_number; the target is a positive whole number that some expression over all of them has.
+    """Numbers from 1 to max_number, and as target the positive whole value of some expression that uses all of them.
 
-    `direct_share` of the worked examples reason with the solution alone, the others with its partial results.
+    In a fraction `direct_share` of the demonstrations the reasoning is the solution alone, in the others its partial
+    results.
     """
 
     def __init__(self, seed: int, *, numbers: int, max_number: int, direct_share: float) -> None:
@@ -39,7 +40,7 @@ class Countdown:
         self.rewards: dict[str, Reward] = {"accuracy": countdown_expression, "format": think_answer}
 
     def size(self, split: Split) -> None:
-        """Endless."""
+        """None: there is no end of problems."""
 
     def example(self, split: Split, index: int) -> Example:
         problem = draw(split, self.seed, index, self._sample, canonical)
@@ -53,7 +54,7 @@ class Countdown:
         )
 
     def _sample(self, rng: random.Random) -> Problem:
-        """Joins the numbers two at a time by random operations until one is left; whole and positive throughout."""
+        """Combines two numbers at a time by random operations until one is left; all are whole and positive."""
         while True:
             numbers = tuple(rng.randint(1, self.max_number) for _ in range(self.numbers))
             terms = [(Fraction(n), str(n)) for n in numbers]
@@ -72,15 +73,15 @@ class Countdown:
 
 
 def canonical(problem: Problem) -> str:
-    """The text by which a problem is assigned to a split: the same in whatever order its numbers stand."""
+    """The text by which a problem is assigned to a split, the same for any order of its numbers."""
     return f"{sorted(problem.numbers)}>{problem.target}"
 
 
 def direct(problem: Problem) -> str:
-    """The solution with nothing before it."""
+    """The reasoning of a direct demonstration: the solution alone."""
     return problem.solution
 
 
 def steps(problem: Problem) -> str:
-    """One operation after the other: `25*3=75,75-7=68`."""
+    """One operation after another: `25*3=75,75-7=68`."""
     return ",".join(problem.partial)

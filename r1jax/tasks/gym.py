@@ -1,4 +1,4 @@
-"""A generator of reasoning-gym with its own scorer (2505.24760): `Gym("chain_sum", 0, size=1000, arguments={})`."""
+"""A problem generator of reasoning-gym (2505.24760): `Gym("chain_sum", 0, size=1000, arguments={})`."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.answers.extract import extract_answer
-from r1jax.rewards.example import Example, Reward, Verdict
+from r1jax.answers.extraction import extract_answer
+from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
 
-SECONDS = 10.0  # for one answer; making the problem again, in the worker, takes most of it
-CHECKED = 4  # problems that are made again in the worker before the run begins
+SECONDS = 10.0  # the time limit of scoring one answer, most of which the worker needs to make the problem again
+CHECKED = 4  # problems that are made again in the worker before a run begins
 
 
 class Gym:
-    """`size` problems to train on and a sixteenth as many, at least one, to test on, made when the task is.
+    """`size` problems to train on and a sixteenth as many, at least one, to test on, all made when the task is made.
 
-    As in the generated tasks, the question decides by `split_of` where a problem belongs, so that the two never share
-    one. The generator's seed is derived from the run's: generators add the problem's index to it, and neighbouring
-    seeds would share nearly all problems.
+    `split_of` assigns a problem to a split by its question, so that the two never share one. The generator's seed is a
+    hash of the run's seed, because generators add the problem's index to it, so that neighbouring seeds would share
+    nearly all problems.
 
-    The accuracy reward is the generator's own score of the extracted answer, from 0 to 1, and keeps partial credit. It
-    is computed in a child process, since scorers parse the answer: one that takes over SECONDS gets 0, and one that
-    ends the process, for which its text need not be to blame, None. Some scorers evaluate the answer as code: the child
-    is limited in time and memory, and not kept from files or the network.
+    The accuracy reward is the generator's own score of the extracted answer, from 0 to 1, with partial credit. It is
+    computed in a child process, because scorers parse the answer. One that takes longer than SECONDS scores 0; one that
+    ends the process scores None, since the answer may not be the cause. Some scorers evaluate the answer as code, and
+    the child process is limited in time and memory only, not in its access to files and the network.
     """
 
     def __init__(self, name: str, seed: int, *, size: int, arguments: Mapping[str, Any]) -> None:
         self.name = name
         digest = hashlib.blake2b(f"{seed}".encode(), digest_size=8).digest()
-        # Generators draw with the seed plus the index, some by numpy, whose seeds have 32 bits.
+        # Generators seed with this plus the index, some of them numpy, whose seeds have 32 bits.
         self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
         self.symbols: tuple[str, ...] = ()
         self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
-        self._workers = WorkerPool("r1jax.rewards.gym:score", timeout=SECONDS)
+        self._workers = WorkerPool("r1jax.rewards.gym_worker:score", timeout=SECONDS)
         self._examples = self._make(make_dataset(name, arguments, self.settings), size)
         for example in self._examples["train"][:CHECKED]:
             try:
-                self._grade(example, example.answer)  # raises where another process makes another problem
+                self._score_in_worker(example, example.answer)  # raises where another process makes another problem
             except (WorkerTimeout, WorkerCrash) as error:
-                raise ValueError(f"task.gym: {name} cannot be graded: {error}; choose another generator") from None
+                raise ValueError(f"task.gym: {name} cannot be scored: {error}; choose another generator") from None
 
     def _make(self, dataset: Any, size: int) -> dict[Split, list[Example]]:
         wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}
@@ -70,21 +70,21 @@ class Gym:
     def example(self, split: Split, index: int) -> Example:
         return self._examples[split][index]
 
-    def score(self, example: Example, completion: str) -> Verdict:
-        """Reasons: no_answer, timeout, crash. Raises ValueError where the worker does not make the same problem."""
+    def score(self, example: Example, completion: str) -> RewardResult:
+        """The reward, with the reasons no_answer, timeout and crash. ValueError where the worker's problem differs."""
         answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think)
         if answer is None:
             return 0.0, "no_answer"
         try:
-            value = self._grade(example, answer)
+            value = self._score_in_worker(example, answer)
         except WorkerTimeout:
             return 0.0, "timeout"
         except WorkerCrash as error:
-            warnings.warn(f"an answer to {example.question!r:.200} could not be graded: {error}", stacklevel=2)
+            warnings.warn(f"an answer to {example.question!r:.200} could not be scored: {error}", stacklevel=2)
             return None, "crash"
         return value if math.isfinite(value) else None
 
-    def _grade(self, example: Example, answer: str) -> float:
+    def _score_in_worker(self, example: Example, answer: str) -> float:
         return self._workers.call(self.name, self.settings, example.data["index"], example.question, answer)
 
 

@@ -1,20 +1,20 @@
-"""Several tasks as one. `data.Batches` draws from the parts in proportion to their weights."""
+"""Several tasks as one, from which `data.Batches` samples in proportion to their weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r1jax.rewards.example import Example, Reward, Verdict
+from r1jax.rewards.example import Example, Reward, RewardResult
 
 if TYPE_CHECKING:
     from r1jax.tasks import Task
 
 
 class Mixture:
-    """`rewards` are those that every part has, and the part of the example grades; `symbols` those of all parts.
+    """`rewards` are those that every part has; an example is scored by the rewards of its own part.
 
-    The alphabet is empty where a part has none.
+    `symbols` is the union of the parts' alphabets, or empty where a part has none.
     """
 
     def __init__(self, parts: Sequence[Task], weights: Sequence[float]) -> None:
@@ -24,11 +24,11 @@ class Mixture:
         self.symbols: tuple[str, ...] = tuple(dict.fromkeys(s for a in alphabets for s in a)) if all(alphabets) else ()
         first, *others = self.parts
         self.rewards: dict[str, Reward] = {
-            name: self._graded_by_part(name) for name in first.rewards if all(name in part.rewards for part in others)
+            name: self._of_each_part(name) for name in first.rewards if all(name in part.rewards for part in others)
         }
 
-    def _graded_by_part(self, name: str) -> Reward:
-        def reward(example: Example, completion: str) -> Verdict:
+    def _of_each_part(self, name: str) -> Reward:
+        def reward(example: Example, completion: str) -> RewardResult:
             return self.parts[example.part].rewards[name](example, completion)
 
         return reward

@@ -1,6 +1,6 @@
-"""Generated problems, by index from a seed, of which train and test never share one.
+"""Assigns problems to the training or the test split, so that the two never share one.
 
-The problem itself decides where it belongs: one in sixteen, by a hash of its canonical text, is for testing.
+A hash of the problem's canonical text decides: one problem in sixteen is held out for testing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ATTEMPTS = 1000
 
 
 def split_of(problem: str) -> Split:
-    """Where a problem, given by its canonical text, belongs: the same for every seed and on every machine."""
+    """The split of a problem, given by its canonical text. It is the same for every seed and on every machine."""
     return "test" if hashlib.blake2b(problem.encode(), digest_size=8).digest()[0] % 16 == 0 else "train"
 
 
@@ -26,7 +26,7 @@ def draw[Problem](
     sample: Callable[[random.Random], Problem],
     key: Callable[[Problem], str],
 ) -> Problem:
-    """Problem number `index` of a split: the first that `sample` draws whose canonical text, `key`, belongs there.
+    """Problem `index` of a split: the first from `sample` whose canonical text, which `key` gives, is in that split.
 
     Raises ValueError where so few problems exist that none is found.
     """
@@ -35,6 +35,6 @@ def draw[Problem](
         if split_of(key(problem)) == split:
             return problem
     raise ValueError(
-        f"none of {ATTEMPTS} problems drawn is for split {split}: the problem space is too small; "
-        f"give the task more digits or larger numbers"
+        f"none of {ATTEMPTS} sampled problems is in the split {split}: the task has too few problems; give it more "
+        f"digits or larger numbers"
     )

@@ -1,16 +1,16 @@
-"""Questions and answers from the columns of a data set: JSONL, Parquet, tensorflow-datasets.
+"""Questions and answers from the columns of a data set: JSONL, Parquet, tensorflow-datasets, or rows in Python.
 
     task = jsonl_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl", answer_after="####"))
+    task = rows_table([{"question": "2+2?", "answer": 4}, ...])
 
-Only the columns that the settings name are kept. Without a test file, the rows whose question `split_of` holds out are
-for testing.
+Only the columns that the settings name are kept. Without a test set, `split_of` holds out one question in sixteen.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import think_answer
 from r1jax.tasks.split import Split, split_of
 
-Row = tuple[str, Mapping[str, Any]]  # where it stands, and its columns by name
+Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
+Rows = Sequence[Mapping[str, Any]]
 
 
 class Table:
-    """Rows with a question, a gold answer and perhaps a worked completion; `train` without `test` is split here.
+    """Rows with a question, a gold answer and perhaps a demonstration. Without `test`, the rows of `train` are split.
 
-    Raises ValueError for the first row that cannot be used, and for a split without rows.
+    `columns` are the names in the examples' `data`. Raises ValueError for the first row that cannot be used, and for a
+    split without rows.
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
         self.symbols: tuple[str, ...] = ()
+        self.columns = tuple(settings.columns)
         self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
         self._examples: dict[Split, list[Example]] = {"train": [], "test": []}
         self._places: list[tuple[str, Example]] = []
@@ -49,17 +52,17 @@ class Table:
             )
 
     def check_golds(self) -> None:
-        """Warns, once, of golds that the accuracy reward would not accept as an answer.
+        """Warns, once, of gold answers that the accuracy reward does not accept as an answer.
 
-        Raises ValueError for the first that it cannot compare with anything.
+        Raises ValueError for the first gold answer that it cannot compare at all.
         """
         unverified = []
         for where, example in self._places:
             try:
-                verdict = self.rewards["accuracy"](example, f"<think>x</think><answer>{example.answer}</answer>")
+                result = self.rewards["accuracy"](example, f"<think>x</think><answer>{example.answer}</answer>")
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-            if (verdict[0] if isinstance(verdict, tuple) else verdict) != 1:
+            if (result[0] if isinstance(result, tuple) else result) != 1:
                 unverified.append(f"{where}: {example.answer!r}")
         if unverified:
             warnings.warn(
@@ -69,7 +72,7 @@ class Table:
             )
 
     def check_tests(self, column: str) -> None:
-        """Raises ValueError for the first row whose tests a program could not be run on."""
+        """Raises ValueError for the first row whose tests cannot be run."""
         for where, example in self._places:
             try:
                 parse_tests(example.data[column])
@@ -94,14 +97,36 @@ def parquet_table(settings: ParquetTask) -> Table:
 
 
 def tfds_table(settings: TfdsTask) -> Table:
-    """Of a builder's name, or of the folder of a prepared data set, the one with dataset_info.json."""
-    return Table(settings, _tfds_rows(settings, settings.train_split), _tfds_rows(settings, settings.test_split))
+    """The data set of that name, or the prepared one in that folder, which is where its dataset_info.json is."""
+    return Table(settings, _tfds_rows(settings.tfds, "train"), _tfds_rows(settings.tfds, settings.test or "test"))
+
+
+def rows_table(rows: Rows | Mapping[str, Rows]) -> Table:
+    """Rows given as dicts, a list or `{"train": rows, "test": rows}`: `question`, `answer` and, if any, `completion`.
+
+    All other keys of the first row are columns that rewards read.
+    """
+    splits = rows if isinstance(rows, Mapping) else {"train": rows}
+    if "train" not in splits or len(splits) > 1 + ("test" in splits):
+        raise ValueError(f"data has the splits {', '.join(splits)}; need rows, or {{'train': rows, 'test': rows}}")
+    train, test = (_numbered(split, splits[split]) if split in splits else None for split in ("train", "test"))
+    first = next(iter(splits["train"]), {})
+    completion = "completion" if "completion" in first else None
+    columns = [name for name in first if name not in ("question", "answer", "completion")]
+    return Table(TableTask(completion=completion, columns=columns), train or (), test)
 
 
 def _file(key: str, path: str) -> Path:
     if not Path(path).is_file():
         raise ValueError(f"{key}: there is no file {path}; give the path of one")
     return Path(path)
+
+
+def _numbered(split: str, rows: Rows) -> Iterator[Row]:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"data, {split} row {number}: got {row!r:.80}; need a dict with question and answer")
+        yield f"data, {split} row {number}", row
 
 
 def _jsonl_rows(file: Path) -> Iterator[Row]:
@@ -139,18 +164,18 @@ def _parquet_rows(file: Path, settings: TableTask) -> Iterator[Row]:
             yield f"{file} row {number}", row
 
 
-def _tfds_rows(settings: TfdsTask, split: str) -> Iterator[Row]:
+def _tfds_rows(name: str, split: str) -> Iterator[Row]:
     try:
         import tensorflow_datasets as tfds
     except ImportError:
         raise ValueError('task.tfds needs tensorflow-datasets; install it with: pip install "r1jax[data]"') from None
-    name, prepared = settings.tfds, "give the folder of a data set prepared with file_format=array_record"
+    prepared = "give the folder of a data set prepared with file_format=array_record"
     try:
         if Path(name).is_dir():
             builder: Any = tfds.builder_from_directory(name)
             rows: Any = builder.as_data_source(split=split)
         else:
-            rows = tfds.data_source(name, split=split, data_dir=settings.data_dir)
+            rows = tfds.data_source(name, split=split)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"task.tfds: preparing {name} needs the package {error.name}; install it, or {prepared}"
@@ -169,7 +194,7 @@ def _example(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example
     if settings.completion is not None:
         completion = _column(where, row, settings.completion)
         if not isinstance(completion, str) or not completion:
-            raise ValueError(f"{where}: column {settings.completion!r} has no text; a worked completion needs one")
+            raise ValueError(f"{where}: column {settings.completion!r} has no text; a demonstration needs one")
     data = {name: _plain(where, name, _column(where, row, name)) for name in settings.columns}
     return Example(_question(settings, where, row), _gold(settings, where, row), completion, data)
 
@@ -190,7 +215,8 @@ def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | 
 def _gold(settings: TableTask, where: str, row: Mapping[str, Any]) -> str:
     gold = _column(where, row, settings.answer)
     if not isinstance(gold, str) and hasattr(gold, "__len__"):
-        raise ValueError(f"{where}: column {settings.answer!r} is a {type(gold).__name__}; a gold is text or a number")
+        kind = type(gold).__name__
+        raise ValueError(f"{where}: column {settings.answer!r} is a {kind}; a gold answer is text or a number")
     answer = "" if gold is None else str(gold)
     if settings.answer_after is not None:
         _, marked, answer = answer.rpartition(settings.answer_after)
@@ -215,7 +241,7 @@ def _column(where: str, row: Mapping[str, Any], name: str) -> Any:
 
 
 def _plain(where: str, name: str, value: Any) -> Any:
-    """A column that rewards read as what JSON holds: workers get it so, and transcripts keep it."""
+    """A column for rewards, converted to what JSON can represent, as worker processes and transcripts need it."""
 
     def plain(value: Any) -> Any:
         if hasattr(value, "tolist"):  # numpy
@@ -231,8 +257,8 @@ def _plain(where: str, name: str, value: Any) -> Any:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{where}: column {name!r} cannot be given to rewards: {error}; leave it out of task.columns or make it "
-            f"text, numbers or lists of them"
+            f"{where}: column {name!r} cannot be given to rewards: {error}; leave it out or make it text, numbers or "
+            f"lists of them"
         ) from None
     return value
 

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 from cpu_time import cpu_limit
+from hostile_texts import hostile, hostile_markup
 
-from r1jax.answers.equivalence import provable, same
+from r1jax.answers.equivalence import provable, same_answer
 
 
 def never(answer, gold):
@@ -119,16 +120,16 @@ CASES = [
 
 @pytest.mark.parametrize(("gold", "right", "wrong"), CASES, ids=[gold for gold, _, _ in CASES])
 def test_same(gold, right, wrong):
-    assert same(gold, gold, never)
-    assert [answer for answer in right if not same(answer, gold, never)] == []
-    assert [answer for answer in wrong if same(answer, gold, never)] == []
+    assert same_answer(gold, gold, never)
+    assert [answer for answer in right if not same_answer(answer, gold, never)] == []
+    assert [answer for answer in wrong if same_answer(answer, gold, never)] == []
 
 
 def test_no_gold_of_one_type_is_another_types_answer():
     """Each gold against each other one; those that mean the same are left."""
     golds = [gold for gold, _, _ in CASES]
     rights = {gold: set(right) for gold, right, _ in CASES}
-    matches = {(a, g) for g in golds for a in golds if a != g and a not in rights[g] and same(a, g, never)}
+    matches = {(a, g) for g in golds for a in golds if a != g and a not in rights[g] and same_answer(a, g, never)}
     solutions = ["1,2", r"\{1,2\}", r"x=1 \text{ or } x=2", "x=1, y=2"]
     assert matches - set(itertools.permutations(solutions, 2)) == {("0<f(x)<1", "(0,1)")}
 
@@ -177,4 +178,54 @@ def test_what_is_given_to_computer_algebra(text):
 @pytest.mark.parametrize("answer", ["(" + r"\alpha , " * 90 + "!", r"\alpha : " * 90 + "! = 2", "x = 1" + "=1" * 400])
 def test_names_and_chains_without_end_are_read_once(answer):
     with cpu_limit(2):
-        assert not any(same(answer, gold, lambda *_: False) for gold in ("(1,2)", "y=3", "x<1", "72", "Paris"))
+        assert not any(same_answer(answer, gold, lambda *_: False) for gold in ("(1,2)", "y=3", "x<1", "72", "Paris"))
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (r"\frac{1}{2}", ["1/2", "0.5", ".5", r"\dfrac12", r"\tfrac{1}{2}", r"$\frac{1}{2}$"], ["2", "1", r"\frac21"]),
+        (r"\frac{1}{4}", ["0.25"], ["0.250001"]),
+        (r"-\frac{1}{2}", [r"\frac{-1}{2}", "-0.5", "−1/2"], [r"\frac{1}{2}"]),
+        (
+            "1000",
+            ["1,000", "1 000", "1{,}000", "$1,000", r"\$1000", "1000€", r"1\,000", "1\u202f000"],
+            ["1", "1000000"],
+        ),
+        ("7,425,000", ["7425000", "7 425 000"], ["7425"]),
+        (
+            "3",
+            ["3.0", "3.00", "03", "3 apples"],
+            ["3.01", "3 million", "3 dozen", "3x", "3 x", "3 pi", "3 or 4", "2**3"],
+        ),
+        (r"28\%", ["28 percent", "28 pct", "28%", "28", "0.28"], ["2.8", "28 million"]),
+        ("72", ["72.", "$72", "72 dollars", "72 dollars.", "**72**", "`72`", r"\(72\)", "72 km/h"], ["7", "2", "72/2"]),
+        ("5", [r"5 \text{ cm}", r"5\text{cm}", "5 cm", r"5\mathrm{cm}^2", "5 miles per hour"], ["5^2", r"5\pi", "-5"]),
+        ("35", [], ["36 cm", "35 and 36", "cm", ""]),
+        ("90", [r"90^\circ", r"90^{\circ}", "90°", "90 degrees"], [r"9^\circ"]),
+        ("-18", ["-$18", "$-18", "−18"], ["18"]),
+        ("23", [], ["2**3", "2 3"]),
+        ("21/2", ["10.5"], [r"2\frac{1}{2}"]),
+        ("1/23", [], [r"\frac123"]),
+        (r"\text{E}", ["E", r"\text{E}", "E: 12", "(E)", "e", "E)", "E.", "(E) 12", "**E**", "$E$"], ["D", "12", "EE"]),
+        ("E", [r"\textbf{(E)}", "E: it is 12"], ["D: E", "every", "e is it", ""]),
+        ("New  York", ["new york", r"\text{New York}.", "**New York**"], ["York", "new yorkers"]),
+        ("(1, 2)", ["(1,2)", "$(1,2)$"], ["(2,1)", "1,2"]),
+        ("x + 1", ["x+1"], ["x+2"]),
+        ("1:00", ["1:00"], ["12:00", "1"]),
+        ("3 million", ["3 million"], ["3"]),
+    ],
+)
+def test_answers_as_models_write_them(gold, right, wrong):
+    assert same_answer(gold, gold)
+    assert [answer for answer in right if not same_answer(answer, gold)] == []
+    assert [answer for answer in wrong if same_answer(answer, gold)] == []
+
+
+@pytest.mark.parametrize("name", [*hostile(), *hostile_markup()])
+def test_hostile_text_costs_no_more_than_its_length(name):
+    """Up to 300,000 characters; anything quadratic would take minutes."""
+    text = (hostile() | hostile_markup())[name]
+    with cpu_limit(5):
+        assert not same_answer(text, "5") and not same_answer(text, "E")
+        same_answer(text, text[:9] + "x")

@@ -5,8 +5,74 @@ from fractions import Fraction
 
 import pytest
 from cpu_time import cpu_limit
+from hostile_texts import hostile
 
-from r1jax.answers.quantities import Quantity, number, quantity, same_quantity
+from r1jax.answers.quantities import Quantity, exact_value, number, quantity, same_number, same_quantity
+
+# fmt: off
+NO_NUMBERS = [
+    "", " ", ".", "-", "+-3", "--3", "3-", "10,00", "1,0000", ",100", "1 000", "1/0", "1/2/3", "1/", "3 4", "3 cm",
+    "1e5", "1_000", "nan", "inf", "0x10", "٣", "½", "1:00", "28%", "5^5", "1..2", "1.2.3", "(3)", "9" * 201,
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("+3", 3),
+        ("-3", -3),
+        ("−3", -3),
+        ("03", 3),
+        ("3.00", 3),
+        ("72.", 72),
+        (".5", Fraction(1, 2)),
+        ("-.5", Fraction(-1, 2)),
+        (" 0.1\n", Fraction(1, 10)),
+        ("1/2", Fraction(1, 2)),
+        ("-6 / 4", Fraction(-3, 2)),
+        ("1,000", 1000),
+        ("7,425,000.5", Fraction(14850001, 2)),
+        ("9" * 200, 10**200 - 1),
+    ],
+)
+def test_exact_value_of_a_number(text, value):
+    assert exact_value(text) == value
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_exact_value_of_anything_else_is_none(text):
+    assert exact_value(text) is None
+
+
+def test_exact_value_agrees_with_decimal_text_of_random_numbers():
+    rng = random.Random(0)
+    for _ in range(300):
+        n, places = rng.randrange(-(10**9), 10**9), rng.randrange(1, 5)
+        assert exact_value(f"{n:,}") == n
+        assert exact_value(f"{n:,}.{'0' * places}") == n
+        assert exact_value(f"{n / 8:.3f}") == Fraction(n, 8)
+
+
+def test_exact_value_is_exact_where_floats_are_not():
+    assert not same_number("0.30000000000000000001", "0.3")
+    assert not same_number("9007199254740993", "9007199254740992")
+    assert same_number("0.3", "3/10")
+
+
+def test_same_number_needs_a_gold_number():
+    assert same_number("1,000", "1000")
+    assert not same_number("", "1000")
+    for gold in ("", "x"):
+        with pytest.raises(ValueError, match="is not a number"):
+            same_number("", gold)
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_hostile_text_is_no_number_and_costs_nothing(name):
+    with cpu_limit(0.5):
+        assert exact_value(hostile()[name]) is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +148,7 @@ def test_number(text, value):
 
 
 # fmt: off
-NO_NUMBERS = [
+NO_QUANTITIES = [
     "", " ", "x", "3x", "3 x", "2 3", "1/0", r"\frac{1}{0}", "0^{-1}", "1..2", "1,2345", "10,00", "(1", "1)", "()",
     "5 million", "3 dozen", "5 or 6", "5 and 6", r"5\pi", r"\sqrt{4}", "2^{1/2}", "2^3^4", "2**3**4", "--5", "+-5",
     "5!!", "(-1)!", "0.5!", "1e99999", "5e", "0x10", "1_000", "٣", "1:00", "2,3", "[5]", "x = 5", "5 = 5", "5!=6",
@@ -91,7 +157,7 @@ NO_NUMBERS = [
 # fmt: on
 
 
-@pytest.mark.parametrize("text", NO_NUMBERS)
+@pytest.mark.parametrize("text", NO_QUANTITIES)
 def test_anything_else_is_no_number(text):
     assert number(text) is None
 
@@ -165,3 +231,13 @@ def test_quantity_keeps_unit_and_places():
 def test_a_sentence_or_sum_that_is_no_number_is_seen_at_once(text):
     with cpu_limit(1):
         assert number(text) is None
+
+
+def test_number_agrees_with_python_on_random_numbers_however_they_are_written():
+    rng = random.Random(0)
+    for _ in range(300):
+        n, m = rng.randrange(-(10**9), 10**9), rng.randrange(1, 99)
+        for text in (f"{n:,}", f"{n:,}".replace(",", " "), f"{n:,}".replace(",", "{,}"), f"${n}$", f"{n} dollars."):
+            assert number(text) == n
+        assert number(rf"\frac{{{n}}}{{{m}}}") == number(f"{n}/{m}") == Fraction(n, m)
+        assert number(f"{n / 8:.3f}%") == Fraction(n, 8)

@@ -1,4 +1,4 @@
-"""Accuracy rewards on hand-made answers, right, wrong and hostile."""
+"""The accuracy rewards on hand-made answers: right, wrong and hostile ones."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from r1jax.rewards.example import Example
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 
-def said(answer):
+def answered(answer):
     return f"<think>r</think><answer>{answer}</answer>"
 
 
@@ -33,7 +33,7 @@ def said(answer):
     ],
 )
 def test_exact_number(gold, answer, score):
-    assert exact_number(Example("", gold), said(answer)) == score
+    assert exact_number(Example("", gold), answered(answer)) == score
 
 
 def test_exact_number_needs_closed_reasoning():
@@ -45,20 +45,20 @@ def test_exact_number_needs_closed_reasoning():
 
 @pytest.mark.parametrize("gold", ["", "four"])
 def test_exact_number_refuses_a_gold_that_is_no_number(gold):
-    for completion in (said(""), said(gold), ""):
+    for completion in (answered(""), answered(gold), ""):
         with pytest.raises(ValueError, match="is not a number"):
             exact_number(Example("", gold), completion)
 
 
 def score(gold, completion, **known):
-    verdict = math_answer(Example("", gold, **known), completion)
-    return verdict[0] if isinstance(verdict, tuple) else verdict
+    result = math_answer(Example("", gold, **known), completion)
+    return result[0] if isinstance(result, tuple) else result
 
 
 @pytest.mark.parametrize(
     ("gold", "completion", "expected"),
     [
-        ("72", said("72"), 1.0),
+        ("72", answered("72"), 1.0),
         ("72", "<think>r</think>That makes \\boxed{72 \\text{ dollars}}.", 1.0),
         ("72", "<think>\nmulti\nline\n</think>\n#### 72\n", 1.0),
         ("72", "The answer is 72.", 1.0),
@@ -98,22 +98,22 @@ def score(gold, completion, **known):
         ("0.28", "That makes 28%.", 1.0),
         ("8", "$5 + 3 = 8$ apples", 1.0),
         ("6", "She has $10 - $4 = $6", 1.0),
-        ("5", said("5^{5^{5^{5}}}"), 0.0),
-        ("5", said("9" * 100_000), 0.0),
-        ("5", said("(" * 10_000), 0.0),
-        ("7", said("\\pi*__import__('os').system('exit 1')"), 0.0),
-        (r"\boxed{\frac{1}{2}}", said("0.5"), 1.0),  # a gold in a box
+        ("5", answered("5^{5^{5^{5}}}"), 0.0),
+        ("5", answered("9" * 100_000), 0.0),
+        ("5", answered("(" * 10_000), 0.0),
+        ("7", answered("\\pi*__import__('os').system('exit 1')"), 0.0),
+        (r"\boxed{\frac{1}{2}}", answered("0.5"), 1.0),  # a gold in a box
         ("28\\%", "28 percent", 1.0),
-        ("1:00", said("12:00"), 0.0),
-        ("2x+z=1", said("1"), 0.0),
+        ("1:00", answered("12:00"), 0.0),
+        ("2x+z=1", answered("1"), 0.0),
         # these go to a worker
-        ("x<1", said("-x>-1"), 1.0),
-        ("x<1", said("x>-1"), 0.0),
-        ("1+\\frac1e", said("1-\\frac1e"), 0.0),
-        ("1+\\frac1e", said("\\frac{e+1}{e}"), 1.0),
-        ("2\\sqrt{2}", said("\\sqrt{8}"), 1.0),
-        ("2\\sqrt{2}", said("\\sqrt{7}"), 0.0),
-        ("1 \\pm \\sqrt{5}", said("1-\\sqrt5, 1+\\sqrt5"), 1.0),
+        ("x<1", answered("-x>-1"), 1.0),
+        ("x<1", answered("x>-1"), 0.0),
+        ("1+\\frac1e", answered("1-\\frac1e"), 0.0),
+        ("1+\\frac1e", answered("\\frac{e+1}{e}"), 1.0),
+        ("2\\sqrt{2}", answered("\\sqrt{8}"), 1.0),
+        ("2\\sqrt{2}", answered("\\sqrt{7}"), 0.0),
+        ("1 \\pm \\sqrt{5}", answered("1-\\sqrt5, 1+\\sqrt5"), 1.0),
     ],
 )
 def test_math_answer(gold, completion, expected):
@@ -124,7 +124,7 @@ def test_math_answer_needs_closed_reasoning_and_a_gold():
     assert math_answer(Example("", "4", prompt_opens_think=True), "r</think>\\boxed{4}") == 1.0
     assert math_answer(Example("", "4", prompt_opens_think=True), "\\boxed{4}") == (0.0, "unclosed_think")
     for gold in ("", "  ", "\\boxed{}", "$$", "\\text{}"):
-        for completion in (said("\\boxed{}"), "\\boxed{}", "", "5", "<think>r"):
+        for completion in (answered("\\boxed{}"), "\\boxed{}", "", "5", "<think>r"):
             with pytest.raises(ValueError, match="the gold answer is empty"):
                 math_answer(Example("", gold), completion)
 
@@ -159,26 +159,28 @@ def test_gsm8k_golds_in_every_style_and_none_of_their_near_misses():
 def test_numeric_golds_start_no_worker(monkeypatch):
     monkeypatch.setattr(accuracy, "_workers", lambda: pytest.fail("a worker was started"))
     for gold in (*GSM8K_GOLDS, "\\frac{1}{2}", "\\{1,2\\}", "[0,1)", "E", "Evelyn", "2\\sqrt{2}", "x^2+1"):
-        assert score(gold, said(gold)) == 1.0
+        assert score(gold, answered(gold)) == 1.0
     for answer in ("4", "x = 4", "4 cm", "four", "5^{5^{5}}", "x + 1", "(1,2)", "9" * 500, "((((", ")("):
-        assert score("5", said(answer)) == 0.0
+        assert score("5", answered(answer)) == 0.0
 
 
 @pytest.fixture
 def quick_workers(monkeypatch):
     """Workers of this test alone, with little time."""
-    pool = WorkerPool("r1jax.rewards.math:same", size=2, timeout=4.0)
+    pool = WorkerPool("r1jax.rewards.math_worker:same", size=2, timeout=4.0)
     monkeypatch.setattr(accuracy, "_workers", lambda: pool)
     yield pool
     pool.close()
 
 
-def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
-    slow = said(r"\binom{99999999}{4999999} + \sqrt{2}")
-    verdicts: dict[int, object] = {}
+def test_a_slow_comparison_scores_0_and_affects_no_other(quick_workers):
+    slow = answered(r"\binom{99999999}{4999999} + \sqrt{2}")
+    results: dict[int, object] = {}
 
     def grade(i):
-        verdicts[i] = math_answer(Example("", "2\\sqrt{2}"), slow if i % 4 == 0 else said(f"\\sqrt{{{8 + i % 4 - 1}}}"))
+        results[i] = math_answer(
+            Example("", "2\\sqrt{2}"), slow if i % 4 == 0 else answered(f"\\sqrt{{{8 + i % 4 - 1}}}")
+        )
 
     threads = [threading.Thread(target=grade, args=(i,)) for i in range(12)]
     start = time.monotonic()
@@ -187,11 +189,11 @@ def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
     for thread in threads:
         thread.join()
     assert time.monotonic() - start < 150  # one alone would take minutes
-    assert [verdicts[i] for i in range(12)] == [(0.0, "timeout"), 1.0, 0.0, 0.0] * 3
+    assert [results[i] for i in range(12)] == [(0.0, "timeout"), 1.0, 0.0, 0.0] * 3
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "result"),
     [
         (WorkerTimeout, (0.0, "timeout")),
         (WorkerCrash, (0.0, "crash")),
@@ -199,16 +201,16 @@ def test_a_late_answer_is_wrong_and_leaves_its_neighbours_alone(quick_workers):
         (WorkerUnavailable, (None, "unavailable")),
     ],
 )
-def test_what_a_worker_cannot_compare_is_counted(monkeypatch, error, verdict):
+def test_what_a_worker_cannot_compare_has_a_reason(monkeypatch, error, result):
     class Failing:
         def call(self, *_):
             raise error
 
     monkeypatch.setattr(accuracy, "_workers", Failing)
-    assert math_answer(Example("", "2\\sqrt{2}"), said("\\sqrt{8}")) == verdict
+    assert math_answer(Example("", "2\\sqrt{2}"), answered("\\sqrt{8}")) == result
 
 
-def test_model_text_runs_nowhere(tmp_path):
+def test_model_text_is_never_evaluated(tmp_path):
     file = tmp_path / "made"
     for gold in ("7", "\\pi", "x+1", "x=1", "\\{\\pi\\}", "(1,\\pi)"):
         for payload in (
@@ -217,11 +219,11 @@ def test_model_text_runs_nowhere(tmp_path):
             rf"\text{{__import__('os').system('touch {file}')}}",
             f"exec(open('{file}','w'))",
         ):
-            assert score(gold, said(payload)) == 0.0
+            assert score(gold, answered(payload)) == 0.0
             assert score(gold, f"\\boxed{{{payload}}}") == 0.0
     assert not os.path.exists(file)
-    assert score("\\pi", said("\\frac{2\\pi}{2}")) == 1.0
-    assert score("\\pi", said("2\\pi")) == 0.0
+    assert score("\\pi", answered("\\frac{2\\pi}{2}")) == 1.0
+    assert score("\\pi", answered("2\\pi")) == 0.0
 
 
 def test_fuzzed_answers_are_wrong_and_cheap():
@@ -243,8 +245,8 @@ def test_fuzzed_answers_are_wrong_and_cheap():
     with cpu_limit(5):
         for i in range(600):
             text = "".join(rng.choices(pieces, k=rng.randrange(1, 80)))
-            verdict = math_answer(Example("", golds[i % len(golds)]), said("@" + text))
-            assert verdict in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
+            result = math_answer(Example("", golds[i % len(golds)]), answered("@" + text))
+            assert result in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_fuzzed_answers_are_wrong_and_cheap():
 def test_countdown_expression(numbers, target, answer, score):
     example = Example("", "", data={"numbers": tuple(numbers), "target": target})
     with cpu_limit(0.5):
-        assert countdown_expression(example, said(answer)) == score
+        assert countdown_expression(example, answered(answer)) == score
 
 
 def test_countdown_expression_needs_closed_reasoning():
@@ -284,6 +286,6 @@ def test_countdown_expression_needs_closed_reasoning():
 
 def test_deep_nesting_costs_nothing():
     example = Example("", "1", data={"numbers": (1,), "target": 1})
-    completion = said("(" * 10_000 + "1" + ")" * 10_000)
+    completion = answered("(" * 10_000 + "1" + ")" * 10_000)
     with cpu_limit(0.5):
         assert countdown_expression(example, completion) == exact_number(example, completion) == 0.0

@@ -66,8 +66,8 @@ WRONG = [
 ]  # fmt: skip
 
 
-def score(verdict):
-    return verdict[0] if isinstance(verdict, tuple) else verdict
+def score(result):
+    return result[0] if isinstance(result, tuple) else result
 
 
 @pytest.mark.parametrize("completion", RIGHT)
@@ -100,14 +100,14 @@ def test_the_pronoun_is_no_choice(completion):
 
 
 @pytest.mark.parametrize(
-    ("completion", "verdict"),
+    ("completion", "result"),
     [
         ("<think>B", (0.0, "no_answer")), (r"\boxed{B", (0.0, "no_answer")), ("Hmm.", (0.0, "no_choice")),
         ("A or B", (0.0, "several_choices")), ("C", 0.0),
     ],
 )  # fmt: skip
-def test_reasons(completion, verdict):
-    assert letter(Example("", "B"), completion) == verdict
+def test_reasons(completion, result):
+    assert letter(Example("", "B"), completion) == result
 
 
 def test_where_the_prompt_opens_the_reasoning():
@@ -141,7 +141,7 @@ def test_golds(gold):
 
 @pytest.mark.parametrize("gold", ["", " ", "()", "5", "AB", "Paris", "A, B", "A or B", "A good answer", r"\frac{1}{2}"])
 def test_a_gold_that_is_no_choice_is_refused(gold):
-    with pytest.raises(ValueError, match=r"is not a choice; this reward needs a letter such as B or \(B\)"):
+    with pytest.raises(ValueError, match=r"is not a choice; need a letter such as B or \(B\)"):
         letter(Example("", gold), "B")
 
 

@@ -8,9 +8,10 @@ import time
 import pytest
 from cpu_time import cpu_limit
 
+from r1jax.rewards import code
 from r1jax.rewards.code import extract_program, parse_tests, passes_tests, same_output, same_value
 from r1jax.rewards.example import Example
-from r1jax.sandbox import programs as jail
+from r1jax.sandbox import programs
 from r1jax.sandbox.namespaces import plain
 from r1jax.sandbox.programs import check_isolation
 
@@ -186,7 +187,7 @@ def test_a_prompt_that_opens_the_reasoning():
     assert extract_program("```python\nprint(1)\n```", prompt_opens_think=True) is None
 
 
-def test_extraction_takes_no_time_to_speak_of():
+def test_extraction_is_fast_on_hostile_text():
     with cpu_limit(2):
         for text in ("`" * 200_000, "```python\n" * 50_000, "```" + " " * 200_000, "<answer>" * 50_000, "\n" * 200_000):
             extract_program(text)
@@ -391,7 +392,7 @@ TRICKS = {
     "json.loads = lambda *a: True\ndef f(x): return x + 1",
     "patched builtins": "import builtins\nbuiltins.print = lambda *a: None\nbuiltins.eval = lambda *a: True\n"
     "builtins.isinstance = lambda *a: True\ndef f(x): return x + 1",
-    "patched cell": "import sys, os\nfor m in list(sys.modules.values()):\n"
+    "patched namespaces.py": "import sys, os\nfor m in list(sys.modules.values()):\n"
     "    for n in ('plain', '_run', 'same_value', 'same_output'):\n"
     "        setattr(m, n, lambda *a, **k: True)\ndef f(x): return x + 1",
     "patched frames": "import sys\nframe = sys._getframe()\nwhile frame:\n    for name in list(frame.f_globals):\n"
@@ -480,22 +481,24 @@ def test_results_made_to_hash_slowly_do_not_hold_up_the_trainer():
 
 
 @isolated
-def test_fraction_is_the_share_that_passed():
-    code = "x = int(input())\nprint(2 * x if x > 0 else 1)"
-    assert grade(code, DOUBLE, fraction=True) == (0.5, "wrong_output")
-    assert grade(code, DOUBLE) == (0.0, "wrong_output")
+def test_fraction_is_the_fraction_of_tests_that_passed():
+    program = "x = int(input())\nprint(2 * x if x > 0 else 1)"
+    assert grade(program, DOUBLE, fraction=True) == (0.5, "wrong_output")
+    assert grade(program, DOUBLE) == (0.0, "wrong_output")
     assert grade("def f(x): return 6 if x == 3 else 1 / 0", DOUBLE_CALL, fraction=True) == (0.25, "runtime_error")
 
 
 @isolated
-def test_the_first_failure_ends_it_and_all_tests_share_a_time():
+def test_the_first_failure_ends_it_and_all_tests_share_a_time_limit(monkeypatch):
     slow = [{"input": "", "output": ""}] * 20
     start = time.monotonic()
     assert grade("import time\ntime.sleep(60)", slow, seconds=0.3) == (0.0, "time_limit")
     assert time.monotonic() - start < 30
-    assert grade("import time\ntime.sleep(60)", slow, total_seconds=0.3) == (0.0, "time_limit")
-    share, reason = grade("import time\ntime.sleep(0.6)", slow, total_seconds=4.0, fraction=True)
-    assert 0 < share < 0.5 and reason == "time_limit"
+    monkeypatch.setattr(code, "TOTAL_SECONDS", 0.3)
+    assert grade("import time\ntime.sleep(60)", slow) == (0.0, "time_limit")
+    monkeypatch.setattr(code, "TOTAL_SECONDS", 4.0)
+    fraction, reason = grade("import time\ntime.sleep(0.6)", slow, fraction=True)
+    assert 0 < fraction < 0.5 and reason == "time_limit"
 
 
 @isolated
@@ -504,11 +507,11 @@ def test_state_does_not_pass_from_test_to_test():
     assert grade(code, ["assert f() == 1"] * 2) == 1.0
 
 
-def test_a_sandbox_that_cannot_be_had_is_no_failure_of_the_program(monkeypatch, tmp_path):
-    monkeypatch.setattr(jail, "_try", lambda kind: "not here")
+def test_a_sandbox_that_does_not_start_is_no_failure_of_the_program(monkeypatch, tmp_path):
+    monkeypatch.setattr(programs, "_probe", lambda kind: "not here")
     check_isolation.cache_clear()
     assert grade("print(6)", DOUBLE) == (None, "sandbox_unreachable")
-    monkeypatch.setattr(jail, "CELL", tmp_path / "none.py")
+    monkeypatch.setattr(programs, "SCRIPT", tmp_path / "none.py")
     assert grade("print(6)", DOUBLE, sandbox="unsafe") == (None, "sandbox_unreachable")
     assert grade("print(6)", DOUBLE, sandbox="unsafe", fraction=True) == (None, "sandbox_unreachable")
     check_isolation.cache_clear()

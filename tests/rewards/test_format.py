@@ -1,4 +1,4 @@
-"""The format rewards on hand-made completions, each with the reason it should be given."""
+"""The format rewards on hand-made completions, each with the reason that they should give."""
 
 import itertools
 import random
@@ -12,10 +12,10 @@ from r1jax.rewards.format import (
     TAGS,
     format_error,
     reasoning,
+    strip_end,
     text_format_error,
     think_answer,
     think_text,
-    without_end,
 )
 
 PLAIN, OPENED = Example("", ""), Example("", "", prompt_opens_think=True)
@@ -61,6 +61,8 @@ ANSWER = [
     ("<think></think><answer>4</answer>", "empty_think"),
     ("<think> \n</think><answer>4</answer>", "empty_think"),
     ("<think>\u200b\u00a0</think><answer>4</answer>", "empty_think"),
+    ("<think>\n</think><answer></answer>", "empty_think"),
+    ("<think></think>4<answer></answer>", "empty_think"),
     ("<think>r</think> so <answer>4</answer>", "text_before_answer"),
     ("<think>r</think>4\n<answer>4</answer>", "text_before_answer"),
     ("<think>r</think><|im_end|><answer>4</answer>", "text_after_end"),
@@ -91,6 +93,7 @@ TEXT = [
     ("4<think>r</think>", "text_before_think"),
     ("<think></think>4", "empty_think"),
     ("<think>\n\n</think>\n\n4", "empty_think"),
+    ("<think>\n\n</think>\n\n", "empty_think"),
     ("<think>r</think>", "empty_text"),
     ("<think>r</think>\n \u200b", "empty_text"),
     ("<think>r</think>\n<|im_end|>", "empty_text"),
@@ -99,13 +102,13 @@ TEXT = [
 
 
 @pytest.mark.parametrize(("completion", "reason"), ANSWER)
-def test_the_form_with_an_answer_block(completion, reason):
+def test_the_format_with_an_answer_block(completion, reason):
     assert format_error(completion) == reason
     assert think_answer(PLAIN, completion) == (1.0 if reason is None else (0.0, reason))
 
 
 @pytest.mark.parametrize(("completion", "reason"), TEXT)
-def test_the_form_with_a_text(completion, reason):
+def test_the_format_with_a_text(completion, reason):
     assert text_format_error(completion) == reason
     assert think_text(PLAIN, completion) == (1.0 if reason is None else (0.0, reason))
 
@@ -129,7 +132,7 @@ def test_where_the_prompt_opens_the_reasoning(completion, answer, text):
     assert think_text(OPENED, completion) == (1.0 if text is None else (0.0, text))
 
 
-def test_a_completion_of_the_sampler_is_read_as_its_text():
+def test_a_completion_with_a_length_is_read_as_its_text():
     assert think_answer(PLAIN, Completion("<think>r</think><answer>4</answer>", length=9, truncated=False)) == 1.0
 
 
@@ -138,26 +141,7 @@ def test_a_completion_of_the_sampler_is_read_as_its_text():
 def test_special_tokens_at_the_end_do_not_count(token, end):
     assert think_answer(PLAIN, "<think>r</think><answer>4</answer>" + end.format(token, token, token)) == 1.0
     assert think_text(PLAIN, "<think>r</think>4" + end.format(token, token, token)) == 1.0
-    assert without_end("4" + end.format(token, token, token)) == "4"
-
-
-@pytest.mark.parametrize(
-    ("completion", "default", "allowed"),
-    [
-        ("<think></think><answer>4</answer>", "empty_think", None),
-        ("<think>r</think><answer> </answer>", "empty_answer", None),
-        ("<think>\n</think><answer></answer>", "empty_think", None),
-        ("<think></think>4<answer></answer>", "empty_think", "text_before_answer"),
-    ],
-)
-def test_empty_blocks_are_allowed_on_demand(completion, default, allowed):
-    assert think_answer(PLAIN, completion) == (0.0, default)
-    assert think_answer(PLAIN, completion, allow_empty=True) == (1.0 if allowed is None else (0.0, allowed))
-
-
-def test_the_text_is_never_empty():
-    assert think_text(PLAIN, "<think>\n\n</think>\n\n4", allow_empty=True) == 1.0
-    assert think_text(PLAIN, "<think>\n\n</think>\n\n", allow_empty=True) == (0.0, "empty_text")
+    assert strip_end("4" + end.format(token, token, token)) == "4"
 
 
 def test_of_all_orders_of_the_tags_one_passes():
@@ -171,14 +155,14 @@ def test_of_all_orders_of_the_tags_one_passes():
 
 def test_edits_of_a_good_completion_against_a_regular_expression():
     chance = random.Random(0)
-    form = re.compile(r"\s*<think>\s*[rx]+[rx\s]*</think>\s*<answer>\s*[rx]+[rx\s]*</answer>(\s|<\|im_end\|>)*")
+    pattern = re.compile(r"\s*<think>\s*[rx]+[rx\s]*</think>\s*<answer>\s*[rx]+[rx\s]*</answer>(\s|<\|im_end\|>)*")
     accepted = 0
     for _ in range(20_000):
         parts = ["<think>", "r", "</think>", "<answer>", "x", "</answer>"]
         for _ in range(chance.randint(0, 3)):
             place = chance.randrange(len(parts))
             parts[place : place + chance.randint(0, 1)] = chance.choices([*TAGS, "r", " ", "\n", "<|im_end|>"])
-        expected = form.fullmatch("".join(parts)) is not None
+        expected = pattern.fullmatch("".join(parts)) is not None
         assert (think_answer(PLAIN, "".join(parts)) == 1.0) == expected, parts
         accepted += expected
     assert accepted > 1000
@@ -203,4 +187,4 @@ def test_reasoning(completion, opened, thought):
 def test_long_completions_are_read_once():
     assert format_error("<think>" + "r" * 1_000_000 + "</think><answer>4</answer>") is None
     assert format_error("<think>" * 100_000) == "unclosed_think"
-    assert without_end("r" + "</s> \n" * 100_000) == "r"
+    assert strip_end("r" + "</s> \n" * 100_000) == "r"

@@ -1,4 +1,4 @@
-"""Grading of a batch: order, reasons, failures that stay with their own sample, parts put together."""
+"""Grading a batch: order, reasons, failures that affect no other completion, and joining of parts."""
 
 import functools
 import threading
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cpu_time import cpu_limit
 
-from r1jax.rewards import accuracy, grading, text
+from r1jax.rewards import accuracy, grading, text_match
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
@@ -46,7 +46,7 @@ def test_a_failure_without_a_prompt_names_none():
         grade([Example("q", "a")], ["x"], {"r": lambda e, t: 1 / 0})
 
 
-def test_slow_ones_wait_side_by_side(monkeypatch):
+def test_slow_calls_run_in_parallel(monkeypatch):
     monkeypatch.setattr(grading, "THREADS", 8)
     together = threading.Barrier(8, timeout=60)
 
@@ -59,16 +59,16 @@ def test_slow_ones_wait_side_by_side(monkeypatch):
     assert grades.scores["r"].tolist() == [1.0] * 16 and grades.seconds["r"].min() >= 0.04
 
 
-def test_parts_come_together_in_order():
+def test_parts_are_joined_in_order():
     rewards = {"r": lambda e, t: (float(t), t)}
     first, second = (grade(EXAMPLES, texts, rewards) for texts in (["0", "1", "4", "5"], ["2", "3", "6", "7"]))
-    whole = joined([(np.array([0, 1, 4, 5]), first), (np.array([2, 3, 6, 7]), second)])
-    assert whole.scores["r"].tolist() == list(range(8)) and whole.reasons["r"] == [str(i) for i in range(8)]
-    assert len(whole.seconds["r"]) == 8
+    all_parts = joined([(np.array([0, 1, 4, 5]), first), (np.array([2, 3, 6, 7]), second)])
+    assert all_parts.scores["r"].tolist() == list(range(8)) and all_parts.reasons["r"] == [str(i) for i in range(8)]
+    assert len(all_parts.seconds["r"]) == 8
 
 
-def test_a_text_too_long_to_grade_is_worth_nothing():
-    grades = grade(EXAMPLES[:1], ["a", "a" * (grading.LONGEST + 1)], {"r": lambda e, t: 1.0})
+def test_a_text_that_is_too_long_scores_0():
+    grades = grade(EXAMPLES[:1], ["a", "a" * (grading.MAX_CHARACTERS + 1)], {"r": lambda e, t: 1.0})
     assert grades.scores["r"].tolist() == [1, 0] and grades.reasons["r"] == ["", "too_long"]
 
 
@@ -81,23 +81,23 @@ PUMPED = [
 ]  # fmt: skip
 
 
-def test_long_texts_of_every_kind_take_no_reward_long(monkeypatch):
+def test_no_reward_is_slow_on_long_texts(monkeypatch):
     class Workers:
         def call(self, *arguments):
             return False
 
-    for module, name in ((accuracy, "_workers"), (text, "_pool")):  # what they run has a time limit
+    for module, name in ((accuracy, "_workers"), (text_match, "_pool")):  # what they run has a time limit
         monkeypatch.setattr(module, name, Workers)
     rewards = {
         "number": math_answer,
         "set": lambda example, said: math_answer(Example("", r"\{1,2\}"), said),
         "choice": lambda example, said: letter(Example("", "B", data={"choices": ["red", "blue"]}), said),
-        "form": think_answer,
+        "format": think_answer,
         "text": think_text,
         "language": functools.partial(consistency, language="zh"),
         "repetition": functools.partial(repetition, n=3),
-        "exact": text.exact,
-        "regex": functools.partial(text.pattern, pattern="x"),
+        "exact": text_match.exact,
+        "regex": functools.partial(text_match.pattern, pattern="x"),
         "code": lambda example, said: float(extract_program(said) is not None),
     }
     pumped = [piece * (LENGTH // len(piece)) for piece in PUMPED]

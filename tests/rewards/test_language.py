@@ -8,7 +8,7 @@ from cpu_time import cpu_limit
 
 from r1jax.rewards import language
 from r1jax.rewards.example import Example
-from r1jax.rewards.language import LANGUAGES, check_language, consistency, language_share
+from r1jax.rewards.language import LANGUAGES, check_language, consistency, language_fraction
 
 EXAMPLE, OPENED = Example("", ""), Example("", "", prompt_opens_think=True)
 TEXTS = {
@@ -87,18 +87,18 @@ def test_shares_counted_by_hand(text, wanted, share):
     ],
 )  # fmt: skip
 def test_what_is_no_word(nothing):
-    assert language_share(nothing, "zh") is None
+    assert language_fraction(nothing, "zh") is None
     assert consistency(EXAMPLE, think(nothing), language="zh") == (0.0, "no_words")
-    assert language_share(f"我们看 {nothing}", "zh") == 1.0
+    assert language_fraction(f"我们看 {nothing}", "zh") == 1.0
 
 
 def test_money_is_no_formula():
     text = "Each apple costs $5 and each pear costs $3, so 苹果 is dearer"
-    assert language_share(text, "en") == pytest.approx(10 / 12)
+    assert language_fraction(text, "en") == pytest.approx(10 / 12)
 
 
 @pytest.mark.parametrize(
-    ("example", "completion", "verdict"),
+    ("example", "completion", "result"),
     [
         (EXAMPLE, "因为三加九等于十二", (0.0, "no_reasoning")),
         (EXAMPLE, "", (0.0, "no_reasoning")),
@@ -111,13 +111,13 @@ def test_money_is_no_formula():
         (EXAMPLE, "<think>十二</think>The answer, in English, does not count.", 1.0),
     ],
 )
-def test_the_reasoning_is_what_counts(example, completion, verdict):
-    assert consistency(example, completion, language="zh") == verdict
+def test_the_reasoning_is_what_counts(example, completion, result):
+    assert consistency(example, completion, language="zh") == result
 
 
 @pytest.mark.parametrize("unknown", ["", "xx", "EN", "english", "zh-CN"])
 def test_an_unknown_language_is_refused(unknown):
-    with pytest.raises(ValueError, match=r"is not known; choose one of ar, bn, .* zh"):
+    with pytest.raises(ValueError, match=r"is not known; need one of ar, bn, .* zh"):
         consistency(EXAMPLE, think("x"), language=unknown)
 
 
@@ -140,19 +140,21 @@ def test_a_share_is_a_share_and_grows_with_the_words_of_its_language():
     words = [*"因为三加九等于", "ответ", "twelve", "の", "x", "12", "\n", "。", "$", "\\(", "```"]
     for _ in range(500):
         text = "".join(chance.choices(words, k=30))
-        shares = [language_share(text, code) for code in ("zh", "ja", "ru", "ko", "en")]
+        shares = [language_fraction(text, code) for code in ("zh", "ja", "ru", "ko", "en")]
         assert all(share is None for share in shares) or (min(shares) >= 0 and sum(shares) <= 1 + 1e-9)
-    grown = [language_share("twelve apples are left here。\n" + "因为三加九等于十二。\n" * n, "zh") for n in range(9)]
+    grown = [
+        language_fraction("twelve apples are left here。\n" + "因为三加九等于十二。\n" * n, "zh") for n in range(9)
+    ]
     assert grown == sorted(grown) and grown[0] == 0 < grown[1]
 
 
 def test_the_same_text_gets_the_same_share():
     text = " ".join(TEXTS.values())
-    assert len({language_share(text, "en") for _ in range(3)}) == 1
+    assert len({language_fraction(text, "en") for _ in range(3)}) == 1
 
 
 def test_long_and_hostile_texts_take_time_in_proportion():
     with cpu_limit(5):
-        assert language_share("因为三加九等于十二。" * 2000, "zh") == 1.0
+        assert language_fraction("因为三加九等于十二。" * 2000, "zh") == 1.0
         for piece in ("\\(", "\\[", "$", "$ x", "```", "`", "a" * 50, "a-", "\\begin{", "$$\n", "1", "。"):
-            language_share(piece * 20_000, "zh")
+            language_fraction(piece * 20_000, "zh")

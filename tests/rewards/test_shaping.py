@@ -67,9 +67,9 @@ def test_cosine_with_values_of_ones_own():
     assert cosine(EXAMPLE, of(4), accuracy=lambda e, c: 0.0, max_length=8, **values) == pytest.approx(-5)
 
 
-def test_cosine_passes_on_what_could_not_be_graded_and_why():
-    for verdict in (None, (None, "crashed")):
-        assert cosine(EXAMPLE, of(5), accuracy=lambda e, c, v=verdict: v, max_length=10) == verdict
+def test_cosine_passes_on_none_and_reasons():
+    for result in (None, (None, "crashed")):
+        assert cosine(EXAMPLE, of(5), accuracy=lambda e, c, v=result: v, max_length=10) == result
     score, reason = cosine(EXAMPLE, of(5), accuracy=lambda e, c: (0.0, "unclosed_think"), max_length=10)
     assert (score, reason) == (pytest.approx(-0.75), "unclosed_think")
 
@@ -106,8 +106,6 @@ def test_cosine_gives_the_accuracy_the_example_and_the_text():
 )
 def test_repetition(text, n, value):
     assert repetition(EXAMPLE, text, n=n) == pytest.approx(value)
-    assert repetition(EXAMPLE, text, n=n, max_penalty=-0.1) == pytest.approx(value / 10)
-    assert repetition(EXAMPLE, text, n=n, max_penalty=0) == 0
 
 
 def test_repetition_stays_in_its_bounds_and_falls_where_a_loop_goes_on():
@@ -119,7 +117,7 @@ def test_repetition_stays_in_its_bounds_and_falls_where_a_loop_goes_on():
     assert values == sorted(values, reverse=True) and values[-1] < -0.97
 
 
-@pytest.mark.parametrize(("n", "penalty"), [(0, -1.0), (-1, -1.0), (2, 1.0)])
-def test_repetition_settings(n, penalty):
-    with pytest.raises(ValueError, match="it needs n >= 1 and max_penalty <= 0"):
-        repetition(EXAMPLE, "a", n=n, max_penalty=penalty)
+@pytest.mark.parametrize("n", [0, -1])
+def test_repetition_settings(n):
+    with pytest.raises(ValueError, match="needs at least one word"):
+        repetition(EXAMPLE, "a", n=n)

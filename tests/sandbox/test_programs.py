@@ -1,4 +1,4 @@
-"""Programs in the jail: those that behave, those that try to get out, and what is left of either."""
+"""Programs in the sandbox: ordinary ones, ones that try to escape, and the processes that are left of either."""
 
 import contextlib
 import functools
@@ -15,28 +15,28 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.sandbox import programs as jail
-from r1jax.sandbox.programs import JailError, check_isolation
+from r1jax.sandbox import programs
+from r1jax.sandbox.programs import SandboxError, check_isolation
 
-run_program = functools.partial(jail.run_program, seconds=60.0)
+run_program = functools.partial(programs.run_program, seconds=60.0)
 
 
-def usable(kind):
+def usable(sandbox):
     with contextlib.suppress(ValueError):
-        return check_isolation(kind) == kind
+        return check_isolation(sandbox) == sandbox
     return False
 
 
-USABLE = {kind: usable(kind) for kind in ("namespaces", "bwrap")}
-KINDS = [
-    pytest.param(kind, marks=pytest.mark.skipif(not able, reason="not on this machine"))
-    for kind, able in USABLE.items()
+USABLE = {sandbox: usable(sandbox) for sandbox in ("namespaces", "bwrap")}
+SANDBOXES = [
+    pytest.param(sandbox, marks=pytest.mark.skipif(not works, reason="not on this machine"))
+    for sandbox, works in USABLE.items()
 ]
 pytestmark = pytest.mark.skipif(not any(USABLE.values()), reason="this machine cannot isolate programs")
 
 
 def processes():
-    """Of every process: its parent, and whether it is one of a jail."""
+    """Every process: its parent, and whether it belongs to a sandbox."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -45,8 +45,8 @@ def processes():
     return found
 
 
-def jailed(ancestor):
-    """The processes of jails that `ancestor` started, or that nobody looks after."""
+def sandboxed(ancestor):
+    """The sandboxed processes that `ancestor` started, and those whose ancestor has ended."""
     found = processes()
 
     def outside(pid):
@@ -63,9 +63,9 @@ def runs(pid):
     return False
 
 
-def nothing_left(ancestor, seconds=30.0):
+def no_process_left(ancestor, seconds=30.0):
     deadline = time.monotonic() + seconds
-    while (left := jailed(ancestor)) and time.monotonic() < deadline:
+    while (left := sandboxed(ancestor)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not left
 
@@ -160,7 +160,7 @@ def test_a_failure_has_a_reason(code, reason):
 @pytest.mark.parametrize(
     "code", ["f = lambda: object()", "def f(): exit(0)", "import os\ndef f(): os._exit(0)", "f = 3"]
 )
-def test_a_call_without_plain_value_has_no_output(code):
+def test_a_call_without_a_plain_value_has_no_output(code):
     assert run_program(code, call="f()").output == b""
 
 
@@ -210,7 +210,7 @@ REFUSED = {
     "write to usr": "open('/usr/escaped', 'w')",
     "write to dev": "open('/dev/escaped', 'w')",
     "write to python": "open(os.__file__, 'a')",
-    "write to cell": f"open({str(jail.CELL)!r}, 'a')",
+    "write to the script": f"open({str(programs.SCRIPT)!r}, 'a')",
     "symlink": "os.symlink(CANARY, 'link')\n    open('link')",
     "symlink to a folder": "os.symlink('/etc', 'etc')\n    open('etc/passwd')",
     "hard link": "os.link(os.__file__, 'os.py')",
@@ -232,18 +232,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_way_out_is_closed(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_every_escape_is_refused(sandbox, tmp_path, monkeypatch):
     canary = tmp_path / "canary"
     canary.write_text("unchanged")
-    files = [Path(os.__file__), jail.CELL, canary]
+    files = [Path(os.__file__), programs.SCRIPT, canary]
     before = [file.read_bytes() for file in files]
     monkeypatch.setenv("SECRET", "of the trainer")
     attempts = [
         f"try:\n    {attempt}\n    print({name!r})\nexcept (OSError, KeyError, ValueError): pass\n"
         for name, attempt in REFUSED.items()
     ]
-    run = run_program(BEFORE.format(canary=str(canary)) + "".join(attempts), sandbox=kind)
+    run = run_program(BEFORE.format(canary=str(canary)) + "".join(attempts), sandbox=sandbox)
     assert run.output.decode().splitlines() == []
     assert run.reason is None
     assert [file.read_bytes() for file in files] == before
@@ -285,14 +285,14 @@ FATAL = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 @pytest.mark.parametrize("attack", FATAL)
-def test_an_attack_fails_and_nothing_is_left(attack, kind):
+def test_an_attack_fails_and_leaves_no_process(attack, sandbox):
     code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
-    run = run_program(code, seconds=0.5, memory_mb=512, sandbox=kind)
+    run = run_program(code, seconds=0.5, memory_mb=512, sandbox=sandbox)
     assert run.reason is not None and run.seconds < 30
     assert b"survived" not in run.output[-100:]
-    assert nothing_left(os.getpid())
+    assert no_process_left(os.getpid())
 
 
 @pytest.mark.skipif(not USABLE["namespaces"], reason="bubblewrap limits bytes alone")
@@ -310,25 +310,25 @@ def test_two_runs_share_nothing():
     assert run_program("import os\nprint(sorted(os.listdir('/tmp')))").output == b"['main.py', 'stdin']\n"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_left_of_a_killed_trainer(kind):
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_a_killed_trainer_leaves_no_process(sandbox):
     code = f"""
         from r1jax.sandbox.programs import check_isolation, run_program
-        check_isolation({kind!r})
+        check_isolation({sandbox!r})
         print("checked", flush=True)
         code = "import ctypes; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\\nwhile True: pass"
-        run_program(code, seconds=60.0, sandbox={kind!r})
+        run_program(code, seconds=60.0, sandbox={sandbox!r})
     """
     trainer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
     trainer.stdout.readline()
     deadline = time.monotonic() + 30
-    while len(jailed(trainer.pid)) < 3 and time.monotonic() < deadline:
+    while len(sandboxed(trainer.pid)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
-    assert len(jailed(trainer.pid)) >= 3
+    assert len(sandboxed(trainer.pid)) >= 3
     trainer.kill()
     trainer.communicate()
-    assert nothing_left(trainer.pid)
+    assert no_process_left(trainer.pid)
 
 
 def test_calls_from_many_threads_do_not_mix():
@@ -348,8 +348,8 @@ def test_calls_from_many_threads_do_not_mix():
     assert answers == {n: f"{2 * n}\n".encode() if n % 4 else "time_limit" for n in range(12)}
 
 
-def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monkeypatch):
-    read = jail._read
+def test_a_sandbox_that_is_killed_from_outside_says_nothing_about_the_program(monkeypatch):
+    read = programs._read
 
     def killed(process, seconds):
         started = os.read(process.stdout.fileno(), 1)
@@ -358,24 +358,24 @@ def test_a_jail_that_is_killed_from_outside_says_nothing_about_the_program(monke
         return started + output, *rest
 
     check_isolation("auto")  # which reads too
-    monkeypatch.setattr(jail, "_read", killed)
-    with pytest.raises(JailError, match=r"^was killed from outside by SIGKILL$"):
+    monkeypatch.setattr(programs, "_read", killed)
+    with pytest.raises(SandboxError, match=r"^was killed from outside by SIGKILL$"):
         run_program("import time\ntime.sleep(60)")
-    assert nothing_left(os.getpid())
+    assert no_process_left(os.getpid())
 
 
-def test_a_jail_that_does_not_start_is_an_error_of_its_own(monkeypatch, tmp_path):
+def test_a_sandbox_that_does_not_start_is_a_sandbox_error(monkeypatch, tmp_path):
     check_isolation()
-    monkeypatch.setattr(jail, "CELL", tmp_path / "namespaces.py")
-    with pytest.raises(JailError, match=r"can't open file"):
+    monkeypatch.setattr(programs, "SCRIPT", tmp_path / "namespaces.py")
+    with pytest.raises(SandboxError, match=r"can't open file"):
         run_program("print(1)", sandbox="unsafe")
-    monkeypatch.setattr(jail, "PYTHON", [str(tmp_path / "python")])
-    with pytest.raises(JailError, match=r"cannot be started"):
+    monkeypatch.setattr(programs, "PYTHON", [str(tmp_path / "python")])
+    with pytest.raises(SandboxError, match=r"cannot be started"):
         run_program("print(1)", sandbox="unsafe")
     (tmp_path / "namespaces.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(jail, "PYTHON", [sys.executable])
-    monkeypatch.setattr(jail, "START_SECONDS", 0.5)
-    with pytest.raises(JailError, match=r"did not start within 0\.5 s"):
+    monkeypatch.setattr(programs, "PYTHON", [sys.executable])
+    monkeypatch.setattr(programs, "START_SECONDS", 0.5)
+    with pytest.raises(SandboxError, match=r"did not start within 0\.5 s"):
         run_program("print(1)", sandbox="unsafe")
 
 
@@ -387,11 +387,11 @@ def unchecked():
 
 
 def test_isolation_is_tried(unchecked, monkeypatch):
-    """Walls that do not hold, here none at all, are found out."""
+    """A sandbox that does not isolate, here none at all, is detected."""
     assert check_isolation() in ("bwrap", "namespaces")
-    assert "socket" in jail._try("unsafe")
+    assert "socket" in programs._probe("unsafe")
     check_isolation.cache_clear()
-    monkeypatch.setattr(jail, "_try", lambda kind: f"no {kind}")
+    monkeypatch.setattr(programs, "_probe", lambda sandbox: f"no {sandbox}")
     with pytest.raises(ValueError, match=r"^sandbox: auto finds no way .*bwrap: no bwrap; namespaces: no .*unsafe$"):
         check_isolation()
     with pytest.raises(ValueError, match="finds no way"):
@@ -407,7 +407,7 @@ def test_bad_settings_are_named(settings, message):
         run_program("print(1)", **settings)
 
 
-def test_unprotected_programs_keep_their_limits():
+def test_unsafe_programs_keep_their_limits():
     assert run_program("print(int(input()) + 1)", "1", sandbox="unsafe").output == b"2\n"
     assert run_program("import time; time.sleep(60)", seconds=0.3, sandbox="unsafe").reason == "time_limit"
     assert run_program("while True: print('x' * 10000)", sandbox="unsafe").reason == "output_limit"
@@ -437,7 +437,7 @@ def test_another_user_isolates_too(tmp_path):
         print(run_program("import os\\nwhile True: os.fork()", seconds=60.0, sandbox="namespaces").reason)
     """
     python = Path(sys.executable).resolve()
-    folders = [python.parent.parent, Path(jail.__file__).parents[2]]
+    folders = [python.parent.parent, Path(programs.__file__).parents[2]]
     command = ["unshare", "-m", "sh", "-c", textwrap.dedent(script), "sh", *folders]
     done = subprocess.run([*command, python.name, textwrap.dedent(code)], capture_output=True, text=True)
     assert done.stdout == "65534 namespaces\nb'3\\n'\nruntime_error\n", done.stderr

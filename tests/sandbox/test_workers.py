@@ -1,4 +1,4 @@
-"""Workers against functions that answer, fail, hang, die and flood; each child is looked for afterwards."""
+"""Workers whose functions return, raise, hang, crash and flood; no child process may be left afterwards."""
 
 import os
 import select
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from r1jax.sandbox import workers as sandbox
+from r1jax.sandbox import workers
 from r1jax.sandbox.workers import Worker, WorkerCrash, WorkerTimeout
 
 FUNCTIONS = """
@@ -112,7 +112,7 @@ def test_exceptions_come_back_as_value_errors_and_the_process_stays(worker):
         worker("add").call(1)
 
 
-def test_late_call_is_killed_and_the_next_one_works(worker):
+def test_a_call_that_exceeds_its_time_is_killed_and_the_next_one_works(worker):
     one = worker("sleep", timeout=3.0)
     one.call(0)
     process = one._process
@@ -127,7 +127,7 @@ def talker(code):
     return subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def test_the_parents_clock_alone_ends_a_call(worker):
+def test_the_parents_clock_ends_a_call_by_itself(worker):
     with talker("import time; time.sleep(60)") as process:
         with pytest.raises(WorkerTimeout, match=r"^functions:sleep took longer than 0\.1 s$"):
             worker("sleep")._transfer(process, b"", 0.1)
@@ -135,7 +135,7 @@ def test_the_parents_clock_alone_ends_a_call(worker):
 
 
 @pytest.mark.parametrize("line", ["[true, 1]\n", "[true, "])
-def test_a_whole_answer_that_came_while_nobody_looked_is_one(worker, line):
+def test_a_complete_result_that_arrived_before_the_deadline_counts(worker, line):
     with talker(f"print({line!r}, end='', flush=True); input()") as process:
         select.select([process.stdout], [], [], 60)
         if line.endswith("\n"):
@@ -172,10 +172,10 @@ def test_crashes_say_how_and_the_next_call_works(worker, monkeypatch):
         worker("segfault").call()
     with pytest.raises(WorkerCrash, match="needed more than 256 MB of memory"):
         worker("eat", memory_mb=256).call()
-    monkeypatch.setattr(sandbox, "MAX_ANSWER", 2**20)
-    with pytest.raises(WorkerCrash, match="answered with more than 1 MiB"):
+    monkeypatch.setattr(workers, "MAX_RESULT", 2**20)
+    with pytest.raises(WorkerCrash, match="returned more than 1 MiB"):
         worker("flood").call()
-    with pytest.raises(WorkerCrash, match="wrote over the worker's answer"):
+    with pytest.raises(WorkerCrash, match="wrote to the pipe of the worker's results"):
         worker("scribble").call()
 
 
@@ -197,7 +197,7 @@ def test_function_that_cannot_be_loaded(worker):
         Worker("functions")
 
 
-def test_prints_and_stdin_are_apart_from_the_answers(worker):
+def test_prints_and_stdin_are_separate_from_the_results(worker):
     one = worker("chatter")
     assert [one.call(), one.call()] == ["", ""]
 
@@ -208,7 +208,7 @@ def test_the_child_gets_no_secrets_and_dumps_no_core(worker, monkeypatch):
     assert worker("core").call() == [0, 0]
 
 
-def test_large_messages_do_not_jam(worker):
+def test_large_messages_do_not_block(worker):
     text = "é" * 2**20
     one = worker("echo", timeout=30.0)
     assert one.call(text) == text
@@ -242,7 +242,7 @@ def test_no_child_outlives_a_killed_parent(tmp_path, monkeypatch, function):
     (tmp_path / "functions.py").write_text(functions)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     code = f"""
-from r1jax.sandbox import workers as sandbox
+from r1jax.sandbox import workers
 from r1jax.sandbox.workers import Worker
 worker = Worker("functions:{function}", timeout=5.0)
 worker._start()

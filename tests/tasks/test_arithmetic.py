@@ -1,4 +1,4 @@
-"""Arithmetic against Python's own, and its worked examples against its own rewards."""
+"""Arithmetic against Python's own, and its demonstrations against its own rewards."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Countdown against Python's own arithmetic, and its worked examples against its own rewards."""
+"""Countdown against Python's own arithmetic, and its demonstrations against its own rewards."""
 
 import re
 from fractions import Fraction

@@ -28,7 +28,7 @@ def colorings():
     return make_task(TASKS[1], 0)
 
 
-def said(answer):
+def answered(answer):
     return f"<think>r</think><answer>{answer}</answer>"
 
 
@@ -49,27 +49,27 @@ def test_problems_are_those_of_the_seed(sums, monkeypatch):
     assert len(set(other) & set(again)) < 5
 
 
-def test_chain_sum_grades(sums):
+def test_chain_sum_is_scored(sums):
     for split in ("train", "test"):
         example = sums.example(split, 2)
         assert eval(example.question.rpartition(":")[2].strip(" =")) == int(example.answer)
-        assert sums.rewards["accuracy"](example, said(example.answer)) == 1.0
+        assert sums.rewards["accuracy"](example, answered(example.answer)) == 1.0
         assert sums.rewards["accuracy"](example, f"<think>r</think>It is \\boxed{{{example.answer}}}.") == 1.0
-        assert sums.rewards["accuracy"](example, said(int(example.answer) + 1)) < 1.0
+        assert sums.rewards["accuracy"](example, answered(int(example.answer) + 1)) < 1.0
         assert sums.rewards["accuracy"](example, f"<think>{example.answer}") == (0.0, "no_answer")
         assert sums.rewards["accuracy"](example, "") == (0.0, "no_answer")
 
 
-def test_a_scorer_that_needs_the_problem_grades(colorings):
+def test_a_scorer_that_needs_the_problem_gets_it(colorings):
     """graph_color has no gold: any proper coloring is right, and its scorer reads the edges from the problem."""
     example = next(e for e in map(colorings.example, ["train"] * 16, range(16)) if "), (" in e.question)
     vertices = json.loads(re.search(r"Vertices: (\[.*?\])", example.question).group(1))
     edges = [tuple(map(int, edge)) for edge in re.findall(r"\((\d+), (\d+)\)", example.question)]
     all_colors = (dict(zip(vertices, c, strict=True)) for c in itertools.product((1, 2, 3), repeat=len(vertices)))
     proper = next(colors for colors in all_colors if all(colors[a] != colors[b] for a, b in edges))
-    assert colorings.score(example, said(json.dumps(proper))) == 1.0
+    assert colorings.score(example, answered(json.dumps(proper))) == 1.0
     a, b = edges[0]
-    assert colorings.score(example, said(json.dumps(proper | {a: proper[b]}))) < 1.0
+    assert colorings.score(example, answered(json.dumps(proper | {a: proper[b]}))) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ class Broken:
         raise self.error
 
 
-def test_a_hanging_scorer_is_wrong_and_a_dead_one_unknown(sums, monkeypatch):
+def test_a_scorer_that_hangs_scores_0_and_one_that_dies_none(sums, monkeypatch):
     example = sums.example("train", 0)
     monkeypatch.setattr(sums, "_workers", Broken(WorkerTimeout("late")))
-    assert sums.score(example, said("1")) == (0.0, "timeout")
+    assert sums.score(example, answered("1")) == (0.0, "timeout")
     monkeypatch.setattr(sums, "_workers", Broken(WorkerCrash("died")))
-    with pytest.warns(UserWarning, match="could not be graded: died"):
-        assert sums.score(example, said("1")) == (None, "crash")
+    with pytest.warns(UserWarning, match="could not be scored: died"):
+        assert sums.score(example, answered("1")) == (None, "crash")
 
 
 def test_hostile_answers_leave_the_worker_alive(sums):
     example = sums.example("train", 0)
-    sums.score(example, said(example.answer))
+    sums.score(example, answered(example.answer))
     for text in ("9" * 100_000, "9**9**9**9", "(" * 10_000, "\0", "\ud800", "__import__('os').abort()"):
-        assert sums.score(example, said(text)) < 1.0  # no time-out, which is a pair
-    assert sums.score(example, said(example.answer)) == 1.0
+        assert sums.score(example, answered(text)) < 1.0  # no time-out, which is a pair
+    assert sums.score(example, answered(example.answer)) == 1.0

@@ -1,4 +1,4 @@
-"""A mixture's rewards are those of its parts."""
+"""The rewards of a mixture are those of its parts."""
 
 from r1jax.config.tasks import ArithmeticTask, CountdownTask, MixturePart, MixtureTask
 from r1jax.rewards.example import Example
@@ -17,7 +17,7 @@ class Bare:
         self.rewards = {"accuracy": lambda example, completion: 0.5}
 
 
-def test_the_part_of_an_example_grades_it():
+def test_an_example_is_scored_by_its_part():
     task = make_task(MixtureTask(mixture=PARTS), 0)
     assert task.weights == (1.0, 3.0)
     number, expression = "<think>r</think><answer>3</answer>", "<think>r</think><answer>1+2</answer>"

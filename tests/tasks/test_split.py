@@ -1,4 +1,4 @@
-"""The split: fixed for ever, one in sixteen, and never shared."""
+"""The split of a problem: the same for ever, one in sixteen for testing, and never shared."""
 
 import pytest
 
@@ -29,8 +29,8 @@ def test_draw_stays_in_its_split():
             assert split_of(str(draw(split, 0, index, lambda rng: rng.randrange(10**6), str))) == split
 
 
-def test_a_space_without_problems_of_the_split_is_refused():
+def test_a_task_without_problems_of_a_split_is_refused():
     problem = next(str(i) for i in range(100) if split_of(str(i)) == "train")
     assert draw("train", 0, 0, lambda rng: problem, str) == problem
-    with pytest.raises(ValueError, match="for split test: the problem space is too small"):
+    with pytest.raises(ValueError, match="in the split test: the task has too few problems"):
         draw("test", 0, 0, lambda rng: problem, str)

@@ -1,4 +1,4 @@
-"""Tasks from data files: the rows that were written come back, and rows that cannot be used are named."""
+"""Tasks of data sets: the rows that were written come back, and rows that cannot be used are named."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.config.tasks import JsonlTask, ParquetTask, TfdsTask
+from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
 from r1jax.tasks.split import split_of
 
@@ -44,7 +45,7 @@ def test_the_held_out_rows_are_those_of_split_of(tmp_path):
     assert [e.answer for e in test] == [str(i + 1) for i in range(200) if split_of(f"{i}+1?") == "test"]
 
 
-def test_a_test_file_leaves_the_first_whole(tmp_path):
+def test_with_a_test_file_nothing_is_held_out(tmp_path):
     test = written(tmp_path, problems(5, 100), "test.jsonl")
     task = make_task(JsonlTask(jsonl=written(tmp_path, ["", *problems(40), "  "]), test=test), 0)
     assert (task.size("train"), task.size("test")) == (40, 5)
@@ -126,14 +127,16 @@ def test_parquet(tmp_path):
         make_task(ParquetTask(parquet=file), 0)
 
 
-def test_tensorflow_datasets_by_folder_and_by_name(prepared):
+def test_tensorflow_datasets_by_folder_and_by_name(prepared, monkeypatch):
+    constants = pytest.importorskip("tensorflow_datasets.core.constants")
     folder = make_task(TfdsTask(tfds=str(prepared / "sums" / "1.0.0"), answer_after="####"), 0)
     assert sorted(e.question for e in everything(folder, "train")) == sorted(f"{i} + 1 → ?" for i in range(40))
     for example in everything(folder, "test"):
         assert int(example.question.split()[0]) + 1 == int(example.answer)
-    named = make_task(TfdsTask(tfds="sums", data_dir=str(prepared), answer_after="####"), 0)
+    monkeypatch.setattr(constants, "DATA_DIR", str(prepared))
+    named = make_task(TfdsTask(tfds="sums", answer_after="####"), 0)
     assert everything(named, "train") == everything(folder, "train")
-    numbers = make_task(TfdsTask(tfds="sums", data_dir=str(prepared), answer="n"), 0)
+    numbers = make_task(TfdsTask(tfds="sums", answer="n"), 0)
     assert {e.answer for e in everything(numbers, "test")} == {str(i) for i in range(40, 50)}
     assert "tensorflow" not in sys.modules
 
@@ -141,11 +144,11 @@ def test_tensorflow_datasets_by_folder_and_by_name(prepared):
 def test_tensorflow_datasets_that_cannot_be_read(prepared):
     folder = str(prepared / "sums" / "1.0.0")
     with pytest.raises(ValueError, match=r"split 'val': Unknown split 'val'\. Should be one of \['train', 'test'\]"):
-        make_task(TfdsTask(tfds=folder, test_split="val"), 0)
+        make_task(TfdsTask(tfds=folder, test="val"), 0)
     with pytest.raises(ValueError, match="Could not read dataset info"):
         make_task(TfdsTask(tfds=str(prepared)), 0)
     with pytest.raises(ValueError, match=r"^task.tfds: sumz, split 'train': Dataset sumz not found\.$"):
-        make_task(TfdsTask(tfds="sumz", data_dir=str(prepared)), 0)
+        make_task(TfdsTask(tfds="sumz"), 0)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +174,41 @@ def test_columns_for_rewards_are_plain(tmp_path):
     assert first.data == {"tests": ["a", "b"], "n": int(first.question[:-1])}
     with pytest.raises(ValueError, match=r"rows\.parquet row 1: column 'day' cannot be given to rewards: .*date"):
         make_task(ParquetTask(parquet=str(tmp_path / "rows.parquet"), columns=["day"]), 0)
+
+
+def test_rows_in_python_are_split_as_those_of_a_file(tmp_path):
+    task = make_task(problems(200), 0)
+    file = make_task(JsonlTask(jsonl=written(tmp_path, problems(200)), columns=["more"]), 0)
+    for split in ("train", "test"):
+        assert everything(task, split) == everything(file, split)
+    assert task.columns == ("more",)
+
+
+def test_rows_in_python_with_demonstrations_and_test_rows():
+    chat = [{"role": "user", "content": "2+2?"}]
+    rows = [
+        {"question": chat, "answer": 4, "completion": "It is 4."},
+        {"question": "q", "answer": "5", "completion": "5"},
+    ]
+    task = make_task({"train": rows, "test": rows[1:]}, 0)
+    assert (task.size("train"), task.size("test")) == (2, 1)
+    assert task.example("train", 0) == Example(chat, "4", "It is 4.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows to train on"),
+        ({"train": problems(2), "test": []}, "none to test on"),
+        ({"training": problems(2)}, r"data has the splits training; need rows, or \{'train': rows, 'test': rows\}"),
+        ({"train": problems(2), "val": problems(2)}, "data has the splits train, val"),
+        ([{"question": "2?", "gold": 2}], r"data, train row 1: no column 'answer'; there are question, gold"),
+        ([*problems(1), {"question": "2?", "answer": 2}], "data, train row 2: no column 'more'"),
+        ([*problems(1), "q"], "data, train row 2: got 'q'; need a dict with question and answer"),
+        ({"train": problems(2), "test": ["q"]}, "data, test row 1: got 'q'"),
+        ([{"question": "2?", "answer": 2, "day": date(2020, 1, 1)}], "column 'day' cannot be given to rewards"),
+    ],
+)
+def test_rows_in_python_that_cannot_be_used(rows, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(rows, 0)

@@ -1,4 +1,4 @@
-"""Prompts against texts written by hand: templates, chat, and settings that do not go together."""
+"""Prompts against texts written by hand: templates, chat, and settings that do not fit together."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tokenizers against round trips, hand-made alphabets, and tiny models built on the spot."""
+"""Tokenizers against round trips, hand-made alphabets, and tiny tokenizers that the tests build."""
 
 import json
 import re

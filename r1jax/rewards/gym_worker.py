@@ -1,6 +1,6 @@
-"""What the worker of `tasks.gym` runs: a reasoning-gym problem made again from its index, and an answer's score.
+"""Scores answers to reasoning-gym problems, made again from their index, in the worker processes of `tasks.gym`.
 
-Only that child process imports this, so that the library is loaded before the time of an answer is counted.
+Only that process imports this module, so that loading the library does not count as time of a call.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ def score(name: str, settings: dict[str, Any], index: int, question: str, answer
     dataset, problem = _problem(name, json.dumps(settings), index)
     if problem["question"] != question:
         raise ValueError(
-            f"task.gym: {name} makes other problems in another process, so that they can neither be graded nor made "
-            f"again after a restart; choose another generator"
+            f"task.gym: {name} makes other problems in another process, so they can neither be scored nor made again "
+            f"after a restart; choose another generator"
         )
     try:
         return float(dataset.score_answer(answer, problem))
     except MemoryError:
         raise
     except Exception:
-        return 0.0  # a text that the scorer cannot read
+        return 0.0  # the scorer cannot read this answer
 
 
 @functools.lru_cache(maxsize=64)

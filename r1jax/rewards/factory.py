@@ -1,9 +1,10 @@
-"""The rewards that a config can name: `make_reward(settings, accuracy=None, columns=[], max_completion_length=512)`."""
+"""Makes rewards from settings: `make_reward(settings, accuracy=None, columns=[], max_completion_length=512)`."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from r1jax.config.rewards import (
     ChoiceReward,
@@ -24,54 +25,58 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests
 from r1jax.rewards.example import Reward
 from r1jax.rewards.format import think_answer, think_text
+from r1jax.rewards.function import InProcessFunction, SubprocessFunction
 from r1jax.rewards.language import check_language, consistency
-from r1jax.rewards.own import Own
 from r1jax.rewards.shaping import cosine, overlong, repetition
-from r1jax.rewards.text import check_pattern, exact, pattern
+from r1jax.rewards.text_match import check_pattern, exact, pattern
 from r1jax.sandbox.programs import check_isolation
 
-COMPARED = MathReward | ChoiceReward | ExactReward  # accuracies that a gold itself must satisfy
-FORMS = {"think_answer": think_answer, "think_text": think_text}
+COMPARES_WITH_GOLD = MathReward | ChoiceReward | ExactReward  # the gold answer itself has to earn full reward
+STYLES = {"think_answer": think_answer, "think_text": think_text}
 
 
 def make_reward(
-    settings: RewardSettings, *, accuracy: Reward | None, columns: Sequence[str], max_completion_length: int
+    settings: RewardSettings | Callable[..., Any],
+    *,
+    accuracy: Reward | None,
+    columns: Sequence[str],
+    max_completion_length: int,
 ) -> Reward:
-    """The reward of one entry of a config's `rewards:` block.
+    """The reward of one entry of a config's `rewards:` block, or of a Python callable in r1jax's or TRL's form.
 
-    `accuracy` is the reward of that name, `columns` what else of a data set examples hold. Raises ValueError for
-    settings with which it could never be given.
+    `accuracy` is the reward of that name, from which others may be computed; `columns` are the names in the examples'
+    `data`. Raises ValueError for settings with which no completion could ever be scored.
     """
-    given = settings.model_dump(exclude={"name", "weight"})
     match settings:
-        case FunctionReward():
-            return Own(columns=columns, **given)
+        case FunctionReward(function=path, seconds=seconds):
+            return SubprocessFunction(path, columns=columns, seconds=seconds)
         case MathReward():
             return math_answer
         case CodeReward():
             if settings.tests not in columns:
                 raise ValueError(f"it needs column {settings.tests!r}; add it to task.columns")
             check_isolation(settings.sandbox)
-            return functools.partial(passes_tests, **given)
+            return functools.partial(passes_tests, **settings.model_dump(exclude={"name", "weight"}))
         case ChoiceReward():
             return letter
         case ExactReward():
-            return functools.partial(exact, **given)
+            return exact
         case RegexReward():
             check_pattern(settings.pattern)
-            return functools.partial(pattern, **given)
+            return functools.partial(pattern, pattern=settings.pattern)
         case FormatReward():
-            return functools.partial(FORMS[settings.form], allow_empty=settings.allow_empty)
+            return STYLES[settings.style]
         case LanguageReward():
             check_language(settings.language)
-            return functools.partial(consistency, **given)
+            return functools.partial(consistency, language=settings.language)
         case OverlongReward():
             if settings.cache > max_completion_length:
                 raise ValueError(f"its cache {settings.cache} is above max_completion_length {max_completion_length}")
             return functools.partial(overlong, max_length=max_completion_length, cache=settings.cache)
         case CosineReward():
             if accuracy is None:
-                raise ValueError("it needs a reward named accuracy; give rewards.accuracy")
+                raise ValueError("it needs a reward named accuracy; define rewards.accuracy")
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case RepetitionReward():
-            return functools.partial(repetition, **given)
+            return functools.partial(repetition, n=settings.n)
+    return InProcessFunction(settings, columns=columns)

@@ -1,8 +1,8 @@
-"""What the workers of `rewards.accuracy` run: math-verify's parser and sympy behind `answers.same_answer`.
+"""Compares expressions with math-verify's LaTeX parser and sympy, in the worker processes of `rewards.accuracy`.
 
-Only those child processes import this, so that the libraries are loaded before the time of an answer is counted. Text
-gets here through `equality.provable`; math-verify reads it with a grammar of LaTeX, not with `eval`, and its parser for
-plain expressions, which is built on `eval`, is never called. Its time-outs are switched off: the worker is killed.
+Only those processes import this module, so that loading the libraries does not count as time of a comparison. All text
+has passed `equivalence.provable`. math-verify parses LaTeX with a grammar, not with `eval`; its parser for plain
+expressions, which is built on `eval`, is never called. Its time-outs are switched off, since a slow worker is killed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy.core.relational import Relational
 
-from r1jax.answers.extract import same_answer
+from r1jax.answers.equivalence import same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
-DIGITS = 30  # to which two values agree that are called equal
+DIGITS = 30  # to which equal values agree
 POINTS = 4  # random values of the variables at which two expressions are compared
-FLOAT_PLACES = 12  # decimals that a float can be trusted with
-ATTEMPTS = 40  # to find them, where logarithms and roots are not real everywhere
-_OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may mean these alone
+ATTEMPTS = 40  # at finding such points, since logarithms and roots are not real everywhere
+FLOAT_PLACES = 12  # decimals to which a float is trusted
+_OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
 _STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
 _ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
 _LATEX = LatexExtractionConfig(
@@ -37,28 +37,29 @@ _LATEX = LatexExtractionConfig(
 
 
 def same(answer: str, gold: str) -> bool:
-    """`answers.same_answer`, with two expressions compared by value and equations by their solutions."""
-    return bool(same_answer(answer, gold, prove))
+    """What the worker runs: `equivalence.same_answer` with `prove`."""
+    return same_answer(answer, gold, prove)
 
 
 def prove(answer: str, gold: str) -> bool:
-    """Whether two expressions, equations, inequalities or sets are equal; False where one cannot be read.
+    """Whether two expressions, equations, inequalities or sets are equal; False where one cannot be parsed.
 
-    Expressions agree to DIGITS digits at random values of their variables: a test for identity (Schwartz-Zippel) that
-    simplifies nothing. Where they are real at POINTS values, the others do not matter: ln(x^2) is 2 ln(x). Equations
-    have the same roots in one variable at random values of the others. Inequalities are positive multiples of one
-    another or the same set. What cannot be evaluated, such as a set, is left to math-verify.
+    Expressions are equal where their values agree to DIGITS digits at random values of their variables
+    (Schwartz-Zippel, without simplification). Points at which they are not real are skipped where POINTS real ones are
+    found, so that ln(x^2) is 2 ln(x). Equations are equal where they have the same roots in one variable at random
+    values of the others; inequalities where they are positive multiples of each other or describe the same set. Sets
+    and matrices are compared by math-verify.
     """
-    said, expected = _parsed(answer), _parsed(gold)
-    kinds = _kind(said), _kind(expected)
+    given, expected = _parsed(answer), _parsed(gold)
+    kinds = _kind(given), _kind(expected)
     if kinds == ("expression", "expression"):
-        return _same_expression(said, expected, _places(answer, gold))
+        return _same_expression(given, expected, _places(answer, gold))
     if kinds == ("equation", "equation"):
-        return _same_roots(said.lhs - said.rhs, expected.lhs - expected.rhs)
+        return _same_roots(given.lhs - given.rhs, expected.lhs - expected.rhs)
     if kinds == ("inequality", "inequality"):
-        return _same_inequality(said, expected)
+        return _same_inequality(given, expected)
     if kinds in (("set", "set"), ("matrix", "matrix"), ("set", "inequality"), ("inequality", "set")):
-        return bool(verify(expected, said, timeout_seconds=None, allow_set_relation_comp=True))  # pyright: ignore
+        return bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))  # pyright: ignore
     return False
 
 
@@ -76,7 +77,7 @@ def _kind(found: Any) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> Any:
-    """What math-verify reads; decimals are exact, and an i that is no index is the imaginary unit."""
+    """The parsed text, with exact decimals, and with i as the imaginary unit where it is not an index."""
     text = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})", r"\\ln ", text)
     found = parse(f"${text}$", [_LATEX], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
     if not found or not hasattr(found[0], "free_symbols"):
@@ -87,7 +88,7 @@ def _parsed(text: str) -> Any:
 
 
 def _places(*texts: str) -> int | None:
-    """The decimals of a text that is a decimal of SAME_PLACES or more; beyond those of a float none counts."""
+    """How many decimals to compare, where a text is a decimal with SAME_PLACES or more; at most those of a float."""
     for text in texts:
         whole, point, decimals = text.lstrip("+-").partition(".")
         if point and (whole or "0").isdigit() and decimals.isdigit() and len(decimals) >= SAME_PLACES:
@@ -95,20 +96,20 @@ def _places(*texts: str) -> int | None:
     return None
 
 
-def _same_expression(said: sympy.Expr, expected: sympy.Expr, places: int | None) -> bool:
-    symbols = sorted(said.free_symbols | expected.free_symbols, key=str)
+def _same_expression(given: sympy.Expr, expected: sympy.Expr, places: int | None) -> bool:
+    symbols = sorted(given.free_symbols | expected.free_symbols, key=str)
     if not symbols:
-        a, b = _value(said, {}), _value(expected, {})
+        a, b = _value(given, {}), _value(expected, {})
         if a is None or b is None:
             return False
         return _close(a, b) or (places is not None and bool(abs(a - b) < sympy.Rational(1, 10**places)))
-    if said.free_symbols != expected.free_symbols and not (said.free_symbols and expected.free_symbols):
+    if given.free_symbols != expected.free_symbols and not (given.free_symbols and expected.free_symbols):
         return False
     complex_ones: list[bool] = []
     real = 0
-    whole = said.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
+    whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
     for point in itertools.islice(_points(symbols, whole), ATTEMPTS):
-        a, b = _value(said, point), _value(expected, point)
+        a, b = _value(given, point), _value(expected, point)
         if a is None or b is None:
             continue
         if a.is_real and b.is_real:
@@ -134,7 +135,7 @@ def _points(symbols: list[Any], whole: bool = False) -> Iterator[dict[Any, Any]]
 
 
 def _value(expression: sympy.Expr, point: dict[Any, Any]) -> Any:
-    """The finite number that an expression is at a point; None where it is none."""
+    """The value of an expression at a point; None where it is not a finite number."""
     value = expression.subs(point).doit().evalf(DIGITS + 10)
     return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
 
@@ -150,8 +151,8 @@ def _same_roots(f: Any, g: Any) -> bool:
     f, g = f.xreplace(complex_ones), g.xreplace(complex_ones)
     variable, *others = sorted(f.free_symbols, key=str)
     for point in itertools.islice(_points(others), POINTS if others else 1):
-        mine, yours = ([_value(r, {}) for r in sympy.solve(h.subs(point), variable)] for h in (f, g))
-        if not mine or len(mine) != len(yours) or not all(any(_near(a, b) for b in yours) for a in mine):
+        roots, expected = ([_value(r, {}) for r in sympy.solve(h.subs(point), variable)] for h in (f, g))
+        if not roots or len(roots) != len(expected) or not all(any(_near(a, b) for b in expected) for a in roots):
             return False
     return True
 
@@ -160,12 +161,12 @@ def _near(a: Any, b: Any) -> bool:
     return a is not None and b is not None and bool(abs(a - b) <= sympy.Float(10) ** -20 * (1 + abs(a)))
 
 
-def _same_inequality(said: Any, expected: Any) -> bool:
-    if said.free_symbols != expected.free_symbols:
+def _same_inequality(given: Any, expected: Any) -> bool:
+    if given.free_symbols != expected.free_symbols:
         return False
-    sides = [r for r in (said, expected) if isinstance(r, _ORDERED)]
-    if len(sides) == 2 and (isinstance(said, _STRICT) == isinstance(expected, _STRICT)):
-        ratio = sympy.cancel((said.gts - said.lts) / (expected.gts - expected.lts))
+    sides = [r for r in (given, expected) if isinstance(r, _ORDERED)]
+    if len(sides) == 2 and (isinstance(given, _STRICT) == isinstance(expected, _STRICT)):
+        ratio = sympy.cancel((given.gts - given.lts) / (expected.gts - expected.lts))
         if ratio.is_number and ratio.is_positive:
             return True
-    return len(said.free_symbols) == 1 and said.as_set() == expected.as_set()
+    return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.answers.extract import extract_answer
+from r1jax.answers.extraction import extract_answer
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
-from r1jax.rewards.math import same
+from r1jax.rewards.math_worker import same
 
 PAIRS = Path(__file__).parent / "math_verify_pairs.jsonl"
 
@@ -103,13 +103,13 @@ def test_what_math_verify_expects_of_its_own_pairs():
     A gold that is a worked solution is read as a completion, as it is there.
     """
     rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
-    verdicts = []
+    results = []
     for row in rows:
         gold = row["gold"]
         if len(gold) > 60 or "boxed" in gold:
             gold = extract_answer(gold, numeric=False) or gold
-        verdict = math_answer(Example("", gold), row["answer"])
-        verdicts.append(int(verdict[0] if isinstance(verdict, tuple) else verdict))
+        result = math_answer(Example("", gold), row["answer"])
+        results.append(int(result[0] if isinstance(result, tuple) else result))
     assert len(rows) > 300
-    assert [(row, v) for row, v in zip(rows, verdicts, strict=True) if v != row.get("ours", row["expected"])] == []
+    assert [(row, v) for row, v in zip(rows, results, strict=True) if v != row.get("ours", row["expected"])] == []
     assert all(row.get("why") for row in rows if row.get("ours", row["expected"]) != row["expected"])

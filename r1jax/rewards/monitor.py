@@ -1,0 +1,77 @@
+"""Warns about rewards that no longer teach anything, which the metrics show and nobody may notice.
+
+monitor = RewardMonitor(["accuracy", "format"])
+for warning in monitor(metrics):
+    print(warning)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+WINDOW = 20  # steps
+ROUNDING = 1e-6  # metrics are in float32
+CHANGE = 0.05  # of a mean, between one window and the next
+
+
+class RewardMonitor:
+    """Called with the metrics of each step, it returns new warnings; each is given once.
+
+    It warns of a step that had nothing to learn from, because nothing could be scored, no group had reward variance, or
+    all completions were truncated and masked; of a reward that had one and the same value for all completions of WINDOW
+    steps; and of a `format` whose mean rises by CHANGE between two windows while that of `accuracy` falls by as much.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._means: dict[str, deque[float]] = {name: deque(maxlen=2 * WINDOW) for name in names}
+        self._constant_steps = dict.fromkeys(names, 0)
+        self._last_mean: dict[str, float] = {}
+        self._given: set[str] = set()
+
+    def __call__(self, metrics: Mapping[str, float]) -> list[str]:
+        warnings = {}
+        if metrics.get("frac_reward_none") == 1.0:
+            warnings["none"] = (
+                "no completion of this step could be scored, so nothing was learnt: look at the reasons in completions/"
+            )
+        if metrics.get("dynamic_sampling/mixed_groups") == 0:
+            warnings["no_variance"] = (
+                f"no group of {metrics['dynamic_sampling/batches']:g} batches had reward variance, so nothing was "
+                f"learnt: the problems are too easy or too hard for the model; look at the rewards' means"
+            )
+        if metrics.get("update_tokens") == 0 and not warnings:
+            warnings["truncated"] = (
+                "every completion of this step that could be scored was truncated, so with truncated: mask nothing was "
+                "learnt: raise max_completion_length"
+            )
+        for name in self.names:
+            mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
+            constant = std <= ROUNDING * max(1.0, abs(mean))
+            last = self._last_mean.get(name, math.nan)
+            same = math.isclose(mean, last, rel_tol=ROUNDING, abs_tol=ROUNDING)
+            self._constant_steps[name] = (self._constant_steps[name] + 1 if same else 1) if constant else 0
+            self._last_mean[name] = mean
+            self._means[name].append(mean)
+            if self._constant_steps[name] >= WINDOW:
+                warnings[name] = (
+                    f"reward {name} has been {mean:g} for every completion of {WINDOW} steps, so it teaches nothing: "
+                    f"look at completions/ for what was scored, and try the reward alone with: r1jax reward"
+                )
+        change = {name: self._change(name) for name in ("accuracy", "format") if name in self._means}
+        if change.get("format", 0) > CHANGE and change.get("accuracy", 0) < -CHANGE:
+            warnings["hacking"] = (
+                f"format rose by {change['format']:.2f} while accuracy fell by {-change['accuracy']:.2f} over "
+                f"{2 * WINDOW} steps: the weight of format may be too high; look at completions/ and at the weights"
+            )
+        new = [warning for key, warning in warnings.items() if key not in self._given]
+        self._given.update(warnings)
+        return new
+
+    def _change(self, name: str) -> float:
+        means = list(self._means[name])
+        return float(np.mean(means[WINDOW:]) - np.mean(means[:WINDOW])) if len(means) == 2 * WINDOW else 0.0

@@ -1,0 +1,77 @@
+"""Markup is removed, signs get one spelling, and texts are split at their outer brackets."""
+
+import re
+
+import pytest
+from cpu_time import cpu_limit
+from hostile_texts import hostile, hostile_markup
+
+from r1jax.answers.latex import plain, split, wrapped
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"$\dfrac{1}{2}\,\text{ cm}$", r"\frac{1}{2} cm"),
+        (r"\frac12", r"\frac{1}{2}"),
+        (r"\frac1{2}", r"\frac{1}{2}"),
+        ("½", r"\frac{1}{2}"),
+        (r"\left( 1, 2 \right)", "( 1, 2 )"),
+        (r"x \le 3 \leq 4 ≤ 5", "x <= 3 <= 4 <= 5"),
+        (r"2 \times 3 \cdot 4 × 5", "2 * 3 * 4 * 5"),
+        (r"x=1 \text{ or } x=2", "x=1 or x=2"),
+        (r"\textbf{\text{5}}", "5"),
+        ("**5** and `6`", "5 and 6"),
+        ("2**3", "2**3"),  # a power is not bold
+        (r"\$1{,}000", "1,000"),
+        ("-$5", "-5"),
+        ("US$5", "US 5"),
+        (r"90^\circ", "90"),
+        ("−3", "-3"),
+        (r"\\frac{1}{2}", r"\frac{1}{2}"),  # escaped twice
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),  # rows of a matrix
+        ("  a \n b ", "a b"),
+    ],
+)
+def test_plain(text, expected):
+    assert plain(text) == expected
+    assert plain(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("1, 2, 3", ["1", "2", "3"]),
+        ("(1,2), [3,4), {5,6}", ["(1,2)", "[3,4)", "{5,6}"]),
+        ("1,,2,", ["1", "2"]),
+        ("", []),
+    ],
+)
+def test_split(text, parts):
+    assert split(text, re.compile(",")) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(1,2)", ("(", "1,2", ")")),
+        ("[0,1)", ("[", "0,1", ")")),
+        (r"\{1,2\}", ("{", "1,2", "}")),
+        ("((1),(2))", ("(", "(1),(2)", ")")),
+        ("(1)(2)", None),
+        ("(1", None),
+        ("1)", None),
+        ("x(1)", None),
+        ("", None),
+    ],
+)
+def test_wrapped(text, expected):
+    assert wrapped(text) == expected
+
+
+@pytest.mark.parametrize("name", [*hostile(), *hostile_markup()])
+def test_hostile_text_costs_no_more_than_its_length(name):
+    text = (hostile() | hostile_markup())[name]
+    with cpu_limit(5):
+        wrapped(plain(text))
+        split(text, re.compile(","))

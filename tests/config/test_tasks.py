@@ -1,0 +1,44 @@
+"""Settings of tasks: which one a block is, and what is refused."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from r1jax.config.tasks import ArithmeticTask, GymTask, JsonlTask, MixtureTask, ParquetTask, TaskSettings, TfdsTask
+
+ADAPTER = TypeAdapter(TaskSettings)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ({"name": "arithmetic"}, ArithmeticTask(name="arithmetic")),
+        ({"jsonl": "a", "test": "b"}, JsonlTask(jsonl="a", test="b")),
+        ({"parquet": "a", "columns": ["x"]}, ParquetTask(parquet="a", columns=["x"])),
+        ({"tfds": "gsm8k", "test": "validation"}, TfdsTask(tfds="gsm8k", test="validation")),
+        ({"gym": "chain_sum", "arguments": {"max_terms": 3}}, GymTask(gym="chain_sum", arguments={"max_terms": 3})),
+    ],
+)
+def test_the_key_or_the_name_decides_which_task_it_is(block, expected):
+    assert ADAPTER.validate_python(block) == expected
+    parts = [{"weight": 1.0, "task": block}, {"weight": 2.0, "task": block}]
+    mixture = ADAPTER.validate_python({"mixture": parts})
+    assert isinstance(mixture, MixtureTask) and [part.task for part in mixture.mixture] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {},
+        {"name": "arithmetics"},
+        {"name": "arithmetic", "min_digits": 4},
+        {"name": "arithmetic", "direct_share": 1.5},
+        {"name": "countdown", "numbers": 1},
+        {"jsonl": "a", "columns": "x"},
+        {"mixture": [{"weight": 1.0, "task": {"jsonl": "a"}}]},
+        {"mixture": [{"weight": 0.0, "task": {"jsonl": "a"}}, {"weight": 1.0, "task": {"jsonl": "a"}}]},
+        {"mixture": [{"weight": 1.0, "task": {"mixture": []}}, {"weight": 1.0, "task": {"jsonl": "a"}}]},
+    ],
+)
+def test_what_cannot_be_a_task_is_refused(block):
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(block)

@@ -1,0 +1,53 @@
+"""Warnings about rewards that teach nothing any more: at the right step, once, and not otherwise."""
+
+from r1jax.rewards.monitor import WINDOW, RewardMonitor
+
+
+def metrics(**means):
+    """`name=(mean, std)`."""
+    return {f"rewards/{n}/{k}": v for n, pair in means.items() for k, v in zip(("mean", "std"), pair, strict=True)}
+
+
+def warnings(monitor, steps):
+    return [(i, warning) for i, step in enumerate(steps, 1) for warning in monitor(step)]
+
+
+def test_a_constant_reward_is_named_once_after_twenty_steps():
+    steps = [metrics(accuracy=(0.3, 0.4), format=(0.0, 0.0))] * (2 * WINDOW)
+    ((step, warning),) = warnings(RewardMonitor(["accuracy", "format"]), steps)
+    assert step == WINDOW and warning.startswith("reward format has been 0 for every completion of 20 steps")
+
+
+def test_rounding_is_no_change():
+    steps = [metrics(mine=(0.1 + i % 2 * 1e-8, 9e-8)) for i in range(WINDOW)]
+    assert len(warnings(RewardMonitor(["mine"]), steps)) == 1
+
+
+def test_a_reward_that_changes_gives_no_warning():
+    moving = [metrics(a=(i % 2, 0.0)) for i in range(50)]  # all right in one step, all wrong in the next
+    assert warnings(RewardMonitor(["a"]), moving) == []
+    interrupted = [metrics(a=(1.0, 0.0 if i % (WINDOW - 1) else 0.1)) for i in range(100)]
+    assert warnings(RewardMonitor(["a"]), interrupted) == []
+    nothing = [metrics(a=(float("nan"), float("nan")))] * 50  # nothing could be scored, of which another metric warns
+    assert warnings(RewardMonitor(["a"]), nothing) == []
+
+
+def test_format_up_and_accuracy_down_gives_one_warning():
+    falling = [metrics(accuracy=(0.5 - i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
+    ((step, warning),) = warnings(RewardMonitor(["accuracy", "format"]), falling)
+    assert step == 2 * WINDOW and warning.startswith("format rose by 0.10 while accuracy fell by 0.10 over 40 steps")
+    rising = [metrics(accuracy=(0.4 + i / 200, 0.5), format=(0.4 + i / 200, 0.5)) for i in range(80)]
+    assert warnings(RewardMonitor(["accuracy", "format"]), rising) == []
+    assert warnings(RewardMonitor(["format"]), [metrics(format=(0.4 + i / 200, 0.5)) for i in range(80)]) == []
+
+
+def test_all_truncated_and_masked_gives_one_warning():
+    steps = [metrics(a=(0.5, 0.5)) | {"frac_reward_none": 0.0, "update_tokens": 0.0}] * 3
+    ((step, warning),) = warnings(RewardMonitor(["a"]), steps)
+    assert step == 1 and "with truncated: mask nothing was learnt" in warning
+
+
+def test_nothing_scored_gives_one_warning():
+    steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0, "update_tokens": 0.0}] * 3
+    ((step, warning),) = warnings(RewardMonitor(["a"]), steps)
+    assert step == 1 and warning.startswith("no completion of this step could be scored")
