@@ -6,6 +6,7 @@ A mistake in what the user gave ends with one line and exit code 2, a run that h
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 import warnings
@@ -19,14 +20,30 @@ from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Train reasoning models the way DeepSeek-R1 was trained, in JAX.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+Model = Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings to change, e.g. seed=1")
 ]
+Step = Annotated[
+    str | None, typer.Option(metavar="STEP", help="a checkpoint of a run: STEP, STAGE or STAGE-STEP; else the last")
+]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="of a completion; else max_completion_length")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Train reasoning models the way DeepSeek-R1 was trained, in JAX."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"r1jax {installed('r1jax')}")
+        raise typer.Exit()
 
 
 @contextlib.contextmanager
@@ -40,13 +57,18 @@ def _one_line_errors() -> Iterator[None]:
         print(f"stopped: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("interrupted; a run goes on from its last checkpoint, if it has one yet", file=sys.stderr)
+        print("interrupted; the same command resumes a run from its last checkpoint, if it has one", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def command(text: str) -> str:
+    """A command line of r1jax as the user would type it: with `uv run` where this one was started so."""
+    return f"uv run r1jax {text}" if "UV_RUN_RECURSION_DEPTH" in os.environ else f"r1jax {text}"
 
 
 @app.command()
 def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides = None) -> None:
-    """Run a config's stages in order; the same command goes on where it stopped."""
+    """Run a config's stages in order; the same command resumes from the last checkpoint."""
     with _one_line_errors():
         settings = load_config(config, overrides or ())
         from r1jax.programs.pipeline import train as train_stages
@@ -60,19 +82,21 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
 
     Console().print(summary_table(run.folder))
     print(f"curves: {draw_curves(run.folder)}")
-    question = run.batches.example("test", 0).question
-    print(f"talk to it: r1jax sample {run.folder} {shlex.quote(question if isinstance(question, str) else '...')}")
+    question = run.stages[-1].batches.example("test", 0).question
+    asked = shlex.quote(question if isinstance(question, str) else "...")
+    print(f"sample from it: {command(f'sample {run.folder} {asked}')}")
 
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    model: Model,
     overrides: Overrides = None,
     task: Annotated[
         str | None, typer.Option(help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}'")
     ] = None,
+    step: Step = None,
 ) -> None:
-    """Answer held-out problems with a run's last checkpoint or a pretrained model; print scores, save transcripts."""
+    """Answer held-out problems with a run's checkpoint or a pretrained model; print scores, save transcripts."""
     with _one_line_errors():
         from rich.console import Console
         from rich.progress import Progress
@@ -81,15 +105,14 @@ def evaluate(
         from r1jax.config.load import parse_task
         from r1jax.evaluate import evaluate_model
 
-        if task is None and not (Path(model) / "config.yaml").is_file():
-            raise ConfigError("--task is needed for a model that is no run: --task gsm8k, or --task '{jsonl: FILE}'")
         with Progress() as bar:
             number = bar.add_task("problems", total=None)
             scores, file = evaluate_model(
                 model,
                 overrides or (),
                 parse_task(task) if task else None,
-                lambda done, total: bar.update(number, completed=done, total=total),
+                checkpoint=step,
+                progress=lambda done, total: bar.update(number, completed=done, total=total),
             )
     if file is None:
         return
@@ -102,47 +125,55 @@ def evaluate(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
-    prompt: Annotated[str, typer.Argument(help="a question, put into the model's prompt form")],
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="a question, which is put into the model's prompt format")],
     overrides: Overrides = None,
     samples: Annotated[int, typer.Option("-n", "--samples", min=1, help="how many completions")] = 1,
     temperature: Annotated[
         float | None, typer.Option(min=0.0, help="0 is greedy; 1 where several samples are asked for, else 0")
     ] = None,
+    max_tokens: MaxTokens = None,
+    step: Step = None,
     seed: Annotated[int, typer.Option(help="other seeds give other samples")] = 0,
 ) -> None:
-    """Print completions of a prompt by a run's last checkpoint or a pretrained model."""
+    """Print completions of a prompt by a run's checkpoint or a pretrained model."""
     with _one_line_errors():
-        from r1jax.evaluate import Speaker
+        from r1jax.generate import Generator
+        from r1jax.run.loading import load_model
 
-        if temperature is None:
-            temperature = float(samples > 1)
-        speaker = Speaker(model, overrides or ())
-        for text in speaker.complete(speaker.prompt(prompt), samples=samples, temperature=temperature, seed=seed):
+        generator = Generator(load_model(model, overrides or (), checkpoint=step))
+        for text in generator.generate(
+            prompt, samples=samples, temperature=temperature, max_tokens=max_tokens, seed=seed
+        ):
             print(text)
 
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    model: Model,
     overrides: Overrides = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.7,
+    max_tokens: MaxTokens = None,
+    step: Step = None,
     seed: Annotated[int, typer.Option(help="other seeds give other replies")] = 0,
 ) -> None:
     """Talk with a model through its chat template; /new begins again, an empty line or Ctrl-D ends."""
     with _one_line_errors():
-        from r1jax.evaluate import Speaker
+        from r1jax.generate import Generator
+        from r1jax.run.loading import load_model
 
-        speaker = Speaker(model, overrides or ())
+        loaded = load_model(model, overrides or (), checkpoint=step)
+        if loaded.model.tokenizer.chat_template is None:
+            asked = command(f"sample {shlex.quote(model)} QUESTION")
+            raise ConfigError(f"{model}: its tokenizer has no chat template, so it cannot chat; use {asked}")
+        generator = Generator(loaded)
         messages: list[dict[str, str]] = []
-        speaker.prompt([{"role": "user", "content": "?"}], chat=True)  # no template: say so before anything is typed
         while line := _read_line():
             if line == "/new":
                 messages = []
                 continue
             messages.append({"role": "user", "content": line})
-            text = speaker.prompt(messages, chat=True)
-            (reply,) = speaker.complete(text, temperature=temperature, seed=seed + len(messages))
+            reply = generator.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
             messages.append({"role": "assistant", "content": reply})
             print(reply, flush=True)
 
@@ -160,44 +191,51 @@ def reward(
         Path, typer.Argument(help="JSON lines with a completion each, such as a run's completions/")
     ],
     overrides: Overrides = None,
-    config: Annotated[Path, typer.Option(help="the config whose task and rewards are used")] = Path(),
+    config: Annotated[
+        Path | None, typer.Option(help="the config whose task and rewards are used; a run's own for its completions")
+    ] = None,
 ) -> None:
-    """Score saved completions without a model: each reward's figures, best and worst samples, disagreements."""
+    """Score saved completions without a model: each reward's statistics, best and worst samples, disagreements."""
     with _one_line_errors():
         from rich.console import Console
 
-        from r1jax.score import score_file, show
+        from r1jax.score import config_of, score_file, show
 
-        if config == Path():
-            raise ConfigError("--config is needed: the config whose task and rewards are used")
-        show(score_file(completions, load_config(config, overrides or ())), Console())
+        file = config or config_of(completions)
+        if file is None:
+            raise ConfigError(
+                f"--config is needed: {completions} is not in a run folder, whose own config could be used"
+            )
+        show(score_file(completions, load_config(file, overrides or ())), Console())
 
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")],
+    model: Model,
     out: Annotated[Path, typer.Argument(help="a new folder")],
     overrides: Overrides = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
+    step: Step = None,
 ) -> None:
-    """Write a run's last checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
+    """Write a run's checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
     with _one_line_errors():
         from r1jax.export import export_model
 
-        export_model(model, out, dtype=dtype, overrides=overrides or ())
+        export_model(model, out, dtype=dtype, overrides=overrides or (), checkpoint=step)
     print(f"written: {out} ({dtype})")
 
 
 def main() -> None:
     """The console script."""
-    warnings.showwarning = _show_warning
+    if not sys.warnoptions:
+        warnings.showwarning = _show_warning
     app()
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **_: Any) -> None:
-    """A warning to the user in one line; others say where they come from."""
-    said = f"warning: {message}\n" if category is UserWarning else warnings.formatwarning(message, category, *where[:2])
-    sys.stderr.write(said)
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    """A warning of r1jax in one line; those of other packages are for developers (python -W shows them)."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        sys.stderr.write(f"warning: {message}\n")
 
 
 if __name__ == "__main__":

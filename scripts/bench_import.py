@@ -30,36 +30,36 @@ def write_model(folder: Path) -> None:
     import jax
     import jax.numpy as jnp
 
-    from r1jax.config.experiment import MeshConfig
+    from r1jax.config.training import MeshSettings
     from r1jax.huggingface.config import read_config
     from r1jax.huggingface.weights import export_params
-    from r1jax.models.transformer import Transformer
+    from r1jax.models import abstract_params, make_model
     from r1jax.parallel.mesh import make_mesh
-    from r1jax.training.state import abstract_params
 
     (folder / "config.json").write_text(json.dumps(CONFIG))
     config = read_config(folder)
-    shapes = abstract_params(Transformer(config, CONFIG["vocab_size"]), make_mesh(MeshConfig()))
+    model = make_model(config, CONFIG["vocab_size"])
+    shapes = abstract_params(model, make_mesh(MeshSettings()))
     params = jax.tree.map(lambda x: jnp.linspace(-1, 1, x.size).reshape(x.shape), shapes)
-    export_params(params, folder, dtype="float32", vocabulary=CONFIG["vocab_size"], shard_bytes=10**9)
+    export_params(params, model.config, folder, dtype="float32", shard_bytes=10**9)
 
 
 def measure(folder: Path) -> None:
     import jax
 
     jax.config.update("jax_num_cpu_devices", 8)
-    from r1jax.config.experiment import MeshConfig
+    from r1jax.config.training import MeshSettings
     from r1jax.huggingface.config import read_config
     from r1jax.huggingface.weights import import_params
-    from r1jax.models.transformer import Transformer
+    from r1jax.models import abstract_params, make_model
     from r1jax.parallel.mesh import make_mesh
-    from r1jax.training.state import abstract_params
 
     config = read_config(folder)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
-    abstract = abstract_params(Transformer(config, config.vocab_size or 0), mesh)
+    mesh = make_mesh(MeshSettings(data=1, fsdp=8))
+    model = make_model(config, config.vocab_size or 0)
+    abstract = abstract_params(model, mesh)
     begin = time.perf_counter()
-    params = jax.block_until_ready(import_params(folder, abstract))
+    params = jax.block_until_ready(import_params(folder, model.config, abstract))
     seconds = time.perf_counter() - begin
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -51,13 +51,14 @@ def make_update(
     import jax
     import jax.numpy as jnp
 
-    from r1jax.config.experiment import GrpoStage, ModelConfig, OptimizerConfig
+    from r1jax.config.experiment import GrpoStage
+    from r1jax.config.training import OptimizerSettings
     from r1jax.data.packing import Layout
-    from r1jax.models.transformer import Transformer
+    from r1jax.models import ModelConfig, init_params, make_model
     from r1jax.programs.grpo import optimizers, update_step
     from r1jax.rl.logprobs import Completions
     from r1jax.rl.train_batch import Rollout
-    from r1jax.training.state import TrainState, init_params
+    from r1jax.training.state import TrainState
 
     config = ModelConfig(**MODELS[name], dtype="float32")
     stage = GrpoStage(
@@ -67,9 +68,9 @@ def make_update(
         prompts_per_step=sequences // 4,
         group_size=4,
         rewards={"accuracy": 1.0},
-        optimizer=OptimizerConfig(learning_rate=1e-6),
+        optimizer=OptimizerSettings(learning_rate=1e-6),
     )
-    model, (optimizer, _) = Transformer(config, vocabulary), optimizers(stage)
+    model, (optimizer, _) = make_model(config, vocabulary), optimizers(stage)
 
     def make(key: jax.Array) -> tuple[TrainState, Rollout]:
         params, zero = init_params(model, key), jnp.zeros((), jnp.int32)

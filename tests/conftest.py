@@ -1,6 +1,7 @@
 """All tests run on 8 emulated CPU devices; a shape that would be promoted silently is an error."""
 
 import atexit
+import dataclasses
 import json
 import os
 import shutil
@@ -24,8 +25,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from tiny import TINY  # noqa: E402
 
-from r1jax.config.experiment import MeshConfig, ModelConfig  # noqa: E402
+from r1jax.config.experiment import MeshSettings  # noqa: E402
 from r1jax.config.load import load_config  # noqa: E402
+from r1jax.models import ModelConfig  # noqa: E402
 from r1jax.parallel.mesh import make_mesh  # noqa: E402
 from r1jax.rewards import accuracy, text_match  # noqa: E402
 from r1jax.tasks import gym  # noqa: E402
@@ -61,7 +63,7 @@ def tiny(tiny_file):
 
 @pytest.fixture
 def mesh():
-    return make_mesh(MeshConfig())
+    return make_mesh(MeshSettings())
 
 
 @pytest.fixture(scope="session")
@@ -119,23 +121,22 @@ def pretrained(model_config, tmp_path_factory):
     """A tiny random Qwen3 as a Hugging Face folder: one token a character, a chat template, ten spare rows."""
     from r1jax.huggingface.config import config_json
     from r1jax.huggingface.weights import export_params
-    from r1jax.models.transformer import Transformer
+    from r1jax.models import init_params, make_model
     from r1jax.text.tokenizer import CharacterTokenizer
-    from r1jax.training.state import init_params
 
     folder = tmp_path_factory.mktemp("pretrained")
     tokenizer = CharacterTokenizer(
         ["<think>", "</think>", "<answer>", "</answer>", *map(chr, range(32, 127)), "\n", "→"]
     )
-    config = model_config.model_copy(update={"vocab_size": tokenizer.size + 10, "head_dim": 8, "qk_norm": True})
+    config = dataclasses.replace(model_config, vocab_size=tokenizer.size + 10, head_dim=8, qk_norm=True)
     tokenizer.save(folder)
-    described = config_json(config, dtype="float32", vocabulary=tokenizer.size, positions=512)
+    described = config_json(config, dtype="float32", positions=512)
     (folder / "config.json").write_text(json.dumps(described))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(tokenizer.stop_ids)}))
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}<think>{% endif %}"
     )
-    params = init_params(Transformer(config, tokenizer.size), jax.random.key(0))
-    export_params(params, folder, dtype="float32", vocabulary=config.vocab_size)
+    params = init_params(make_model(config, tokenizer.size), jax.random.key(0))
+    export_params(params, config, folder, dtype="float32")
     return folder

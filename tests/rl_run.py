@@ -1,14 +1,13 @@
-"""A run of the tiny config's rl stage alone: its settings, its rows without times, and its checkpoints."""
+"""A run of the tiny config's rl stage alone: its settings, its rows without timings, and its checkpoints."""
 
 import jax
 import numpy as np
 from tiny import TINY
 
 from r1jax.config.load import load_config
-from r1jax.programs.grpo import optimizers
+from r1jax.programs.grpo import Trainer
 from r1jax.run.metrics import read_metrics, without_timings
-from r1jax.run.run import load_run
-from r1jax.training.state import abstract_state
+from r1jax.run.run import build_run
 
 
 def rl_config(folder, changes, *overrides):
@@ -26,13 +25,9 @@ def rows_of(folder):
 
 def states_of(config, folder):
     """Everything in each checkpoint that is kept, by its step."""
-    run, _, _ = load_run(folder)
+    run = build_run(config.model_copy(update={"run_dir": str(folder)}))
     run.close()
-    (stage,) = config.stages
-    optimizer, value_optimizer = optimizers(stage)
-    abstract = abstract_state(
-        run.model, optimizer, run.mesh, keep_reference=stage.kl.coef > 0, value_optimizer=value_optimizer
-    )
-    with run.checkpoints(stage.name) as checkpoints:
-        steps = [int(path.name) for path in checkpoints.folder.iterdir()]
-        return {step: jax.tree.map(np.asarray, dict(checkpoints.restore(step, abstract.items()))) for step in steps}
+    (stage,) = run.stages
+    like = Trainer(run, stage).abstract.items()
+    with run.checkpoints(stage.settings.name) as checkpoints:
+        return {step: jax.tree.map(np.asarray, dict(checkpoints.restore(step, like))) for step in checkpoints.steps()}

@@ -26,8 +26,8 @@ WRONG = {
         "command line: stages.rl.advantge: unknown key; did you mean 'advantage'?",
     ),
     "two keys that do not go together": (
-        ["stages.rl.loss.sapo_temperatures=[1.0, 2.0]", "stages.rl.steps=4"],
-        "command line: stages.rl.loss: kind grpo has no sapo_temperatures",
+        ["stages.rl.loss={kind: cispo, dual_clip: 3.0}", "stages.rl.steps=4"],
+        "command line: stages.rl.loss: kind cispo has no dual_clip",
     ),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
     "indivisible minibatches": (["stages.rl.minibatches=5"], "command line: stages.rl: minibatches 5 does not divide"),
@@ -50,8 +50,8 @@ WRONG = {
         "tensor=8",
     ),
     "heads that do not divide": (["model.num_key_value_heads=3"], "num_key_value_heads 3 does not divide"),
-    "missing tokenizer": (["tokenizer={kind: huggingface, path: nowhere}"], "nowhere is no folder, and no hub id"),
-    "tokenizer without path": (["tokenizer.kind=sentencepiece"], "needs a path"),
+    "missing tokenizer": (["tokenizer=nowhere"], "nowhere is no folder, and no hub id"),
+    "tokenizer that is no text": (["tokenizer={path: x}"], "command line: tokenizer: got {'path': 'x'} (a dict)"),
     "prompts over the limit": (["max_prompt_length=3"], "max_prompt_length allows 1 to 3"),
     "worked answers over the limit": (["max_completion_length=8"], "max_completion_length is 8; raise it"),
     "override that is not YAML": (
@@ -60,7 +60,7 @@ WRONG = {
     ),
     "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
     "no task": (["task={}"], "task: no task is named; give one of arithmetic, countdown, tfds"),
-    "task of a missing file": (["task={jsonl: nowhere.jsonl}", "tokenizer.kind=huggingface"], "needs a path"),
+    "task of a missing file": (["task={jsonl: nowhere.jsonl}"], "there is no file"),
     "model that is not there": (["model={path: no where}"], "no where is no folder, and no hub id"),
     "override without value": (["seed"], "an override is written key=value"),
 }

@@ -1,6 +1,6 @@
 """A config of two short stages on a tiny model, and a model that any mesh of 8 devices divides."""
 
-from r1jax.config.experiment import ModelConfig
+from r1jax.models import ModelConfig
 
 DIVISIBLE = ModelConfig(
     hidden_size=16,
@@ -24,12 +24,12 @@ model:
   num_attention_heads: 8
   num_key_value_heads: 2
   head_dim: 4
-  qk_norm: true
+  family: qwen3
   dtype: float32
 max_prompt_length: 6
 max_completion_length: 32
 evaluate: {{problems: 12, samples: 2}}
-log: {{tensorboard: false, completions_every: 2}}
+log: {{completions_every: 2}}
 stages:
   - name: cold_start
     program: sft

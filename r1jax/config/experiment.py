@@ -1,275 +1,164 @@
-"""The tree of settings: frozen pydantic models, which `config_file` reads and writes.
+"""A whole experiment: what its stages share, the stages, and what each of them may have for itself.
 
-Every setting is declared here, with its default and its check; a key that is not declared is an error.
+    config = load_config("configs/quickstart.yaml")
+    stage = config.stage(1)  # with all that it takes from the top level
+
+Every setting is declared in a class of this package, with its default, its check and its meaning; a key that no class
+declares is an error. docs/config.md is made from these classes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings, Share
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings
+from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
-    CorrectionSettings,
-    DynamicSampling,
+    DynamicSamplingSettings,
+    ImportanceSamplingSettings,
     KlSettings,
     LossSettings,
     ValueSettings,
 )
-from r1jax.config.rewards import RewardSettings
+from r1jax.config.rewards import RewardBase, RewardSettings
+from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
 from r1jax.config.tasks import TaskSettings
+from r1jax.config.training import LogSettings, MeshSettings, OptimizerSettings
+
+if TYPE_CHECKING:
+    type Inherited[T] = T
+else:
+    Inherited = Optional
+NOT_GIVEN: Any = None  # on a stage as the user wrote it, "take the top level's"; `Config.stage` puts that in its place
 
 
-class PromptConfig(Settings):
-    """How a question becomes a prompt.
-
-    `template` is one of prompts.TEMPLATES (plain, r1_zero, r1) or a text of your own with {question} in it. With
-    `chat` the result is a user's message in the tokenizer's chat template, after `system` where given. Questions that
-    are chat messages already take only `chat`.
-    """
-
-    template: str = "plain"
-    chat: bool = False
-    system: str | None = None
+def _entry_kind(value: Any) -> str:
+    return "definition" if isinstance(value, dict | RewardBase) else "weight"
 
 
-class TokenizerSettings(Settings):
-    """`characters` builds the vocabulary from the task's alphabet; the other kinds read `path`.
-
-    Where it is left out, a pretrained model brings its own, and any other model gets `characters`.
-    """
-
-    kind: Literal["characters", "huggingface", "sentencepiece"] = "characters"
-    path: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> TokenizerSettings:
-        if self.kind != "characters" and self.path is None:
-            raise ValueError(f"kind {self.kind} needs a path to its file or folder")
-        return self
-
-
-class RopeScaling(Settings):
-    """Rotary frequencies stretched to longer contexts; names and meaning as in Hugging Face's `rope_scaling`."""
-
-    rope_type: Literal["linear", "llama3", "yarn"]
-    factor: Annotated[float, Field(ge=1)]
-    original_max_position_embeddings: PositiveInt | None = None
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    truncate: bool = True
-
-    @model_validator(mode="after")
-    def _check(self) -> RopeScaling:
-        if self.rope_type != "linear" and self.original_max_position_embeddings is None:
-            raise ValueError(f"rope_type {self.rope_type} needs original_max_position_embeddings")
-        return self
-
-
-class PretrainedModel(Settings):
-    """A Hugging Face folder or hub id; its config.json says the rest."""
-
-    path: str
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "dots", "full"] = "none"
-
-
-class ModelConfig(Settings):
-    """A decoder of the Llama (no biases), Qwen2 (qkv_bias) or Qwen3 (qk_norm) family; names as in Hugging Face.
-
-    `path` is where the weights come from (none: random ones); `vocab_size` the rows of its embedding, where these are
-    more than the tokenizer has ids.
-    """
-
-    path: str | None = None
-    vocab_size: PositiveInt | None = None
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    head_dim: PositiveInt
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
-    rope_scaling: RopeScaling | None = None
-    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    tie_word_embeddings: bool = True
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "dots", "full"] = "none"
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelConfig:
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_key_value_heads {self.num_key_value_heads} does not divide num_attention_heads "
-                f"{self.num_attention_heads}"
-            )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} is odd; rotary embeddings need pairs")
-        return self
-
-
-def _model_kind(value: Any) -> str:
-    pretrained = isinstance(value, PretrainedModel) or (
-        isinstance(value, dict) and "path" in value and "hidden_size" not in value
-    )
-    return "pretrained" if pretrained else "described"
-
-
-ModelSettings = Annotated[
-    Annotated[ModelConfig, Tag("described")] | Annotated[PretrainedModel, Tag("pretrained")],
-    Discriminator(_model_kind),
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+RewardEntry = Annotated[
+    Annotated[Weight, Tag("weight")] | Annotated[RewardSettings, Tag("definition")], Discriminator(_entry_kind)
 ]
+MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs from the top level's
 
 
-class MeshConfig(Settings):
-    """Devices on each axis; one axis may be -1 and takes what is left. `distributed` joins several processes."""
+class Shared(Settings):
+    """What the top level has for all stages, and a stage may have for itself."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    expert: int = 1
-    context: int = 1
-    distributed: bool = False
+    task: Inherited[TaskSettings] = NOT_GIVEN
+    """Where questions, answers and demonstrations come from."""
+    rewards: Inherited[dict[str, RewardEntry]] = NOT_GIVEN
+    """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
+    by the task, which brings `accuracy` and `format`. A block defines a reward; its weight is 1 unless it says
+    otherwise. A stage's block replaces the top level's, except that definitions stay known; weight 0 is for rewards
+    that are only logged."""
+    prompt: Inherited[PromptSettings] = NOT_GIVEN
+    """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
+    max_prompt_length: Inherited[PositiveInt] = NOT_GIVEN
+    """Prompts of more tokens than this are dropped."""
+    max_completion_length: Inherited[PositiveInt] = NOT_GIVEN
+    """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
+    evaluate: Inherited[EvaluateSettings] = NOT_GIVEN
+    """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""
 
-    @field_validator("data", "fsdp", "tensor", "expert", "context")
+    @field_validator("rewards")
     @classmethod
-    def _check_size(cls, size: int) -> int:
-        if size != -1 and size < 1:
-            raise ValueError("an axis has at least 1 device, or -1 for what is left")
-        return size
+    def _default_weight(cls, rewards: Any) -> Any:
+        def weighted(entry: Any) -> Any:
+            no_weight = isinstance(entry, RewardBase) and entry.weight is None
+            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
 
-    @model_validator(mode="after")
-    def _check(self) -> MeshConfig:
-        free = [axis for axis, size in self.sizes().items() if size == -1]
-        if len(free) > 1:
-            raise ValueError(f"only one axis may be -1, got {' and '.join(free)}")
-        return self
+        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
 
-    def sizes(self) -> dict[str, int]:
-        return {axis: getattr(self, axis) for axis in ("data", "fsdp", "tensor", "expert", "context")}
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """What a GRPO stage optimises: the weights of its rewards, by name; those of weight 0 are only logged."""
+        entries = (self.rewards or {}).items()
+        weights = {name: entry.weight if isinstance(entry, RewardBase) else entry for name, entry in entries}
+        return {name: weight for name, weight in weights.items() if weight is not None}
 
-
-class OptimizerConfig(Settings):
-    """AdamW after clipping by the global norm; the rate warms up, then stays or falls to `final_share` of itself.
-
-    `warmup_updates` counts updates, of which a grpo step has `minibatches`.
-    """
-
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_updates: NonNegativeInt = 0
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    final_share: Share = 0.1
-    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    b2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    eps: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    @property
+    def reward_definitions(self) -> dict[str, RewardSettings]:
+        """The rewards that are defined here and not by the task, whether or not they have a weight."""
+        return {name: entry for name, entry in (self.rewards or {}).items() if isinstance(entry, RewardBase)}
 
 
-class EvaluateConfig(Settings):
-    """Held-out `problems` (no more than there are, null: all), each answered `samples` times at `temperature`, where 0
-    is greedy, from the `top_k` likeliest tokens and of these from the first `top_p` of probability."""
-
-    problems: PositiveInt | None = 512
-    samples: PositiveInt = 1
-    temperature: NonNegativeFloat = 1.0
-    top_k: PositiveInt | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _check(self) -> EvaluateConfig:
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"temperature 0 makes all {self.samples} samples the same; set temperature, or samples=1")
-        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
-            raise ValueError("temperature 0 takes the likeliest token, whatever top_k and top_p; set temperature")
-        return self
-
-
-class LogConfig(Settings):
-    """Beside the console and metrics.jsonl; every `completions_every` steps the first process keeps its completions."""
-
-    tensorboard: bool = True
-    wandb_project: str | None = None
-    completions_every: NonNegativeInt = 10
-
-
-class Stage(Settings):
-    """What every training program has; `eval_every` and `save_every` count steps, 0 means only at the end.
-
-    With `pack_length` sequences share rows of that many tokens; null: one a row.
-    """
+class Stage(Shared):
+    """What a stage of any program has."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    """What metrics, checkpoints, overrides and other stages call it; any name but `base`."""
+    init_from: str | None = None
+    """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
+    the folder of a run or of a Hugging Face model. Default: the stage before, for the first one `base`."""
     steps: PositiveInt
+    """Steps to train for. A grpo step is a rollout with all its updates, an sft step is an update."""
     prompts_per_step: PositiveInt
+    """Training examples a step."""
     microbatch: PositiveInt | None = None
+    """Sequences at once on each device (with `pack_length` in sft: rows); null: all. Gradients are accumulated, and the
+    result does not depend on it."""
     pack_length: PositiveInt | None = None
-    optimizer: OptimizerConfig
+    """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
+    optimizer: OptimizerSettings
+    """AdamW and its learning rate."""
     eval_every: NonNegativeInt = 0
+    """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
+    """Steps between checkpoints; 0: only after the last step."""
 
     @property
     def updates(self) -> int:
-        """How many times the optimizer moves the weights."""
+        """How many times the optimizer changes the weights."""
         return self.steps
 
     @property
     def most_prompts(self) -> int:
-        """How many training examples the stage may draw; the next one begins after them."""
+        """How many training examples the stage may consume; the next stage starts after them."""
         return self.steps * self.prompts_per_step
 
 
 class SftStage(Stage):
-    """Supervised fine-tuning on the task's worked examples, `prompts_per_step` of them at once.
-
-    With `pack_length`, `microbatch` counts packed rows.
-    """
+    """Supervised fine-tuning on the task's demonstrations."""
 
     program: Literal["sft"]
 
 
-class GrpoStage(Stage):
-    """GRPO: `prompts_per_step` × `group_size` completions a rollout, `minibatches` updates a rollout.
+class GrpoStage(Stage, SamplingSettings):
+    """GRPO and its variants: `prompts_per_step` × `group_size` completions a step, used in `minibatches` updates.
 
-    `rewards` are weights by name; those of weight 0 are logged alone. `truncated` says what a completion that never
-    stopped has: its reward ("keep"), at most zero ("zero"), or its reward in the group's baseline and no part in the
-    loss ("mask": DAPO's overlong filtering). In several `rollout_parts` the devices sample one while the one before is
-    graded: worth it where grading is slow, as with programs.
-
-    Tokens are drawn at `temperature` from the `top_k` likeliest, and of these from the first `top_p` of probability.
-    `old_log_probs` of the ratio are the sampler's, or those of a forward of the trainer before its first update, which
-    a `correction` then compares. `off_policy_mask` leaves out bad sequences that the policy has moved away from by that
-    much. With `value` this is PPO.
-
-    In a config file `preset: FILE` stands for the settings in that file, to which those beside it are exceptions.
+    `preset: FILE` puts the settings in that file, such as one of configs/objectives/, under those beside it.
     """
 
     program: Literal["grpo"]
     group_size: PositiveInt
+    """Completions a prompt."""
     minibatches: PositiveInt = 1
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_k: Annotated[int, Field(ge=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    rewards: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    """Updates a step; each uses its own part of the step's completions."""
     advantage: AdvantageSettings = AdvantageSettings()
+    """How rewards become advantages."""
     loss: LossSettings = LossSettings()
+    """The policy loss."""
     kl: KlSettings = KlSettings()
+    """The penalty for moving away from a reference model."""
     old_log_probs: Literal["sampler", "trainer"] = "sampler"
-    correction: CorrectionSettings | None = None
-    off_policy_mask: PositiveFloat | None = None
-    dynamic_sampling: DynamicSampling | None = None
+    """Whose log-probs are the denominator of the ratio: those that the sampler returned, or those of a forward pass of
+    the trainer before the step's first update."""
+    importance_sampling: ImportanceSamplingSettings | None = None
+    """Correct for the sampler's log-probs not being the trainer's; needs `old_log_probs: trainer`."""
+    off_policy_mask_threshold: PositiveFloat | None = None
+    """Mask sequences of negative advantage whose mean log-ratio of sampler to policy exceeds this (DeepSeek-V3.2)."""
+    dynamic_sampling: DynamicSamplingSettings | None = None
+    """Sample more prompts until every group of the step has rewards that differ (DAPO)."""
     value: ValueSettings | None = None
+    """Train a value model for the advantages: PPO."""
     truncated: Literal["keep", "zero", "mask"] = "keep"
-    rollout_parts: PositiveInt = 1
+    """What becomes of a truncated completion: it keeps its reward, its reward is at most 0, or its reward counts in the
+    group's baseline and its tokens do not in the loss (DAPO's overlong filtering)."""
 
     @property
     def updates(self) -> int:
@@ -280,10 +169,19 @@ class GrpoStage(Stage):
         batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
         return super().most_prompts * batches
 
+    @field_validator("temperature", "top_k")
+    @classmethod
+    def _check_sampling(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("temperature 0 is greedy, and all completions of a prompt would be the same; give more")
+        if value == 1 and isinstance(value, int):
+            raise ValueError("top_k 1 is greedy, and all completions of a prompt would be the same; give 2 or more")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        if not any(self.rewards.values()):
-            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
+        if self.rewards is not NOT_GIVEN:
+            self.check_rewards()
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -292,85 +190,123 @@ class GrpoStage(Stage):
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
         self._check_value()
-        by_token = self.correction is not None and self.correction.level == "token"
-        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_share < 1):
+        by_token = self.importance_sampling is not None and self.importance_sampling.level == "token"
+        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_quantile < 1):
             raise ValueError(
-                "loss.kind gspo has one ratio for all tokens of a sequence, so that none of them can be left out or "
-                "weighted alone, as top_entropy_share and correction.level token would; use gspo_token, or level "
-                "sequence"
+                "loss.kind gspo has one ratio for all tokens of a sequence, so no token can be masked or weighted by "
+                "itself, as top_entropy_quantile and importance_sampling.level token would do; use gspo_token, or "
+                "level sequence"
             )
         if self.loss.kind == "reinforce" and self.minibatches > 1:
             raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
         if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
             raise ValueError(
-                "kl.place is reward, and advantage.scale group would blow the KL up where all else is equal; use scale "
-                "batch or none"
+                "kl.place is reward, and advantage.scale group would magnify the KL of a group whose other rewards are "
+                "equal; use scale batch or none"
             )
         if self.top_p < 1 and self.top_k is None:
             raise ValueError(
-                f"top_p {self.top_p} needs top_k, for example 100: what a token was drawn from is kept for the "
-                f"trainer, and all of the vocabulary is too much"
+                f"top_p {self.top_p} needs top_k, for example 100: the trainer stores the tokens that each token was "
+                f"sampled from, and the whole vocabulary would be too much"
             )
-        if self.correction is not None and self.old_log_probs == "sampler":
+        if self.importance_sampling is not None and self.old_log_probs == "sampler":
             raise ValueError(
-                "correction compares the trainer's old log-probs with the sampler's; set old_log_probs: trainer"
+                "importance_sampling compares the trainer's old log-probs with the sampler's; set "
+                "old_log_probs: trainer"
             )
-        if self.dynamic_sampling is not None and self.dynamic_sampling.by not in (None, *self.rewards):
+        if self.dynamic_sampling is not None and self.dynamic_sampling.reward is None and self.advantage.per_reward:
             raise ValueError(
-                f"dynamic_sampling.by is {self.dynamic_sampling.by!r}, and rewards has {', '.join(self.rewards)}"
+                "dynamic_sampling.reward is null, the weighted sum, which advantage.per_reward does not use; name one"
             )
-        if self.dynamic_sampling is not None and self.dynamic_sampling.by is None and self.advantage.per_reward:
-            raise ValueError("dynamic_sampling.by is null, the sum, which advantage.per_reward does not use; name one")
-        taken = self.kl.coef > 0 and self.kl.place == "reward"
-        if self.advantage.per_reward and (self.truncated == "zero" or taken):
+        in_reward = self.kl.coef > 0 and self.kl.place == "reward"
+        if self.advantage.per_reward and (self.truncated == "zero" or in_reward):
             raise ValueError(
-                "advantage.per_reward knows no sum of the rewards, which truncated: zero limits and kl.place: reward "
-                "takes from; use truncated: mask and kl.place: loss"
+                "advantage.per_reward does not form the sum of the rewards, which truncated: zero limits and kl.place: "
+                "reward subtracts from; use truncated: mask and kl.place: loss"
             )
         return self
+
+    def check_rewards(self) -> None:
+        """Raises ValueError where nothing has a weight, or dynamic sampling names a reward that the stage lacks."""
+        if not any(self.reward_weights.values()):
+            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
+        if self.dynamic_sampling is not None and self.dynamic_sampling.reward not in (None, *self.reward_weights):
+            raise ValueError(
+                f"dynamic_sampling.reward is {self.dynamic_sampling.reward!r}, and rewards has "
+                f"{', '.join(self.reward_weights)}"
+            )
 
     def _check_value(self) -> None:
         if self.value is None:
             return
-        if self.off_policy_mask is not None:
+        if self.off_policy_mask_threshold is not None:
             raise ValueError(
-                "off_policy_mask leaves out sequences of negative advantage, and a value model's advantages are a "
-                "token's; leave it out"
+                "off_policy_mask_threshold masks sequences of negative advantage, and with a value model each token "
+                "has an advantage of its own; leave it out"
             )
         if self.advantage.scale == "group":
             raise ValueError(
-                "advantage.scale is group, and a value model's advantages are a token's; use batch or none"
+                "advantage.scale is group, and with a value model each token has an advantage of its own; use batch or "
+                "none"
             )
         if self.advantage.baseline != "mean" or self.advantage.per_reward:
-            raise ValueError("advantage.baseline and per_reward are a group's; with a value model leave them out")
+            raise ValueError(
+                "advantage.baseline and per_reward are about a group's rewards; with a value model leave them out"
+            )
         if self.loss.kind == "gspo":
             raise ValueError(
-                "loss.kind gspo has a ratio a sequence, and a value model an advantage a token; use another"
+                "loss.kind gspo has one ratio a sequence, and a value model one advantage a token; use another kind"
             )
         if self.dynamic_sampling is not None and self.group_size == 1:
-            raise ValueError("dynamic_sampling needs mixed groups, and group_size is 1; give 2 or more")
+            raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
 
 
-class Config(Settings):
-    """One experiment: shared settings and the stages that run in order.
-
-    `rewards` are more than the task has, or others in their place, by the names that stages give weights to.
-    """
+class Config(Shared):
+    """One experiment: what its stages share, and the stages, which run in order."""
 
     run_dir: str
+    """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
     seed: NonNegativeInt = 0
-    task: TaskSettings
-    rewards: dict[str, RewardSettings] = {}
-    prompt: PromptConfig = PromptConfig()
-    tokenizer: TokenizerSettings | None = None
+    """The root of all randomness: weights, data order, samples."""
+    tokenizer: str | None = None
+    """`characters` (one id a character of the task's alphabet), or where a tokenizer is: a folder, a tokenizer.json, a
+    SentencePiece model, or a hub id. Default: the pretrained model's own, else `characters`."""
     model: ModelSettings
-    mesh: MeshConfig = MeshConfig()
-    max_prompt_length: PositiveInt
-    max_completion_length: PositiveInt
-    evaluate: EvaluateConfig = EvaluateConfig()
-    log: LogConfig = LogConfig()
+    """The model that training starts from."""
+    mesh: MeshSettings = MeshSettings()
+    """How the work is split over devices."""
+    log: LogSettings = LogSettings()
+    """What is logged."""
     keep_checkpoints: PositiveInt = 2
+    """Checkpoints that each stage keeps, the last ones."""
     stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
+    """The stages as they were written; `Config.stage` fills in what they share."""
+
+    def stage(self, index: int) -> SftStage | GrpoStage:
+        """Stage number `index` with all that it shares with the others filled in from the top level.
+
+        Its `rewards` are those of its own block, or else of the top level's; definitions of the top level that its
+        block does not name are there too, and their weight is None.
+        """
+        stage = self.stages[index]
+        given = {name: getattr(self, name) for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN}
+        own = self.rewards if stage.rewards is NOT_GIVEN else stage.rewards
+        rewards = {name: _defined(entry, self.rewards.get(name)) for name, entry in own.items()}
+        others = {name: entry for name, entry in self.reward_definitions.items() if name not in own}
+        rewards |= {name: entry.model_copy(update={"weight": None}) for name, entry in others.items()}
+        return stage.model_copy(update={**given, "rewards": rewards})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge(cls, value: Any) -> Any:
+        """Completes the stages' blocks that are merged with the top level's, before anything is checked."""
+        if not isinstance(value, dict):
+            return value
+        tops = {name: {} if value.get(name) is None else value[name] for name in (*MERGED, "rewards")}
+        stages = value.get("stages")
+        if isinstance(stages, list):
+            stages = [_merged(stage, tops) if isinstance(stage, dict) else stage for stage in stages]
+        return value | tops | ({} if stages is None else {"stages": stages})
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -378,4 +314,45 @@ class Config(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two stages are named {twice[0]}; each needs a name of its own")
+        for index, stage in enumerate(self.stages):
+            where, filled = f"stages.{stage.name}", self.stage(index)
+            if stage.name == "base":
+                raise ValueError("stages.base: base is the model before any training; give the stage another name")
+            missing = [name for name in Shared.model_fields if getattr(filled, name) is NOT_GIVEN]
+            if missing:
+                raise ValueError(
+                    f"{where}.{missing[0]}: this key is required and was not given; give it to the stage, or at the "
+                    f"top level to all stages"
+                )
+            if stage.init_from in names[index:]:
+                raise ValueError(
+                    f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
+                    f"base, or a folder"
+                )
+            if filled.program == "grpo":
+                try:
+                    filled.check_rewards()
+                except ValueError as error:
+                    raise ValueError(f"{where}.{error}") from None
         return self
+
+
+def _merged(stage: dict[str, Any], tops: dict[str, Any]) -> dict[str, Any]:
+    """A stage whose blocks also hold the keys that only the top level's have."""
+    blocks = {}
+    for name in MERGED:
+        top, own = (_mapping(block) for block in (tops[name], stage.get(name)))
+        if isinstance(top, dict) and isinstance(own, dict):
+            blocks[name] = top | own
+    return stage | blocks
+
+
+def _mapping(block: Any) -> Any:
+    return block.model_dump() if isinstance(block, Settings) else block
+
+
+def _defined(entry: float | RewardSettings, top: float | RewardSettings | None) -> float | RewardSettings:
+    """An entry of a stage's rewards; where it is a number for what the top level defines, that definition with it."""
+    if isinstance(entry, RewardBase) or not isinstance(top, RewardBase):
+        return entry
+    return top.model_copy(update={"weight": entry})

@@ -5,19 +5,18 @@ config = load_config("configs/quickstart.yaml", ["seed=1", "stages.rl.steps=20"]
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Tag, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config
+from r1jax.config.experiment import MERGED, Config, Shared
+from r1jax.config.explain import Override, Source, explain, kind_of
 from r1jax.config.objective import OF_ONE_KIND
 
 DATA_SETS: dict[str, dict[str, Any]] = {
@@ -51,7 +50,7 @@ def load_config(
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict) or not tree:
-        raise ConfigError(f"{path}: need a mapping of settings at the top level, got {_kind(tree)}")
+        raise ConfigError(f"{path}: need a mapping of settings at the top level, got {kind_of(tree)}")
     return parse_config({**tree, **replaced}, overrides, path, root)
 
 
@@ -66,11 +65,11 @@ def parse_config(
     try:
         return Config.model_validate(tree, context={"config_folder": path.parent} if path else None)
     except ValidationError as error:
-        keys, above = error.errors()[0]["loc"], 0
+        source, keys = Source(path, root), error.errors()[0]["loc"]
         if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:
-            path, above = presets[int(keys[1])][0], 2  # the file begins below stages and the stage
-            root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-        raise ConfigError(_explain(error, tree, path, root, given, above)) from None
+            preset = presets[int(keys[1])][0]
+            source = Source(preset, yaml.compose(preset.read_text(), Loader=yaml.SafeLoader), below=keys[:2])
+        raise ConfigError(explain(error, tree, source, given)) from None
 
 
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
@@ -134,14 +133,31 @@ def parse_task(text: str) -> dict[str, Any]:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved settings as YAML, readable by `load_config`."""
+    """The resolved settings as YAML, from which `load_config` reads the same config.
+
+    A stage has only those of the shared settings that it was given, and of a block that is merged with the top level's
+    only what differs from it.
+    """
     import yaml
 
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    tree = config.model_dump()
+    for stage in tree["stages"]:
+        for name in Shared.model_fields:
+            if stage[name] is None:
+                del stage[name]
+            elif name in MERGED:
+                stage[name] = {key: value for key, value in stage[name].items() if value != tree[name][key]}
+    return yaml.safe_dump(_own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}, sort_keys=False)
 
 
-def _apply(tree: dict[str, Any], override: str) -> list[Any]:
-    """Sets one `a.b=value` in the raw tree and returns its keys; the value is read as YAML."""
+def _own_first(block: dict[str, Any]) -> dict[str, Any]:
+    """A block that begins with what it is called, and ends with what stages and the top level share."""
+    called = ("name", "program", "run_dir")
+    return {key: block[key] for key in sorted(block, key=lambda key: (key not in called, key in Shared.model_fields))}
+
+
+def _apply(tree: dict[str, Any], override: str) -> Override:
+    """Sets one `a.b=value` in the raw tree; the value is read as YAML."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -153,158 +169,30 @@ def _apply(tree: dict[str, Any], override: str) -> list[Any]:
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))
     except (yaml.YAMLError, OmegaConfBaseException):
         raise ConfigError(f"command line: {key}: {value!r} is not valid YAML; text goes in quotes") from None
-    *parents, last = key.split(".")
+    typed = re.findall(r"\.?[^.\[\]]+|\[\d+\]", key)
+    if "".join(typed) != key or key.startswith("."):
+        raise ConfigError(f"command line: {key}: a key is written a.b, stages.NAME.b or stages[0].b")
     node: Any = tree
     keys: list[Any] = []
-    for depth, part in enumerate(parents):
-        if isinstance(node, dict) and node.get(part) is None:
-            node[part] = {}
-        keys.append(_entry(node, part, ".".join(parents[: depth + 1])))
-        node = node[keys[-1]]
-    keys.append(_entry(node, last, key))
+    for depth, part in enumerate(typed, start=1):
+        if depth > 1:
+            if isinstance(node, dict) and node.get(keys[-1]) is None:
+                node[keys[-1]] = {}
+            node = node[keys[-1]]
+        keys.append(_entry(node, part.strip(".[]"), "".join(typed[:depth]), "".join(typed[: depth - 1])))
     node[keys[-1]] = parsed["v"]
-    return keys
+    return Override(typed, keys)
 
 
-def _entry(node: Any, part: str, key: str) -> Any:
+def _entry(node: Any, part: str, key: str, above: str) -> Any:
     """The dict key or list index that `part` of an override names in `node`."""
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):
-        raise ConfigError(f"{key}: there is nothing below {key.rpartition('.')[0]}, which is {_kind(node)}")
+        raise ConfigError(f"{key}: there is nothing below {above}, which is {kind_of(node)}")
     names = [str(item.get("name")) if isinstance(item, dict) else "" for item in node]
     if part in names:
         return names.index(part)
     if part.isdigit() and int(part) < len(node):
         return int(part)
     raise ConfigError(f"{key}: no entry {part!r}; there are {', '.join(names)} (or 0 to {len(node) - 1})")
-
-
-def _explain(
-    error: ValidationError,
-    tree: dict[str, Any],
-    path: Path | None,
-    root: Any,
-    given: Sequence[Sequence[Any]],
-    above: int,
-) -> str:
-    """The first problem of a pydantic error as one line: file:line: key: what is wrong and what would be right.
-
-    `root` is the YAML of `path`, which begins below the first `above` of the keys.
-    """
-    problems = error.errors(include_url=False)
-    # A key that is missing is often one that was misspelt.
-    problem: Any = next((problem for problem in problems if problem["type"] != "missing"), problems[0])
-    keys, models = _walk(problem["loc"], tree)
-    kind, value = problem["type"], problem.get("input")
-    if kind == "extra_forbidden":
-        names = sorted(models[-1].model_fields) if models else []
-        if keys[0] == "stages" and len(keys) == 3:
-            names = sorted([*names, "preset"])
-        near = difflib.get_close_matches(str(keys[-1]), names, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
-        message = f"unknown key; {hint}"
-    elif kind == "missing":
-        message = "this key is required and was not given"
-    elif kind == "union_tag_not_found":
-        name = problem["ctx"]["discriminator"]
-        tags = ", ".join(map(str, _options(models[-1].model_fields[next(k for k in keys if isinstance(k, str))])))
-        if name.endswith("()"):  # chosen by a function, here always among tasks
-            message = f"no task is named; give one of {tags}, such as {{name: arithmetic}} or {{jsonl: FILE}}"
-        else:
-            keys, message = [*keys, name.strip("'")], f"this key is required; give one of {tags}"
-    elif kind == "union_tag_invalid":
-        context = problem["ctx"]
-        near = difflib.get_close_matches(context["tag"], context["expected_tags"].replace("'", "").split(", "), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        name = context["discriminator"].strip("'")
-        keys = [*keys, "name" if name.endswith("()") else name]
-        message = f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
-    elif kind == "value_error":
-        message = str(problem["ctx"]["error"])
-    elif kind == "model_type" and len(models) > 1:
-        message = f"got {value!r} ({_kind(value)}); need a mapping with some of {', '.join(models[-1].model_fields)}"
-    else:
-        message = f"got {value!r} ({_kind(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    # What is wrong between several keys begins with the one to look at.
-    at = [*keys, *message.split()[0].split(".")] if kind == "value_error" else keys
-    line, in_file = _line(root, at[above:])
-
-    def blames(override: Sequence[Any]) -> bool:
-        if at[: len(override)] == override or (override[: len(at)] == at and (at != keys or not in_file)):
-            return True
-        own = override[: len(keys)] == keys and any(str(key) in message for key in override[len(keys) :])
-        return kind == "value_error" and not in_file and own
-
-    if any(map(blames, given)):
-        where = "command line: "
-    else:
-        where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
-    keys = [_stage_name(tree, key) if i == 1 and keys[0] == "stages" else key for i, key in enumerate(keys)]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}{'.'.join(map(str, keys)) + ': ' if keys else ''}{message}{more}"
-
-
-def _stage_name(tree: dict[str, Any], number: int) -> Any:
-    """Stages are named by their users; one without a name keeps its number."""
-    stage = tree["stages"][number]
-    return stage.get("name", number) if isinstance(stage, dict) else number
-
-
-def _walk(loc: Sequence[Any], tree: Any) -> tuple[list[Any], list[type[BaseModel]]]:
-    """Follows a pydantic location; returns its keys without union tags, and the models passed on the way."""
-    keys: list[Any] = []
-    models: list[type[BaseModel]] = [Config]
-    options: dict[str | None, type[BaseModel]] = {}
-    for part in loc:
-        if part in options:  # pydantic writes the tag of a discriminated union into the location
-            models.append(options[part])
-            options = {}
-            continue
-        keys.append(part)
-        if isinstance(part, int):
-            continue
-        field = models[-1].model_fields.get(part)
-        options = _options(field) if field else {}
-        if len(options) == 1:
-            models.append(next(iter(options.values())))
-    return keys, models
-
-
-def _options(annotation: Any, tag: str | None = None) -> dict[str | None, type[BaseModel]]:
-    """The settings classes that a field or annotation allows, by the tag that picks each one of a union."""
-    if isinstance(annotation, FieldInfo):
-        annotation = annotation.annotation
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return {tag or _literal(annotation): annotation} if issubclass(annotation, BaseModel) else {}
-    named = [extra.tag for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Tag)]
-    arguments = typing.get_args(annotation)
-    return {k: m for argument in arguments for k, m in _options(argument, *named).items()}
-
-
-def _literal(model: type[BaseModel]) -> str | None:
-    """The program by which the union of stages picks `model`."""
-    field = model.model_fields.get("program")
-    return typing.get_args(field.annotation)[0] if field else None
-
-
-def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
-    """The file's line (from 1) of the deepest of `keys` that the YAML has, None of none; whether it has them all."""
-    line = None
-    for key in keys:
-        entries = getattr(node, "value", None)
-        if isinstance(key, int) and isinstance(entries, list) and key < len(entries):
-            node = entries[key]
-            line = node.start_mark.line + 1
-            continue
-        if not isinstance(entries, list):
-            return line, False
-        found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
-        if not found:
-            return line, False
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line, True
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,6 +1,6 @@
 """Batches by step number: which examples a step sees, and their tokens. The step number is the whole data state.
 
-    batches = Batches(task, tokenizer, prompt=PromptConfig(), seed=0, max_prompt_length=256, max_completion_length=512)
+    batches = Batches(task, tokenizer, prompt=stage.prompt, seed=0, max_prompt_length=256, max_completion_length=512)
     prompts = batches.prompts("train", step * 128, np.arange(128))
 
 Letters: P prompts, B sequences, S prompt positions, T completion positions.
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1jax.config.experiment import PromptConfig
+from r1jax.config.sampling import PromptSettings
 from r1jax.rewards.example import Example
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
-from r1jax.text.prompt import make_prompt
+from r1jax.text.prompt import encode_prompt, make_prompt, with_start
 from r1jax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Batches:
         task: Task | Mixture,
         tokenizer: Tokenizer,
         *,
-        prompt: PromptConfig,
+        prompt: PromptSettings,
         seed: int,
         max_prompt_length: int,
         max_completion_length: int,
@@ -135,23 +135,14 @@ class Batches:
             demonstrations.append((self.encode_prompt(example.prompt), ids))
         return demonstrations
 
-    def encode(self, prompt: str) -> list[int]:
-        """A prompt's ids, with the start token where the tokenizer has one."""
-        return self._started(self.tokenizer.encode(prompt))
-
     def encode_prompt(self, prompt: str) -> list[int]:
-        """The same. Raises ValueError over the limit."""
-        ids = self.encode(prompt)
+        """A prompt's ids. Raises ValueError over the limit."""
+        ids = encode_prompt(self.tokenizer, prompt)
         if not 0 < len(ids) <= self.max_prompt_length:
             raise ValueError(
                 f"the prompt {prompt!r} has {len(ids)} tokens; max_prompt_length allows 1 to {self.max_prompt_length}"
             )
         return ids
-
-    def _started(self, ids: list[int]) -> list[int]:
-        """With the start token in front, once: chat templates often write it themselves."""
-        bos = self.tokenizer.bos_id
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
     def _rendered(self, split: Split, part: int, index: int) -> Example:
         example = self.parts[part].example(split, index)
@@ -168,7 +159,8 @@ class Batches:
         fits, in_prompt, in_completion, longest = [], 0, 0, 0
         for indices in itertools.batched(range(size), CHUNK):
             examples = [self._rendered(split, part, index) for index in indices]
-            prompts = map(self._started, self.tokenizer.encode_batch([example.prompt for example in examples]))
+            encoded = self.tokenizer.encode_batch([example.prompt for example in examples])
+            prompts = [with_start(self.tokenizer, ids) for ids in encoded]
             worked = self.tokenizer.encode_batch([_worked(e) for e in examples]) if limited else [[]] * len(examples)
             for index, ids, completion in zip(indices, prompts, worked, strict=True):
                 if not 0 < len(ids) <= self.max_prompt_length:

@@ -1,1 +1,85 @@
-"""Flax Linen decoders, one file a family. A parameter's name ends in its letters: `q_DNH` is [D, N, H]."""
+"""Decoders in Flax Linen, behind one small interface: other rooms name no family and no weight.
+
+    model = make_model(config, tokenizer.size)
+    params = init_params(model, jax.random.key(0))
+    hidden_BTD, _ = forward(model, params, token_BT)
+    logits_BTV = unembed(model, params, hidden_BTD)
+
+A family is a module such as `transformer`. It has
+
+- a config: a frozen dataclass of the architecture, by whose class `make_model` picks the Linen module;
+- the Linen module, with `__call__` (one forward for training, prefill and decode, with an explicit cache), `unembed`,
+  `empty_cache`, and the fields `config`, `vocabulary` and `rows`;
+- weights whose names end in their letters, such as `q_DNH` for [D, N, H]: `parallel.mesh` places them by these. Stacked
+  layers have an L in front that the name leaves out. Scales of norms are named `scale_…`, the embedding `embed_VD`;
+- a table in `huggingface.weights`, which says what each weight is called in a Hugging Face folder.
+
+Letters: B sequences, T query positions, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from r1jax.models.kv_cache import Cache, Prefix
+from r1jax.models.transformer import Transformer, TransformerConfig
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights
+
+# Unions, once there is a second family.
+Model = Transformer
+ModelConfig = TransformerConfig
+
+VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this, so that any mesh divides them
+
+
+def make_model(config: ModelConfig, vocabulary: int) -> Model:
+    """The model of this architecture for a tokenizer of `vocabulary` ids. Raises ValueError where it has too many.
+
+    Where the config has no `vocab_size`, it becomes `vocabulary`.
+    """
+    size = config.vocab_size or vocabulary
+    if vocabulary > size:
+        raise ValueError(
+            f"tokenizer: it has ids up to {vocabulary - 1} and the model's embedding {size} rows; "
+            f"give the tokenizer that came with the model"
+        )
+    rows = -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    return Transformer(dataclasses.replace(config, vocab_size=size), vocabulary, rows)
+
+
+def forward(
+    model: Model,
+    params: Any,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array | None = None,
+    segments_BT: jax.Array | None = None,
+    cache: Cache | None = None,
+    prefix: Prefix | None = None,
+) -> tuple[jax.Array, Any]:
+    """The model's `__call__` with these weights: final hidden states [B, T, D], and the cache with the new keys."""
+    return model.apply({"params": params}, tokens_BT, positions_BT, segments_BT, cache, prefix)  # type: ignore
+
+
+def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
+    """Float32 logits over the padded vocabulary, [B, T, V]."""
+    return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore
+
+
+def init_params(model: Model, key: jax.Array) -> Any:
+    """Random weights, float32; run it under jit with out_shardings, so that no weight is ever whole on one device."""
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def abstract_params(model: Model, mesh: Mesh) -> Any:
+    """Shapes and training shardings of the weights. Raises ConfigError where the mesh does not divide them."""
+    return abstract_weights(mesh, jax.eval_shape(lambda: init_params(model, jax.random.key(0))), TRAIN_WEIGHTS)
+
+
+def cast_for_sampling(params: Any, dtype: str) -> Any:
+    """What a forward would do to each weight at every token: all in `dtype`, but for the scales of norms."""
+    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)

@@ -1,100 +1,65 @@
-"""Grouped-query attention over three kinds of keys: the forward's own, a cache, and a prompt shared by its samples.
+"""Grouped-query attention over keys of three kinds: the forward's own, a cache, and a prompt that samples share.
 
-Letters: B sequences, P prompts, G samples a prompt (B = P·G), T query positions, S key positions, D model width,
-N query heads, K key-value heads, R query heads a key-value head (N = K·R), H head dim.
+`attend` is told where queries and keys lie (segments, lengths, the cache's filled slots), never by a mask, so that a
+fused kernel can take the place of the plain computation here, which builds its mask inside.
+
+Letters: B sequences, P prompts, G samples a prompt (B = P·G), T query positions, S key positions, N query heads,
+K key-value heads, Q query heads a key-value head (N = K·Q), H head dim.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1jax.config.experiment import ModelConfig
-from r1jax.models.kv_cache import Cache, Prefix
-from r1jax.models.layers import RMSNorm, dense_init, rope_frequencies, rotary
-from r1jax.parallel.mesh import constrain
+MASKED = -1e30  # finite, so that a row that sees no key gives numbers and not NaN
 
-MASKED = -1e30  # finite, so that a row with nothing to see gives numbers and not NaN
+
+class Shared(NamedTuple):
+    """One layer's keys and values of prompts: sequence b sees the first `length_P[b // G]` of prompt b // G's."""
+
+    k_PSKH: jax.Array
+    v_PSKH: jax.Array
+    length_P: jax.Array
 
 
 def attend(
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
-    visible_BTS: jax.Array,
-    prefix: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+    *,
+    filled: jax.Array | int = 0,
+    segments_BT: jax.Array | None = None,
+    shared: Shared | None = None,
 ) -> jax.Array:
-    """softmax(q·k / √H)·v over the visible keys, scores and softmax in float32 (Ainslie et al. 2305.13245).
+    """softmax(q·k / √H)·v, causal, scores and softmax in float32 (Ainslie et al. 2305.13245).
 
-    `prefix` is (k_PSKH, v_PSKH, length_P): the first `length` keys of prompt b // G are visible to row b as well.
+    The first `filled` keys come before the first query, so that query t sees the keys up to filled + t. With segments
+    (S = T, none filled) it sees those of its own segment alone. Padding belongs on the right: no query of a token
+    reaches it. The shared keys are visible to every query of their samples.
     """
     B, T, N, H = q_BTNH.shape
-    K = k_BSKH.shape[2]
-    q_BTKRH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("BTKRH,BSKH->BKRTS", q_BTKRH, k_BSKH, preferred_element_type=jnp.float32)
-    scores = jnp.where(visible_BTS[:, None, None], scores, MASKED)
-    if prefix is None:
+    S, K = k_BSKH.shape[1:3]
+    visible = (jnp.arange(S)[None, :] <= filled + jnp.arange(T)[:, None])[None]
+    if segments_BT is not None:
+        visible &= segments_BT[:, :, None] == segments_BT[:, None, :]
+    q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
+    scores = jnp.einsum("BTKQH,BSKH->BKQTS", q_BTKQH, k_BSKH, preferred_element_type=jnp.float32)
+    scores = jnp.where(visible[:, None, None], scores, MASKED)
+    if shared is None:
         weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
-        return jnp.einsum("BKRTS,BSKH->BTKRH", weights, v_BSKH).reshape(B, T, N, H)
-    k_PSKH, v_PSKH, length_P = prefix
-    P, S = k_PSKH.shape[:2]
-    q_PGTKRH = q_BTKRH.reshape(P, B // P, T, K, N // K, H)
-    shared = jnp.einsum("PGTKRH,PSKH->PGKRTS", q_PGTKRH, k_PSKH, preferred_element_type=jnp.float32)
-    seen_PS = jnp.arange(S)[None] < length_P[:, None]
-    shared = jnp.where(seen_PS[:, None, None, None, None], shared, MASKED).reshape(B, K, N // K, T, S)
-    weights = jax.nn.softmax(jnp.concatenate([shared, scores], axis=-1), axis=-1).astype(v_BSKH.dtype)
-    shared, own = weights[..., :S].reshape(P, B // P, K, N // K, T, S), weights[..., S:]
-    out_BTKRH = jnp.einsum("BKRTS,BSKH->BTKRH", own, v_BSKH)
-    out_BTKRH += jnp.einsum("PGKRTS,PSKH->PGTKRH", shared, v_PSKH).reshape(out_BTKRH.shape)
-    return out_BTKRH.reshape(B, T, N, H)
-
-
-class Attention(nn.Module):
-    """Projections, optional qkv bias (Qwen2) and q/k norm (Qwen3), rotary positions, attention, output projection."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        x_BTD: jax.Array,
-        positions_BT: jax.Array,
-        visible_BTS: jax.Array,
-        layer: jax.Array,
-        cache: Cache | None,
-        prefix: Prefix | None,
-    ) -> tuple[jax.Array, Cache | None]:
-        c = self.config
-        D, N, K, H = c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim
-
-        def project(name: str, letter: str, heads: int) -> jax.Array:
-            w_DNH = self.param(f"{name}_D{letter}H", dense_init(), (D, heads, H)).astype(x_BTD.dtype)
-            y_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, w_DNH)
-            if c.qkv_bias:
-                bias = self.param(f"{name}_bias_{letter}H", nn.initializers.zeros, (heads, H)).astype(x_BTD.dtype)
-                y_BTNH += bias[None, None]
-            return y_BTNH
-
-        q_BTNH, k_BTKH, v_BTKH = project("q", "N", N), project("k", "K", K), project("v", "K", K)
-        if c.qk_norm:
-            q_BTNH = RMSNorm(c.rms_norm_eps, "H", name="q_norm")(q_BTNH)
-            k_BTKH = RMSNorm(c.rms_norm_eps, "H", name="k_norm")(k_BTKH)
-        rope = rope_frequencies(c)
-        q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
-        k_BTKH = rotary(k_BTKH, positions_BT, *rope)
-        k, v = k_BTKH, v_BTKH
-        if cache is not None:
-            start = (layer, 0, cache.filled, 0, 0)
-            cache = dataclasses.replace(
-                cache,
-                k_LBSKH=jax.lax.dynamic_update_slice(cache.k_LBSKH, k_BTKH[None], start),
-                v_LBSKH=jax.lax.dynamic_update_slice(cache.v_LBSKH, v_BTKH[None], start),
-            )
-            k, v = cache.k_LBSKH[layer], cache.v_LBSKH[layer]
-        shared = None if prefix is None else (prefix.k_LPSKH[layer], prefix.v_LPSKH[layer], prefix.length_P)
-        out_BTNH = attend(q_BTNH, k, v, visible_BTS, shared)
-        o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D)).astype(x_BTD.dtype)
-        return jnp.einsum("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
+        return jnp.einsum("BKQTS,BSKH->BTKQH", weights, v_BSKH).reshape(B, T, N, H)
+    k_PSKH, v_PSKH, length_P = shared
+    P, prompt = k_PSKH.shape[:2]
+    q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
+    prompt_scores = jnp.einsum("PGTKQH,PSKH->PGKQTS", q_PGTKQH, k_PSKH, preferred_element_type=jnp.float32)
+    visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
+    prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
+    prompt_scores = prompt_scores.reshape(B, K, N // K, T, prompt)
+    weights = jax.nn.softmax(jnp.concatenate([prompt_scores, scores], axis=-1), axis=-1).astype(v_BSKH.dtype)
+    prompt_weights = weights[..., :prompt].reshape(P, B // P, K, N // K, T, prompt)
+    out_BTKQH = jnp.einsum("BKQTS,BSKH->BTKQH", weights[..., prompt:], v_BSKH)
+    out_BTKQH += jnp.einsum("PGKQTS,PSKH->PGTKQH", prompt_weights, v_PSKH).reshape(out_BTKQH.shape)
+    return out_BTKQH.reshape(B, T, N, H)

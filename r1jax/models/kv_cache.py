@@ -1,36 +1,60 @@
-"""Keys and values kept between forwards: explicit pytrees that go in and come out.
+"""Keys and values of earlier tokens: explicit pytrees that a forward is given and returns.
 
-Letters: L layers, B sequences, P prompts (B = P × G samples each), S key positions, K key-value heads, H head dim.
+Letters: L layers, B sequences, P prompts (B = P × G samples each), T query positions, S key positions, K key-value
+heads, H head dim.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.config.experiment import ModelConfig
+from r1jax.models.attention import Shared
+from r1jax.parallel.mesh import constrain
 
 
 @flax.struct.dataclass
 class Cache:
-    """`filled` slots of each row hold keys and values; a forward appends its own."""
+    """`filled` slots of each row hold keys and values; a forward writes its own after them."""
 
     k_LBSKH: jax.Array
     v_LBSKH: jax.Array
     filled: jax.Array
 
     @classmethod
-    def empty(cls, config: ModelConfig, rows: int, slots: int) -> Cache:
-        shape = (config.num_hidden_layers, rows, slots, config.num_key_value_heads, config.head_dim)
-        zeros = jnp.zeros(shape, config.dtype)
+    def empty(cls, *, layers: int, rows: int, slots: int, heads: int, head_dim: int, dtype: str) -> Cache:
+        zeros = constrain(jnp.zeros((layers, rows, slots, heads, head_dim), dtype), "LBSKH")
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
+
+    def write(self, layer: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> Cache:
+        """Puts one layer's new keys and values after the filled slots; `advance` counts them after the last layer."""
+        start = (layer, 0, self.filled, 0, 0)
+        k_LBSKH = jax.lax.dynamic_update_slice(self.k_LBSKH, k_BTKH[None], start)
+        v_LBSKH = jax.lax.dynamic_update_slice(self.v_LBSKH, v_BTKH[None], start)
+        return dataclasses.replace(self, k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH)
+
+    def advance(self, tokens: int) -> Cache:
+        return dataclasses.replace(self, filled=self.filled + tokens)
+
+    def layer(self, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One layer's keys and values, [B, S, K, H] each."""
+        return self.k_LBSKH[layer], self.v_LBSKH[layer]
+
+    def shared(self, length_P: jax.Array) -> Prefix:
+        """This cache of prompts, which have these lengths, to be read by several samples of each."""
+        return Prefix(self.k_LBSKH, self.v_LBSKH, length_P)
 
 
 @flax.struct.dataclass
 class Prefix:
-    """A prefilled prompt cache that the G samples of each prompt share: row b reads prompt b // G, up to its length."""
+    """A prefilled cache of prompts that the G samples of each share: row b reads prompt b // G, up to its length."""
 
     k_LPSKH: jax.Array
     v_LPSKH: jax.Array
     length_P: jax.Array
+
+    def layer(self, layer: jax.Array) -> Shared:
+        return Shared(self.k_LPSKH[layer], self.v_LPSKH[layer], self.length_P)

@@ -6,14 +6,36 @@ Letters: B sequences, T query positions, D model width, F mlp hidden, N heads, H
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1jax.config.experiment import ModelConfig, RopeScaling
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Rotary frequencies stretched to longer contexts; names and meaning as in Hugging Face's `rope_scaling`."""
+
+    rope_type: Literal["linear", "llama3", "yarn"]
+    factor: float
+    original_max_position_embeddings: int | None = None
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.factor >= 1:
+            raise ValueError(f"factor is {self.factor}, and contexts are only made longer; need 1 or more")
+        if self.rope_type != "linear" and not self.original_max_position_embeddings:
+            raise ValueError(f"rope_type {self.rope_type} needs original_max_position_embeddings")
 
 
 def dense_init(inputs: int = 1) -> nn.initializers.Initializer:
@@ -40,14 +62,14 @@ class RMSNorm(nn.Module):
         return (normed * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
-def rope_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
     """Radians a position by which each pair of a head turns, [H/2] float32, and what cos and sin are multiplied by.
 
-    theta^(-2i/H) (Su et al. 2104.09864), stretched as `rope_scaling` says: all by `factor` (linear); by wavelength
+    theta^(-2i/H) (Su et al. 2104.09864), stretched as `scaling` says: all by `factor` (linear); by wavelength
     (llama3: long waves by `factor`, short ones not, between them blended); or by turns within the original context
     (yarn: Peng et al. 2309.00071, whose logits also get the temperature of section 3.3 through cos and sin).
     """
-    half, theta, scaling = config.head_dim // 2, config.rope_theta, config.rope_scaling
+    half = head_dim // 2
     plain = theta ** (-np.arange(half) / half)
     if scaling is None:
         return plain.astype(np.float32), 1.0
@@ -103,11 +125,11 @@ def rotary(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray, 
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) × up(x)) (Shazeer 2002.05202)."""
 
-    config: ModelConfig
+    hidden: int
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        D, F = self.config.hidden_size, self.config.intermediate_size
+        D, F = x_BTD.shape[2], self.hidden
         gate_DF = self.param("gate_DF", dense_init(), (D, F)).astype(x_BTD.dtype)
         up_DF = self.param("up_DF", dense_init(), (D, F)).astype(x_BTD.dtype)
         down_FD = self.param("down_FD", dense_init(), (F, D)).astype(x_BTD.dtype)

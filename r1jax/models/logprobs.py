@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.transformer import Transformer, padded_vocabulary, unembed
+from r1jax.models import Model, unembed
 from r1jax.parallel.mesh import constrain
 
 MASKED = -1e30
@@ -56,7 +56,7 @@ def entropy(logp: jax.Array) -> jax.Array:
 
 
 def token_log_probs(
-    model: Transformer,
+    model: Model,
     params: Any,
     hidden_BTD: jax.Array,
     token_BT: jax.Array,
@@ -90,16 +90,15 @@ def token_log_probs(
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(B, C * chunks)[:, :T], outputs)
 
 
-def logit_chunks(tokens: int, model: Transformer) -> int:
+def logit_chunks(tokens: int, model: Model) -> int:
     """Into how many chunks the logits of `tokens` positions are split on the mesh that is set."""
     mesh = jax.sharding.get_abstract_mesh()
-    rows = padded_vocabulary(max(model.vocabulary, model.config.vocab_size or 0))
-    size = tokens * rows * 4 / (1 if mesh.empty else mesh.size)
+    size = tokens * model.rows * 4 / (1 if mesh.empty else mesh.size)
     return 1 if size <= FEW_BYTES else math.ceil(size / LOGITS_BYTES)
 
 
 def _of_chunk(
-    model: Transformer,
+    model: Model,
     params: Any,
     hidden_BCD: jax.Array,
     token_BC: jax.Array,

@@ -1,27 +1,25 @@
 """The dense decoder of the Llama, Qwen2 and Qwen3 families: one forward for training, prefill and decode.
 
-    hidden_BTD, cache = forward(model, params, tokens_BT)
-    logits_BTV = unembed(model, params, hidden_BTD)
+Llama has no biases, Qwen2 biases on queries, keys and values (`qkv_bias`), Qwen3 norms on queries and keys (`qk_norm`).
 
-Letters: B sequences, T query positions, S key positions, D model width, V vocabulary.
+Letters: B sequences, T query positions, S key positions, D model width, V vocabulary, N query heads, K key-value heads,
+H head dim, L layers.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from r1jax.config.experiment import ModelConfig
-from r1jax.models.attention import Attention
+from r1jax.config.model import check_heads
+from r1jax.models.attention import attend
 from r1jax.models.kv_cache import Cache, Prefix
-from r1jax.models.layers import RMSNorm, SwiGLU
+from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
 from r1jax.parallel.mesh import constrain
-
-VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this, so that any mesh divides them
 
 # A few layers are written out after each other: a loop costs a small model a quarter of its update on a CPU.
 UNROLLED_LAYERS = 4
@@ -32,37 +30,107 @@ REMAT = {
 }
 
 
-def padded_vocabulary(size: int) -> int:
-    """The rows of the embedding for a tokenizer of `size` ids."""
-    return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+@dataclass(frozen=True)
+class TransformerConfig:
+    """All there is to say about the architecture; names as in Hugging Face's config.json.
+
+    `vocab_size` is the number of the embedding's rows, which may be more than the tokenizer has ids; None until the
+    tokenizer is known. `dtype` is what computations are in, `remat` what the backward pass recomputes.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int | None = None
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = 1e-6
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    tie_word_embeddings: bool = True
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "dots", "full"] = "none"
+
+    def __post_init__(self) -> None:
+        check_heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+
+
+class Attention(nn.Module):
+    """Projections, optional qkv bias (Qwen2) and q/k norm (Qwen3), rotary positions, attention, output projection."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        positions_BT: jax.Array,
+        segments_BT: jax.Array | None,
+        layer: jax.Array,
+        cache: Cache | None,
+        prefix: Prefix | None,
+    ) -> tuple[jax.Array, Cache | None]:
+        c = self.config
+        D, N, K, H = c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim
+
+        def project(name: str, letter: str, heads: int) -> jax.Array:
+            w_DNH = self.param(f"{name}_D{letter}H", dense_init(), (D, heads, H)).astype(x_BTD.dtype)
+            y_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, w_DNH)
+            if c.qkv_bias:
+                bias = self.param(f"{name}_bias_{letter}H", nn.initializers.zeros, (heads, H)).astype(x_BTD.dtype)
+                y_BTNH += bias[None, None]
+            return y_BTNH
+
+        q_BTNH, k_BTKH, v_BTKH = project("q", "N", N), project("k", "K", K), project("v", "K", K)
+        if c.qk_norm:
+            q_BTNH = RMSNorm(c.rms_norm_eps, "H", name="q_norm")(q_BTNH)
+            k_BTKH = RMSNorm(c.rms_norm_eps, "H", name="k_norm")(k_BTKH)
+        rope = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
+        q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
+        k_BTKH = rotary(k_BTKH, positions_BT, *rope)
+        shared = None if prefix is None else prefix.layer(layer)
+        if cache is None:
+            out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, segments_BT=segments_BT, shared=shared)
+        else:
+            cache = cache.write(layer, k_BTKH, v_BTKH)
+            out_BTNH = attend(q_BTNH, *cache.layer(layer), filled=cache.filled, shared=shared)
+        o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D)).astype(x_BTD.dtype)
+        return jnp.einsum("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    config: ModelConfig
+    config: TransformerConfig
 
     @nn.compact
-    def __call__(self, carry, positions_BT, visible_BTS, prefix):
+    def __call__(self, carry, positions_BT, segments_BT, prefix):
         x_BTD, cache, layer = carry
         epsilon = self.config.rms_norm_eps
         normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
         out_BTD, cache = Attention(self.config, name="attention")(
-            normed_BTD, positions_BT, visible_BTS, layer, cache, prefix
+            normed_BTD, positions_BT, segments_BT, layer, cache, prefix
         )
         x_BTD = constrain(x_BTD + out_BTD, "BTD")
-        x_BTD = x_BTD + SwiGLU(self.config, name="mlp")(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
+        x_BTD = x_BTD + SwiGLU(self.config.intermediate_size, name="mlp")(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
         return (constrain(x_BTD, "BTD"), cache, layer + 1), None
 
 
 class Transformer(nn.Module):
-    """Token ids → final hidden states; `unembed` turns those into float32 logits over the padded vocabulary."""
+    """Token ids → final hidden states; `unembed` turns those into float32 logits over the padded vocabulary.
 
-    config: ModelConfig
+    `vocabulary` is the number of the tokenizer's ids, `rows` that of the embedding's rows, padding included.
+    """
+
+    config: TransformerConfig
     vocabulary: int
+    rows: int
 
     def setup(self) -> None:
-        c, V = self.config, padded_vocabulary(max(self.vocabulary, self.config.vocab_size or 0))
+        c, V = self.config, self.rows
         # Variance 1 / D, so that tied logits begin at unit scale; a fixed 0.02 makes small models learn far slower.
         init = nn.initializers.normal(c.hidden_size**-0.5)
         self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))
@@ -89,46 +157,33 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """Returns hidden_BTD and the cache with this forward's keys appended.
 
-        Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: all of
-        the row); with one, every filled slot too; with a prefix, its prompt before those.
+        Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: the
+        whole row is one); with a cache it sees the filled slots as well; with a prefix, its prompt.
         """
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
-        if cache is None:
-            visible_BTS = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool))[None], (B, T, T))
-            if segments_BT is not None:
-                visible_BTS &= segments_BT[:, :, None] == segments_BT[:, None, :]
-        else:
-            slots = jnp.arange(cache.k_LBSKH.shape[2])
-            visible_TS = slots[None, :] <= cache.filled + jnp.arange(T)[:, None]
-            visible_BTS = jnp.broadcast_to(visible_TS[None], (B, *visible_TS.shape))
         x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
-        (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, visible_BTS, prefix)
+        (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
         if cache is not None:
-            cache = dataclasses.replace(cache, filled=cache.filled + T)
+            cache = cache.advance(T)
         return self.norm(x_BTD), cache
+
+    @nn.nowrap
+    def empty_cache(self, rows: int, slots: int) -> Cache:
+        """A cache for `rows` sequences of at most `slots` tokens each."""
+        c = self.config
+        return Cache.empty(
+            layers=c.num_hidden_layers,
+            rows=rows,
+            slots=slots,
+            heads=c.num_key_value_heads,
+            head_dim=c.head_dim,
+            dtype=c.dtype,
+        )
 
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""
         weight_VD = self.embed_VD if self.config.tie_word_embeddings else self.unembed_DV.T
         weight_VD = weight_VD.astype(hidden_BTD.dtype)
         return jnp.einsum("BTD,VD->BTV", hidden_BTD, weight_VD, preferred_element_type=jnp.float32)
-
-
-def forward(
-    model: Transformer,
-    params: Any,
-    tokens_BT: jax.Array,
-    positions_BT: jax.Array | None = None,
-    segments_BT: jax.Array | None = None,
-    cache: Cache | None = None,
-    prefix: Prefix | None = None,
-) -> tuple[jax.Array, Any]:
-    """`Transformer.__call__` with these weights: (hidden_BTD, cache)."""
-    return model.apply({"params": params}, tokens_BT, positions_BT, segments_BT, cache, prefix)  # type: ignore
-
-
-def unembed(model: Transformer, params: Any, hidden_BTD: jax.Array) -> jax.Array:
-    """`Transformer.unembed` with these weights: float32 logits_BTV."""
-    return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore

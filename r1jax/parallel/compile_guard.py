@@ -15,7 +15,7 @@ import jax
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
-class CompileWatch:
+class CompileGuard:
     """Counts compilations; one inside a named region that has run before is reported, or raised if `strict`."""
 
     def __init__(self, *, strict: bool = False) -> None:

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
+from r1jax.config.training import MeshSettings
 
 AXES = ("data", "fsdp", "tensor", "expert", "context")
 ROWS = ("data", "fsdp", "expert")  # what sequences are split over
@@ -33,7 +33,7 @@ TRAIN_WEIGHTS: Table = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor"
 SAMPLE_WEIGHTS: Table = {"N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
 
 
-def join_processes(config: MeshConfig) -> None:
+def join_processes(config: MeshSettings) -> None:
     """Connects the processes of one run, if the config or JAX_COORDINATOR_ADDRESS says there are several.
 
     On a TPU pod everything is found out from the pod itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES
@@ -52,7 +52,7 @@ def join_processes(config: MeshConfig) -> None:
         jax.distributed.initialize()
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
+def make_mesh(config: MeshSettings) -> Mesh:
     """The mesh over all devices. Raises ConfigError where the sizes do not multiply to their number."""
     sizes, devices = config.sizes(), jax.device_count()
     fixed = math.prod(size for size in sizes.values() if size != -1)
@@ -125,6 +125,12 @@ def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map_with_path(place, params)
+
+
+def abstract_weights(mesh: Mesh, shapes: Any, table: Table) -> Any:
+    """The shapes of weights with the shardings that `table` gives them."""
+    shardings = weight_shardings(mesh, shapes, table)
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
 
 
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Supervised fine-tuning on worked examples: the cold start.
+"""Supervised fine-tuning on demonstrations: the cold start.
 
-Loss: mean over all completion tokens of the batch (stop token included) of -log p(token). Packing changes neither a
+Loss: the mean over all completion tokens of the batch, stop token included, of -log p(token). Packing changes neither a
 step's examples nor its loss.
 
-Letters: B rows, T positions.
+Letters: M packed rows, W their positions.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from r1jax.config.experiment import SftStage
+from r1jax.data.batches import Batches
 from r1jax.data.packing import HEIGHTS, Packed, first_fit, pack
-from r1jax.evaluate import evaluate
+from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
-from r1jax.models.transformer import Transformer, forward
+from r1jax.parallel.jitted import Jitted
 from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
+from r1jax.programs.steps import Steps
 from r1jax.rl.losses import reduction_weights
-from r1jax.run.metrics import Progress
-from r1jax.run.run import Run, check_finite, due, role_key
+from r1jax.run.run import Run, StageRun
+from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.training.optimizer import learning_rate, make_optimizer
 from r1jax.training.state import (
     TrainState,
@@ -40,81 +41,73 @@ from r1jax.training.state import (
 )
 
 
-def train(run: Run, number: int, stage: SftStage, weights: Callable[[], Any]) -> Any:
-    """Runs stage `number` from its last checkpoint, or from `weights()`; returns the trained weights."""
-    # Shapes, shardings, then arrays.
-    optimizer = make_optimizer(stage.optimizer, stage.updates)
-    abstract = abstract_state(run.model, optimizer, run.mesh)
-    update = jax.jit(
-        functools.partial(
-            update_step,
-            model=run.model,
-            optimizer=optimizer,
-            schedule=learning_rate(stage.optimizer, stage.updates),
-        ),
-        static_argnames="microbatches",
-        donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), sharding(run.mesh, "")),
-    )
-    with run.checkpoints(stage.name) as checkpoints:
-        state = restore_or_init(abstract, optimizer, checkpoints, weights)
-        own, first = own_rows(run.mesh, stage.prompts_per_step), run.first_example(number)
-        start = int(state.step)
-        with Progress(stage.name, stage.steps, start, enabled=run.is_writer) as progress:
-            for step in range(start + 1, stage.steps + 1):
-                begin, compiles = time.perf_counter(), run.watch.count
-                batch = packed_batch(run, stage, first + (step - 1) * stage.prompts_per_step, own)
-                rows = len(batch.token_BT)
-                with run.watch(f"{stage.name} step of {rows} rows"), run.timers("update"):
-                    microbatches = microbatches_of(rows, stage.microbatch, run.mesh)
-                    state, metrics = update(state, batch, microbatches=microbatches)
-                    metrics = {name: float(value) for name, value in metrics.items()}
-                check_finite(metrics, stage.name, step, checkpoints)
-                seconds = time.perf_counter() - begin
-                metrics |= run.timers.collect() | {
-                    "step_time": seconds,
-                    "tokens_per_second": metrics["num_tokens"] / seconds,
-                    "compiles": run.watch.count - compiles,
-                }
-                run.log.log(stage.name, step, metrics)
-                progress.update(step, metrics)
-                if due(step, stage.eval_every, stage.steps):
-                    with run.watch("evaluate"):
-                        key = role_key(run.key, number, step, "evaluate")
-                        scores, _ = evaluate(run, state.params, run.config.evaluate, key)
-                    run.log.log(stage.name, step, scores | run.timers.collect())
-                    progress.update(step, scores)
-                if due(step, stage.save_every, stage.steps):
-                    run.log.flush()
-                    checkpoints.save(step, state.items())
+def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
+    """Runs a stage from its last checkpoint, or from `weights()`; returns the trained weights."""
+    settings, batches = stage.settings, stage.batches
+    assert isinstance(settings, SftStage)
+    update = functions(run.loaded(None), settings, batches.width["train"])["update"]
+    optimizer = make_optimizer(settings.optimizer, settings.updates)
+    with Steps(run, stage) as steps:
+        state = restore_or_init(update.arguments[0], (optimizer, None), steps.checkpoints, weights)
+        for step in steps.remaining(state):
+            batch = packed_batch(
+                run.mesh, batches, settings, stage.first_example + (step - 1) * settings.prompts_per_step
+            )
+            with run.guard(f"{settings.name} step of {len(batch.token_BT)} rows"), run.timers("update"):
+                state, metrics = update(state, batch)
+            steps.end(step, state, functools.partial(dict, metrics))
     return state.params
 
 
-def packed_batch(run: Run, stage: SftStage, start: int, own: np.ndarray) -> Packed:
-    """The step's examples from position `start`, of which this process makes those at start + `own`, as global arrays.
+def functions(model: LoadedModel, stage: SftStage, prompt_width: int) -> dict[str, Jitted]:
+    """The jitted update by its name, with the abstract state and the largest batch that it may be called with."""
+    mesh, optimizer = model.mesh, make_optimizer(stage.optimizer, stage.updates)
+    state = abstract_state(model.model, (optimizer, None), mesh)
+    shape = stage.prompts_per_step, stage.pack_length or prompt_width + stage.max_completion_length
+    positions_MW = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding(mesh, "B"))
 
-    The number of rows is what the examples need, rounded up so that a run sees few different ones: each is compiled.
+    def update(state: TrainState, batch: Packed) -> tuple[TrainState, dict[str, Any]]:
+        return update_step(
+            state,
+            batch,
+            model=model.model,
+            optimizer=optimizer,
+            schedule=learning_rate(stage.optimizer, stage.updates),
+            microbatches=microbatches_of(len(batch.token_BT), stage.microbatch, mesh),
+        )
+
+    shardings = (jax.tree.map(lambda x: x.sharding, state), sharding(mesh, ""))
+    jitted = jax.jit(update, donate_argnums=0, out_shardings=shardings)
+    return {"update": Jitted(jitted, (state, Packed(*[positions_MW] * 4)))}
+
+
+def packed_batch(mesh: Mesh, batches: Batches, stage: SftStage, start: int) -> Packed:
+    """The step's demonstrations from position `start` on, as global arrays; each process makes its own part.
+
+    The number of rows is what the demonstrations need, rounded up so that a run sees few different ones: each is
+    compiled.
     """
-    examples = run.batches.demonstrations(start, own)
+    own = own_rows(mesh, stage.prompts_per_step)
+    examples = batches.demonstrations(start, own)
     if stage.pack_length is None:
-        width = run.batches.width["train"] + run.config.max_completion_length
+        width = batches.width["train"] + batches.max_completion_length
         rows, height = [[i] for i in range(len(examples))], stage.prompts_per_step
     else:
         width = stage.pack_length
         rows = first_fit([len(prompt) + len(completion) for prompt, completion in examples], width)
-        least = row_shards(run.mesh) * (stage.microbatch or 1)
+        least = row_shards(mesh) * (stage.microbatch or 1)
         multiple = least * math.ceil(stage.prompts_per_step / (HEIGHTS * least))
         needed = greatest(math.ceil(len(rows) * stage.prompts_per_step / len(own)))
         height = multiple * math.ceil(needed / multiple)
-    local = pack(examples, rows, width=width, height=len(own_rows(run.mesh, height)))
-    return to_global(run.mesh, local, height)
+    local = pack(examples, rows, width=width, height=len(own_rows(mesh, height)))
+    return to_global(mesh, local, height)
 
 
 def update_step(
     state: TrainState,
     batch: Packed,
     *,
-    model: Transformer,
+    model: Model,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     microbatches: int,

@@ -24,7 +24,6 @@ def advantages(
     baseline: str = "mean",
     scale: str = "group",
     per_reward: bool = False,
-    clip: float | None = None,
 ) -> jax.Array:
     """advantage_PG of the weighted sum of several rewards.
 
@@ -42,16 +41,14 @@ def advantages(
         graded_PG = ~jnp.isnan(total_PG)
         each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
-        advantage_PG = _standardised(advantage_PG, graded_PG.astype(jnp.float32))
-    else:
-        advantage_PG = _relative(total_PG, baseline, scale)
-    return advantage_PG if clip is None else jnp.clip(advantage_PG, -clip, clip)
+        return _standardised(advantage_PG, graded_PG.astype(jnp.float32))
+    return _relative(total_PG, baseline, scale)
 
 
 def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
     """[B], the weighted sum of a stage's rewards; NaN where one that has a weight could not be graded."""
-    weights_R = jnp.array(list(stage.rewards.values()), jnp.float32)
-    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.rewards]))
+    weights_R = jnp.array(list(stage.reward_weights.values()), jnp.float32)
+    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.reward_weights]))
     return limited(total_B, truncated_B, stage)
 
 
@@ -104,7 +101,7 @@ def _standardised(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def gae(
-    reward_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array, *, discount: float, gae_lambda: float
+    reward_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array, *, gae_lambda: float, discount: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
     """Generalised advantage estimates and the returns that values are fitted to (1506.02438, eq. 16): both [B, T].
 
@@ -124,8 +121,6 @@ def gae(
     return advantage_BT, advantage_BT + value_BT
 
 
-def token_advantages(advantage_BT: jax.Array, mask_BT: jax.Array, *, scale: str, clip: float | None) -> jax.Array:
+def token_advantages(advantage_BT: jax.Array, mask_BT: jax.Array, *, scale: str) -> jax.Array:
     """PPO's usual treatment of its advantages: `scale` batch makes mean 0 and std 1 over all tokens, none nothing."""
-    if scale == "batch":
-        advantage_BT = _standardised(advantage_BT, mask_BT)
-    return advantage_BT if clip is None else jnp.clip(advantage_BT, -clip, clip)
+    return _standardised(advantage_BT, mask_BT) if scale == "batch" else advantage_BT

@@ -9,33 +9,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.data.packing import Layout
+from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
-from r1jax.models.transformer import Transformer, forward
+from r1jax.models.value import values
 from r1jax.parallel.mesh import by_rows
+from r1jax.rl.types import TrainBatch
 
 
-@flax.struct.dataclass
-class Completions:
-    """Right-padded prompts and completions. `length_B` counts the stop token; what lies past a length is never read.
-
-    `support_BTK` are the ids that each token was drawn from, -1 where there are fewer; None: the whole vocabulary. With
-    a `layout` the transformer sees them in packed rows; what comes of it is the same.
-    """
-
-    prompt_BS: jax.Array
-    prompt_length_B: jax.Array
-    completion_BT: jax.Array
-    length_B: jax.Array
-    support_BTK: jax.Array | None = None
-    layout: Layout | None = None
-
-
-def joined_rows(batch: Completions) -> jax.Array:
+def joined_rows(batch: TrainBatch) -> jax.Array:
     """Each prompt followed at once by its completion: [B, S + T]."""
     S, T = batch.prompt_BS.shape[1], batch.completion_BT.shape[1]
     both = jnp.concatenate([batch.prompt_BS, batch.completion_BT], axis=1)
@@ -45,14 +29,14 @@ def joined_rows(batch: Completions) -> jax.Array:
 
 
 def completion_log_probs(
-    model: Transformer, params: Any, batch: Completions, *, temperature: float
+    model: Model, params: Any, batch: TrainBatch, *, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
     """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
     Only the hidden states that predict a completion token reach the vocabulary; with a layout those of all positions
     of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
     """
-    given, hidden = (batch.completion_BT, batch.support_BTK), hidden_states(model, params, batch)
+    given, hidden = (batch.completion_BT, batch.support_BTI), forward(model, params, *model_inputs(batch))[0]
     in_rows = batch.layout is not None and batch.layout.source_RW.size < batch.completion_BT.size
     if in_rows:
         given = jax.tree.map(functools.partial(next_in_rows, batch), given)
@@ -63,27 +47,22 @@ def completion_log_probs(
     return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
 
 
-def completion_values(model: Transformer, value_params: Any, batch: Completions) -> jax.Array:
-    """What a value model expects of the completion before each of its tokens, float32 [B, T].
-
-    `value_params` are those of a transformer, "model", and a head, "head_D", on its last hidden states.
-    """
-    hidden = hidden_states(model, value_params["model"], batch)
-    head_D = value_params["head_D"].astype(hidden.dtype)
-    return to_completions(batch, jnp.einsum("...D,D->...", hidden, head_D, preferred_element_type=jnp.float32))
+def completion_values(model: Model, value_params: Any, batch: TrainBatch) -> jax.Array:
+    """What a value model expects of the completion before each of its tokens, float32 [B, T]."""
+    return to_completions(batch, values(model, value_params, *model_inputs(batch)))
 
 
-def hidden_states(model: Transformer, params: Any, batch: Completions) -> jax.Array:
-    """Of prompts and completions joined, [B, J, D], or in the packed rows of the layout, [R, W, D]."""
+def model_inputs(batch: TrainBatch) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """Tokens, positions and segments: of prompts and completions joined, or in the packed rows of the layout."""
     joined_BJ, layout = joined_rows(batch), batch.layout
     if layout is None:
-        return forward(model, params, joined_BJ)[0]
+        return joined_BJ, None, None
     token_RW = by_rows(lambda joined_BJ, source_RW: joined_BJ.ravel()[source_RW], joined_BJ, layout.source_RW)
-    return forward(model, params, token_RW, layout.position_RW, layout.segment_RW)[0]
+    return token_RW, layout.position_RW, layout.segment_RW
 
 
-def to_completions(batch: Completions, x: jax.Array) -> jax.Array:
-    """From where `hidden_states` are to what is at the position that predicts each token: [B, T, ...]."""
+def to_completions(batch: TrainBatch, x: jax.Array) -> jax.Array:
+    """From where the model's outputs are to what is at the position that predicts each token: [B, T, ...]."""
     predictors_BT = batch.prompt_length_B[:, None] - 1 + jnp.arange(batch.completion_BT.shape[1])[None]
     if batch.layout is None:
         return jnp.take_along_axis(x, predictors_BT.reshape(*predictors_BT.shape, *[1] * (x.ndim - 2)), axis=1)
@@ -91,7 +70,7 @@ def to_completions(batch: Completions, x: jax.Array) -> jax.Array:
     return by_rows(lambda x_RW, places_BT: x_RW.reshape(-1, *x_RW.shape[2:])[places_BT], x, places_BT)
 
 
-def next_in_rows(batch: Completions, x_BT: jax.Array) -> jax.Array:
+def next_in_rows(batch: TrainBatch, x_BT: jax.Array) -> jax.Array:
     """The other way, into packed rows: at each position what belongs to the token after it, [R, W, ...]."""
     J = batch.prompt_BS.shape[1] + batch.completion_BT.shape[1]
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from r1jax.config.objective import CorrectionSettings, LossSettings
+from r1jax.config.objective import ImportanceSamplingSettings, LossSettings
 
+SAPO_TEMPERATURES = (1.0, 1.05)  # τ where A > 0, and elsewhere: those of the paper
 LOG_RATIO = 20.0
 
 
@@ -52,7 +53,7 @@ def policy_terms(
     cispo       -sg(clip(r, 1 - low, 1 + high)) A logp: MiniMax-M1 2506.13585 eq. 4, where low is so large that it never
                 binds. verl, NeMo-RL and slime clip both sides, with 0.2; TRL's epsilon_high is the cap itself, here
                 1 + high, and it has no lower one.
-    sapo        -(4 / τ) σ(τ (r - 1)) A with τ of its first temperature where A > 0, else of its second: 2511.20347.
+    sapo        -(4 / τ) σ(τ (r - 1)) A with τ 1.0 where A > 0, else 1.05: 2511.20347.
     reinforce   -A logp, with no ratio: exact only for the first update of a rollout.
 
     dr_grpo, dapo and RLOO are combinations: of `reduce` and of `advantages.advantages`, not losses of their own.
@@ -71,7 +72,7 @@ def policy_terms(
         weight_BT = jax.lax.stop_gradient(_clipped(ratio_BT, s))
         terms_BT = -weight_BT * A_BT * logp_BT
     elif s.kind == "sapo":
-        temperature_BT = jnp.where(A_BT > 0, *s.sapo_temperatures)
+        temperature_BT = jnp.where(A_BT > 0, *SAPO_TEMPERATURES)
         terms_BT = -4 / temperature_BT * jax.nn.sigmoid(temperature_BT * (ratio_BT - 1)) * A_BT
     elif s.kind == "reinforce":
         terms_BT = -A_BT * logp_BT
@@ -134,7 +135,7 @@ def kl_terms(
 
 
 def importance_weights(
-    old_logp_BT: jax.Array, sampler_logp_BT: jax.Array, mask_BT: jax.Array, settings: CorrectionSettings
+    old_logp_BT: jax.Array, sampler_logp_BT: jax.Array, mask_BT: jax.Array, settings: ImportanceSamplingSettings
 ) -> jax.Array:
     """Constant factors of the policy terms for the sampler's log-probs being others than the trainer's, [B, T].
 
@@ -146,7 +147,7 @@ def importance_weights(
         total_B1 = jnp.clip((difference_BT * mask_BT).sum(axis=1, keepdims=True), -LOG_RATIO, LOG_RATIO)
         difference_BT = jnp.broadcast_to(total_B1, difference_BT.shape)
     ratio_BT = jax.lax.stop_gradient(jnp.exp(difference_BT))
-    if settings.outside == "truncate":
+    if settings.mode == "truncate":
         return jnp.clip(ratio_BT, settings.low, settings.high)
     return jnp.where((ratio_BT >= settings.low) & (ratio_BT <= settings.high), ratio_BT, 0.0)
 

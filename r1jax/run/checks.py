@@ -1,11 +1,13 @@
-"""What a run refuses before anything is compiled or written: stages that do not fit its devices, task or lengths, and
-a folder that was started with other settings."""
+"""What a run refuses before anything is compiled or written: stages that do not fit the devices, the task or the
+lengths, weights of another architecture, and a folder that was started with other settings."""
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -13,29 +15,35 @@ from jax.sharding import Mesh
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config, GrpoStage, SftStage
 from r1jax.config.load import load_config
-from r1jax.data.batches import Batches
+from r1jax.huggingface.config import model_config
+from r1jax.huggingface.folder import find_model
+from r1jax.huggingface.weights import check_params
+from r1jax.models import abstract_params
 from r1jax.parallel.mesh import row_shards
+from r1jax.run.loading import MODEL_FOLDER, find_checkpoint
 from r1jax.tasks import Mixture, Task
+
+if TYPE_CHECKING:
+    from r1jax.run.run import Run, StageRun
 
 FREE = ("run_dir", "mesh.", "log.", "keep_checkpoints")  # settings that do not change what is computed
 
 
-def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: Mesh) -> None:
-    """What the stages ask for must fit the mesh and the task."""
-    if not config.stages:
-        raise ConfigError("stages: got none; training needs at least one")
-    if config.evaluate.problems is None and batches.size("test") is None:
-        raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
-    prompt, context = batches.width["train"], mesh.shape["context"]
-    width = prompt + config.max_completion_length
-    if width % context:
-        raise ConfigError(
-            f"mesh.context: {context} devices cannot split {prompt} prompt positions + max_completion_length "
-            f"{config.max_completion_length} = {width}; need a multiple"
-        )
-    shards, examples = row_shards(mesh), batches.size("train")
-    for stage in config.stages:
-        where, prompts = f"stages.{stage.name}", stage.prompts_per_step
+def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
+    """What the stages ask for must fit the mesh and their tasks. Raises ConfigError."""
+    shards, context = row_shards(mesh), mesh.shape["context"]
+    for stage in stages:
+        settings, batches = stage.settings, stage.batches
+        where, prompts = f"stages.{settings.name}", settings.prompts_per_step
+        if settings.evaluate.problems is None and batches.size("test") is None:
+            raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
+        prompt, completion = batches.width["train"], settings.max_completion_length
+        width, examples = prompt + completion, batches.size("train")
+        if width % context:
+            raise ConfigError(
+                f"mesh.context: {context} devices cannot split {prompt} prompt positions + max_completion_length "
+                f"{completion} = {width}; need a multiple"
+            )
         if examples is not None and prompts > examples:
             raise ConfigError(
                 f"{where}.prompts_per_step: {prompts} prompts a step, and the task has {examples} to train on; give "
@@ -46,42 +54,37 @@ def check_stages(config: Config, task: Task | Mixture, batches: Batches, mesh: M
                 f"{where}.prompts_per_step: {prompts} prompts cannot be split over {shards} devices "
                 f"(data × fsdp × expert); need a multiple of {shards}"
             )
-        if stage.pack_length is not None and stage.pack_length < width:
+        if settings.pack_length is not None and settings.pack_length < width:
             raise ConfigError(
-                f"{where}.pack_length: rows of {stage.pack_length} tokens cannot hold the longest prompt and "
-                f"completion, {prompt} + {config.max_completion_length}; need at least {width}"
+                f"{where}.pack_length: rows of {settings.pack_length} tokens cannot hold the longest prompt and "
+                f"completion, {prompt} + {completion}; need at least {width}"
             )
-        if stage.pack_length is not None and stage.pack_length % context:
+        if settings.pack_length is not None and settings.pack_length % context:
             raise ConfigError(
-                f"{where}.pack_length: {context} devices (mesh.context) cannot split rows of {stage.pack_length}; "
+                f"{where}.pack_length: {context} devices (mesh.context) cannot split rows of {settings.pack_length}; "
                 f"need a multiple"
             )
-        if stage.program == "grpo":
-            _check_rollout(stage, task, shards)
-        _check_updates(stage, shards)
-        warmup = stage.optimizer.warmup_updates
-        if warmup >= stage.updates:
+        if isinstance(settings, GrpoStage):
+            _check_rollout(settings, batches.task)
+        _check_updates(settings, shards)
+        warmup = settings.optimizer.warmup_updates
+        if warmup >= settings.updates:
             warnings.warn(
                 f"{where}.optimizer.warmup_updates: the learning rate rises for {warmup} updates, and the stage ends "
-                f"after {stage.updates}; give fewer, or more steps",
+                f"after {settings.updates}; give fewer, or more steps",
                 stacklevel=2,
             )
 
 
-def _check_rollout(stage: GrpoStage, task: Task | Mixture, shards: int) -> None:
-    if stage.kl.coef == 0 and (stage.kl.reference_every is not None or stage.kl.place == "reward"):
+def _check_rollout(stage: GrpoStage, task: Task | Mixture) -> None:
+    if stage.kl.coef == 0 and (stage.kl.sync_reference_every is not None or stage.kl.place == "reward"):
         warnings.warn(
-            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to renew",
+            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to sync",
             stacklevel=3,
         )
-    if stage.prompts_per_step % (shards * stage.rollout_parts):
-        raise ConfigError(
-            f"stages.{stage.name}.rollout_parts: {stage.prompts_per_step} prompts on {shards} devices cannot be split "
-            f"into {stage.rollout_parts} parts; need a multiple of their product"
-        )
-    unknown = sorted(set(stage.rewards) - set(task.rewards))
-    if unknown:
-        raise ConfigError(f"stages.{stage.name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}")
+    if unknown := sorted(set(stage.reward_weights) - set(task.rewards)):
+        known = ", ".join(task.rewards)
+        raise ConfigError(f"stages.{stage.name}.rewards: no reward {unknown[0]!r}; there are {known}")
 
 
 def _check_updates(stage: SftStage | GrpoStage, shards: int) -> None:
@@ -108,21 +111,45 @@ def _check_updates(stage: SftStage | GrpoStage, shards: int) -> None:
         )
 
 
-def check_examples(config: Config, batches: Batches, at_most: int = 2048) -> None:
-    """Looks at the first examples that the run will use, so that limits that are too low are seen at once."""
-    index = 0
-    batches.prompts("test", 0, np.arange(min(config.evaluate.problems or at_most, at_most)))
-    for stage in config.stages:
-        rows = np.arange(min(stage.steps * stage.prompts_per_step, at_most))
-        if stage.program == "sft":
-            batches.demonstrations(index, rows)
+def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
+    """Looks at the first examples that each stage will use, so that limits that are too low are seen at once."""
+    for stage in stages:
+        settings, batches = stage.settings, stage.batches
+        batches.prompts("test", 0, np.arange(min(settings.evaluate.problems or at_most, at_most)))
+        rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
+        if settings.program == "sft":
+            batches.demonstrations(stage.first_example, rows)
         else:
-            batches.prompts("train", index, rows)
-        index += stage.most_prompts
+            batches.prompts("train", stage.first_example, rows)
+
+
+def check_weights(run: Run) -> None:
+    """The weights that the run begins with, and those that stages take from other folders, must fit the model."""
+    abstract, config = abstract_params(run.model, run.mesh), run.model.config
+    if run.config.model.path is not None:
+        check_params(find_model(run.config.model.path), config, abstract)
+    names = [stage.settings.name for stage in run.stages]
+    for stage in run.stages:
+        if (source := run.source(stage)) in ("base", *names):
+            continue
+        folder, where = Path(source), f"stages.{stage.settings.name}.init_from"
+        try:
+            if not (folder / "config.yaml").is_file():
+                check_params(find_model(source), config, abstract)
+                continue
+            other = load_config(folder / "config.yaml")
+            find_checkpoint(folder, [stage.name for stage in other.stages])
+            theirs = dataclasses.asdict(model_config(other.model, folder / MODEL_FOLDER))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        ours = dataclasses.asdict(config)
+        for key in ours.keys() - {"dtype", "remat"}:
+            if ours[key] != theirs[key]:
+                raise ConfigError(f"{where}: the model of {source} has {key}={theirs[key]}, this one {key}={ours[key]}")
 
 
 def check_same_settings(folder: Path, config: Config) -> None:
-    """A run goes on only with the settings it began with; where it runs and what it logs may change."""
+    """A run resumes only with the settings that it began with; where it runs and what it logs may change."""
     file = folder / "config.yaml"
     if not file.is_file():
         if folder.exists() and any(entry.suffix != ".tmp" for entry in folder.iterdir()):

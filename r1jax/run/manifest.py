@@ -1,4 +1,4 @@
-"""What a run was made with: commit, command, versions, devices, seed, data. Written once, read by people."""
+"""What a run was made with: commit, command, versions, devices, seed and data. It is written once, for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from r1jax.data.batches import Batches
 PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def manifest(mesh: Mesh, batches: Batches, *, seed: int, parameters: int) -> dict[str, Any]:
-    """The content of manifest.json."""
-    first = batches.example("train", 0)
+def manifest(mesh: Mesh, batches: Mapping[str, Batches], *, seed: int, parameters: int) -> dict[str, Any]:
+    """The content of manifest.json; `batches` are the stages' data by their names."""
+    firsts = {stage: data.example("train", 0) for stage, data in batches.items()}
     return {
         "commit": commit(),
         "command": sys.argv,
@@ -30,8 +31,8 @@ def manifest(mesh: Mesh, batches: Batches, *, seed: int, parameters: int) -> dic
         "mesh": dict(mesh.shape),
         "seed": seed,
         "parameters": parameters,
-        "data_fingerprint": data_fingerprint(batches),
-        "first_example": {"prompt": first.prompt, "answer": first.answer},
+        "data_fingerprints": {stage: data_fingerprint(data) for stage, data in batches.items()},
+        "first_examples": {stage: {"prompt": e.prompt, "answer": e.answer} for stage, e in firsts.items()},
     }
 
 

@@ -14,12 +14,11 @@ import contextlib
 import json
 import math
 import os
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_KEYS = frozenset({"step_time", "tokens_per_second", "compiles"})
@@ -29,13 +28,11 @@ TIMING_KEYS_PREFIX = "time/"
 class RunLog:
     """Writes metrics.jsonl, completions/ and tensorboard/ of a run folder. Of several processes one is the writer."""
 
-    def __init__(
-        self, folder: Path, *, is_writer: bool = True, tensorboard: bool = True, wandb_project: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, is_writer: bool = True, wandb_project: str | None = None) -> None:
         """Creates nothing yet. Raises ValueError, in every process, where W&B is asked for and not installed."""
         self.folder = folder
         self.is_writer = is_writer
-        self._tensorboard = tensorboard
+        self.on_log: Callable[[dict[str, Any]], None] | None = None  # called with each row that is written
         self._wandb_project = wandb_project
         self._file: Any = None
         self._kept: Mapping[str, int] = {}
@@ -55,7 +52,7 @@ class RunLog:
         file = self.folder / METRICS_FILE
         if file.exists():
             rows = [line for line, row in _rows(file) if row["step"] <= kept.get(row["stage"], -1)]
-            write_whole(file, b"".join(rows))
+            write_atomically(file, b"".join(rows))
         for file in self.folder.glob("completions/*.jsonl"):
             stage, _, step = file.stem.rpartition("-")
             if step.isdigit() and int(step) > kept.get(stage, -1):
@@ -73,6 +70,8 @@ class RunLog:
         row = {"stage": stage, "step": step, **values}
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
+        if self.on_log is not None:
+            self.on_log(row)
         board = self._board(stage)
         if board is not None:
             for name, value in values.items():
@@ -89,7 +88,7 @@ class RunLog:
         lines = [json.dumps(_json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         file = self.folder / "completions" / f"{stage}-{step:06d}.jsonl"
         # A lone surrogate becomes \udXXX, which JSON reads back as what it was.
-        write_whole(file, "".join(lines).encode("utf-8", "backslashreplace"))
+        write_atomically(file, "".join(lines).encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         """Puts all rows on disk. A checkpoint vouches for them, so this comes before it is saved."""
@@ -111,7 +110,7 @@ class RunLog:
 
     def _board(self, stage: str) -> Any:
         """The stage's TensorBoard writer. Its first event hides the steps that will now be run again."""
-        if self._tensorboard and stage not in self._boards:
+        if stage not in self._boards:
             from tensorboardX import SummaryWriter
 
             purge_step = self._kept.get(stage, -1) + 1
@@ -170,112 +169,6 @@ class Timers:
         return seconds
 
 
-FIGURES = {
-    "reward": "reward {:.3f}",
-    "rewards/accuracy/mean": "accuracy {:.1%}",
-    "completions/mean_length": "length {:.0f}",
-    "completions/clipped_ratio": "cut off {:.0%}",
-    "dynamic_sampling/mixed_groups": "mixed groups {:.0f}",
-    "loss": "loss {:.3f}",
-    "token_accuracy": "token accuracy {:.1%}",
-    "eval/accuracy": "held-out {:.1%}",
-    "tokens_per_second": "{:,.0f} tokens/s",
-}
-
-
-class Progress:
-    """A stage on the console: a bar with live figures on a terminal; elsewhere a line every 10 seconds or tenth of it.
-
-    with Progress("rl", total=300) as progress:
-        progress.update(step, metrics)
-    """
-
-    def __init__(self, stage: str, total: int, completed: int = 0, *, enabled: bool = True) -> None:
-        self.stage, self.total, self.completed, self.enabled = stage, total, completed, enabled
-        self._latest: dict[str, float] = {}
-        self._live = self._bar = self._line = None
-        self._begin = self._printed_at = time.monotonic()
-        self._printed_step = completed
-
-    def __enter__(self) -> Self:
-        if self.enabled and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from rich import progress
-            from rich.console import Group
-            from rich.live import Live
-            from rich.text import Text
-
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}", style="bold", markup=False),
-                progress.BarColumn(bar_width=32),
-                progress.MofNCompleteColumn(),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("eta"),
-                progress.TimeRemainingColumn(),
-                auto_refresh=False,
-                speed_estimate_period=600,
-            )
-            self._bar.add_task(self.stage, total=self.total, completed=self.completed)
-            self._line = Text(style="dim")
-            self._live = Live(Group(self._bar, self._line), refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows that `step` updates are done, and the last known figures (scores may follow a row of training)."""
-        if not self.enabled:
-            return
-        self.completed = step
-        self._latest |= metrics
-        if self._bar is not None and self._line is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step)
-            self._line.plain = self._figures()
-            return
-        now, steps = time.monotonic(), step - self._printed_step
-        if step == self.total or steps * 10 >= self.total or now - self._printed_at >= 10:
-            self._printed_at, self._printed_step = now, step
-            print(f"{self.stage} {step}/{self.total}  {now - self._begin:.0f} s  {self._figures()}", flush=True)
-
-    def show_sample(self, prompt: str, completion: str, rewards: Mapping[str, float | None]) -> None:
-        """Prints one completion and its rewards above the bar; its text is shown, never obeyed (markup, escapes)."""
-        if not self.enabled:
-            return
-        from rich.console import Console
-        from rich.panel import Panel
-        from rich.text import Text
-
-        console = self._live.console if self._live else Console(force_terminal=False, force_jupyter=False)
-        scores = (f"{name} {'none' if value is None else format(value, 'g')}" for name, value in rewards.items())
-        title = Text(f"{self.stage} {self.completed}: {', '.join(scores)}")
-        text = Text.assemble((_excerpt(prompt), "dim"), _excerpt(completion))
-        console.print(Panel(text, title=title, title_align="left"))
-
-    def _figures(self) -> str:
-        hidden = {"loss"} if "reward" in self._latest else set()  # a policy loss says nothing to a reader
-        if not self._latest.get("completions/clipped_ratio"):
-            hidden.add("completions/clipped_ratio")
-        return "  ".join(
-            form.format(self._latest[name])
-            for name, form in FIGURES.items()
-            if name in self._latest and name not in hidden and math.isfinite(self._latest[name])
-        )
-
-
-def _excerpt(text: str, characters: int = 800, lines: int = 16) -> str:
-    """The beginning and the end of a text, with everything escaped that a terminal would not simply show."""
-    if len(text) > characters:
-        text = f"{text[: characters // 2]} [...] {text[-characters // 2 :]}"
-    rows = text.split("\n")
-    if len(rows) > lines:
-        text = "\n".join([*rows[: lines // 2], "[...]", *rows[-lines // 2 :]])
-    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
 def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each row, as it stands in the file and parsed. What comes after the last newline was cut off: no row."""
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
@@ -289,7 +182,7 @@ def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         yield line + b"\n", row
 
 
-def write_whole(file: Path, data: bytes) -> None:
+def write_atomically(file: Path, data: bytes) -> None:
     """Writes the file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")

@@ -1,15 +1,19 @@
-"""What every program of a run shares: its folder, settings, devices, model, task and log.
+"""A run to train: its folder, devices, model, stages and log.
 
-A run folder holds config.yaml (resolved), manifest.json, metrics.jsonl, completions/, checkpoints/, tensorboard/.
+    run = open_run(config)
+    with contextlib.closing(run), run.devices():
+        weights = run.initial_weights()
+
+A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer), metrics.jsonl,
+completions/, checkpoints/ and tensorboard/.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,55 +23,54 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, ModelConfig, TokenizerSettings
-from r1jax.config.load import dump_config, load_config, parse_config
-from r1jax.config.tasks import TaskSettings
+from r1jax.config.experiment import Config, GrpoStage, SftStage
+from r1jax.config.load import dump_config
 from r1jax.data.batches import Batches
-from r1jax.huggingface.config import copy_description
-from r1jax.huggingface.weights import check_params, find_model, import_params, resolve_model
-from r1jax.models.transformer import Transformer
-from r1jax.parallel.compile_guard import CompileWatch
-from r1jax.parallel.mesh import SAMPLE_WEIGHTS, join_processes, make_mesh, weight_shardings
-from r1jax.run.checks import check_examples, check_same_settings, check_stages
+from r1jax.huggingface.config import model_config, write_description
+from r1jax.huggingface.folder import find_model
+from r1jax.huggingface.weights import import_params
+from r1jax.models import Model, abstract_params, init_params, make_model
+from r1jax.parallel.compile_guard import CompileGuard
+from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.run.checks import check_examples, check_same_settings, check_stages, check_weights
+from r1jax.run.loading import MODEL_FOLDER, load_weights
 from r1jax.run.manifest import manifest
-from r1jax.run.metrics import RunLog, Timers, write_whole
-from r1jax.sampling.sampler import Samples, make_sampler
+from r1jax.run.metrics import RunLog, Timers, write_atomically
+from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.tasks import Mixture, Task, make_task
-from r1jax.text.chat_template import read_chat_template
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
-from r1jax.training.state import abstract_params, init_params
 
-MODEL_FOLDER = "model"  # of a run folder: a pretrained model's tokenizer and description
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage of a run: its complete settings, its data, and the position of its first training example."""
+
+    number: int
+    settings: SftStage | GrpoStage
+    batches: Batches
+    first_example: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """Built by `open_run`, read by the programs; nothing in it changes except the log and the clocks."""
+    """Built by `build_run` or `open_run` and read by the programs; only the log, timers and guard in it change."""
 
     config: Config
     folder: Path
     mesh: Mesh
     tokenizer: Tokenizer
-    task: Task | Mixture
-    batches: Batches
-    model: Transformer
+    model: Model
+    stages: tuple[StageRun, ...]
     key: jax.Array
     log: RunLog
     timers: Timers
-    watch: CompileWatch
+    guard: CompileGuard
 
     @property
     def is_writer(self) -> bool:
         """One process writes: the first."""
         return jax.process_index() == 0
-
-    @contextlib.contextmanager
-    def devices(self) -> Iterator[None]:
-        """Where the run's computations happen: its mesh, and float32 products in full where the model is float32."""
-        precision = "float32" if self.config.model.dtype == "float32" else None
-        with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
-            yield
 
     @property
     def platform(self) -> str:
@@ -76,75 +79,120 @@ class Run:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the weights are."""
+        """The number of parameters."""
         return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
 
-    def say(self, line: str) -> None:
-        """One line to the console, by the first process."""
-        if self.is_writer:
-            print(line, flush=True)
+    @property
+    def sequences_at_once(self) -> int:
+        """As many as the largest stage has: whoever can train can evaluate."""
+        stages = [stage.settings for stage in self.stages]
+        return max(s.prompts_per_step * (s.group_size if isinstance(s, GrpoStage) else 1) for s in stages)
 
-    def first_example(self, number: int) -> int:
-        """The index of the training example that stage `number` begins with: each goes on where the last one ended."""
-        return sum(stage.most_prompts for stage in self.config.stages[:number])
+    def loaded(self, weights: Any) -> LoadedModel:
+        """The model with these weights."""
+        return LoadedModel(self.model, self.tokenizer, self.mesh, weights)
 
-    def close(self) -> None:
-        """Closes the log and stops counting compilations."""
-        self.log.close()
-        self.watch.close()
+    def devices(self) -> contextlib.AbstractContextManager[None]:
+        """Where the run's computations happen; see `LoadedModel.devices`."""
+        return self.loaded(None).devices()
 
     def checkpoints(self, stage: str) -> Checkpoints:
+        """Those of a stage by its name."""
         return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints)
 
-    def sampler(
-        self, *, group_size: int, temperature: float, top_k: int | None = None, top_p: float = 1.0
-    ) -> Callable[..., Samples]:
-        """The jitted sampler for this run's model, lengths and stop ids; see `sampler.make_sampler`."""
-        return make_sampler(
-            self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
-            self.mesh,
-            stop_ids=self.tokenizer.stop_ids,
-            group_size=group_size,
-            max_new=self.config.max_completion_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
-
-    def sampling_weights(self, params: Any) -> Any:
-        """Weights moved from where training wants them to where decoding does, in the type that they are used in."""
-        shardings = weight_shardings(self.mesh, params, SAMPLE_WEIGHTS)
-        return jax.jit(_cast, static_argnums=1, out_shardings=shardings)(params, self.config.model.dtype)
+    def stage(self, name: str) -> StageRun:
+        """The stage of this name."""
+        return next(stage for stage in self.stages if stage.settings.name == name)
 
     def initial_weights(self) -> Any:
-        """The pretrained model's weights, or random ones from the seed, made in their shardings."""
+        """The weights of the pretrained model, or random ones from the seed, made in their shardings."""
         abstract = abstract_params(self.model, self.mesh)
-        if source := _described(self.config).path:
-            return import_params(find_model(source), abstract, _described(self.config).vocab_size)
+        if path := self.config.model.path:
+            return import_params(find_model(path), self.model.config, abstract)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         key = jax.random.fold_in(self.key, 0)
         return jax.jit(lambda key: init_params(self.model, key), out_shardings=shardings)(key)
 
+    def stage_weights(self, stage: StageRun) -> Any:
+        """What a stage begins with, as its `init_from` says, read from where it was saved."""
+        source = self.source(stage)
+        if source == "base":
+            return self.initial_weights()
+        if source in [other.settings.name for other in self.stages]:
+            return load_weights(self.folder, source, self.model, self.mesh)
+        return load_weights(Path(source), None, self.model, self.mesh)
 
-def _cast(params: Any, dtype: str) -> Any:
-    """What a forward would do to each weight at every token: all in `dtype` but the norms' scales, which stay."""
-    return jax.tree.map_with_path(lambda path, w: w if path[-1].key.startswith("scale") else w.astype(dtype), params)
+    def source(self, stage: StageRun) -> str:
+        """Where a stage's weights come from: "base", the name of an earlier stage, or a path."""
+        before = self.stages[stage.number - 1].settings.name if stage.number else "base"
+        return stage.settings.init_from or before
+
+    def print(self, line: str) -> None:
+        """Prints one line, on the first process alone."""
+        if self.is_writer:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """Closes the log and stops counting compilations."""
+        self.log.close()
+        self.guard.close()
 
 
-def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
-    """A run to train: checks the settings against task, tokenizer and devices, then makes or reopens its folder.
+def build_run(
+    config: Config,
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    strict_compiles: bool = False,
+) -> Run:
+    """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
+
+    `functions` are Python functions by the names of the rewards that they are; see `rewards.function`.
+    """
+    with user_errors():
+        join_processes(config.mesh)
+        if not config.stages:
+            raise ConfigError("stages: got none; training needs at least one")
+        stages = [config.stage(index) for index in range(len(config.stages))]
+        tasks = _tasks(config, stages, functions or {})
+        tokenizer = _tokenizer(config, tasks)
+        mesh = make_mesh(config.mesh)
+        own = Path(config.run_dir) / MODEL_FOLDER
+        model = make_model(model_config(config.model, own if own.is_dir() else None), tokenizer.size)
+        abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
+        run = Run(
+            config=config,
+            folder=Path(config.run_dir),
+            mesh=mesh,
+            tokenizer=tokenizer,
+            model=model,
+            stages=tuple(_stage_runs(config, stages, tasks, tokenizer)),
+            key=jax.random.key(config.seed),
+            log=RunLog(
+                Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.log.wandb_project
+            ),
+            timers=Timers(),
+            guard=CompileGuard(strict=strict_compiles),
+        )
+        check_stages(run.stages, mesh)
+        return run
+
+
+def open_run(
+    config: Config,
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    strict_compiles: bool = False,
+) -> Run:
+    """`build_run`, then makes the run's folder or reopens it.
 
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
+    run = build_run(config, functions=functions, strict_compiles=strict_compiles)
     with user_errors():
-        run = _build(resolve_model(config), strict=strict_compiles, training=True)
-        check_stages(run.config, run.task, run.batches, run.mesh)
-        check_examples(run.config, run.batches)
-        check_same_settings(run.folder, run.config)
-        source = _described(run.config).path
-        if source is not None and not (run.folder / "config.yaml").is_file():
-            abstract = abstract_params(run.model, run.mesh)
-            check_params(find_model(source), abstract, _described(run.config).vocab_size)
+        check_examples(run.stages)
+        check_same_settings(run.folder, config)
+        if not (run.folder / "config.yaml").is_file():
+            check_weights(run)
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
             _describe(run)
@@ -152,146 +200,77 @@ def open_run(config: Config, *, strict_compiles: bool = False) -> Run:
     return run
 
 
-def load_model(path: str, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None) -> tuple[Run, Any, str]:
-    """A trained run or a pretrained model, to be used: (run, its weights, a name for them). Writes nothing.
-
-    `path` is a run folder, a Hugging Face folder or a hub id; `task` replaces the run's own.
-    """
-    with user_errors():
-        if (Path(path) / "config.yaml").is_file():
-            return load_run(Path(path), overrides, task)
-        return load_pretrained(path, overrides, task)
-
-
-def load_run(
-    folder: Path, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None
-) -> tuple[Run, Any, str]:
-    """A run that has been trained: (run, its last weights, "STAGE-STEP").
-
-    Its mesh is all devices along data unless overridden: a run trained on a pod can be used anywhere. Its tokenizer
-    stays that of its own task.
-    """
-    file = folder / "config.yaml"
-    fixed = [name for name in overrides if name.startswith(("model", "tokenizer", "stages"))]
-    if fixed:
-        raise ConfigError(f"{fixed[0]}: a trained run's model, tokenizer and stages are what they are; leave it out")
-    own = load_config(file).task
-    replaced = {} if task is None else {"task": task}
-    config = load_config(file, ["mesh={data: -1}", *overrides], replaced)
-    config = config.model_copy(update={"run_dir": str(folder)})
-    run = _build(config, tokenizer_task=own)
-    for stage in reversed(config.stages):
-        if not (folder / "checkpoints" / stage.name).is_dir():
-            continue
-        with run.checkpoints(stage.name) as checkpoints:
-            step = checkpoints.latest()
-            if step is not None:
-                params = checkpoints.restore(step, {"params": abstract_params(run.model, run.mesh)})["params"]
-                return run, params, f"{stage.name}-{step}"
-    raise ConfigError(f"{folder} has no checkpoint yet; go on with: r1jax train {file}")
-
-
-def load_pretrained(
-    path: str, overrides: Sequence[str] = (), task: Mapping[str, Any] | None = None
-) -> tuple[Run, Any, str]:
-    """A pretrained model as it is: (run, its weights, its name). Greedy, all test problems, chat where it can."""
-    folder = find_model(path)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
-    tree = {
-        "run_dir": f"evals/{folder.resolve().name if folder == Path(path) else path.replace('/', '--')}",
-        "task": task or {"name": "arithmetic"},  # sampling and chat use none
-        "prompt": {"chat": read_chat_template(folder) is not None},
-        "model": {"path": path},
-        "max_prompt_length": 512,
-        "max_completion_length": 512,
-        "evaluate": {"problems": None, "temperature": 0.0},
-    }
-    join_processes(parse_config(copy.deepcopy(tree), overrides).mesh)  # before a device is asked for
-    tree["model"]["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    run = _build(resolve_model(parse_config(tree, overrides)))
-    return run, run.initial_weights(), run.folder.name
-
-
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """While input is checked: what a task or tokenizer refuses is the user's to mend, a ConfigError."""
+    """While input is checked, what a task or tokenizer refuses is the user's to correct: a ConfigError."""
     try:
         yield
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def _wait_for_all(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def _tasks(
+    config: Config, stages: list[SftStage | GrpoStage], functions: Mapping[str, Callable[..., Any]]
+) -> list[Task | Mixture]:
+    """The task of each stage; stages whose tasks and rewards are the same share one."""
+    made: list[tuple[Any, Task | Mixture]] = []
+    tasks = []
+    for stage in stages:
+        definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
+        what = stage.task, definitions, stage.max_completion_length
+        task = next((task for other, task in made if other == what), None)
+        if task is None:
+            task = make_task(
+                stage.task,
+                config.seed,
+                rewards={**definitions, **functions},
+                max_completion_length=stage.max_completion_length,
+            )
+            made.append((what, task))
+        if "accuracy" not in task.rewards:
+            known = ", ".join(task.rewards)
+            raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
+        tasks.append(task)
+    return tasks
 
 
-def _build(
-    config: Config, *, strict: bool = False, training: bool = False, tokenizer_task: TaskSettings | None = None
-) -> Run:
-    join_processes(config.mesh)
-    task = make_task(
-        config.task, config.seed, rewards=config.rewards, max_completion_length=config.max_completion_length
-    )
-    named = task if tokenizer_task in (None, config.task) else make_task(tokenizer_task, config.seed)
-    tokenizer = _tokenizer(config, named.symbols)
-    if "accuracy" not in task.rewards:
-        raise ConfigError(f"rewards: there are {', '.join(task.rewards)} and none named accuracy, to be evaluated by")
-    mesh = make_mesh(config.mesh)
-    model = Transformer(_described(config), tokenizer.size)
-    abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
-    return Run(
-        config=config,
-        folder=Path(config.run_dir),
-        mesh=mesh,
-        tokenizer=tokenizer,
-        task=task,
-        batches=Batches(
-            task,
-            tokenizer,
-            prompt=config.prompt,
-            seed=config.seed,
-            max_prompt_length=config.max_prompt_length,
-            max_completion_length=config.max_completion_length,
-            needs_completions=training and any(stage.program == "sft" for stage in config.stages),
-        ),
-        model=model,
-        key=jax.random.key(config.seed),
-        log=RunLog(
-            Path(config.run_dir),
-            is_writer=jax.process_index() == 0,
-            tensorboard=config.log.tensorboard,
-            wandb_project=config.log.wandb_project,
-        ),
-        timers=Timers(),
-        watch=CompileWatch(strict=strict),
-    )
+def _stage_runs(
+    config: Config, stages: list[SftStage | GrpoStage], tasks: list[Task | Mixture], tokenizer: Tokenizer
+) -> Iterator[StageRun]:
+    """The stages with their data; stages that see the same data share it, and each begins where the last one ended."""
+    made: list[tuple[Any, Batches]] = []
+
+    def data(number: int) -> tuple[Any, ...]:
+        return id(tasks[number]), stages[number].prompt, stages[number].max_prompt_length
+
+    for number, stage in enumerate(stages):
+        sharing = [other for n, other in enumerate(stages) if data(n) == data(number)]
+        batches = next((batches for what, batches in made if what == data(number)), None)
+        if batches is None:
+            batches = Batches(
+                tasks[number],
+                tokenizer,
+                prompt=stage.prompt,
+                seed=config.seed,
+                max_prompt_length=stage.max_prompt_length,
+                max_completion_length=stage.max_completion_length,
+                needs_completions=any(other.program == "sft" for other in sharing),
+            )
+            made.append((data(number), batches))
+        before = [other.most_prompts for other in stages[:number] if other.task == stage.task]
+        yield StageRun(number, stage, batches, sum(before))
 
 
-def _described(config: Config) -> ModelConfig:
-    if not isinstance(config.model, ModelConfig):
-        raise TypeError("resolve_model comes first")
-    return config.model
-
-
-def _tokenizer(config: Config, symbols: Sequence[str]) -> Tokenizer:
-    """The config's tokenizer; of a run with a pretrained model, the copy in its folder, where there is one."""
-    settings, kept = config.tokenizer or TokenizerSettings(), Path(config.run_dir) / MODEL_FOLDER
-    if settings.path is None:
-        path = None
-    elif kept.is_dir():
-        path = str(kept)
-    else:  # a file, a folder, or a hub id
-        path = settings.path if Path(settings.path).exists() else str(find_model(settings.path))
-    tokenizer = load_tokenizer(settings.kind, path, symbols)
-    rows = _described(config).vocab_size
-    if rows is not None and tokenizer.size > rows:
-        raise ConfigError(
-            f"tokenizer: it has ids up to {tokenizer.size - 1} and the model's embedding {rows} rows; "
-            f"give the tokenizer that came with the model"
-        )
-    return tokenizer
+def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
+    """The config's tokenizer, else the pretrained model's; of a run that has begun, the copy in its folder."""
+    own = Path(config.run_dir) / MODEL_FOLDER
+    if own.is_dir():
+        return load_tokenizer(str(own), ())
+    symbols = tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
+    source = config.tokenizer or config.model.path or "characters"
+    if source != "characters" and not Path(source).exists():
+        source = str(find_model(source))
+    return load_tokenizer(source, symbols)
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
@@ -302,41 +281,26 @@ def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
     return key
 
 
-def due(step: int, every: int, total: int) -> bool:
-    """Whether something done every `every` steps (0: only at the end) is due after `step` of `total` steps."""
-    return step == total or (every > 0 and step % every == 0)
-
-
-def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoints: Checkpoints) -> None:
-    """Stops the run, before anything more is saved, where loss, gradients or new weights are not finite."""
-    watched = ("loss", "grad_norm", "param_norm", "value/loss", "value/grad_norm", "value/param_norm")
-    bad = [name for name in watched if not math.isfinite(metrics.get(name, 0.0))]
-    if bad:
-        latest = checkpoints.latest()
-        saved = (
-            "there is no checkpoint yet"
-            if latest is None
-            else f"the last good checkpoint is {checkpoints.folder / str(latest)}"
-        )
-        raise FloatingPointError(
-            f"stage {stage}, step {step}: {' and '.join(f'{name} is {metrics[name]}' for name in bad)}; {saved}"
-        )
+def _wait_for_all(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _describe(run: Run) -> None:
-    """Writes the resolved config and the manifest, once."""
+    """Writes the resolved config, the model's description with its tokenizer, and the manifest, once."""
     folder, config = run.folder, run.config
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").is_file():
-        write_whole(folder / "config.yaml", dump_config(config).encode())
-    source = _described(config).path
-    if source is not None and not (folder / MODEL_FOLDER).is_dir():
-        # What using and exporting the run will need, even where the pretrained model is not.
+        write_atomically(folder / "config.yaml", dump_config(config).encode())
+    if not (folder / MODEL_FOLDER).is_dir():
+        # What using and exporting the run needs, even where the pretrained model's own folder is gone.
         temporary = folder / f"{MODEL_FOLDER}.tmp"
         temporary.mkdir(exist_ok=True)
-        copy_description(find_model(source), temporary)
-        run.tokenizer.save(temporary)
+        positions = max(s.settings.max_prompt_length + s.settings.max_completion_length for s in run.stages)
+        source = None if config.model.path is None else find_model(config.model.path)
+        write_description(temporary, run.model.config, run.tokenizer, positions=positions, source=source)
         temporary.rename(folder / MODEL_FOLDER)
     if not (folder / "manifest.json").is_file():
-        described = manifest(run.mesh, run.batches, seed=config.seed, parameters=run.parameters)
-        write_whole(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())
+        batches = {stage.settings.name: stage.batches for stage in run.stages}
+        described = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
+        write_atomically(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())

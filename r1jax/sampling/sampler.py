@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from r1jax.models.kv_cache import Cache, Prefix
+from r1jax.models import Model, forward, unembed
+from r1jax.models.kv_cache import Cache
 from r1jax.models.logprobs import kept, log_probabilities
-from r1jax.models.transformer import Transformer, forward, unembed
 from r1jax.parallel.mesh import constrain, sharding
 
 
@@ -66,7 +66,7 @@ def draw(logp_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> jax.Array:
 
 @functools.cache
 def make_sampler(
-    model: Transformer,
+    model: Model,
     mesh: Mesh,
     *,
     stop_ids: tuple[int, ...],
@@ -91,10 +91,10 @@ def make_sampler(
     ) -> Samples:
         P, S = prompt_PS.shape
         B = P * G
-        hidden_PSD, prompts = forward(model, params, prompt_PS, cache=Cache.empty(model.config, P, S))
+        hidden_PSD, prompts = forward(model, params, prompt_PS, cache=model.empty_cache(P, S))
         last_P11 = (prompt_length_P - 1)[:, None, None]
         hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
-        prefix = Prefix(prompts.k_LBSKH, prompts.v_LBSKH, prompt_length_P)
+        prefix = prompts.shared(prompt_length_P)
         prompt_length_B = jnp.repeat(prompt_length_P, G)
         group_PG = jnp.broadcast_to(jnp.arange(G)[None], (P, G))
         prompt_keys_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)
@@ -129,7 +129,7 @@ def make_sampler(
         start = Decode(
             position=jnp.zeros((), jnp.int32),
             hidden_BD=constrain(jnp.repeat(hidden_PD, G, axis=0), "BD"),
-            cache=jax.tree.map(lambda x: constrain(x, "LBSKH") if x.ndim == 5 else x, Cache.empty(model.config, B, T)),
+            cache=model.empty_cache(B, T),
             done_B=jnp.zeros(B, bool),
             samples=Samples(
                 completion_BT=jnp.zeros((B, T), jnp.int32),

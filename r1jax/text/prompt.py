@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from r1jax.config.experiment import PromptConfig
+    from r1jax.config.sampling import PromptSettings
     from r1jax.text.tokenizer import Tokenizer
 
 TEMPLATES = {
@@ -34,7 +34,7 @@ TEMPLATES = {
 Question = str | Sequence[dict[str, Any]]
 
 
-def make_prompt(question: Question, settings: PromptConfig, tokenizer: Tokenizer) -> tuple[str, bool]:
+def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokenizer) -> tuple[str, bool]:
     """The text to encode, and whether it ends inside an open `<think>`, so that the completion will not open one.
 
     Raises ValueError where question, settings and tokenizer do not go together.
@@ -54,6 +54,17 @@ def make_prompt(question: Question, settings: PromptConfig, tokenizer: Tokenizer
     else:
         text = template.replace("{question}", question)  # not str.format: both may be full of braces
     return text, text.rstrip().endswith("<think>")
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """A prompt's ids, with the start token in front where the tokenizer has one."""
+    return with_start(tokenizer, tokenizer.encode(prompt))
+
+
+def with_start(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """The ids with the tokenizer's start token in front, unless it is there already: chat templates may write it."""
+    bos = tokenizer.bos_id
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
 def _messages(question: Question, template: str, system: str | None) -> list[dict[str, Any]]:

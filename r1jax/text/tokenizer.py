@@ -104,8 +104,9 @@ class CharacterTokenizer:
         backend.decoder = decoders.Fuse()  # pyright: ignore
         folder.mkdir(parents=True, exist_ok=True)
         backend.save(str(folder / "tokenizer.json"))
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
-        text = json.dumps(settings | {"clean_up_tokenization_spaces": False}, indent=2)
+        settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
+        settings |= {"clean_up_tokenization_spaces": False, "symbols": list(self.symbols)}
+        text = json.dumps(settings, indent=2)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -228,20 +229,21 @@ class SentencePieceTokenizer:
         _copy_file(self._file, folder / "tokenizer.model")
 
 
-def load_tokenizer(kind: str, path: str | None, symbols: Sequence[str]) -> Tokenizer:
-    """The tokenizer that a config names: `path` is for files, `symbols` (the task's alphabet) for kind `characters`."""
-    if kind == "characters":
+def load_tokenizer(source: str | None, symbols: Sequence[str]) -> Tokenizer:
+    """The tokenizer of a folder or file, told apart by what is there; None or "characters": of the task's alphabet."""
+    if source is None or source == "characters":
         return CharacterTokenizer(symbols)
-    kinds = {"huggingface": HuggingFaceTokenizer, "sentencepiece": SentencePieceTokenizer}
-    if kind not in kinds:
-        raise ValueError(f"tokenizer.kind: got {kind!r}, need one of characters, {', '.join(kinds)}")
-    if path is None:
-        raise ValueError(f"tokenizer.path: kind {kind} needs the path of its file or folder, got none")
-    if kind == "huggingface" and Path(path).is_dir() and not (Path(path) / "tokenizer.json").is_file():
-        if not (Path(path) / "tokenizer.model").is_file():
-            raise ValueError(f"tokenizer.path: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
-        kind = "sentencepiece"
-    return kinds[kind](path)
+    path = Path(source)
+    if path.is_dir():
+        own = _read_json(path / "tokenizer_config.json").get("symbols")
+        if own is not None:
+            return CharacterTokenizer(own)
+        if not (path / "tokenizer.json").is_file():
+            if not (path / "tokenizer.model").is_file():
+                raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
+            return SentencePieceTokenizer(path)
+        return HuggingFaceTokenizer(path)
+    return SentencePieceTokenizer(path) if path.suffix == ".model" else HuggingFaceTokenizer(path)
 
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:

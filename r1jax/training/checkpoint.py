@@ -1,4 +1,4 @@
-"""Orbax, wrapped once: named pytrees, saved in the background, complete or not there at all.
+"""Orbax checkpoints of named pytrees, saved in the background and atomically.
 
 with Checkpoints(folder, keep=2) as checkpoints:
     checkpoints.save(step, {"params": params, "training": rest})
@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 
 
 class Checkpoints:
-    """The checkpoints of one stage: `folder/STEP`. A save that was killed leaves nothing that `latest` would name."""
+    """The checkpoints of one stage: `folder/STEP`. A save that was killed leaves nothing that `steps` would name."""
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
@@ -29,11 +29,15 @@ class Checkpoints:
         self._manager.close()
 
     def latest(self) -> int | None:
-        """The highest step that was saved whole."""
+        """The highest step that was saved completely."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that were saved completely, in order."""
+        return sorted(self._manager.all_steps())
+
     def save(self, step: int, trees: Mapping[str, Any]) -> None:
-        """Starts a save, after the one before has ended. The arrays may be donated at once."""
+        """Starts a save, once the one before has ended. The arrays may be donated right after the call."""
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         self._manager.save(step, args=ocp.args.Composite(**items))
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import optax
 
-from r1jax.config.experiment import OptimizerConfig
+from r1jax.config.training import OptimizerSettings
 
 
-def learning_rate(config: OptimizerConfig, updates: int) -> optax.Schedule:
-    """Linear warm-up, then constant, or a cosine or straight line down to `final_share` of the rate at `updates`."""
+def learning_rate(config: OptimizerSettings, updates: int) -> optax.Schedule:
+    """Linear warm-up, then constant, or a cosine or straight line down to `min_lr_ratio` of the rate at `updates`."""
     peak, warmup = config.learning_rate, config.warmup_updates
     rest = max(updates - warmup, 1)
     if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_share)
+        after = optax.cosine_decay_schedule(peak, rest, alpha=config.min_lr_ratio)
     elif config.schedule == "linear":
-        after = optax.linear_schedule(peak, peak * config.final_share, rest)
+        after = optax.linear_schedule(peak, peak * config.min_lr_ratio, rest)
     else:
         after = optax.constant_schedule(peak)
     # The first update already moves: step 0 has rate peak / (warmup + 1).
@@ -28,7 +28,7 @@ def updates_made(opt_state: Any) -> Any:
     return optax.tree.get_all_with_path(opt_state, "count")[0][1]
 
 
-def make_optimizer(config: OptimizerConfig, updates: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerSettings, updates: int) -> optax.GradientTransformation:
     """The chain for a stage of `updates` updates."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),

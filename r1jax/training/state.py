@@ -16,16 +16,18 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from r1jax.models.transformer import Transformer
-from r1jax.parallel.mesh import TRAIN_WEIGHTS, row_shards, sharding, weight_shardings
+from r1jax.models import Model, abstract_params
+from r1jax.models.value import abstract_value_params, init_value_params
+from r1jax.parallel.mesh import row_shards, sharding
 from r1jax.training.checkpoint import Checkpoints
 
 Sums = dict[str, Any]  # metrics; those whose name ends in /max are maxima
+Optimizers = tuple[optax.GradientTransformation, optax.GradientTransformation | None]  # the policy's, a value model's
 
 
 @flax.struct.dataclass
 class ValueState:
-    """A value model's weights, {"model", "head_D"}, and its optimizer's state."""
+    """A value model's weights and its optimizer's state."""
 
     params: Any
     opt_state: Any
@@ -33,21 +35,23 @@ class ValueState:
 
 @flax.struct.dataclass
 class TrainState:
-    """`step` counts finished steps of the stage, `drawn` the batches of prompts that they took.
+    """`step` counts finished steps of the stage, `batches_consumed` the batches of prompts that they sampled from.
 
-    `reference` are the weights KL is taken to, None where it is off; `value` is PPO's value model and its optimizer.
+    `reference` are the weights that the KL is taken to, None where there is no KL; `value` is PPO's value model with
+    its optimizer's state.
     """
 
     params: Any
     step: Any
     opt_state: Any
     reference: Any = None
-    drawn: Any = None
+    batches_consumed: Any = None
     value: ValueState | None = None
 
     def items(self) -> dict[str, Any]:
         """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
-        rest = {"step": self.step, "opt_state": self.opt_state, "reference": self.reference, "drawn": self.drawn}
+        names = ("step", "opt_state", "reference", "batches_consumed")
+        rest = {name: getattr(self, name) for name in names}
         if self.value is not None:
             rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
         return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
@@ -55,56 +59,37 @@ class TrainState:
 
 def restore_or_init(
     abstract: TrainState,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     checkpoints: Checkpoints,
     weights: Callable[[], Any],
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """The state of the last checkpoint; where there is none, a state at step 0 around `weights()`."""
     latest = checkpoints.latest()
     if latest is None:
-        return init_state(abstract, optimizer, weights(), value_optimizer)
+        return init_state(abstract, optimizers, weights())
     items = checkpoints.restore(latest, abstract.items())
     rest = dict(items["training"])
     value = ValueState(rest.pop("value_params"), rest.pop("value_opt_state")) if abstract.value else None
     return TrainState(params=items["params"], value=value, **rest)
 
 
-def init_params(model: Transformer, key: jax.Array) -> Any:
-    """Random weights, float32; run under jit with out_shardings so that none is ever whole on one device."""
-    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-
-
-def abstract_params(model: Transformer, mesh: Mesh) -> Any:
-    """Shapes and training shardings of the weights; raises ConfigError where the mesh does not fit them."""
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    return _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
-
-
 def abstract_state(
-    model: Transformer,
-    optimizer: optax.GradientTransformation,
+    model: Model,
+    optimizers: Optimizers,
     mesh: Mesh,
     *,
     keep_reference: bool = False,
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
+    optimizer, value_optimizer = optimizers
     params = abstract_params(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding(mesh, ""))
     value = None
     if value_optimizer is not None:
-        shapes = jax.eval_shape(value_params, params)
-        value_weights = _placed(shapes, weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
+        value_weights = abstract_value_params(params, mesh)
         value = ValueState(value_weights, _abstract_moments(value_optimizer, value_weights, mesh))
     moments = _abstract_moments(optimizer, params, mesh)
     return TrainState(params, step, moments, params if keep_reference else None, step, value)
-
-
-def value_params(params: Any) -> Any:
-    """A value model that begins as a copy of the policy, with a head of zeros."""
-    width = params["embed_VD"].shape[1]
-    return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
 
 
 def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh: Mesh) -> Any:
@@ -120,17 +105,17 @@ def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh
 
 def init_state(
     abstract: TrainState,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     params: Any,
-    value_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """A state at step 0 around given weights, which also become the reference where one is kept."""
+    optimizer, value_optimizer = optimizers
 
     def make(params: Any) -> TrainState:
         reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
         value = None
         if value_optimizer is not None:
-            begun = value_params(params)
+            begun = init_value_params(params)
             value = ValueState(begun, value_optimizer.init(begun))
         zero = jnp.zeros((), jnp.int32)
         return TrainState(params, zero, optimizer.init(params), reference, zero, value)
@@ -187,16 +172,11 @@ def apply_gradients[S: (TrainState, ValueState)](
     return state, {"grad_norm": optax.tree.norm(gradients), "param_norm": optax.tree.norm(state.params)}
 
 
-def renewed_reference(state: TrainState, mix: float) -> TrainState:
-    """The state with `mix` of its weights and the rest of its reference as the new reference."""
-    new = jax.tree.map(lambda p, r: mix * p + (1 - mix) * r, state.params, state.reference)
-    return dataclasses.replace(state, reference=new)
+def sync_reference(state: TrainState) -> TrainState:
+    """The state with a copy of its weights as the new reference."""
+    return dataclasses.replace(state, reference=jax.tree.map(jnp.copy, state.params))
 
 
 def microbatches_of(rows: int, microbatch: int | None, mesh: Mesh) -> int:
     """How many micro-batches make a batch of `rows`, at `microbatch` sequences at once per device (None: all)."""
     return 1 if microbatch is None else rows // (microbatch * row_shards(mesh))
-
-
-def _placed(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)

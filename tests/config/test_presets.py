@@ -22,9 +22,9 @@ R1 = GRPO | {
     "kl.place": "loss",
     "optimizer.learning_rate": 3e-6,
     # A step of r1jax is a rollout, the papers' is one of its 16 updates.
-    "kl.reference_every": 400 // 16,
+    "kl.sync_reference_every": 400 // 16,
 }
-DAPO_SAMPLING = {"dynamic_sampling.by": "accuracy", "kl.coef": 0.0}
+DAPO_SAMPLING = {"dynamic_sampling.reward": "accuracy", "kl.coef": 0.0}
 # What is published: DeepSeekMath 4.2, R1 v2 2 and 3.2.1, DAPO 4.1, Dr. GRPO table 6, GSPO 5.1, MiniMax-M1 3.1 and 3.2,
 # RLOO 2402.14740, R1 v2 A.3.
 PUBLISHED = {
@@ -116,7 +116,6 @@ CHOSEN = {
         "loss.clip_low": 0.2,
         "loss.clip_high": 0.2,
         "kl.coef": 0.001,
-        "value.discount": 1.0,
         "value.clip": 0.2,
         "advantage.scale": "batch",
         "temperature": 1.0,
@@ -187,7 +186,7 @@ def test_values(name, stage_file):
     assert {key: stage[key] for key in expected} == expected
     assert (config.stages[0].dynamic_sampling is None) == (name not in ("dapo", "cispo"))
     assert (config.stages[0].value is None) == (name != "ppo")
-    assert config.stages[0].correction is None
+    assert config.stages[0].importance_sampling is None
     # No line of a preset is without a value above; truncated is open everywhere.
     given = flat(yaml.load((FOLDER / f"{name}.yaml").read_text(), yaml.BaseLoader))
     assert set(given) - set(expected) == {"truncated"}
@@ -260,7 +259,7 @@ def test_the_command_line_wins(stage_file):
         ("group_sise: 4", "stages.rl.group_sise: unknown key; did you mean 'group_size'?"),
         ("kl: {coeff: 0.1}", "stages.rl.kl.coeff: unknown key; did you mean 'coef'?"),
         ("group_size: 4\nkl:\n  coef: -1", "preset.yaml:3: stages.rl.kl.coef: got -1"),
-        ("kl: {coef: 0.1, estimator: k1}", "preset.yaml:1: stages.rl.kl: estimator k1 has no gradient"),
+        ("kl: {coef: 0.1, estimator: k1}", "preset.yaml:1: stages.rl.kl: estimator k1 has an expected gradient"),
         ("preset: other.yaml", "it names a preset itself"),
         ("loss: {kind: dapo}", "stages.rl.loss.kind: got 'dapo'"),
         ("- {group_size: 4}", "stages.rl.preset: "),
@@ -284,5 +283,5 @@ def test_missing_file(stage_file, tmp_path):
 
 @pytest.mark.parametrize("name", ["dapo", "cispo"])
 def test_dynamic_sampling_needs_accuracy(name, stage_file):
-    with pytest.raises(ConfigError, match=r"dynamic_sampling\.by is 'accuracy', and rewards has format"):
+    with pytest.raises(ConfigError, match=r"dynamic_sampling\.reward is 'accuracy', and rewards has format"):
         load_config(stage_file(FOLDER / f"{name}.yaml", **(needed(name) | {"rewards": {"format": 1.0}})))

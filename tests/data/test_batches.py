@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import PromptConfig
+from r1jax.config.sampling import PromptSettings
 from r1jax.data.batches import Batches
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
@@ -45,7 +45,7 @@ def batches(task=None, prompt=6, completion=32, seed=0, template="plain", needs_
     return Batches(
         task,
         tokenizer or CharacterTokenizer(task.symbols),
-        prompt=PromptConfig(template=template),
+        prompt=PromptSettings(template=template),
         seed=seed,
         max_prompt_length=prompt,
         max_completion_length=completion,

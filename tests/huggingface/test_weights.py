@@ -1,6 +1,8 @@
-"""Hugging Face folders in and out, against references that transformers wrote (scripts/hf_references.py)."""
+"""Weights of Hugging Face folders in and out, against references that transformers wrote (scripts/hf_references.py)."""
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,13 +13,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
-from r1jax.huggingface.config import config_json, read_config
-from r1jax.huggingface.weights import export_params, find_model, find_tensors, import_params
-from r1jax.models.kv_cache import Cache
-from r1jax.models.transformer import Transformer, forward, unembed
-from r1jax.parallel.mesh import make_mesh
-from r1jax.training.state import abstract_params
+from r1jax.config.training import MeshSettings
+from r1jax.huggingface.config import read_config
+from r1jax.huggingface.tables import Weight, WeightTable
+from r1jax.huggingface.weights import export_params, find_tensors, import_params
+from r1jax.models import abstract_params, forward, make_model, unembed
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights, make_mesh
 
 REFERENCES = Path(__file__).parents[1] / "references"
 FAMILIES = ["llama", "llama_linear", "qwen2", "qwen3", "yarn"]
@@ -27,9 +28,9 @@ TOKENIZER_SIZE = 80  # of the references; their embeddings have 96 rows
 
 def load(name, mesh, folder=None):
     folder = folder or REFERENCES / name
-    config = read_config(folder).model_copy(update={"dtype": "float32"})
-    model = Transformer(config, TOKENIZER_SIZE)
-    params = jax.device_get(import_params(folder, abstract_params(model, mesh), config.vocab_size))
+    config = dataclasses.replace(read_config(folder), dtype="float32")
+    model = make_model(config, TOKENIZER_SIZE)
+    params = jax.device_get(import_params(folder, model.config, abstract_params(model, mesh)))
     return model, params, dict(np.load(REFERENCES / name / "reference.npz"))
 
 
@@ -68,7 +69,7 @@ def test_cached_decoding(name, mesh):
     half, total = tokens.shape[1] // 2, tokens.shape[1]
     step = jax.jit(lambda params, tokens, positions, cache: forward(model, params, tokens, positions, None, cache))
     with jax.default_matmul_precision("float32"):
-        cache = Cache.empty(model.config, 1, total)
+        cache = model.empty_cache(1, total)
         hidden, cache = step(params, tokens[:, :half], jnp.arange(half)[None], cache)
         parts = [unembed(model, params, hidden)]
         for t in range(half, total):
@@ -81,7 +82,7 @@ def test_cached_decoding(name, mesh):
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 4}])
 def test_sharded_import_is_the_same(sizes, mesh):
     _, whole, _ = load("qwen3", mesh)
-    _, sharded, _ = load("qwen3", make_mesh(MeshConfig(**{"data": 1} | sizes)))
+    _, sharded, _ = load("qwen3", make_mesh(MeshSettings(**{"data": 1} | sizes)))
     jax.tree.map(np.testing.assert_array_equal, whole, sharded)
 
 
@@ -92,7 +93,7 @@ def test_import_then_export_gives_the_same_bytes(name, mesh, tmp_path):
     model, params, _ = load(name.removesuffix("_sharded"), mesh, source)
     dtype = {"llama_bf16": "bfloat16", "llama_f16": "float16"}.get(name, "float32")
     few = {"shard_bytes": 20_000} if name == "qwen3_sharded" else {}
-    export_params(params, tmp_path, dtype=dtype, vocabulary=model.config.vocab_size, **few)
+    export_params(params, model.config, tmp_path, dtype=dtype, **few)
     after = tensors_of(tmp_path)
     assert before.keys() == after.keys()
     for tensor, value in before.items():
@@ -104,13 +105,6 @@ def test_import_then_export_gives_the_same_bytes(name, mesh, tmp_path):
         assert all(file.stat().st_size < 30_000 for file in tmp_path.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_config_json_round_trip(name, tmp_path):
-    config = read_config(REFERENCES / name)
-    (tmp_path / "config.json").write_text(json.dumps(config_json(config, dtype="float32", vocabulary=1, positions=64)))
-    assert read_config(tmp_path) == config
-
-
 def broken(tmp_path, name="llama"):
     folder = tmp_path / "model"
     shutil.copytree(REFERENCES / name, folder)
@@ -119,13 +113,13 @@ def broken(tmp_path, name="llama"):
 
 def test_tensors_that_do_not_fit(mesh, tmp_path):
     folder = broken(tmp_path)
-    model = Transformer(read_config(folder), TOKENIZER_SIZE)
+    model = make_model(read_config(folder), TOKENIZER_SIZE)
     good = tensors_of(folder)
     norm = "model.norm.weight"
 
     def with_tensors(tensors):
         save_file(tensors, folder / "model.safetensors")
-        return import_params(folder, abstract_params(model, mesh), model.config.vocab_size)
+        return import_params(folder, model.config, abstract_params(model, mesh))
 
     with pytest.raises(ConfigError, match=r"tensor model.norm.weight has shape \[7\], config.json asks \[16\]"):
         with_tensors(good | {norm: np.ones(7, np.float32)})
@@ -153,35 +147,47 @@ def test_broken_files(mesh, tmp_path):
         find_tensors(sharded)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"architectures": ["MambaForCausalLM"]},
-            "MambaForCausalLM is not supported; those are LlamaForCausalLM, Qwen2",
-        ),
-        ({"attention_bias": True}, "attention_bias True is not supported"),
-        ({"hidden_act": "gelu"}, "hidden_act gelu is not supported; only silu"),
-        ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling longrope is not supported; linear, llama3"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide"),
-    ],
-)
-def test_configs_that_are_not_supported(change, message, tmp_path):
-    raw = json.loads((REFERENCES / "llama" / "config.json").read_text()) | change
-    (tmp_path / "config.json").write_text(json.dumps(raw))
-    with pytest.raises(ConfigError, match=message):
-        read_config(tmp_path)
-
-
-def test_models_that_are_not_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="is no folder, and no hub id"):
-        find_model(str(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match=r"no config\.json; give the folder of a Hugging Face model"):
-        read_config(tmp_path)
-
-
 def test_values_that_a_type_cannot_hold(model_config, mesh, tmp_path):
-    params = jax.tree.map(lambda x: jnp.full(x.shape, 1e6), abstract_params(Transformer(model_config, 10), mesh))
+    model = make_model(model_config, 10)
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 1e6), abstract_params(model, mesh))
     with pytest.raises(ConfigError, match="float16 cannot hold; choose bfloat16"):
-        export_params(params, tmp_path, dtype="float16", vocabulary=10)
+        export_params(params, model.config, tmp_path, dtype="float16")
+
+
+def test_the_exported_file_has_the_mode_of_any_new_file(model_config, mesh, tmp_path):
+    model = make_model(model_config, 10)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), abstract_params(model, mesh))
+    export_params(params, model.config, tmp_path, dtype="float32")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+STACKS = WeightTable(
+    {
+        "dense/up_DF": Weight("layers.{L}.up", "F D"),
+        "moe/up_EDF": Weight("layers.{L}.experts.{E}.up", "F D", first_layer=2),
+        "moe/router_DE": Weight("layers.{L}.router", "E D", first_layer=2),
+    },
+    re.compile("extra.*"),
+)
+
+
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"fsdp": 2, "tensor": 2, "expert": 2}])
+def test_a_family_with_two_stacks_and_experts(sizes, monkeypatch, tmp_path):
+    """Two dense layers, then three of four experts each: every expert is a tensor of its own in the file."""
+    monkeypatch.setattr("r1jax.huggingface.weights.weight_table", lambda config: STACKS)
+    rng = np.random.default_rng(0)
+    shapes = {"dense": {"up_DF": (2, 4, 6)}, "moe": {"up_EDF": (3, 4, 4, 2), "router_DE": (3, 4, 4)}}
+    params = {
+        stack: {name: rng.normal(size=shape).astype(np.float32) for name, shape in weights.items()}
+        for stack, weights in shapes.items()
+    }
+    config = read_config(REFERENCES / "llama")
+    export_params(jax.tree.map(jnp.asarray, params), config, tmp_path, dtype="float32")
+    tensors = tensors_of(tmp_path)
+    assert len(tensors) == 2 + 3 * 4 + 3
+    np.testing.assert_array_equal(tensors["layers.1.up"], params["dense"]["up_DF"][1].T)
+    np.testing.assert_array_equal(tensors["layers.4.experts.3.up"], params["moe"]["up_EDF"][2, 3].T)
+    np.testing.assert_array_equal(tensors["layers.2.router"], params["moe"]["router_DE"][0].T)
+    abstract = abstract_weights(make_mesh(MeshSettings(**{"data": 1} | sizes)), params, TRAIN_WEIGHTS)
+    jax.tree.map(np.testing.assert_array_equal, import_params(tmp_path, config, abstract), params)

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import MeshConfig
-from r1jax.models import logprobs
+from r1jax.config.training import MeshSettings
+from r1jax.models import logprobs, make_model
 from r1jax.models.logprobs import MASKED, logit_chunks, token_log_probs
-from r1jax.models.transformer import Transformer
 from r1jax.parallel.mesh import make_mesh
 
 B, T, D, K, ROWS, VOCABULARY = 4, 11, 16, 5, 64, 20
@@ -69,7 +68,7 @@ def expected(batch):
 
 
 def of_model(model_config):
-    model = Transformer(model_config, VOCABULARY)
+    model = make_model(model_config, VOCABULARY)
 
     def function(params, hidden_BTD, token_BT, support_BTK):
         hidden_BTD, token_BT = jnp.asarray(hidden_BTD), jnp.asarray(token_BT)
@@ -123,7 +122,7 @@ def test_chunks_change_nothing(chunks, limited, batch, expected, model_config, m
 def test_chunks_on_a_mesh(limited, batch, expected, model_config, monkeypatch):
     """Positions over context, the vocabulary over tensor, in 3 chunks of 4 positions."""
     model, function = of_model(model_config)
-    with jax.set_mesh(make_mesh(MeshConfig(data=2, context=2, tensor=2))):
+    with jax.set_mesh(make_mesh(MeshSettings(data=2, context=2, tensor=2))):
         monkeypatch.setattr(logprobs, "LOGITS_BYTES", B * T * ROWS * 4 / 8 / 3 + 1)
         monkeypatch.setattr(logprobs, "FEW_BYTES", 0)
         assert logit_chunks(B * T, model) == 3

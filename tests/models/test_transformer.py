@@ -1,15 +1,15 @@
 """The decoder against a plain numpy one, and its three uses (whole rows, packed, cached) against each other."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models.kv_cache import Cache, Prefix
-from r1jax.models.transformer import Transformer, padded_vocabulary
-from r1jax.models.transformer import forward as eager_forward
-from r1jax.models.transformer import unembed as eager_unembed
-from r1jax.training.state import init_params
+from r1jax.models import forward as eager_forward
+from r1jax.models import init_params, make_model
+from r1jax.models import unembed as eager_unembed
 
 forward, unembed = jax.jit(eager_forward, static_argnums=0), jax.jit(eager_unembed, static_argnums=0)
 VOCABULARY = 20
@@ -22,7 +22,7 @@ FAMILIES = {
 
 def build(config, seed=0):
     """A model whose every weight is random, norms and biases too, so that none can be left out unnoticed."""
-    model = Transformer(config, VOCABULARY)
+    model = make_model(config, VOCABULARY)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
@@ -80,11 +80,11 @@ def naive_logits(config, params, tokens):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_numpy(family, model_config):
-    config = model_config.model_copy(update=FAMILIES[family])
+    config = dataclasses.replace(model_config, **FAMILIES[family])
     model, params = build(config)
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, 7))
     logits = unembed(model, params, forward(model, params, jnp.array(tokens))[0])
-    assert logits.shape == (2, 7, padded_vocabulary(VOCABULARY)) and logits.dtype == jnp.float32
+    assert logits.shape == (2, 7, model.rows) and logits.dtype == jnp.float32
     for row in range(2):
         np.testing.assert_allclose(logits[row], naive_logits(config, params, tokens[row]), atol=1e-4)
 
@@ -104,7 +104,7 @@ def test_cached_equals_uncached_at_any_split(model_config):
     tokens = jnp.array(np.random.default_rng(1).integers(0, VOCABULARY, (3, 8)))
     whole, _ = forward(model, params, tokens)
     for sizes in ((8,), (5, 1, 1, 1)):
-        cache, start, parts = Cache.empty(model_config, 3, 10), 0, []
+        cache, start, parts = model.empty_cache(3, 10), 0, []
         for size in sizes:
             positions = jnp.broadcast_to(start + jnp.arange(size)[None], (3, size))
             hidden, cache = forward(model, params, tokens[:, start : start + size], positions, cache=cache)
@@ -119,9 +119,9 @@ def test_shared_prompt_equals_whole_rows(model_config):
     model, params = build(model_config)
     rng = np.random.default_rng(2)
     prompts, lengths, answers = rng.integers(0, VOCABULARY, (2, 5)), np.array([5, 3]), rng.integers(0, 20, (4, 3))
-    _, filled = forward(model, params, jnp.array(prompts), cache=Cache.empty(model_config, 2, 5))
-    prefix = Prefix(filled.k_LBSKH, filled.v_LBSKH, jnp.array(lengths))
-    cache, hidden = Cache.empty(model_config, 4, 3), []
+    _, filled = forward(model, params, jnp.array(prompts), cache=model.empty_cache(2, 5))
+    prefix = filled.shared(jnp.array(lengths))
+    cache, hidden = model.empty_cache(4, 3), []
     for t in range(3):
         positions = jnp.array(np.repeat(lengths, 2)[:, None] + t)
         step, cache = forward(model, params, jnp.array(answers[:, t : t + 1]), positions, cache=cache, prefix=prefix)
@@ -135,9 +135,9 @@ def test_shared_prompt_equals_whole_rows(model_config):
 @pytest.mark.parametrize("layers", [2, 6])  # unrolled and scanned
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_rematerialisation_changes_no_gradient(remat, layers, model_config):
-    config = model_config.model_copy(update={"num_hidden_layers": layers})
+    config = dataclasses.replace(model_config, num_hidden_layers=layers)
     model, params = build(config)
-    again = Transformer(config.model_copy(update={"remat": remat}), VOCABULARY)
+    again = make_model(dataclasses.replace(config, remat=remat), VOCABULARY)
     tokens = jnp.array([[1, 2, 3, 4, 5]])
     gradients = [jax.jit(jax.grad(lambda p, m=m: forward(m, p, tokens)[0].sum()))(params) for m in (model, again)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *gradients)
@@ -145,7 +145,7 @@ def test_rematerialisation_changes_no_gradient(remat, layers, model_config):
 
 def test_bfloat16_is_near_float32(model_config):
     model, params = build(model_config)
-    low = Transformer(model_config.model_copy(update={"dtype": "bfloat16"}), VOCABULARY)
+    low = make_model(dataclasses.replace(model_config, dtype="bfloat16"), VOCABULARY)
     tokens = jnp.array([[1, 2, 3, 4, 5]])
     exact, near = (unembed(m, params, forward(m, params, tokens)[0]) for m in (model, low))
     assert near.dtype == jnp.float32 and 0 < np.abs(exact - near).max() < 0.15 * np.abs(exact).max()

@@ -1,13 +1,15 @@
 """Rows to devices and back; where weights and moments lie; meshes that do not fit."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from tiny import DIVISIBLE
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig, OptimizerConfig
-from r1jax.models.transformer import Transformer
+from r1jax.config.training import MeshSettings, OptimizerSettings
+from r1jax.models import abstract_params, init_params, make_model
 from r1jax.parallel.mesh import (
     TRAIN_WEIGHTS,
     gather,
@@ -20,12 +22,12 @@ from r1jax.parallel.mesh import (
     weight_shardings,
 )
 from r1jax.training.optimizer import make_optimizer
-from r1jax.training.state import abstract_params, abstract_state, init_params
+from r1jax.training.state import abstract_state
 
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "context": 8}])
 def test_rows_go_out_and_come_back(sizes):
-    mesh = make_mesh(MeshConfig(**sizes))
+    mesh = make_mesh(MeshSettings(**sizes))
     rows = np.arange(16, dtype=np.int32).reshape(8, 2)
     assert own_rows(mesh, 8).tolist() == list(range(8))
     on_devices = to_global(mesh, rows, 8)
@@ -38,8 +40,8 @@ def test_rows_go_out_and_come_back(sizes):
 
 
 def test_weights_lie_where_their_letters_say():
-    mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4))
-    shapes = jax.eval_shape(lambda: init_params(Transformer(DIVISIBLE, 20), jax.random.key(0)))
+    mesh = make_mesh(MeshSettings(data=1, fsdp=2, tensor=4))
+    shapes = jax.eval_shape(lambda: init_params(make_model(DIVISIBLE, 20), jax.random.key(0)))
     spec = jax.tree.map(lambda s: tuple(s.spec), weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
     attention = spec["layers"]["attention"]
     assert spec["embed_VD"] == ("tensor", "fsdp")
@@ -50,19 +52,19 @@ def test_weights_lie_where_their_letters_say():
 
 def test_meshes_that_do_not_fit():
     with pytest.raises(ConfigError, match="needs 3 devices and there are 8"):
-        make_mesh(MeshConfig(data=3))
+        make_mesh(MeshSettings(data=3))
     with pytest.raises(ConfigError, match="needs 4 devices"):
-        make_mesh(MeshConfig(data=2, fsdp=2))
-    mesh = make_mesh(MeshConfig(data=1, tensor=8))
-    odd = Transformer(DIVISIBLE.model_copy(update={"intermediate_size": 36}), 20)
+        make_mesh(MeshSettings(data=2, fsdp=2))
+    mesh = make_mesh(MeshSettings(data=1, tensor=8))
+    odd = make_model(dataclasses.replace(DIVISIBLE, intermediate_size=36), 20)
     with pytest.raises(ConfigError, match="tensor=8 does not divide F=36"):
         abstract_params(odd, mesh)
 
 
 def test_optimizer_moments_lie_like_their_weights():
-    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), 10)
-    abstract = abstract_state(Transformer(DIVISIBLE, 20), optimizer, mesh)
+    mesh = make_mesh(MeshSettings(data=1, fsdp=4, tensor=2))
+    optimizer = make_optimizer(OptimizerSettings(learning_rate=1e-3), 10)
+    abstract = abstract_state(make_model(DIVISIBLE, 20), optimizer, mesh)
     moments = [x for path, x in jax.tree.leaves_with_path(abstract.opt_state) if "embed_VD" in str(path)]
     assert len(moments) == 2
     assert all(m.sharding == abstract.params["embed_VD"].sharding for m in moments)

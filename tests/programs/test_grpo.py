@@ -14,19 +14,21 @@ import optax
 import pytest
 from rl_run import rl_config, rows_of, states_of
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.objective import KlSettings, LossSettings
-from r1jax.models.transformer import Transformer
+from r1jax.config.training import OptimizerSettings
+from r1jax.models import init_params, make_model
 from r1jax.programs import grpo
-from r1jax.programs.grpo import LOGP_DIFFERENCE, minibatch_order, over_updates, update_step
+from r1jax.programs.grpo import minibatch_order, over_updates, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
 from r1jax.rl import rollout as rollouts
-from r1jax.rl.logprobs import Completions, completion_log_probs
+from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.losses import length_mask
-from r1jax.rl.train_batch import Rollout
+from r1jax.rl.objective import LOGP_DIFFERENCE
+from r1jax.rl.types import TrainBatch
 from r1jax.training.optimizer import make_optimizer, updates_made
-from r1jax.training.state import TrainState, init_params, renewed_reference
+from r1jax.training.state import TrainState, sync_reference
 
 B, S, T = 8, 4, 6
 SGD = optax.sgd(optax.constant_schedule(1.0))  # a schedule counts updates
@@ -43,18 +45,18 @@ def stage(minibatches=1):
         loss=LossSettings(clip_low=0.2, clip_high=0.3),
         kl=KlSettings(coef=0.5),
         rewards={"accuracy": 1.0},
-        optimizer=OptimizerConfig(learning_rate=1.0),
+        optimizer=OptimizerSettings(learning_rate=1.0),
     )
 
 
 @pytest.fixture
 def setting(model_config):
     """A model, a state whose reference is another model, an off-policy rollout, and the log-probs of both models."""
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     init = jax.jit(init_params, static_argnums=0)
     params, reference = (init(model, jax.random.key(seed)) for seed in (0, 1))
     rng = np.random.default_rng(0)
-    completions = Completions(
+    completions = TrainBatch(
         jnp.array(rng.integers(0, 20, (B, S))),
         jnp.array(rng.integers(1, S + 1, B)),
         jnp.array(rng.integers(0, 20, (B, T))),
@@ -62,17 +64,17 @@ def setting(model_config):
     )
     log_probs = jax.jit(lambda p: completion_log_probs(model, p, completions, temperature=1.0)[0])
     logp, reference_logp = (np.asarray(log_probs(p), np.float64) for p in (params, reference))
-    counted_B = jnp.arange(B) != 2
-    mask_BT = length_mask(completions.length_B, T) * counted_B[:, None]
+    included_B = jnp.arange(B) != 2
+    mask_BT = length_mask(completions.length_B, T) * included_B[:, None]
     sampler_logp_BT = jnp.array(logp + rng.normal(size=(B, T)) * 0.4, jnp.float32)
-    rollout = Rollout(
-        completions=completions,
+    rollout = dataclasses.replace(
+        completions,
         sampler_logp_BT=sampler_logp_BT,
         old_logp_BT=sampler_logp_BT,
         reference_logp_BT=jnp.array(reference_logp, jnp.float32),
         advantage_BT=jnp.array(rng.normal(size=(B, 1)), jnp.float32) * mask_BT,
         factor_BT=mask_BT,
-        counted_B=counted_B,
+        included_B=included_B,
     )
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(params, zero, SGD.init(params), reference, zero)
@@ -106,10 +108,10 @@ def step(setting, minibatches=1, microbatches=1, index=0):
 def numpy_loss(rollout, logp, reference_logp):
     """Row by row, token by token."""
     old, advantage = np.asarray(rollout.old_logp_BT, np.float64), np.asarray(rollout.advantage_BT[:, 0], np.float64)
-    lengths = np.asarray(rollout.completions.length_B)
+    lengths = np.asarray(rollout.length_B)
     sequences, kl, clipped = [], [], []
     for b in range(B):
-        if not rollout.counted_B[b]:
+        if not rollout.included_B[b]:
             continue
         tokens = []
         for t in range(lengths[b]):
@@ -131,7 +133,7 @@ def test_loss_equals_numpy(setting):
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-4)
     np.testing.assert_allclose(metrics["clip_ratio/region_mean"], clipped, rtol=1e-5)
-    assert clipped > 0.1 and int(state.step) == 1 and int(state.drawn) == 3
+    assert clipped > 0.1 and int(state.step) == 1 and int(state.batches_consumed) == 3
 
 
 def test_gradient_follows_finite_differences(setting):
@@ -145,7 +147,7 @@ def test_gradient_follows_finite_differences(setting):
     @jax.jit
     def log_probs(sign):
         moved = jax.tree.map(lambda p, g: p + sign * h * g, state.params, gradient)
-        return completion_log_probs(model, moved, rollout.completions, temperature=1.0)[0]
+        return completion_log_probs(model, moved, rollout, temperature=1.0)[0]
 
     up, down = (numpy_loss(rollout, np.asarray(log_probs(sign), np.float64), reference_logp)[0] for sign in (1.0, -1.0))
     np.testing.assert_allclose((up - down) / (2 * h), float(metrics["grad_norm"]) ** 2, rtol=0.03)
@@ -164,17 +166,17 @@ def test_minibatches_take_every_row_once(setting):
     """Each minibatch's loss is that of its two rows; only the last counts the step and what was drawn for it."""
     _, _, rollout, logp, reference_logp = setting
     states, parts = zip(*(step(setting, minibatches=4, index=i) for i in range(4)), strict=True)
-    assert [(int(s.step), int(s.drawn)) for s in states] == [(0, 0), (0, 0), (0, 0), (1, 3)]
+    assert [(int(s.step), int(s.batches_consumed)) for s in states] == [(0, 0), (0, 0), (0, 0), (1, 3)]
     order = minibatch_order(jax.random.key(7), stage(4))
     assert order.shape == (4, 2) and sorted(order.ravel()) == list(range(B)) and sorted(order[0]) != [0, 1]
     for part, rows in zip([metrics["loss"] for metrics in parts], order, strict=True):
-        only = dataclasses.replace(rollout, counted_B=rollout.counted_B & jnp.isin(jnp.arange(B), jnp.array(rows)))
+        only = dataclasses.replace(rollout, included_B=rollout.included_B & jnp.isin(jnp.arange(B), jnp.array(rows)))
         np.testing.assert_allclose(part, numpy_loss(only, logp, reference_logp)[0], rtol=1e-4)
 
 
 def test_nothing_graded_moves_nothing(setting):
     model, state, rollout, logp, reference_logp = setting
-    none = dataclasses.replace(rollout, counted_B=jnp.zeros(B, bool))
+    none = dataclasses.replace(rollout, included_B=jnp.zeros(B, bool))
     after, metrics = step((model, state, none, logp, reference_logp))
     assert float(metrics["loss"]) == 0 and float(metrics["grad_norm"]) == 0
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
@@ -195,12 +197,12 @@ def test_an_update_without_tokens_is_none_of_its_steps_metrics():
 def test_the_learning_rate_is_that_of_the_updates_so_far(setting):
     """An update of nothing is none: the next one has the rate that it would have had."""
     model, state, rollout, *_ = setting
-    warm = stage().model_copy(update={"optimizer": OptimizerConfig(learning_rate=1.0, warmup_updates=4)})
+    warm = stage().model_copy(update={"optimizer": OptimizerSettings(learning_rate=1.0, warmup_updates=4)})
     optimizer = make_optimizer(warm.optimizer, 8)
     fixed = {"model": model, "optimizer": optimizer, "stage": warm, "microbatches": 1}
     update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))
     state, rates = dataclasses.replace(state, opt_state=optimizer.init(state.params)), []
-    none = dataclasses.replace(rollout, counted_B=jnp.zeros(B, bool))
+    none = dataclasses.replace(rollout, included_B=jnp.zeros(B, bool))
     for given in (none, rollout, none, none, rollout):
         state, metrics = update(state, given)
         rates.append(float(metrics["learning_rate"]))
@@ -219,12 +221,10 @@ def test_the_first_update_on_its_own_samples(setting):
     assert all(metrics[f"clip_ratio/{side}_mean"] == 0 for side in ("low", "high", "region"))
 
 
-@pytest.mark.parametrize("mix", [1.0, 0.25])
-def test_the_reference_follows_the_policy(mix, setting):
+def test_syncing_the_reference_copies_the_policy(setting):
     _, state, *_ = setting
-    after = renewed_reference(state, mix)
-    expected = jax.tree.map(lambda p, r: mix * np.asarray(p) + (1 - mix) * np.asarray(r), state.params, state.reference)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), after.reference, expected)
+    after = sync_reference(state)
+    jax.tree.map(np.testing.assert_array_equal, after.reference, state.params)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
 
@@ -244,7 +244,7 @@ def sampled_dynamically(tmp_path_factory):
         "group_size": 2,
         "minibatches": 1,
         "eval_every": 0,
-        "kl": "{coef: 0.01, reference_every: 1}",
+        "kl": "{coef: 0.01, sync_reference_every: 1}",
         "dynamic_sampling": "{max_batches: 3}",
         "optimizer.learning_rate": 1e-2,
     }
@@ -267,13 +267,13 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
     for row in rows:
         np.testing.assert_allclose([row["ratio/mean"], row["ratio/max"]], 1, atol=1e-4)
         assert abs(row["kl"]) < 1e-8 and row["clip_ratio/region_mean"] == 0
-        mixed = row["dynamic_sampling/mixed_groups"]
+        mixed = row["dynamic_sampling/groups"]
         assert mixed == 8 or row["dynamic_sampling/batches"] == 3
         np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
     state = states_of(config, folder)[4]
     training = state["training"]
     jax.tree.map(np.testing.assert_array_equal, training["reference"], state["params"])
-    assert int(training["step"]) == 4 and int(training["drawn"]) == sum(batches)
+    assert int(training["step"]) == 4 and int(training["batches_consumed"]) == sum(batches)
 
 
 def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):

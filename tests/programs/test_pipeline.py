@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from r1jax.cli import app
 from r1jax.config.load import load_config
-from r1jax.huggingface.weights import resolve_model
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
 from r1jax.run.metrics import read_metrics, without_timings
@@ -41,7 +40,7 @@ def test_what_a_run_leaves_behind(trained):
     assert evaluated == [("cold_start", 0), ("cold_start", 3), ("rl", 2), ("rl", 3)]
     assert set(rows[-2]) >= GRPO_METRICS
     assert rows[-1].keys() >= {"eval/accuracy", "eval/format", "eval/pass@2", "eval/cons@2", "eval/mean_length"}
-    assert load_config(folder / "config.yaml") == resolve_model(config)
+    assert load_config(folder / "config.yaml") == config
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (
         manifest["seed"] == 0
@@ -155,7 +154,7 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
 
 
 def test_settings_of_a_kl_that_is_not_there_are_said(tiny_file):
-    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, reference_every: 5}"])
+    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, sync_reference_every: 5}"])
     with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
         open_run(config).close()
 

@@ -12,15 +12,15 @@ import optax
 import pytest
 from rl_run import rl_config, rows_of, states_of
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.config.experiment import GrpoStage
+from r1jax.config.training import OptimizerSettings
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.programs.grpo import optimizers, update_step
 from r1jax.programs.pipeline import train
 from r1jax.rewards.grading import Grades
 from r1jax.rl import rollout
-from r1jax.rl.logprobs import Completions
-from r1jax.rl.train_batch import Rollout
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.rl.types import TrainBatch
+from r1jax.training.state import TrainState, ValueState
 
 B, S, T, VOCABULARY, TEMPERATURE = 8, 4, 6, 20, 0.8
 PROMPTS, LENGTHS, GRADED = np.array([4, 1, 2, 3, 4, 4, 1, 2]), np.array([1, 6, 3, 6, 2, 4, 5, 6]), np.arange(B) != 2
@@ -36,14 +36,14 @@ STAGE = GrpoStage(
     rewards={"accuracy": 1.0},
     advantage={"scale": "batch"},
     value={"clip": 0.2},
-    optimizer=OptimizerConfig(learning_rate=1.0),
+    optimizer=OptimizerSettings(learning_rate=1.0),
 )
 
 
 @pytest.fixture(scope="module")
 def setting(model_config):
     """A model, a state whose value model is another model, and an off-policy rollout with advantages by token."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), VOCABULARY)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), VOCABULARY)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(0)
     params, other = (init(model, jax.random.key(seed)) for seed in (0, 1))
     value = {"model": other, "head_D": jnp.array(0.3 * rng.normal(size=16), jnp.float32)}
@@ -54,14 +54,14 @@ def setting(model_config):
     def counted(x_BT):
         return jnp.array(np.where(mask_BT, x_BT, 0), jnp.float32)
 
-    batch = Rollout(
-        completions=Completions(*map(jnp.array, (PROMPT_BS, PROMPTS, COMPLETION_BT, LENGTHS))),
+    batch = TrainBatch(
+        *map(jnp.array, (PROMPT_BS, PROMPTS, COMPLETION_BT, LENGTHS)),
         sampler_logp_BT=jnp.array(old_BT),
         old_logp_BT=jnp.array(old_BT),
         reference_logp_BT=None,
         advantage_BT=counted(rng.normal(size=(B, T))),
         factor_BT=counted(1.0),
-        counted_B=jnp.array(GRADED),
+        included_B=jnp.array(GRADED),
         value_BT=counted(values + 0.3 * rng.normal(size=(B, T))),
         return_BT=counted(values + rng.normal(size=(B, T))),
     )
@@ -152,27 +152,18 @@ def test_the_value_model_alone_learns_its_returns(setting, update):
 
 def test_where_no_token_counts_momentum_and_weight_decay_move_nothing_either(setting):
     model, state, batch = setting
-    stage = STAGE.model_copy(update={"optimizer": OptimizerConfig(learning_rate=0.1, weight_decay=0.1)})
+    stage = STAGE.model_copy(update={"optimizer": OptimizerSettings(learning_rate=0.1, weight_decay=0.1)})
     policy, value = optimizers(stage)
     fixed = {"model": model, "optimizer": policy, "value_optimizer": value, "stage": stage, "microbatches": 1}
     update = jax.jit(lambda *given: update_step(*given, jnp.arange(B), None, jnp.int32(0), jnp.int32(1), **fixed))
     begun = ValueState(state.value.params, value.init(state.value.params))
     one, _ = update(dataclasses.replace(state, opt_state=policy.init(state.params), value=begun), batch)
-    two, metrics = update(one, dataclasses.replace(batch, counted_B=jnp.zeros(B, bool)))
+    two, metrics = update(one, dataclasses.replace(batch, included_B=jnp.zeros(B, bool)))
     assert metrics["update_tokens"] == 0 and int(two.step) == 2
     for moved, stayed, before in ((one, two, state), (one.value, two.value, state.value)):
         assert optax.tree.norm(jax.tree.map(jnp.subtract, moved.params, before.params)) > 0.1
         jax.tree.map(np.testing.assert_array_equal, stayed.params, moved.params)
         jax.tree.map(np.testing.assert_array_equal, stayed.opt_state, moved.opt_state)
-
-
-def test_the_value_model_has_a_rate_of_its_own():
-    own = STAGE.model_copy(update={"value": STAGE.value.model_copy(update={"learning_rate": 0.25})})
-    for stage, rates in ((STAGE, (1.0, 1.0)), (own, (1.0, 0.25))):
-        for optimizer, rate in zip(optimizers(stage), rates, strict=True):
-            weights = {"w_D": jnp.ones(4)}
-            moved, _ = optimizer.update(weights, optimizer.init(weights), weights)
-            np.testing.assert_allclose(moved["w_D"], -rate, rtol=1e-5)
 
 
 def graded(examples, texts, rewards):
@@ -191,7 +182,7 @@ def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
         "kl.coef": 0.0,
         "rewards": "{accuracy: 1.0}",
         "advantage": "{scale: batch}",
-        "value": "{gae_lambda: 0.95, learning_rate: 1e-2}",
+        "value": "{gae_lambda: 0.95}",
     }
     monkeypatch.setattr(rollout, "grade", graded)
     config = rl_config(tmp_path, changes, "evaluate={problems: 16, samples: 1}")

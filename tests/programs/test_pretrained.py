@@ -28,7 +28,6 @@ model: {{path: {model}, dtype: float32}}
 max_prompt_length: 200
 max_completion_length: 8
 evaluate: {{problems: 8}}
-log: {{tensorboard: false}}
 stages:
   - name: rl
     program: grpo
@@ -206,8 +205,8 @@ def test_a_model_needs_no_config_to_be_read_twice(pretrained):
     """What the batches of a pretrained model see is its own tokenizer, stop ids and spare rows."""
     run, params, name = load_model(str(pretrained))
     assert isinstance(run.batches, Batches) and name == pretrained.name
-    assert run.config.model.vocab_size == run.tokenizer.size + 10
-    assert params["embed_VD"].shape[0] >= run.config.model.vocab_size and not np.asarray(params["embed_VD"])[-1].any()
+    assert run.model.config.vocab_size == run.tokenizer.size + 10
+    assert params["embed_VD"].shape[0] >= run.model.config.vocab_size and not np.asarray(params["embed_VD"])[-1].any()
     with pytest.raises(ConfigError, match="null means all, and this task's problems have no end"):
         from r1jax.evaluate import evaluate
 

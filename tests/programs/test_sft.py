@@ -7,16 +7,16 @@ import optax
 import pytest
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import MeshConfig
 from r1jax.config.load import load_config
+from r1jax.config.training import MeshSettings
 from r1jax.data.packing import first_fit, pack
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, row_shards, to_global
 from r1jax.programs.pipeline import train
 from r1jax.programs.sft import packed_batch, update_step
 from r1jax.run.metrics import read_metrics
 from r1jax.run.run import open_run
-from r1jax.training.state import TrainState, init_params
+from r1jax.training.state import TrainState
 
 VOCABULARY = 20
 # The first two fill a row of 16 to its end.
@@ -31,7 +31,7 @@ PACKED = first_fit([sum(size) for size in SIZES], 16)
 
 @pytest.fixture(scope="module")
 def setting(model_config):
-    model = Transformer(model_config, VOCABULARY)
+    model = make_model(model_config, VOCABULARY)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     return model, TrainState(params, jnp.zeros((), jnp.int32), optax.sgd(1.0).init(params))
 
@@ -90,7 +90,7 @@ def test_packing_and_microbatches_change_nothing(rows, microbatches, setting, al
 
 
 def test_rows_without_an_example_count_nothing_on_a_mesh(setting, alone):
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, context=2))
+    mesh = make_mesh(MeshSettings(data=2, fsdp=2, context=2))
     with jax.set_mesh(mesh):
         batch = to_global(mesh, pack(EXAMPLES, PACKED, width=16, height=8), 8)
         metrics, gradients = update(setting, batch)

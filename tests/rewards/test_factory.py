@@ -24,7 +24,9 @@ def load(tiny_file):
         text = "\n".join(task if line.startswith("task:") else line for line in text.splitlines())
         tiny_file.write_text(text)
         config = load_config(tiny_file, [f"rewards={rewards}".replace("HERE", str(tiny_file.parent))])
-        return make_task(config.task, 0, rewards=config.rewards, max_completion_length=config.max_completion_length)
+        return make_task(
+            config.task, 0, rewards=config.reward_definitions, max_completion_length=config.max_completion_length
+        )
 
     return load
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from r1jax.data.packing import lay_out
-from r1jax.models.transformer import Transformer, forward, unembed
-from r1jax.rl.logprobs import Completions, completion_log_probs, completion_values, joined_rows
-from r1jax.training.state import init_params
+from r1jax.models import forward, init_params, make_model, unembed
+from r1jax.rl.logprobs import completion_log_probs, completion_values, joined_rows
+from r1jax.rl.types import TrainBatch
 
 
 def batch_of(prompts, completions):
@@ -18,7 +18,7 @@ def batch_of(prompts, completions):
         width = max(map(len, rows))
         return jnp.array([list(row) + [0] * (width - len(row)) for row in rows]), jnp.array([len(r) for r in rows])
 
-    return Completions(*pad(prompts), *pad(completions))
+    return TrainBatch(*pad(prompts), *pad(completions))
 
 
 def test_joined_rows():
@@ -29,7 +29,7 @@ def test_joined_rows():
 
 
 def test_equal_rows_without_padding(model_config):
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     prompts, completions = [[5, 6, 7, 2], [8], [9, 9]], [[3, 1], [4, 4, 11, 12, 1], [1]]
     temperature = 0.7
@@ -50,13 +50,13 @@ def test_equal_rows_without_padding(model_config):
 @pytest.mark.parametrize("limited", [False, True])
 def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
     """Where the logits are those of the rows' positions, and where these are more, of the completions'; and values."""
-    model = Transformer(model_config, 20)
+    model = make_model(model_config, 20)
     params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
     rng = np.random.default_rng(0)
     batch = batch_of([rng.integers(2, 20, n) for n in (4, 1, 2, 3)], [rng.integers(2, 20, n) for n in (3, 12, 1, 5)])
     if limited:  # each token was drawn from three, of which it is the second
         support = np.repeat(np.asarray(batch.completion_BT)[:, :, None], 3, axis=2) + np.array([1, 0, -1])
-        batch = dataclasses.replace(batch, support_BTK=jnp.array(support % 20))
+        batch = dataclasses.replace(batch, support_BTI=jnp.array(support % 20))
     lengths = np.asarray(batch.prompt_length_B + batch.length_B)
     layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
     assert (layout.source_RW.size < batch.completion_BT.size) == in_rows

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.objective import CorrectionSettings, LossSettings
+from r1jax.config.objective import ImportanceSamplingSettings, LossSettings
 from r1jax.models.logprobs import MASKED
 from r1jax.rl import losses as objectives
 from r1jax.rl.losses import clipped_sides
@@ -33,7 +33,7 @@ LOSSES = [
     *(LossSettings(kind=k) for k in ("gspo", "cispo", "sapo", "reinforce")),
     *(LossSettings(kind=k, clip_low=0.2, clip_high=0.2) for k in ("gspo", "gspo_token", "cispo")),
     *(LossSettings(kind=k, clip_low=0.1, clip_high=0.28, dual_clip=1.5) for k in ("grpo", "gspo_token")),
-    LossSettings(kind="sapo", sapo_temperatures=(0.5, 2.0)),
+    LossSettings(kind="sapo"),
 ]
 ESTIMATORS = ["k1", "k2", "k3", "k3_ratio", "k3_k2"]
 
@@ -103,7 +103,7 @@ def policy_by_hand(loss, x, at, old, a):
     if loss.kind == "reinforce":
         return -a * x
     if loss.kind == "sapo":
-        tau = np.where(a > 0, loss.sapo_temperatures[0], loss.sapo_temperatures[1])
+        tau = np.where(a > 0, 1.0, 1.05)
         return -a * (4 / tau) / (1 + np.exp(-tau * (r - 1)))
     lowest, highest = 1 - loss.clip_low, 1 + loss.clip_high
     if loss.kind == "cispo":
@@ -192,7 +192,7 @@ def test_the_first_update_of_a_rollout_is_the_same_for_all(loss):
 def test_the_advantage_of_a_huge_reward(loss):
     """5e29 on a single token, at r = 1."""
     value, gradient = compiled(loss)(one_token(advantage=5e29))
-    times = {"sapo": -2 / loss.sapo_temperatures[0], "cispo": 1, "reinforce": 1}.get(loss.kind, -1)
+    times = {"sapo": -2, "cispo": 1, "reinforce": 1}.get(loss.kind, -1)
     np.testing.assert_allclose(value, 5e29 * times / np.array([1, 1, T]), rtol=1e-6)
     np.testing.assert_allclose(gradient[:, 0, 0], -5e29 / np.array([1, 1, T]), rtol=1e-6)
 
@@ -251,7 +251,7 @@ def test_sequence_ratios_are_the_geometric_mean():
             b = {"old": -change, "advantage": mask, "mask": mask}
             _, ratio = policy_terms(0 * change, settings=LossSettings(kind=kind), **policy_arguments(b))
             np.testing.assert_allclose(ratio[0, :tokens], expected, rtol=1e-6)
-    product = importance_weights(change, 0 * change, np.ones_like(change), CorrectionSettings(level="sequence"))
+    product = importance_weights(change, 0 * change, np.ones_like(change), ImportanceSamplingSettings(level="sequence"))
     np.testing.assert_allclose(product[0], np.exp(0.3), rtol=1e-6)
 
 
@@ -318,10 +318,10 @@ def test_expected_gradients_of_the_kl(estimator):
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
-@pytest.mark.parametrize("outside", ["truncate", "mask"])
+@pytest.mark.parametrize("mode", ["truncate", "mask"])
 @pytest.mark.parametrize(("low", "high"), [(0.0, 2.0), (0.9, 1.1)])
-def test_importance_weights(level, outside, low, high):
-    settings = CorrectionSettings(level=level, outside=outside, low=low, high=high)
+def test_importance_weights(level, mode, low, high):
+    settings = ImportanceSamplingSettings(level=level, mode=mode, low=low, high=high)
     b, sides = batch(0), set()
     weights = np.asarray(importance_weights(b["old"], b["sampler"], b["mask"], settings))
     for i in range(B):
@@ -329,7 +329,7 @@ def test_importance_weights(level, outside, low, high):
         ratio = np.exp(np.float64(b["old"][i][here]) - b["sampler"][i][here])
         ratio = np.full(len(ratio), np.prod(ratio)) if level == "sequence" else ratio
         inside = (ratio >= low) & (ratio <= high)
-        expected = np.where(inside, ratio, 0 if outside == "mask" else np.where(ratio < low, low, high))
+        expected = np.where(inside, ratio, 0 if mode == "mask" else np.where(ratio < low, low, high))
         np.testing.assert_allclose(weights[i][here], expected, rtol=1e-5)
         sides |= set(inside)
     assert sides == {True, False} and np.isfinite(weights).all()
@@ -341,7 +341,7 @@ def test_importance_weights_of_impossible_tokens_stay_in_their_bounds():
     one = np.eye(B, T, dtype=np.float32)
     for old, sampler, truncated in ((MASKED, -1.0, 0.0), (-1.0, MASKED, 2.0), (MASKED, MASKED, 1.0)):
         for level in ("token", "sequence"):
-            weight = importance_weights(old * one, sampler * one, one, CorrectionSettings(level=level))
+            weight = importance_weights(old * one, sampler * one, one, ImportanceSamplingSettings(level=level))
             np.testing.assert_allclose(weight[one > 0], truncated, atol=1e-8)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.objective import CorrectionSettings, LossSettings
+from r1jax.config.objective import ImportanceSamplingSettings, LossSettings
 from r1jax.rl.advantages import advantages
 from r1jax.rl.losses import (
     importance_weights,
@@ -74,9 +74,9 @@ CASES = (
         "dapo_top_entropy": DAPO | ENTROPY | {"share": 0.2, "trl": {"entropy_of": "top"}},
     }
     | {
-        f"grpo_{level}_{outside}": GRPO | KL | {"correction": {"level": level, "outside": outside, "low": 0.5}}
+        f"grpo_{level}_{mode}": GRPO | KL | {"correction": {"level": level, "mode": mode, "low": 0.5}}
         for level in ("token", "sequence")
-        for outside in ("truncate", "mask")
+        for mode in ("truncate", "mask")
     }
 )
 
@@ -99,7 +99,7 @@ def composed(
         if threshold is not None:
             terms *= off_policy_mask(logp, sampler, advantage, mask, threshold=threshold)
         if correction is not None:
-            terms *= importance_weights(old, sampler, mask, CorrectionSettings(**correction))
+            terms *= importance_weights(old, sampler, mask, ImportanceSamplingSettings(**correction))
         if kl and estimator == "k3_sequence":
             change = ((logp - old) * mask).sum(1, keepdims=True) / mask.sum(1, keepdims=True)
             terms += kl * jnp.exp(change) * kl_terms(logp, reference, mask)

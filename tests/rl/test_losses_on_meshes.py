@@ -4,6 +4,7 @@ They are computed in float64, where another order of sums changes 1 part in 10^1
 10^-12 leaves no room for a mistake; in float32 gradients of a like batch differed by up to 1.3e-6 of their norm.
 """
 
+import dataclasses
 import functools
 import itertools
 
@@ -14,17 +15,17 @@ import optax
 import pytest
 from tiny import DIVISIBLE
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
+from r1jax.config.experiment import GrpoStage
 from r1jax.config.objective import KlSettings, LossSettings
+from r1jax.config.training import OptimizerSettings
 from r1jax.data.packing import Layout, lay_out
-from r1jax.models import transformer
-from r1jax.models.transformer import Transformer
+from r1jax.models import abstract_params, init_params, make_model, transformer
 from r1jax.parallel.mesh import AXES, row_shards, to_global
-from r1jax.programs import grpo
-from r1jax.rl.logprobs import Completions, completion_log_probs
+from r1jax.rl import objective
+from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.losses import length_mask, reduction_weights
-from r1jax.rl.train_batch import Rollout
-from r1jax.training.state import abstract_params, init_params, summed_gradients
+from r1jax.rl.types import TrainBatch
+from r1jax.training.state import summed_gradients
 
 # Those with an axis of 8, and enough of 2 x 2 x 2 that any two axes meet; the other 26 run where --all-meshes is given.
 EVERY_PAIR = [(2, 2, 2, 1, 1), (2, 1, 1, 2, 2), (1, 2, 1, 2, 2), (1, 1, 2, 2, 2)]
@@ -55,10 +56,10 @@ STAGE = GrpoStage(
     group_size=2,
     kl=KlSettings(coef=0.1),
     rewards={"accuracy": 1.0},
-    optimizer=OptimizerConfig(learning_rate=1.0),
+    optimizer=OptimizerSettings(learning_rate=1.0),
 )
-SINGLE = Transformer(DIVISIBLE, 20)
-DOUBLE = Transformer(DIVISIBLE.model_copy(update={"dtype": "float64"}), 20)
+SINGLE = make_model(DIVISIBLE, 20)
+DOUBLE = make_model(dataclasses.replace(DIVISIBLE, dtype="float64"), 20)
 
 
 def name(sizes):
@@ -91,11 +92,11 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
     mesh, params = on_mesh(sizes)
     rng = np.random.default_rng(0)
     prompt_length_B, length_B = rng.integers(1, S + 1, B), rng.integers(0, T + 1, B)
-    counted_B = np.arange(B) != 3
-    mask_BT = (np.arange(T) < length_B[:, None]) * counted_B[:, None]
+    included_B = np.arange(B) != 3
+    mask_BT = (np.arange(T) < length_B[:, None]) * included_B[:, None]
     logp_BT = rng.normal(-3.0, 0.3, (B, T))  # far off policy, so that clips bind
     completions = rng.integers(2, 20, (B, S)), prompt_length_B, rng.integers(2, 20, (B, T)), length_B
-    rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, counted_B
+    rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, included_B
     completions, rest = to_global(mesh, (tuple(x.astype(np.int32) for x in completions), rest), B)
     layout = None
     if pack_length is not None:
@@ -111,24 +112,26 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
         layout = Layout(*(to_global(mesh, x, len(x)) for x in layout))
     with jax.set_mesh(mesh):
         function = jax.jit(functools.partial(_losses_and_gradients, microbatches=microbatches))
-        return jax.tree.map(np.asarray, function(params, Rollout(Completions(*completions, layout=layout), *rest)))
+        return jax.tree.map(np.asarray, function(params, TrainBatch(*completions, None, layout, *rest)))
 
 
 def _losses_and_gradients(params, rollout, *, microbatches):
     """As the update has them, one loss after another; the program is compiled once for all."""
-    mask_BT = length_mask(rollout.completions.length_B, T) * rollout.counted_B[:, None]
+    mask_BT = length_mask(rollout.length_B, T) * rollout.included_B[:, None]
     weights = {reduce: reduction_weights(mask_BT, reduce) for reduce in ("token_mean", *{s.reduce for s in LOSSES})}
 
     def losses(params, rows):
         rollout, weights = rows
-        outputs = completion_log_probs(DOUBLE, params, rollout.completions, temperature=STAGE.temperature)
+        outputs = completion_log_probs(DOUBLE, params, rollout, temperature=STAGE.temperature)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(grpo, "completion_log_probs", lambda *_, **__: outputs)
+            patch.setattr(objective, "completion_log_probs", lambda *_, **__: outputs)
             every = []
             for settings in LOSSES:
                 stage, batch = STAGE.model_copy(update={"loss": settings}), (rollout, weights[settings.reduce])
                 every.append(
-                    grpo.loss_and_sums((params, None), (*batch, weights["token_mean"]), model=DOUBLE, stage=stage)[0]
+                    objective.loss_and_sums((params, None), (*batch, weights["token_mean"]), model=DOUBLE, stage=stage)[
+                        0
+                    ]
                 )
         return jnp.stack(every)
 

@@ -1,216 +1,48 @@
-"""From prompts to graded samples: texts end at the stop, parts change nothing, batches until groups are mixed."""
+"""From prompts to graded samples: texts end at the stop token, and a sample does not depend on its batch."""
 
 import contextlib
-import types
+import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
 from r1jax.config.load import load_config
-from r1jax.data.batches import Prompts
-from r1jax.parallel.mesh import to_global, to_local
-from r1jax.rewards.example import Example
-from r1jax.rewards.grading import Grades
-from r1jax.rl import rollout
-from r1jax.rl.rollout import Transcript, collect, completion_texts, mixed_groups
-from r1jax.run.run import open_run
+from r1jax.parallel.mesh import own_rows
+from r1jax.programs.grpo import Trainer
+from r1jax.rl.rollout import collect, completion_texts, roll_out
+from r1jax.run.run import build_run
 from r1jax.sampling.sampler import Samples
 from r1jax.text.tokenizer import CharacterTokenizer
 
 
-def samples():
-    return Samples(
-        completion_BT=np.array([[2, 3, 1, 0], [1, 0, 0, 0], [3, 3, 2, 2], [2, 2, 2, 1]]),
-        length_B=np.array([3, 1, 4, 4]),
-        logp_BT=np.zeros((4, 4), np.float32),
-        truncated_B=np.array([False, False, True, False]),
-    )
-
-
 def test_texts_end_before_the_stop_token():
-    texts = completion_texts(samples(), CharacterTokenizer("ab"))
+    samples = Samples(
+        completion_BT=jnp.array([[2, 3, 1, 0], [1, 0, 0, 0], [3, 3, 2, 2], [2, 2, 2, 1]]),
+        length_B=jnp.array([3, 1, 4, 4]),
+        logp_BT=jnp.zeros((4, 4)),
+        truncated_B=jnp.array([False, False, True, False]),
+    )
+    texts = completion_texts(samples, CharacterTokenizer("ab"))
     assert texts == ["ab", "", "bbaa", "aaa"]
     assert [(t.length, t.truncated) for t in texts] == [(3, False), (1, False), (4, True), (4, False)]
 
 
-def test_parts_change_nothing(tiny_file):
-    """But for rounding in the log-probs: another batch is another product."""
-    run = open_run(load_config(tiny_file, ["mesh.data=2", "mesh.tensor=4"]))
-    stage = run.config.stages[1]
+def test_a_sample_does_not_depend_on_its_batch(tiny_file):
+    """Eight prompts at once, or four times two of them: the same samples, but for rounding in the log-probs."""
+    run = build_run(load_config(tiny_file, ["mesh.data=2", "mesh.tensor=4"]))
+    trainer, batches = Trainer(run, run.stages[1]), run.stages[1].batches
     with contextlib.closing(run), run.devices():
-        weights = run.sampling_weights(run.initial_weights())
-        whole, parted = (
-            collect(run, stage.model_copy(update={"rollout_parts": n}), weights, 16, jax.random.key(3)) for n in (1, 4)
-        )
-    np.testing.assert_array_equal(whole[0].samples.completion_BT, parted[0].samples.completion_BT)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole[0], parted[0])
-    for name in whole[1].keys() | parted[1].keys():
-        assert name.startswith("time/") or whole[1][name] == parted[1][name], name
-    assert whole[2].rows() == parted[2].rows()
-    assert "time/grade_hidden" in run.timers.collect()
-
-
-P, G, T, FIRST = 8, 2, 8, 100
-TOKENIZER = CharacterTokenizer("0123456789.")
-
-
-def example(position):
-    return Example(question=f"q{position}", answer=str(position), prompt=f"{position}?")
-
-
-def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
-    """`collect` where sample g of prompt p is the text "p.g" and rewards[name][p - FIRST] are those of its samples.
-
-    Returns what it returns, and the batches that were sampled.
-    """
-    sampled = []
-
-    def fake(run, weights, prompts, total, names, *, group_size, settings, key, parts):
-        sampled.append(prompts.id_P.tolist())
-        words = [f"{position}.{g}" for position in prompts.id_P for g in range(G)]
-        tokens = [[*TOKENIZER.encode(word), 1] for word in words]
-        samples = Samples(
-            completion_BT=np.array([[*row, *[0] * (T - len(row))] for row in tokens], np.int32),
-            length_B=np.array([len(row) for row in tokens], np.int32),
-            logp_BT=np.array([[-float(word)] * T for word in words], np.float32),
-            truncated_B=np.zeros(P * G, bool),
-            support_BTK=np.tile(np.arange(P * G, dtype=np.int32)[:, None, None], (1, T, 3)),
-        )
-        scores = {
-            name: np.concatenate([rewards[name][position - FIRST] for position in prompts.id_P]).astype(np.float32)
-            for name in names
-        }
-        seconds = {name: np.full(P * G, float(len(sampled))) for name in names}
-        grades = Grades(scores, {name: words if name == "a" else [""] * (P * G) for name in names}, seconds)
-        texts = completion_texts(samples, TOKENIZER)
-        arrays = to_global(mesh, (prompts.prompt_PS, prompts.prompt_length_P), P)
-        return arrays, to_global(mesh, samples, P * G), Transcript(prompts.examples, texts, grades)
-
-    def prompts(split, start, rows):
-        id_P = (start + np.asarray(rows)).astype(np.int32)
-        prompt_PS = np.stack([id_P, 2 * id_P], axis=1)
-        return Prompts([example(int(position)) for position in id_P], prompt_PS, id_P % 2 + 1, id_P)
-
-    monkeypatch.setattr(rollout, "sample_and_grade", fake)
-    batches = types.SimpleNamespace(prompts=prompts, example=lambda split, position: example(position))
-    run = types.SimpleNamespace(mesh=mesh, tokenizer=TOKENIZER, batches=batches)
-    stage = GrpoStage(
-        name="rl",
-        program="grpo",
-        steps=1,
-        prompts_per_step=P,
-        group_size=G,
-        rewards=dict.fromkeys(rewards, 1.0),
-        dynamic_sampling={"max_batches": max_batches, "by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
-    )
-    return *collect(run, stage, None, FIRST, jax.random.key(0)), sampled
-
-
-def groups(batches):
-    """A letter a group, in batches: m is mixed, 0 and 1 are all wrong and all right, n and N have one or no grade."""
-    kinds = {"m": [0, 1], "0": [0, 0], "1": [1, 1], "n": [np.nan, 1], "N": [np.nan, np.nan]}
-    return np.array([kinds[letter] for letter in "".join(batches)], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("batches", "max_batches", "mixed"),
-    [
-        (["mmmmmmmm", "mmmmmmmm"], 4, [0, 1, 2, 3, 4, 5, 6, 7]),
-        (["0m1m0nNm", "m0mm10m1", "00m10mmm", "mmmmmmmm"], 4, [1, 3, 7, 8, 10, 11, 14, 18]),
-        (["0m1m0nNm", "m0m10n00", "mmmmmmmm"], 2, [1, 3, 7, 8, 10]),
-        (["01010101", "00000000", "NNnn11nm", "mmmmmmmm"], 3, [23]),
-        (["00000000", "11111111"], 2, []),
-    ],
-)
-def test_batches_until_all_groups_are_mixed(batches, max_batches, mixed, mesh, monkeypatch):
-    """In the order in which they came, and no batch more than it takes; groups of the first that are left stay."""
-    rewards = {"a": groups(batches)}
-    experience, metrics, _, drawn, sampled = dynamic(mesh, monkeypatch, rewards, max_batches=max_batches)
-    number = 1 + mixed[-1] // P if len(mixed) == P else max_batches
-    assert sampled == [list(range(FIRST + i * P, FIRST + (i + 1) * P)) for i in range(number)]
-    assert drawn == metrics["dynamic_sampling/batches"] == number
-    assert metrics["dynamic_sampling/mixed_groups"] == len(mixed)
-    every = rewards["a"][: number * P]  # metrics are of all that was sampled
-    np.testing.assert_allclose(metrics["rewards/a/mean"], np.nanmean(every), rtol=1e-6)
-    np.testing.assert_allclose(metrics["rewards/a/std"], np.nanstd(every, ddof=1), rtol=1e-6)
-    assert metrics["num_tokens"] == sum(len(f"{FIRST + i}.0") + 1 for i in range(number * P)) * G
-    local = to_local(experience)
-    assert local.counted_P.tolist() == [i < len(mixed) for i in range(P)]
-    ids = (local.id_P - FIRST).tolist()
-    assert ids[: len(mixed)] == mixed and len(set(ids)) == P and set(ids[len(mixed) :]) <= set(range(P))
-
-
-def test_everything_of_a_group_goes_with_it(mesh, monkeypatch):
-    rewards = {"a": groups(["0m1m0nNm", "m0mm10m1", "00m10mmm"]), "b": np.arange(48.0).reshape(24, 2) // 2}
-    experience, metrics, transcript, _, _ = dynamic(mesh, monkeypatch, rewards)
-    local, ids = to_local(experience), np.array([1, 3, 7, 8, 10, 11, 14, 18])
-    positions = FIRST + ids
-    words = [f"{position}.{g}" for position in positions for g in range(G)]
-    assert local.id_P.tolist() == positions.tolist()
-    np.testing.assert_array_equal(local.prompt_PS, np.stack([positions, 2 * positions], axis=1))
-    np.testing.assert_array_equal(local.prompt_length_P, positions % 2 + 1)
-    assert completion_texts(local.samples, TOKENIZER) == words
-    np.testing.assert_allclose(local.samples.logp_BT, [[-float(word)] * T for word in words], rtol=1e-6)
-    in_its_batch = ((ids % P)[:, None] * G + np.arange(G)).ravel()
-    assert (local.samples.support_BTK == in_its_batch[:, None, None]).all()
-    for name in rewards:
-        np.testing.assert_array_equal(local.rewards[name], rewards[name][ids].ravel())
-    for i, row in enumerate(transcript.rows()):
-        position, g = positions[i // G], i % G
-        assert row["prompt"] == f"{position}?" and row["answer"] == str(position)
-        assert row["completion"] == words[i] and row["length"] == len(words[i]) + 1
-        assert row["rewards"] == {name: float(rewards[name][ids[i // G], g]) for name in rewards}
-        assert row["reasons"] == {"a": words[i]}
-        assert metrics[f"rewards/a/{words[i]}"] == 1 / rewards["a"].size  # of all that was sampled
-    assert metrics["time/rewards/a"] == 2.0  # the mean of 1, 2 and 3 in three batches
-
-
-def test_groups_mixed_by_another_reward(mesh, monkeypatch):
-    """The sum differs in every group, the reward "b" in every second one."""
-    rewards = {"a": groups(["mmmmmmmm"] * 2), "b": groups(["m0m1m0m1"] * 2)}
-    experience, _, _, drawn, _ = dynamic(mesh, monkeypatch, rewards, by="b")
-    assert drawn == 2 and (to_local(experience).id_P - FIRST).tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-    opposite = {"a": groups(["mmmmmmmm"]), "b": 1 - groups(["mmmmmmmm"])}
-    experience, metrics, _, drawn, _ = dynamic(
-        mesh, monkeypatch, {k: np.tile(v, (2, 1)) for k, v in opposite.items()}, max_batches=2
-    )
-    assert drawn == 2 and metrics["dynamic_sampling/mixed_groups"] == 0  # a sum of 1 everywhere
-    assert not to_local(experience).counted_P.any()
-
-
-@pytest.mark.parametrize(
-    ("truncated", "mixed"),
-    [("keep", [True, True, False, True]), ("zero", [True, False, True, True]), ("mask", [True, True, False, True])],
-)
-@pytest.mark.parametrize("by", [None, "a"])
-def test_groups_are_mixed_by_what_advantages_are_made_of(truncated, mixed, by):
-    """The second sample of each group but the last was cut off."""
-    scores = {"a": np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0]), "b": np.full(8, np.nan)}
-    cut_B = np.array([False, True] * 3 + [False, False])
-    stage = GrpoStage(
-        name="rl",
-        program="grpo",
-        steps=1,
-        prompts_per_step=4,
-        group_size=2,
-        rewards={"a": 1.0, "b": 0.0},
-        truncated=truncated,
-        dynamic_sampling={"by": by},
-        optimizer=OptimizerConfig(learning_rate=1.0),
-    )
-    assert mixed_groups(stage, scores, cut_B).tolist() == mixed
-    all_cut = mixed_groups(stage, scores, np.ones(8, bool)).tolist()
-    assert all_cut == {"keep": [True, True, False, True], "zero": [False] * 4, "mask": [False] * 4}[truncated]
-
-
-def test_groups_mixed_by_a_reward_that_is_only_logged():
-    """Its None makes a sample unknown, and not the group."""
-    stage = GrpoStage.model_validate(
-        {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 2, "group_size": 3}
-        | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"by": "m"}, "optimizer": {"learning_rate": 1.0}}
-    )
-    scores = {"a": np.zeros(6), "m": np.array([1.0, 0.0, np.nan, 1.0, 1.0, np.nan])}
-    assert mixed_groups(stage, scores, np.zeros(6, bool)).tolist() == [True, False]
+        weights = run.loaded(run.initial_weights()).sampling_weights()
+        whole = collect(trainer.sampling, batches, trainer.settings, weights, 16, jax.random.key(3))
+        parts = [
+            roll_out(
+                trainer.sampling, weights, batches.prompts("train", 16 + i, own_rows(run.mesh, 2)), 2, jax.random.key(3)
+            )
+            for i in range(0, 8, 2)
+        ]
+    rollouts = [dataclasses.replace(rollout, rewards=dict(rollout.rewards)) for rollout, _ in parts]
+    parted = jax.tree.map(lambda *x: np.concatenate([np.asarray(part) for part in x]), *rollouts)
+    np.testing.assert_array_equal(whole.rollout.samples.completion_BT, parted.samples.completion_BT)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole.rollout, parted)
+    assert whole.transcript.rows() == [row for _, transcript in parts for row in transcript.rows()]

@@ -1,19 +1,22 @@
 """From rewards and forwards to what updates learn from, against formulas of numpy on ragged groups."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import GrpoStage, OptimizerConfig
-from r1jax.models.transformer import Transformer
+from r1jax.config.experiment import GrpoStage
+from r1jax.config.training import OptimizerSettings
+from r1jax.models import init_params, make_model
+from r1jax.parallel.mesh import sharding
 from r1jax.rl.logprobs import completion_log_probs, completion_values
-from r1jax.rl.rollout import Experience
-from r1jax.rl.train_batch import Forwards, assemble, completions_of, make_preparer
+from r1jax.rl.train_batch import assemble, joined, prepare
+from r1jax.rl.types import Rollout
 from r1jax.sampling.sampler import Samples
-from r1jax.training.state import TrainState, ValueState, init_params
+from r1jax.training.state import TrainState, ValueState
 
 B, T = 4, 4
 LENGTHS, TRUNCATED = np.array([3, 1, 4, 4]), np.array([False, False, True, False])
@@ -21,20 +24,20 @@ MASK = np.arange(T)[None] < LENGTHS[:, None]
 RNG = np.random.default_rng(0)
 SAMPLER, TRAINER, REFERENCE, ENTROPY, VALUES = RNG.normal(size=(5, B, T)).astype(np.float32)
 ENTROPY = np.abs(ENTROPY)
-FORWARDS = Forwards(logp_BT=jnp.array(TRAINER), entropy_BT=jnp.array(ENTROPY))
+FORWARDS = {"logp_BT": jnp.array(TRAINER), "entropy_BT": jnp.array(ENTROPY)}
 REWARDS = {"a": [1.0, 0.0, 1.0, np.nan], "b": [0.5, 0.5, 0.0, 1.0]}
 
 
 def stage(**settings):
     fixed = {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 2, "group_size": 2}
-    return GrpoStage(**fixed, optimizer=OptimizerConfig(learning_rate=1.0), **settings)
+    return GrpoStage(**fixed, optimizer=OptimizerSettings(learning_rate=1.0), **settings)
 
 
-def experience(rewards, counted=(True, True)):
-    return Experience(
+def rollout_of(rewards, included=(True, True)):
+    return Rollout(
         prompt_PS=jnp.array([[5, 6], [7, 0]]),
         prompt_length_P=jnp.array([2, 1]),
-        id_P=jnp.arange(2),
+        prompt_id_P=jnp.arange(2),
         samples=Samples(
             completion_BT=jnp.array([[2, 3, 1, 0], [1, 0, 0, 0], [3, 3, 2, 2], [2, 2, 2, 1]]),
             length_B=jnp.array(LENGTHS),
@@ -42,14 +45,14 @@ def experience(rewards, counted=(True, True)):
             truncated_B=jnp.array(TRUNCATED),
         ),
         rewards={name: jnp.array(values, jnp.float32) for name, values in rewards.items()},
-        counted_P=jnp.array(counted),
+        included_P=jnp.array(included),
     )
 
 
-def assembled(given=REWARDS, forwards=FORWARDS, counted=(True, True), **settings):
-    given, settings = experience(given, counted), {"rewards": dict.fromkeys(given, 1.0), **settings}
-    rollout, metrics = assemble(given, completions_of(given, 2), forwards, stage(**settings))
-    return jax.tree.map(np.asarray, rollout), {name: float(value) for name, value in metrics.items()}
+def assembled(given=REWARDS, forwards=FORWARDS, included=(True, True), **settings):
+    rollout, settings = rollout_of(given, included), {"rewards": dict.fromkeys(given, 1.0), **settings}
+    batch, metrics = assemble(rollout, joined(rollout, 2), forwards, stage(**settings))
+    return jax.tree.map(np.asarray, batch), {name: float(value) for name, value in metrics.items()}
 
 
 def relative(r, guard=1e-4):
@@ -60,8 +63,8 @@ def relative(r, guard=1e-4):
 
 def test_the_weighted_sum_and_the_metrics():
     rollout, metrics = assembled(rewards={"a": 1.0, "b": 2.0})
-    assert rollout.completions.prompt_BS.tolist() == [[5, 6], [5, 6], [7, 0], [7, 0]]
-    assert rollout.counted_B.tolist() == [True, True, True, False]
+    assert rollout.prompt_BS.tolist() == [[5, 6], [5, 6], [7, 0], [7, 0]]
+    assert rollout.included_B.tolist() == [True, True, True, False]
     np.testing.assert_allclose(rollout.advantage_BT, np.array([[0.7070], [-0.7070], [0], [0]]) * MASK, atol=1e-3)
     np.testing.assert_array_equal(rollout.old_logp_BT, np.where(MASK, SAMPLER, 0))
     np.testing.assert_array_equal(rollout.factor_BT, MASK * [[1], [1], [1], [0]])
@@ -85,15 +88,15 @@ def test_the_weighted_sum_and_the_metrics():
     [("keep", [1, 1, 1, 1], [0.707, -0.707, 0.707, -0.707]), ("zero", [1, 1, 1, 1], [0.707, -0.707, -0.707, 0.707]),
      ("mask", [1, 1, 0, 1], [0.707, -0.707, 0, -0.707])],
 )  # fmt: skip
-def test_a_sample_that_never_stopped(truncated, graded, advantages):
+def test_truncated_samples(truncated, graded, advantages):
     """The third of the four: in the second group it has the higher reward."""
     rollout, metrics = assembled({"a": [1.0, 0.0, 1.0, 0.5]}, truncated=truncated)
-    assert rollout.counted_B.tolist() == [bool(g) for g in graded]
+    assert rollout.included_B.tolist() == [bool(g) for g in graded]
     np.testing.assert_allclose(rollout.advantage_BT, np.array(advantages)[:, None] * MASK, atol=2e-3)
     np.testing.assert_allclose(metrics["rewards/a/mean"], 0.625)  # as it was given
 
 
-def test_penalties_stay_where_a_sample_never_stopped():
+def test_penalties_of_truncated_samples_stay():
     _, metrics = assembled({"a": [1.0, 0.0, -3.0, 0.5]}, truncated="zero")
     np.testing.assert_allclose(metrics["reward"], -1.5 / 4)
 
@@ -106,28 +109,30 @@ def test_old_log_probs_of_the_trainer():
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize(
-    "correction", [None, {"high": 1.5}, {"outside": "mask", "low": 0.5, "high": 2.0}, {"level": "sequence"}]
+    "correction", [None, {"high": 1.5}, {"mode": "mask", "low": 0.5, "high": 2.0}, {"level": "sequence"}]
 )
 def test_constant_weights_of_tokens(correction, share):
     """Of the 8 tokens of the three graded samples those with the highest entropy, times the importance weights."""
-    rollout, metrics = assembled(old_log_probs="trainer", correction=correction, loss={"top_entropy_share": share})
+    rollout, metrics = assembled(
+        old_log_probs="trainer", importance_sampling=correction, loss={"top_entropy_quantile": share}
+    )
     expected = MASK * np.array([[1], [1], [1], [0]], float)
     counted = expected > 0
     if correction is not None:
-        settings = {"level": "token", "outside": "truncate", "low": 0.0, "high": 2.0, **correction}
+        settings = {"level": "token", "mode": "truncate", "low": 0.0, "high": 2.0, **correction}
         difference = (TRAINER - SAMPLER).astype(np.float64)
         if settings["level"] == "sequence":
             difference = np.repeat((difference * MASK).sum(1, keepdims=True), T, axis=1)
         ratio = np.exp(difference)
         outside = (ratio < settings["low"]) | (ratio > settings["high"])
         assert outside[counted].any() and not outside[counted].all()
-        if settings["outside"] == "mask":
+        if settings["mode"] == "mask":
             expected *= np.where(outside, 0, ratio)
         else:
             expected *= np.clip(ratio, settings["low"], settings["high"])
     if correction is not None:
-        np.testing.assert_allclose(metrics["correction/weight/mean"], expected.sum() / 8, rtol=1e-5)
-        np.testing.assert_allclose(metrics["correction/masked"], (expected[counted] == 0).mean(), rtol=1e-5)
+        np.testing.assert_allclose(metrics["importance_sampling/weight/mean"], expected.sum() / 8, rtol=1e-5)
+        np.testing.assert_allclose(metrics["importance_sampling/masked"], (expected[counted] == 0).mean(), rtol=1e-5)
     assert metrics.get("low_entropy_masked", 0.0) == pytest.approx(1 - share)
     expected *= np.sort(ENTROPY[counted])[-round(share * 8)] <= ENTROPY
     assert counted.sum() == 8 and (expected > 0).sum() <= share * 8
@@ -144,7 +149,7 @@ def kl(estimator, logp):
 )
 def test_kl_in_the_reward(estimator, old, logp):
     """The sum over a sample's tokens; the metric is the reward as it was given."""
-    forwards = dataclasses.replace(FORWARDS, reference_logp_BT=jnp.array(REFERENCE))
+    forwards = FORWARDS | {"reference_logp_BT": jnp.array(REFERENCE)}
     given = [1.0, 0.0, 1.0, 0.5]
     settings = {"coef": 0.3, "estimator": estimator, "place": "reward"}
     rollout, metrics = assembled({"a": given}, forwards, kl=settings, old_log_probs=old, advantage={"scale": "none"})
@@ -165,14 +170,14 @@ def test_each_reward_by_itself():
     np.testing.assert_allclose(metrics["reward"], (2.5 + 7) / 4)
 
 
-def gae_by_hand(rewards, values, discount, gae_lambda):
+def gae_by_hand(rewards, values, gae_lambda):
     """Row by row from the end; nothing comes after a row's last token."""
     advantages = np.zeros((B, T))
     for b in range(B):
         after = 0.0
         for t in reversed(range(LENGTHS[b])):
             following = values[b, t + 1] if t + 1 < LENGTHS[b] else 0.0
-            after = rewards[b, t] + discount * following - values[b, t] + discount * gae_lambda * after
+            after = rewards[b, t] + following - values[b, t] + gae_lambda * after
             advantages[b, t] = after
     return advantages
 
@@ -181,28 +186,27 @@ def gae_by_hand(rewards, values, discount, gae_lambda):
 @pytest.mark.parametrize("scale", ["none", "batch"])
 def test_a_value_model(scale, place):
     """The reward is that of the last token, KL that of each; the last sample is graded by none."""
-    forwards = Forwards(reference_logp_BT=jnp.array(REFERENCE), value_BT=jnp.array(VALUES))
+    forwards = {"reference_logp_BT": jnp.array(REFERENCE), "value_BT": jnp.array(VALUES)}
     given = [1.0, 0.0, 0.7, np.nan]
     rollout, metrics = assembled(
         {"a": given},
         forwards,
-        value={"discount": 0.9, "gae_lambda": 0.8},
+        value={"gae_lambda": 0.8},
         kl={"coef": 0.3, "estimator": "k3", "place": place},
-        advantage={"scale": scale, "clip": 1.2},
+        advantage={"scale": scale},
     )
     graded = np.array([[1], [1], [1], [0]])
     rewards = np.zeros((B, T))
     rewards[np.arange(3), LENGTHS[:3] - 1] = given[:3]
     if place == "reward":
         rewards -= 0.3 * kl("k3", SAMPLER)
-    advantages = gae_by_hand(rewards, VALUES.astype(np.float64), 0.9, 0.8) * graded
+    advantages = gae_by_hand(rewards, VALUES.astype(np.float64), 0.8) * graded
     returns, counted = (advantages + VALUES) * MASK * graded, (MASK * graded) > 0
     if scale == "batch":
         mean, std = advantages[counted].mean(), advantages[counted].std(ddof=1)
         advantages = np.where(counted, (advantages - mean) / (std + 1e-4), 0)
-    assert np.abs(advantages).max() > 1.2
-    assert rollout.counted_B.tolist() == [True, True, True, False]
-    np.testing.assert_allclose(rollout.advantage_BT, np.clip(advantages, -1.2, 1.2), rtol=1e-4, atol=1e-5)
+    assert rollout.included_B.tolist() == [True, True, True, False]
+    np.testing.assert_allclose(rollout.advantage_BT, advantages, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rollout.return_BT, returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(rollout.value_BT, VALUES * counted)
     explained = 1 - (returns - VALUES)[counted].var() / returns[counted].var()
@@ -212,12 +216,12 @@ def test_a_value_model(scale, place):
 
 
 @pytest.mark.parametrize("value", [None, {}])
-def test_a_group_that_is_not_counted_is_left_out(value):
-    given, forwards = {"a": [1.0, 0.0, 1.0, 0.5]}, dataclasses.replace(FORWARDS, value_BT=jnp.array(VALUES))
+def test_groups_that_are_not_included_are_left_out(value):
+    given, forwards = {"a": [1.0, 0.0, 1.0, 0.5]}, FORWARDS | {"value_BT": jnp.array(VALUES)}
     settings = {} if value is None else {"value": value, "advantage": {"scale": "none"}}
     whole, _ = assembled(given, forwards, **settings)
-    rollout, _ = assembled(given, forwards, counted=(True, False), **settings)
-    assert rollout.counted_B.tolist() == [True, True, False, False]
+    rollout, _ = assembled(given, forwards, included=(True, False), **settings)
+    assert rollout.included_B.tolist() == [True, True, False, False]
     assert (rollout.advantage_BT[2:] == 0).all() and (rollout.factor_BT[2:] == 0).all()
     np.testing.assert_array_equal(rollout.advantage_BT[:2], whole.advantage_BT[:2])
     if value is not None:
@@ -227,27 +231,27 @@ def test_a_group_that_is_not_counted_is_left_out(value):
 def test_metrics_of_groups_that_only_fill_the_batch():
     """They are in the share of groups that teach nothing, and nowhere else."""
     _, whole = assembled({"a": [1.0, 0.0, 1.0, 0.0]})
-    _, half = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(True, False))
+    _, half = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, included=(True, False))
     assert (whole["frac_reward_zero_std"], half["frac_reward_zero_std"]) == (0, 0.5)
     expected = {"mean_length": 2, "min_length": 1, "max_length": 3, "clipped_ratio": 0}
     assert {name: half[f"completions/{name}"] for name in expected} == expected
     assert half["reward"] == 0.5 and half["frac_reward_none"] == 0
     np.testing.assert_allclose(half["reward_std"], 0.5**0.5, rtol=1e-6)
-    _, none = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, counted=(False, False))
+    _, none = assembled({"a": [1.0, 0.0, 1.0, 0.0]}, included=(False, False))
     assert none["frac_reward_zero_std"] == 1 and np.isnan(none["completions/mean_length"])
 
 
 def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mesh):
     """Trainer, reference and value model are three models; 16 samples, 1 a device at once, against all at once."""
-    model = Transformer(model_config.model_copy(update={"num_hidden_layers": 1}), 20)
+    model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), 20)
     init, rng = jax.jit(init_params, static_argnums=0), np.random.default_rng(1)
     params, reference, valued = (init(model, jax.random.key(seed)) for seed in range(3))
     value = {"model": valued, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
     state = TrainState(params, jnp.int32(0), None, reference, jnp.int32(0), ValueState(value, None))
-    given = Experience(
+    given = Rollout(
         prompt_PS=jnp.array(rng.integers(2, 20, (8, 3))),
         prompt_length_P=jnp.array(rng.integers(1, 4, 8)),
-        id_P=jnp.arange(8),
+        prompt_id_P=jnp.arange(8),
         samples=Samples(
             completion_BT=jnp.array(rng.integers(2, 20, (16, T))),
             length_B=jnp.array(rng.integers(1, T + 1, 16)),
@@ -255,7 +259,7 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
             truncated_B=jnp.zeros(16, bool),
         ),
         rewards={"a": jnp.array(rng.normal(size=16), jnp.float32)},
-        counted_P=jnp.ones(8, bool),
+        included_P=jnp.ones(8, bool),
     )
     settings = stage(
         rewards={"a": 1.0},
@@ -267,15 +271,16 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
         microbatch=1,
     ).model_copy(update={"prompts_per_step": 8})
     with jax.set_mesh(mesh):
-        prepared = make_preparer(model, mesh, settings)(state, given)
+        run = functools.partial(prepare, model=model, stage=settings, microbatches=2)
+        prepared = jax.jit(run, out_shardings=(sharding(mesh, "B"), sharding(mesh, "")))(state, given)
 
     @jax.jit
     def at_once(params, reference, value):
-        rows = completions_of(given, 2)
+        rows = joined(given, 2)
         logp, other = (completion_log_probs(model, p, rows, temperature=0.7)[0] for p in (params, reference))
-        return Forwards(logp, None, other, completion_values(model, value, rows))
+        return {"logp_BT": logp, "reference_logp_BT": other, "value_BT": completion_values(model, value, rows)}
 
-    expected = assemble(given, completions_of(given, 2), at_once(params, reference, value), settings)
+    expected = assemble(given, joined(given, 2), at_once(params, reference, value), settings)
     mask = np.arange(T)[None] < np.asarray(given.samples.length_B)[:, None]
 
     def assert_same(ours, expected):

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.experiment import MeshConfig
-from r1jax.models.transformer import Transformer, forward, unembed
+from r1jax.config.training import MeshSettings
+from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, to_global
-from r1jax.rl.logprobs import Completions, completion_log_probs, hidden_states, to_completions
+from r1jax.rl.logprobs import Completions, completion_log_probs, model_inputs, to_completions
 from r1jax.sampling.sampler import draw, make_sampler
-from r1jax.training.state import init_params
 
 VOCABULARY, STOP = 20, 1
 
@@ -24,7 +23,7 @@ def on_mesh(mesh):
 
 @pytest.fixture
 def model(model_config):
-    model = Transformer(model_config, VOCABULARY)
+    model = make_model(model_config, VOCABULARY)
     return model, jax.tree.map(lambda x: 3 * x, jax.jit(init_params, static_argnums=0)(model, jax.random.key(0)))
 
 
@@ -96,6 +95,10 @@ class Rigged(nn.Module):
         says_BT = (positions_BT + 1 - self.prompt) == jnp.array(self.stop_at)[:, None]
         return says_BT[:, :, None].astype(jnp.float32), cache
 
+    @nn.nowrap
+    def empty_cache(self, rows, slots):
+        return make_model(self.config, VOCABULARY).empty_cache(rows, slots)
+
     def unembed(self, hidden):
         stop = jnp.where(jnp.arange(64) == STOP, 100.0, 0.0)[None, None]
         other = jnp.where(jnp.arange(64) == 5, 50.0, 0.0)[None, None]
@@ -129,7 +132,7 @@ def test_same_samples_on_any_mesh(model):
     prompts, lengths = prompts_of(8)
     expected = None
     for sizes in ({"data": 8}, {"data": 1, "fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}):
-        mesh = make_mesh(MeshConfig(**sizes))
+        mesh = make_mesh(MeshSettings(**sizes))
         with jax.set_mesh(mesh):
             samples = run(model, mesh, prompts, lengths)
         expected = samples.completion_BT if expected is None else expected
@@ -150,7 +153,7 @@ def test_top_k_and_top_p(model, mesh):
 
     @jax.jit
     def trainer(params, batch):
-        logits = unembed(model[0], params, to_completions(batch, hidden_states(model[0], params, batch)))
+        logits = unembed(model[0], params, to_completions(batch, forward(model[0], params, *model_inputs(batch))[0]))
         return completion_log_probs(model[0], params, batch, temperature=0.7)[0], logits
 
     logp, logits = (np.asarray(x) for x in trainer(model[1], jax.tree.map(jnp.asarray, batch)))
@@ -179,6 +182,10 @@ class Fixed(nn.Module):
 
     def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
         return tokens_BT[:, :, None].astype(jnp.float32), cache
+
+    @nn.nowrap
+    def empty_cache(self, rows, slots):
+        return make_model(self.config, VOCABULARY).empty_cache(rows, slots)
 
     def unembed(self, hidden):
         said = jnp.full(64, -1e9).at[2 : 2 + len(SHARES)].set(jnp.log(jnp.array(SHARES)))

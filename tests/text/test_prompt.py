@@ -2,7 +2,7 @@
 
 import pytest
 
-from r1jax.config.experiment import PromptConfig
+from r1jax.config.sampling import PromptSettings
 from r1jax.text.chat_template import ChatTemplate
 from r1jax.text.prompt import make_prompt
 from r1jax.text.tokenizer import CharacterTokenizer
@@ -23,7 +23,7 @@ class Chatty(CharacterTokenizer):
 
 
 def prompt(question, tokenizer=PLAIN, **settings):
-    return make_prompt(question, PromptConfig(**settings), tokenizer)
+    return make_prompt(question, PromptSettings(**settings), tokenizer)
 
 
 def test_templates():

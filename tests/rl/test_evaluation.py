@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from r1jax.evaluate import consensus, pass_at_k
+from r1jax.rl.evaluation import consensus, pass_at_k
 
 
 @pytest.mark.parametrize("n, right, k, expected", [(4, 1, 4, 1.0), (4, 1, 2, 0.5), (5, 2, 2, 0.7), (16, 0, 8, 0.0)])

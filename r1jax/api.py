@@ -1,0 +1,136 @@
+"""The Python API for notebooks and scripts, which `import r1jax` offers: load, load_config, prepare, train.
+
+model = load("runs/quickstart")
+model.generate("347+285=", samples=4, temperature=1.0)
+run = train("configs/quickstart.yaml", rewards={"short": lambda example, completion: -len(completion)})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import Config
+from r1jax.config.load import load_config as read_config
+from r1jax.config.load import parse_config
+from r1jax.generate import Generator
+from r1jax.programs.pipeline import train as train_stages
+from r1jax.run.loading import load_model
+from r1jax.run.metrics import read_metrics, write_atomically
+from r1jax.run.metrics_table import LivePlot, MetricsTable
+from r1jax.run.run import Run, build_run
+
+__all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
+
+Rewards = Mapping[str, Callable[..., Any]]
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder: `train` returns one, and TrainedRun(Path("runs/quickstart")) opens an older one."""
+
+    folder: Path
+
+    @property
+    def metrics(self) -> MetricsTable:
+        """Its metrics so far, a row for each stage and step."""
+        return MetricsTable(read_metrics(self.folder))
+
+    @property
+    def config(self) -> Config:
+        """Its resolved settings."""
+        return read_config(self.folder / "config.yaml")
+
+    def model(self, checkpoint: str | None = None) -> Generator:
+        """The model of its last checkpoint, or of the one named "STEP", "STAGE" or "STAGE-STEP"."""
+        return load(self.folder, checkpoint=checkpoint)
+
+    def completions(self) -> list[dict[str, Any]]:
+        """The sampled completions that were kept, with their rewards, stage and step, in the order of training."""
+        files = [(*file.stem.rpartition("-")[::2], file) for file in (self.folder / "completions").glob("*.jsonl")]
+        order = {stage.name: number for number, stage in enumerate(self.config.stages)}
+        return [
+            {"stage": stage, "step": int(step)} | json.loads(line)
+            for stage, step, file in sorted(files, key=lambda entry: (order[entry[0]], int(entry[1])))
+            for line in file.read_text(encoding="utf-8").split("\n")
+            if line
+        ]
+
+
+def load(path: str | Path, *, checkpoint: str | None = None, overrides: Sequence[str] = ()) -> Generator:
+    """The model of a run folder, a Hugging Face folder or a hub id, ready to generate, chat and give log-probs."""
+    return Generator(load_model(str(path), overrides, checkpoint=checkpoint))
+
+
+def load_config(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The settings of a YAML file, or of a mapping of the same form, with `key=value` overrides; checked."""
+    if isinstance(config, Mapping):
+        return parse_config(json.loads(json.dumps(config)), overrides)
+    return read_config(config, overrides)
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | Config,
+    *,
+    rewards: Rewards | None = None,
+    data: Rows | None = None,
+    overrides: Sequence[str] = (),
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainedRun:
+    """Trains a config's stages, or resumes them, as `r1jax train` does.
+
+    `rewards` are Python functions by name, `(example, completion) → float` or in TRL's form; each has weight 1 in every
+    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, which replace the task of
+    the config: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
+    """
+    settings = _with_functions(_settings(config, overrides), rewards or {})
+    if data is not None:
+        settings = _with_data(settings, data, Path(settings.run_dir) / "data.jsonl")
+    run = train_stages(settings, functions=rewards, on_log=on_log)
+    return TrainedRun(run.folder)
+
+
+def prepare(
+    config: str | Path | Mapping[str, Any] | Config,
+    *,
+    rewards: Rewards | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """A run in memory, to take steps by hand: it has the config's model, data and devices, and writes nothing."""
+    return build_run(_with_functions(_settings(config, overrides), rewards or {}), functions=rewards)
+
+
+def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str]) -> Config:
+    if isinstance(config, Config):
+        return parse_config(config.model_dump(), overrides) if overrides else config
+    return load_config(config, overrides)
+
+
+def _with_functions(config: Config, rewards: Rewards) -> Config:
+    """The config with weight 1 for each function that a GRPO stage does not name."""
+    stages = []
+    for index, stage in enumerate(config.stages):
+        named = dict(config.stage(index).rewards)
+        missing = {name: 1.0 for name in rewards if name not in named}
+        if stage.program == "grpo" and missing:
+            stage = stage.model_copy(update={"rewards": named | missing})
+        stages.append(stage)
+    return config.model_copy(update={"stages": stages})
+
+
+def _with_data(config: Config, data: Rows, file: Path) -> Config:
+    """The config with a task of these rows, which are written to a file of the run folder."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
+    others = sorted({name for row in data for name in row} - {"question", "answer", "completion"})
+    task: dict[str, Any] = {"jsonl": str(file), "columns": others}
+    if any("completion" in row for row in data):
+        task["completion"] = "completion"
+    write_atomically(file, text.encode())
+    return parse_config(config.model_dump() | {"task": task})

@@ -1,0 +1,191 @@
+"""The first problem that pydantic found in a config, as one line: where it is, what was given and what is needed.
+
+ConfigError(explain(error, tree, sources, overrides))
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from r1jax.config.experiment import Config
+
+
+@dataclass(frozen=True)
+class Override:
+    """One key=value of the command line: its key as it was typed, in parts, and what each part names in the config."""
+
+    typed: Sequence[str]
+    keys: Sequence[Any]
+
+    def spelled(self, length: int) -> str:
+        """The first parts of the key as they were typed."""
+        return "".join(self.typed[:length]).lstrip(".")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A YAML file and its root node. What it holds stands under the keys `below` of the config."""
+
+    path: Path | None
+    root: Any = None
+    below: Sequence[Any] = ()
+
+
+def explain(error: ValidationError, tree: dict[str, Any], source: Source, overrides: Sequence[Override] = ()) -> str:
+    """The first problem as one line: file:line: key: what is wrong and what would be right."""
+    problems = error.errors(include_url=False)
+    # A key that is missing is often one that was misspelt.
+    problem: Any = next((problem for problem in problems if problem["type"] != "missing"), problems[0])
+    keys, parent, annotation = _walk(problem["loc"])
+    keys, message = _message(problem, keys, parent, annotation)
+    is_check = problem["type"] == "value_error"
+    # What is wrong between several keys begins with the one to look at.
+    at = [*keys, *_numbered(tree, message.split()[0].rstrip(":").split("."))] if is_check else keys
+    line, in_file = _line(source.root, at[len(source.below) :])
+
+    def blames(override: Override) -> bool:
+        given = list(override.keys)
+        if at[: len(given)] == given or (given[: len(at)] == at and (at != keys or not in_file)):
+            return True
+        own = given[: len(keys)] == keys and any(str(key) in message for key in given[len(keys) :])
+        return is_check and not in_file and own
+
+    text = f"{_named(tree, keys)}: {message}" if keys else message
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    for override in filter(blames, overrides):
+        shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
+        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with a key of its own
+        if text.startswith(named := _named(tree, at[:shared])):
+            text = override.spelled(shared) + text.removeprefix(named)
+        return f"command line: {text}{more}"
+    where = "" if source.path is None else f"{source.path}:{line}: " if line else f"{source.path}: "
+    return f"{where}{text}{more}"
+
+
+def _message(problem: Any, keys: list[Any], parent: Any, annotation: Any) -> tuple[list[Any], str]:
+    """The keys that a problem is of, and what is to be said about it."""
+    value, context = problem.get("input"), problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            names = sorted(parent.model_fields) if parent else []
+            if keys[0] == "stages" and len(keys) == 3:
+                names = sorted([*names, "preset"])
+            near = difflib.get_close_matches(str(keys[-1]), names, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
+            return keys, f"unknown key; {hint}"
+        case "missing":
+            return keys, "this key is required and was not given"
+        case "union_tag_not_found":
+            tags = ", ".join(_tagged(annotation))
+            if context["discriminator"] == "'program'":
+                return [*keys, "program"], f"this key is required; give one of {tags}"
+            what, example = ("task", "{jsonl: FILE}") if "task" in context["discriminator"] else ("reward", "0.5")
+            return keys, f"no {what} is named; give one of {tags}, such as {{name: {tags.split(',')[0]}}} or {example}"
+        case "union_tag_invalid":
+            expected = context["expected_tags"].replace("'", "").split(", ")
+            near = difflib.get_close_matches(context["tag"], expected, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            name = context["discriminator"].strip("'")
+            keys = [*keys, "name" if name.endswith("()") else name]
+            return keys, f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
+        case "value_error":
+            return keys, str(context["error"])
+        case "model_type" if keys:
+            fields = ", ".join(getattr(_bare(annotation), "model_fields", ()))
+            return keys, f"got {value!r} ({kind_of(value)}); need a mapping with some of {fields}"
+    return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a message about it."""
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _walk(loc: Sequence[Any]) -> tuple[list[Any], type[BaseModel] | None, Any]:
+    """Follows a pydantic location: its keys without union tags, the model that the last is a key of, what it holds."""
+    keys: list[Any] = []
+    parent, annotation = None, Config
+    for part in loc:
+        tagged = _tagged(annotation)
+        if part in tagged:  # pydantic writes the tag of a discriminated union into the location
+            annotation = tagged[part]
+            continue
+        keys.append(part)
+        parent = _bare(annotation)
+        if isinstance(parent, type) and issubclass(parent, BaseModel):
+            field = parent.model_fields.get(part)
+            annotation = field.annotation if field else None
+        else:
+            arguments = typing.get_args(parent)  # of a list, or of a dict with names for keys
+            parent, annotation = None, arguments[-1] if arguments else None
+    return keys, parent, annotation
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without its metadata, and without None as an alternative."""
+    while True:
+        if typing.get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__
+        elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+            members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+            if len(members) > 1:
+                return annotation
+            annotation = members[0]
+        else:
+            return annotation
+
+
+def _tagged(annotation: Any) -> dict[str, Any]:
+    """The alternatives of a discriminated union by what picks them; of anything else, none."""
+    tagged = {}
+    for member in typing.get_args(_bare(annotation)):
+        program = getattr(member, "model_fields", {}).get("program")
+        tags = [extra.tag for extra in getattr(member, "__metadata__", ()) if isinstance(extra, Tag)]
+        tags = tags or (typing.get_args(program.annotation) if program else ())
+        tagged |= dict.fromkeys(tags, member)
+    return tagged
+
+
+def _named(tree: dict[str, Any], keys: Sequence[Any]) -> str:
+    """Keys joined by dots, where a stage goes by its name; one without a name keeps its number."""
+
+    def name(number: int) -> Any:
+        stage = tree["stages"][number]
+        return stage.get("name", number) if isinstance(stage, dict) else number
+
+    return ".".join(str(name(key) if i == 1 and keys[0] == "stages" else key) for i, key in enumerate(keys))
+
+
+def _numbered(tree: dict[str, Any], keys: list[Any]) -> list[Any]:
+    """Keys of a message, where a stage goes by its number again."""
+    if len(keys) > 1 and keys[0] == "stages":
+        names = [stage.get("name") if isinstance(stage, dict) else None for stage in tree["stages"]]
+        if keys[1] in names:
+            return ["stages", names.index(keys[1]), *keys[2:]]
+    return keys
+
+
+def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
+    """The file's line (from 1) of the deepest of `keys` that the YAML has, None of none; whether it has them all."""
+    line = None
+    for key in keys:
+        entries = getattr(node, "value", None)
+        if isinstance(key, int) and isinstance(entries, list) and key < len(entries):
+            node = entries[key]
+            line = node.start_mark.line + 1
+            continue
+        if not isinstance(entries, list):
+            return line, False
+        found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
+        if not found:
+            return line, False
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line, True

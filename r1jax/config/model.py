@@ -1,0 +1,71 @@
+"""The `model` block of a config: a pretrained model by its path, or the sizes of a new one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from r1jax.config.base import PositiveFloat, PositiveInt, Settings
+
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+NEEDED = ("family", *SIZES)
+DESCRIPTION = (*NEEDED, "rope_theta", "tie_word_embeddings")
+
+
+class ModelSettings(Settings):
+    """A pretrained model, or the description of a new one, which starts from random weights.
+
+    `path` is a Hugging Face folder or a hub id, whose config.json describes the architecture. Without a path, `family`
+    and all sizes are needed, by the names of Hugging Face's config.json; `rope_theta` is 10,000 and
+    `tie_word_embeddings` true unless given. Computations are in `dtype`. `remat` trades time for memory: the backward
+    pass finds all activations saved (none), the outputs of matrix products (dots), or each layer's input alone (full).
+    """
+
+    path: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "dots", "full"] = "none"
+    family: Literal["llama", "qwen2", "qwen3"] | None = None
+    hidden_size: PositiveInt | None = None
+    intermediate_size: PositiveInt | None = None
+    num_hidden_layers: PositiveInt | None = None
+    num_attention_heads: PositiveInt | None = None
+    num_key_value_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    rope_theta: PositiveFloat | None = None
+    tie_word_embeddings: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSettings:
+        given = [name for name in DESCRIPTION if getattr(self, name) is not None]
+        if self.path is not None:
+            if given:
+                raise ValueError(
+                    f"{given[0]} is given beside path {self.path}, whose config.json describes the architecture; "
+                    f"leave out {', '.join(given)}"
+                )
+            return self
+        if not given:
+            raise ValueError(f"path is missing; give one, or describe a new model by {', '.join(NEEDED)}")
+        if missing := [name for name in NEEDED if name not in given]:
+            also = f" (as are {', '.join(missing[1:])})" if missing[1:] else ""
+            raise ValueError(f"{missing[0]} is missing{also}; a model without a path needs its family and all sizes")
+        check_heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+        return self
+
+
+def check_heads(num_attention_heads: int | None, num_key_value_heads: int | None, head_dim: int | None) -> None:
+    """Raises ValueError where query heads do not divide over key-value heads, or heads into rotary pairs."""
+    if num_attention_heads and num_key_value_heads and num_attention_heads % num_key_value_heads:
+        raise ValueError(
+            f"num_key_value_heads {num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
+        )
+    if head_dim and head_dim % 2:
+        raise ValueError(f"head_dim {head_dim} is odd, and rotary embeddings turn pairs; give an even number")

@@ -1,0 +1,48 @@
+"""From a question to sampled answers: the prompt, how tokens are sampled, and evaluation on held-out problems."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from r1jax.config.base import NonNegativeFloat, PositiveInt, Settings
+
+
+class PromptSettings(Settings):
+    """How a question becomes a prompt."""
+
+    template: str = "plain"
+    """`plain`, `r1_zero`, `r1` (`text.prompt.TEMPLATES`), or a text of your own with {question} in it."""
+    chat: bool = False
+    """Put the result into the tokenizer's chat template, as the user's message; chat messages as questions need it."""
+    system: str | None = None
+    """The system message of the chat template."""
+
+
+class SamplingSettings(Settings):
+    """How tokens are sampled."""
+
+    temperature: NonNegativeFloat = 1.0
+    """Logits are divided by this before sampling; 0 is greedy decoding, and is for evaluation only."""
+    top_k: PositiveInt | None = None
+    """Sample from this many tokens of the highest probability; null: from all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of those, sample from the fewest that hold this much of the probability."""
+
+
+class EvaluateSettings(SamplingSettings):
+    """Evaluation on held-out problems."""
+
+    problems: PositiveInt | None = 512
+    """How many problems of the test split, at most; null: all."""
+    samples: PositiveInt = 1
+    """Samples a problem; several give pass@k and cons@k."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateSettings:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"temperature 0 makes all {self.samples} samples the same; set temperature, or samples=1")
+        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
+            raise ValueError("temperature 0 always takes the most probable token, so leave out top_k and top_p")
+        return self

@@ -1,0 +1,146 @@
+"""A model that answers: completions of prompts, chat, and log-probs of given completions.
+
+    generator = Generator(load_model("runs/quickstart"))
+    generator.generate("347+285=", samples=4, temperature=1.0)  # texts
+
+Letters: B sequences, T completion positions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from r1jax.config.base import ConfigError
+from r1jax.data.batches import padded
+from r1jax.models import Model
+from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global, to_local
+from r1jax.rl.logprobs import completion_log_probs
+from r1jax.rl.rollout import completion_texts
+from r1jax.rl.types import TrainBatch
+from r1jax.run.loading import Loaded
+from r1jax.text.prompt import Question, encode_prompt, make_prompt
+
+NARROWEST = 16  # tokens; widths are powers of two from here on, so that few shapes are compiled
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How tokens are drawn: at temperature 0 the argmax, else from the top-k and of these the first top_p."""
+
+    temperature: float
+    top_k: int | None = None
+    top_p: float = 1.0
+
+
+class Generator:
+    """A loaded model with its prompt format. Questions are texts, or chat messages as lists of role and content."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.model, self.config, self.name = loaded.model, loaded.config, loaded.name
+        with self.model.devices():
+            self._weights = self.model.sampling_weights()
+
+    def prompt(self, question: Question, *, chat: bool | None = None) -> str:
+        """The text that the model continues, in its prompt format; `chat` True means its chat template alone."""
+        settings = self.config.prompt
+        if chat is not None:
+            settings = settings.model_copy(update={"chat": chat, "template": "plain"})
+        try:
+            return make_prompt(question, settings, self.model.tokenizer)[0]
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def generate(
+        self,
+        question: Question,
+        *,
+        samples: int = 1,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        """Completions of a question. `temperature` None is greedy for one sample, and 1 for several."""
+        if temperature is None:
+            temperature = float(samples > 1)
+        drawing = Drawing(temperature, top_k, top_p)
+        return self.complete(self.prompt(question), samples=samples, drawing=drawing, max_tokens=max_tokens, seed=seed)
+
+    def chat(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> str:
+        """The model's reply to chat messages, through its chat template."""
+        text = self.prompt(list(messages), chat=True)
+        (reply,) = self.complete(text, drawing=Drawing(temperature), max_tokens=max_tokens, seed=seed + len(messages))
+        return reply
+
+    def complete(
+        self,
+        text: str,
+        *,
+        samples: int = 1,
+        drawing: Drawing = Drawing(0.0),
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        """Completions of a text as it stands, up to `max_tokens` (None: the model's own max_completion_length)."""
+        model, tokens = self.model, self._encoded(text)
+        shards = row_shards(model.mesh)
+        own = own_rows(model.mesh, shards)  # every device answers the same prompt; the first answers are returned
+        prompt_PS, length_P = padded([tokens] * len(own), _width(len(tokens)))
+        max_new = max_tokens or self.config.max_completion_length
+        sampler = model.sampler(drawing, group_size=samples, max_new=max_new)
+        prompts = to_global(model.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
+        with model.devices():
+            drawn = sampler(self._weights, *prompts, jax.random.key(seed))
+            return [str(text) for text in completion_texts(drawn, model.tokenizer)[:samples]]
+
+    def log_probs(
+        self, question: Question, completions: Sequence[str], *, temperature: float = 1.0
+    ) -> list[np.ndarray]:
+        """For each completion the float32 log-probs of its tokens and its stop token, by the trainer's own forward."""
+        model, tokens = self.model, self._encoded(self.prompt(question))
+        try:
+            ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        rows = -(-len(ids) // row_shards(model.mesh)) * row_shards(model.mesh)
+        filled = [ids[row % len(ids)] for row in own_rows(model.mesh, rows)]
+        arrays = (*padded([tokens] * len(filled), _width(len(tokens))), *padded(filled, _width(max(map(len, ids)))))
+        batch = TrainBatch(*to_global(model.mesh, arrays, rows))
+        with model.devices():
+            logp_BT = to_local(_scorer(model.model, model.mesh, temperature)(model.weights, batch))
+        return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
+
+    def _encoded(self, text: str) -> list[int]:
+        try:
+            return encode_prompt(self.model.tokenizer, text)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+@functools.cache
+def _scorer(model: Model, mesh: Mesh, temperature: float) -> Callable[[Any, TrainBatch], jax.Array]:
+    """A jitted function (params, batch) → logp_BT."""
+
+    def score(params: Any, batch: TrainBatch) -> jax.Array:
+        return completion_log_probs(model, params, batch, temperature=temperature)[0]
+
+    return jax.jit(score, out_shardings=sharding(mesh, "B"))
+
+
+def _width(tokens: int) -> int:
+    return max(NARROWEST, 1 << (tokens - 1).bit_length())

@@ -1,0 +1,56 @@
+"""A Hugging Face folder: where it is, and the JSON files in it.
+
+folder = find_model("Qwen/Qwen2.5-0.5B")
+raw = read_json(folder / CONFIG)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from r1jax.config.base import ConfigError
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "merges.txt")
+
+
+def find_model(path: str) -> Path:
+    """A local folder as it is; else a hub id such as `Qwen/Qwen2.5-0.5B`, downloaded or from the hub's cache."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+        raise ConfigError(f"{path} is no folder, and no hub id of the form OWNER/NAME; give one of the two")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, allow_patterns=list(HUB_FILES)))
+    except LocalEntryNotFoundError:
+        raise ConfigError(
+            f"{path} is no local folder and not in the hub's cache, and the hub cannot be reached; "
+            f"give a folder, or download the model on a machine with network access"
+        ) from None
+    except HfHubHTTPError as error:
+        raise ConfigError(f"{path} is no local folder, and the hub answers: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no folder, and no hub id: {error}") from None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ConfigError where there is none."""
+    if not file.is_file():
+        hint = "give the folder of a Hugging Face model"
+        if (file.parent / "config.yaml").is_file():
+            hint = f"of a run folder make a model first: r1jax export {file.parent} OUT --dtype float32"
+        raise ConfigError(f"{file.parent}: no {file.name}; {hint}")
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: need a JSON object")
+    return value

@@ -1,0 +1,160 @@
+"""The steps of a stage, and what every program does at the end of one: log, show a sample, evaluate, save.
+
+with Steps(run, stage) as steps:
+    state = restore_or_init(..., steps.checkpoints, weights)
+    for step in steps.remaining(state):
+        state, metrics = update(state, batch)
+        steps.end(step, state, metrics=lambda: fetch(metrics))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+
+from r1jax.rl.evaluation import evaluate
+from r1jax.run.console import Progress
+from r1jax.run.run import Run, StageRun, role_key
+from r1jax.training.checkpoint import Checkpoints
+from r1jax.training.state import TrainState
+
+FINITE = ("loss", "grad_norm", "param_norm", "value/loss", "value/grad_norm", "value/param_norm")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A step whose metrics are still being computed on the devices, and what the host knows about it."""
+
+    step: int
+    metrics: Callable[[], Mapping[str, float]]
+    timings: dict[str, float]
+    ready: float | None  # when it was done, where that is known
+
+
+class Steps:
+    """The remaining steps of a stage.
+
+    Metrics are fetched one step late, so that the devices never wait for the host; at once only after the first step,
+    and before a step is evaluated or saved. `inspect` is called with a step and its metrics when they are fetched.
+    """
+
+    def __init__(
+        self, run: Run, stage: StageRun, inspect: Callable[[int, Mapping[str, float]], None] = lambda *_: None
+    ) -> None:
+        self.run, self.stage, self._inspect = run, stage, inspect
+        self.checkpoints: Checkpoints = run.checkpoints(stage.settings.name)
+        self._progress = Progress(stage.settings.name, stage.settings.steps, enabled=run.is_writer)
+        self._pending: Pending | None = None
+        self._first, self._last, self._compiles = 0, 0.0, 0
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._exit.enter_context(self.checkpoints)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
+
+    def remaining(self, state: TrainState) -> Iterator[int]:
+        """The steps after those that `state` has finished."""
+        finished = int(state.step)
+        self._first = finished + 1
+        self._progress.start(finished)
+        self._exit.enter_context(self._progress)
+        self._last, self._compiles = time.perf_counter(), self.run.guard.count
+        yield from range(self._first, self.stage.settings.steps + 1)
+
+    def end(
+        self,
+        step: int,
+        state: TrainState,
+        metrics: Callable[[], Mapping[str, float]],
+        rows: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """Logs the step before, then does what is due after this one.
+
+        `rows` makes the sampled completions to keep. A program that samples waits here for its updates, which sampling
+        would wait for anyway, so that they are not timed as sampling.
+        """
+        run, settings = self.run, self.stage.settings
+        self._log()
+        shown = rows is not None and (
+            step == 1 or is_due(step, run.config.log.completions_every or settings.steps, settings.steps)
+        )
+        evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
+        now, ready = step == self._first or shown or evaluated or saved, None
+        if now or rows is not None:
+            with run.timers("update"):
+                jax.block_until_ready(state.params)
+            ready = time.perf_counter()
+        timings = run.timers.collect() | {"compiles": run.guard.count - self._compiles}
+        self._pending, self._compiles = Pending(step, metrics, timings, ready), run.guard.count
+        if now:
+            self._log()
+        if shown and rows is not None:
+            self._show(step, rows())
+        if evaluated:
+            self._evaluate(step, state)
+        if saved:
+            run.log.flush()  # a checkpoint vouches for the rows up to its step
+            self.checkpoints.save(step, state.items())
+        if now:
+            self._last, self._compiles = time.perf_counter(), run.guard.count
+
+    def _log(self) -> None:
+        """Fetches and logs the metrics of the pending step, and stops the run if they are not finite."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        metrics = {name: float(value) for name, value in pending.metrics().items()}
+        ready = pending.ready or time.perf_counter()
+        seconds, self._last = ready - self._last, ready
+        check_finite(metrics, self.stage.settings.name, pending.step, self.checkpoints)
+        self._inspect(pending.step, metrics)
+        metrics |= pending.timings | {"step_time": seconds, "tokens_per_second": metrics["num_tokens"] / seconds}
+        self.run.log.log(self.stage.settings.name, pending.step, metrics)
+        self._progress.update(pending.step, metrics)
+
+    def _show(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.run.config.log.completions_every:
+            self.run.log.completions(self.stage.settings.name, step, rows)
+        self._progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
+
+    def _evaluate(self, step: int, state: TrainState) -> None:
+        scores = evaluate_stage(self.run, self.stage, state.params, step)
+        self._progress.update(step, scores)
+
+
+def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:
+    """The stage's held-out scores of some weights, logged as a row of `step`."""
+    key = role_key(run.key, stage.number, step, "evaluate")
+    with run.guard(f"{stage.settings.name} evaluation"), run.timers("evaluate"):
+        scores, _ = evaluate(
+            run.loaded(weights), stage.batches, stage.settings.evaluate, key, sequences=run.sequences_at_once
+        )
+    run.log.log(stage.settings.name, step, scores | run.timers.collect())
+    return scores
+
+
+def is_due(step: int, every: int, total: int) -> bool:
+    """Whether something done every `every` steps (0: only at the end) is due after `step` of `total` steps."""
+    return step == total or (every > 0 and step % every == 0)
+
+
+def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoints: Checkpoints) -> None:
+    """Stops the run, before anything more is saved, where loss, gradients or new weights are not finite."""
+    bad = [name for name in FINITE if not math.isfinite(metrics.get(name, 0.0))]
+    if not bad:
+        return
+    latest = checkpoints.latest()
+    saved = "there is no checkpoint yet"
+    if latest is not None:
+        saved = f"the last good checkpoint is {checkpoints.folder / str(latest)}"
+    values = " and ".join(f"{name} is {metrics[name]}" for name in bad)
+    raise FloatingPointError(f"stage {stage}, step {step}: {values}; {saved}")

@@ -1,0 +1,140 @@
+"""Held-out scores: pass@1 over k samples, unbiased pass@k, cons@k, lengths; and the transcripts behind them.
+
+    scores, rows = evaluate(model, batches, settings, key)
+
+Letters: P problems, G samples a problem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from r1jax.answers.expressions import expression_value
+from r1jax.answers.extraction import extract_answer
+from r1jax.answers.quantities import number
+from r1jax.config.base import ConfigError
+from r1jax.config.sampling import EvaluateSettings
+from r1jax.data.batches import Batches
+from r1jax.parallel.mesh import gather, own_rows, row_shards
+from r1jax.rl.rollout import Sampling, Transcript, roll_out
+from r1jax.sampling.loaded_model import LoadedModel
+
+SEQUENCES_AT_ONCE = 64  # on each device, where no stage says how many it has
+WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes are compiled
+
+
+def evaluate(
+    model: LoadedModel,
+    batches: Batches,
+    settings: EvaluateSettings,
+    key: jax.Array,
+    *,
+    sequences: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Answers the first `problems` of the test split; returns eval/… metrics and this process's transcripts as rows.
+
+    `sequences` is how many are sampled at once (None: SEQUENCES_AT_ONCE a device), which changes no sample. `progress`
+    is called with how many of how many problems are done.
+
+    `eval/accuracy` is pass@1: the mean of the reward `accuracy`, partial credit included. With several samples there
+    are also `eval/pass@K` for powers of two, and `eval/cons@G`, the accuracy of each problem's most frequent answer.
+    Samples that could not be graded are left out; their share is `eval/frac_reward_none`.
+    """
+    G, mesh, size = settings.samples, model.mesh, batches.size("test")
+    if settings.problems is None and size is None:
+        raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
+    problems, shards = min(n for n in (settings.problems, size) if n is not None), row_shards(mesh)
+    at_once = sequences or SEQUENCES_AT_ONCE * shards
+    chunk = min(max(at_once // G // shards, 1), math.ceil(problems / shards)) * shards
+    try:
+        length_P = batches.prompt_lengths("test", problems)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    order_P = np.argsort(length_P, kind="stable")  # prompts of similar length together, no wider than they need
+    sampler = model.sampler(settings, group_size=G, max_new=batches.max_completion_length)
+    sampling = Sampling(mesh, model.tokenizer, sampler, batches.task.rewards)
+    weights = model.sampling_weights()
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for start in range(0, problems, chunk):
+        own, wanted = own_rows(mesh, chunk), min(chunk, problems - start)
+        chosen = np.resize(order_P[start : start + chunk], chunk)  # the last chunk repeats problems and drops them
+        width = min(-(-length_P[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, batches.max_prompt_length)
+        prompts = batches.prompts("test", 0, chosen[own], width)
+        _, transcript = roll_out(sampling, weights, prompts, chunk, key)
+        for name, values in gather(mesh, _columns(transcript, G), chunk).items():
+            columns[name].append(values[:wanted])
+        rows += [(int(chosen[own[i // G]]), row) for i, row in enumerate(transcript.rows()) if own[i // G] < wanted]
+        progress(min(start + chunk, problems), problems)
+    table = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return _metrics(table, G), [row for _, row in sorted(rows, key=lambda numbered: numbered[0])]
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """1 - C(n - right, k) / C(n, k): the chance that one of k out of n samples is right (Chen et al. 2107.03374)."""
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
+    """Whether the most frequent answer is right. Equal numbers, and expressions of equal value, are one answer.
+
+    None does not vote, ties are shared.
+    """
+    votes: dict[Any, list[bool]] = defaultdict(list)
+    for answer, correct in zip(answers, right, strict=True):
+        if answer is not None:
+            value, expression = number(answer), expression_value(answer)
+            if value is None and expression is not None:
+                value = expression[0]
+            votes[answer if value is None else value].append(correct)
+    if not votes:
+        return 0.0
+    most = max(map(len, votes.values()))
+    return float(np.mean([np.mean(v) for v in votes.values() if len(v) == most]))
+
+
+def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
+    """[problems, ...] arrays of this process's part."""
+    accuracy_PG = transcript.grades.scores["accuracy"].reshape(-1, G)
+    right_PG = accuracy_PG == 1.0
+    consensus_P = [
+        consensus(
+            [
+                None if np.isnan(score) else extract_answer(text, prompt_opens_think=example.prompt_opens_think)
+                for text, score in zip(transcript.texts[p * G : (p + 1) * G], accuracy_PG[p], strict=True)
+            ],
+            right_PG[p].tolist(),
+        )
+        for p, example in enumerate(transcript.examples)
+    ]
+    return {
+        **{f"reward/{name}": values.reshape(-1, G) for name, values in transcript.grades.scores.items()},
+        "right": right_PG.sum(axis=1),
+        "graded": (~np.isnan(accuracy_PG)).sum(axis=1),
+        "consensus": np.array(consensus_P, np.float32),
+        "length": np.array([text.length for text in transcript.texts]).reshape(-1, G),
+        "truncated": np.array([text.truncated for text in transcript.texts]).reshape(-1, G),
+    }
+
+
+def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
+    rewards = {name.removeprefix("reward/"): values for name, values in table.items() if name.startswith("reward/")}
+    metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in rewards.items()}
+    metrics["eval/mean_length"] = float(table["length"].mean())
+    metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
+    metrics["eval/frac_reward_none"] = float(1 - table["graded"].sum() / (G * len(table["graded"])))
+    k = 2
+    while k <= G:
+        counts = [(int(n), int(right)) for n, right in zip(table["graded"], table["right"], strict=True) if n >= k]
+        metrics[f"eval/pass@{k}"] = float(np.mean([pass_at_k(n, right, k) for n, right in counts] or [math.nan]))
+        k *= 2
+    if G > 1:
+        metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
+    return metrics

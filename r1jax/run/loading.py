@@ -1,0 +1,132 @@
+"""Models that were trained or downloaded, ready to use: from a run folder, a Hugging Face folder or a hub id.
+
+loaded = load_model("runs/quickstart")
+loaded.model  # a LoadedModel; no task, data set or log is needed, and nothing is written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import Config, Shared
+from r1jax.config.load import load_config, parse_config
+from r1jax.huggingface.config import model_config
+from r1jax.huggingface.folder import CONFIG, find_model
+from r1jax.huggingface.weights import import_params
+from r1jax.models import Model, abstract_params, make_model
+from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.text.chat_template import read_chat_template
+from r1jax.text.tokenizer import load_tokenizer
+from r1jax.training.checkpoint import Checkpoints
+
+MODEL_FOLDER = "model"  # of a run folder: the model's config.json and tokenizer
+FIXED = ("model", "tokenizer", "stages")  # settings that a trained model cannot have otherwise
+LENGTH = 512  # of prompts and completions, where a model says nothing about them
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with the settings to use it by.
+
+    `config` has no stages: its top level is what the stage that trained the model had, with its changes. `name` is the
+    stage and step, such as "rl-90", or the pretrained model's name.
+    """
+
+    model: LoadedModel
+    config: Config
+    name: str
+
+
+def load_model(path: str, overrides: Sequence[str] = (), *, checkpoint: str | None = None) -> Loaded:
+    """The model of a run folder, a Hugging Face folder or a hub id. Raises ConfigError where there is none.
+
+    Of a run it is the last checkpoint, or the `checkpoint` named "STEP", "STAGE" or "STAGE-STEP". The mesh is all
+    devices along data unless overridden, so that a run trained on a pod can be used anywhere.
+    """
+    try:
+        if (Path(path) / "config.yaml").is_file():
+            return _load_run(Path(path), overrides, checkpoint)
+        return _load_pretrained(path, overrides)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) -> Loaded:
+    if fixed := [name for name in overrides if name.startswith(FIXED)]:
+        raise ConfigError(f"{fixed[0]}: model, tokenizer and stages of a trained run are fixed; leave it out")
+    trained = load_config(folder / "config.yaml")
+    stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
+    index = next(i for i, other in enumerate(trained.stages) if other.name == stage)
+    complete = trained.stage(index).model_dump()
+    tree = trained.model_dump() | {name: complete[name] for name in Shared.model_fields}
+    config = parse_config(tree | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}, overrides)
+    join_processes(config.mesh)
+    tokenizer = load_tokenizer(str(folder / MODEL_FOLDER), ())
+    model, mesh = make_model(model_config(config.model, folder / MODEL_FOLDER), tokenizer.size), make_mesh(config.mesh)
+    weights = _restore(folder, stage, step, model, mesh)
+    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}")
+
+
+def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
+    """A pretrained model as it is: greedy, evaluated on all test problems, with its chat template if it has one."""
+    parent = Path(path).parent
+    if not Path(path).exists() and (parent.name == "runs" or (parent != Path() and parent.is_dir())):
+        raise ConfigError(f"{path}: there is no such run and no such model folder; r1jax train CONFIG makes a run")
+    folder = find_model(path)
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{path} is neither a run folder (no config.yaml) nor a model's (no config.json)")
+    tree: dict[str, Any] = {
+        "run_dir": f"evals/{folder.resolve().name if folder == Path(path) else path.replace('/', '--')}",
+        "prompt": {"chat": read_chat_template(folder) is not None},
+        "model": {"path": path},
+        "max_prompt_length": LENGTH,
+        "max_completion_length": LENGTH,
+        "evaluate": {"problems": None, "temperature": 0.0},
+    }
+    join_processes(parse_config(dict(tree), overrides).mesh)  # before a device is asked for
+    tree["model"] = {"path": path, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16"}
+    config = parse_config(tree, overrides)
+    tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), ()), make_mesh(config.mesh)
+    model = make_model(model_config(config.model), tokenizer.size)
+    weights = import_params(folder, model.config, abstract_params(model, mesh))
+    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name)
+
+
+def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:
+    """(stage, step) of the last checkpoint, or of the one named "STAGE", "STAGE-STEP", or "STEP" of the last stage."""
+    saved = {}
+    for stage in stages:
+        if (folder / "checkpoints" / stage).is_dir():
+            with Checkpoints(folder / "checkpoints" / stage) as checkpoints:
+                saved |= {stage: steps} if (steps := checkpoints.steps()) else {}
+    if not saved:
+        raise ConfigError(f"{folder} has no checkpoint yet; train it with: r1jax train {folder / 'config.yaml'}")
+    every = {f"{stage}-{step}": (stage, step) for stage, steps in saved.items() for step in steps}
+    last = [*saved][-1]
+    named = (
+        every | {str(step): (last, step) for step in saved[last]} | {s: (s, max(steps)) for s, steps in saved.items()}
+    )
+    if wanted is not None and wanted not in named:
+        raise ConfigError(f"{folder} has no checkpoint {wanted!r}; there are {', '.join(every)}")
+    return named[last if wanted is None else wanted]
+
+
+def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:
+    """Weights for `model` from a run folder (of a stage, or its last) or a Hugging Face folder or hub id."""
+    if (folder / "config.yaml").is_file():
+        stages = [stage] if stage else [s.name for s in load_config(folder / "config.yaml").stages]
+        return _restore(folder, *find_checkpoint(folder, stages), model, mesh)
+    return import_params(find_model(str(folder)), model.config, abstract_params(model, mesh))
+
+
+def _restore(folder: Path, stage: str, step: int, model: Model, mesh: Mesh) -> Any:
+    with Checkpoints(folder / "checkpoints" / stage) as checkpoints:
+        return checkpoints.restore(step, {"params": abstract_params(model, mesh)})["params"]

@@ -1,0 +1,74 @@
+"""A model that is ready to use: what sampling, evaluating and exporting need, and what training begins with.
+
+model = LoadedModel(model, tokenizer, mesh, weights)
+sampler = model.sampler(settings.evaluate, group_size=4, max_new=64)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+
+from r1jax.models import Model, cast_for_sampling
+from r1jax.parallel.jitted import abstract
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, weight_shardings
+from r1jax.sampling.sampler import Samples, make_sampler
+from r1jax.text.tokenizer import Tokenizer
+
+
+class SamplingSettings(Protocol):
+    """How tokens are drawn; a stage's and an evaluation's settings both say so."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def top_p(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, its tokenizer, the mesh it is on and its weights, in the shardings of training."""
+
+    model: Model
+    tokenizer: Tokenizer
+    mesh: Mesh
+    weights: Any
+
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """Computations inside happen on the mesh, with full-precision products where the model is float32."""
+        precision = "float32" if self.model.config.dtype == "float32" else None
+        with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
+            yield
+
+    def sampler(self, settings: SamplingSettings, *, group_size: int, max_new: int) -> Callable[..., Samples]:
+        """The jitted sampler for this model and its stop tokens; see `sampler.make_sampler`."""
+        return make_sampler(
+            self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
+            self.mesh,
+            stop_ids=self.tokenizer.stop_ids,
+            group_size=group_size,
+            max_new=max_new,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+        )
+
+    def sampling_weights(self) -> Any:
+        """The weights in the shardings that decoding wants and in the type that they are used in."""
+        shardings = weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS)
+        return jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)(
+            self.weights, self.model.config.dtype
+        )
+
+    def abstract_sampling_weights(self) -> Any:
+        """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""
+        shapes = jax.eval_shape(lambda weights: cast_for_sampling(weights, self.model.config.dtype), self.weights)
+        return abstract(shapes, weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS))

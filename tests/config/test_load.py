@@ -1,0 +1,292 @@
+"""A config file read and written: overrides, line numbers, whether file or command line is to blame, what is meant."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1jax.config.base import ConfigError
+from r1jax.config.load import dump_config, load_config, parse_config, parse_task
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+FILE = """\
+run_dir: runs/x
+task: {name: arithmetic, max_digits: 2}
+model:
+  hidden_size: 16
+  intermediate_size: 32
+  num_hidden_layers: 1
+  num_attention_heads: 2
+  num_key_value_heads: 2
+  head_dim: 8
+prompt: {template: r1}
+rewards:
+  short: {name: overlong, cache: 4}
+max_prompt_length: 8
+max_completion_length: 32
+stages:
+  - name: cold_start
+    program: sft
+    steps: 2
+    prompts_per_step: 4
+    optimizer: {learning_rate: 1e-3}
+  - name: rl
+    program: grpo
+    steps: 2
+    prompts_per_step: 4
+    group_size: 4
+    rewards:
+      accuracy: 1.0
+    optimizer:
+      learning_rate: 1e-3
+"""
+FOUR = """\
+run_dir: runs/four
+model: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,
+        num_key_value_heads: 2, head_dim: 8}
+task: {name: arithmetic}
+prompt: {template: r1, chat: true}
+max_prompt_length: 16
+max_completion_length: 32
+evaluate: {problems: 64, temperature: 0.6}
+rewards:
+  accuracy: 1.0
+  short: {name: overlong, cache: 4, weight: 0.1}
+stages:
+  - {name: zero, program: grpo, init_from: base, steps: 2, prompts_per_step: 4, group_size: 4,
+     prompt: {template: r1_zero, chat: false}, rewards: {accuracy: 1, format: 1}, optimizer: {learning_rate: 1e-3}}
+  - {name: cold_start, program: sft, init_from: base, steps: 2, prompts_per_step: 4, max_prompt_length: 20,
+     task: {jsonl: cold_start.jsonl, completion: text}, optimizer: {learning_rate: 1e-3}}
+  - {name: rl, program: grpo, steps: 2, prompts_per_step: 4, group_size: 4, optimizer: {learning_rate: 1e-3},
+     task: {name: countdown}, max_completion_length: 64, evaluate: {samples: 4, top_k: 5}}
+  - {name: last, program: grpo, init_from: cold_start, steps: 2, prompts_per_step: 4, group_size: 4,
+     rewards: {accuracy: 1, exact: {name: exact, weight: 0.5}, short: 0.2}, optimizer: {learning_rate: 1e-3},
+     task: {mixture: [{weight: 3, task: {name: countdown}}, {weight: 1, task: {name: arithmetic}}]}}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a text as FOLDER/config.yaml with overrides."""
+
+    def load(text, *overrides):
+        (tmp_path / "config.yaml").write_text(text)
+        return load_config(tmp_path / "config.yaml", overrides)
+
+    return load
+
+
+@pytest.fixture
+def message(load, tmp_path):
+    """The error of a text with overrides, in which the folder's name is left out."""
+
+    def message(text, *overrides):
+        with pytest.raises(ConfigError) as error:
+            load(text, *overrides)
+        return str(error.value).replace(f"{tmp_path}/", "")
+
+    return message
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_configs_round_trip(file, load):
+    config = load_config(file)
+    assert load(dump_config(config)) == config
+    assert dump_config(load(dump_config(config))) == dump_config(config)
+
+
+def test_four_stages_round_trip(load):
+    config = load(FOUR)
+    text = dump_config(config)
+    again = load(text)
+    assert again == config and dump_config(again) == text
+    assert [again.stage(i) for i in range(4)] == [config.stage(i) for i in range(4)]
+    last = config.stage(3)
+    assert last.reward_weights == {"accuracy": 1, "exact": 0.5, "short": 0.2}
+    assert set(last.reward_definitions) == {"exact", "short"}
+    assert config.stage(2).reward_weights == {"accuracy": 1.0, "short": 0.1}
+    assert config.stage(0).prompt.template == "r1_zero" and not config.stage(0).prompt.chat
+
+
+def test_a_dumped_stage_says_only_what_is_its_own(load):
+    """So that an override at the top level of the dump reaches the stages, as it does in the file it came from."""
+    tree = yaml.safe_load(dump_config(load(FOUR)))
+    zero, cold_start, rl, _ = tree["stages"]
+    assert list(tree)[:2] == ["run_dir", "seed"] and next(iter(zero)) == "name"
+    assert zero["prompt"] == {"template": "r1_zero", "chat": False}
+    assert "prompt" not in cold_start and "evaluate" not in cold_start and "rewards" not in cold_start
+    assert rl["evaluate"] == {"samples": 4, "top_k": 5}
+    again = load(dump_config(load(FOUR)), "evaluate.problems=8", "prompt.system=Hello")
+    assert again.stage(2).evaluate.problems == 8 and again.stage(2).evaluate.samples == 4
+    assert again.stage(0).prompt.system == "Hello" and again.stage(0).prompt.template == "r1_zero"
+
+
+def test_numbers_and_references_of_yaml(load):
+    text = FILE.replace("runs/x", "runs/${seed}").replace("task:", "seed: 3\ntask:", 1)
+    config = load(text)
+    assert config.run_dir == "runs/3" and config.stages[0].optimizer.learning_rate == 1e-3
+
+
+def test_replaced_blocks(tmp_path):
+    (tmp_path / "config.yaml").write_text(FILE)
+    config = load_config(tmp_path / "config.yaml", ["task.numbers=4"], {"task": {"name": "countdown"}})
+    assert config.task.name == "countdown" and config.task.numbers == 4
+
+
+OVERRIDES = {
+    "seed=3": lambda c: c.seed == 3,
+    "stages.rl.steps=5": lambda c: c.stages[1].steps == 5,
+    "stages.1.steps=5": lambda c: c.stages[1].steps == 5,
+    "stages[1].steps=5": lambda c: c.stages[1].steps == 5,
+    "stages.rl.optimizer.learning_rate=2e-5": lambda c: c.stages[1].optimizer.learning_rate == 2e-5,
+    "stages[1].rewards.accuracy=0.5": lambda c: c.stage(1).reward_weights == {"accuracy": 0.5},
+    "stages.rl.rewards.short=0.5": lambda c: c.stage(1).reward_weights == {"accuracy": 1.0, "short": 0.5},
+    "stages.rl.kl={coef: 0.1}": lambda c: c.stages[1].kl.coef == 0.1,
+    "stages.rl.kl.coef=0.1": lambda c: c.stages[1].kl.coef == 0.1,
+    "stages.rl.prompt.template=plain": lambda c: c.stage(1).prompt.template == "plain",
+    "prompt.system=one=two": lambda c: c.prompt.system == "one=two",
+    "evaluate.problems=null": lambda c: c.evaluate.problems is None,
+    "stages.rl.evaluate.problems=null": lambda c: c.stage(1).evaluate.problems is None and c.stage(0).evaluate.problems,
+    "stages.rl.init_from=base": lambda c: c.stages[1].init_from == "base",
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_overrides(override, load):
+    assert OVERRIDES[override](load(FILE, override))
+
+
+def test_the_last_override_wins(load):
+    assert load(FILE, "seed=1", "seed=2").seed == 2
+    assert load(FILE, "stages.rl.kl={coef: 0.1}", "stages[1].kl.coef=0.2").stages[1].kl.coef == 0.2
+
+
+WRONG_OVERRIDES = {
+    "seed": "'seed': an override is written key=value",
+    "=3": "'=3': an override is written key=value",
+    "stages[x].steps=3": "command line: stages[x].steps: a key is written a.b, stages.NAME.b or stages[0].b",
+    ".seed=3": "command line: .seed: a key is written a.b",
+    "task={name: x": "command line: task: '{name: x' is not valid YAML; text goes in quotes",
+    "stages.sft.steps=3": "stages.sft: no entry 'sft'; there are cold_start, rl (or 0 to 1)",
+    "stages[2].steps=3": "stages[2]: no entry '2'; there are cold_start, rl (or 0 to 1)",
+    "run_dir.x=3": "run_dir.x: there is nothing below run_dir, which is a str",
+    "run_dir[0]=3": "run_dir[0]: there is nothing below run_dir, which is a str",
+    # Errors of checks say the key as it was typed.
+    "stages.rl.group_sise=4": "command line: stages.rl.group_sise: unknown key; did you mean 'group_size'?",
+    "stages.1.group_sise=4": "command line: stages.1.group_sise: unknown key; did you mean 'group_size'?",
+    "stages[1].group_sise=4": "command line: stages[1].group_sise: unknown key; did you mean 'group_size'?",
+    "stages[1].kl={coeff: 1}": "command line: stages[1].kl.coeff: unknown key; did you mean 'coef'?",
+    "stages[1].kl=0.1": "command line: stages[1].kl: got 0.1 (a float); need a mapping with some of coef",
+    "stages[1].minibatches=5": "command line: stages[1]: minibatches 5 does not divide",
+    "stages[1].rewards={}": "command line: stages[1]: rewards has none with a weight",
+    "stages[1].init_from=rl": "command line: stages[1].init_from: stage rl does not come before this one",
+    "stages.rl.evaluate.temperature=hot": "command line: stages.rl.evaluate.temperature: got 'hot' (a str)",
+    "evaluate.temperature=-1": "command line: evaluate.temperature: got -1 (a int); input should be greater",
+    "model.head_dim=7": "command line: model: head_dim 7 is odd",
+    "rewards.short.cash=5": "command line: rewards.short.cash: unknown key; did you mean 'cache'?",
+    "rewards.short.name=overlog": "command line: rewards.short.name: got 'overlog', need one of",
+    "rewards.short=much": "command line: rewards.short: got 'much' (a str)",
+    "rewards.short={weight: 1}": "command line: rewards.short: no reward is named; give one of function, math",
+    "stages.rl.rewards.accuracy=.nan": "command line: stages.rl.rewards.accuracy: got nan (a float)",
+    "task={}": "command line: task: no task is named; give one of arithmetic, countdown",
+    "task.name=arithmatic": "did you mean 'arithmetic'?",
+}
+
+
+@pytest.mark.parametrize("override", WRONG_OVERRIDES)
+def test_wrong_overrides(override, message):
+    assert WRONG_OVERRIDES[override] in message(FILE, override)
+
+
+WRONG_FILES = {
+    ("seed", "task:", "sed: 1\ntask:"): "config.yaml:2: sed: unknown key; did you mean 'seed'?",
+    ("deep", "head_dim: 8", "head_dim: 8.5"): "config.yaml:9: model.head_dim: got 8.5 (a float)",
+    ("stage", "group_size: 4", "groupsize: 4"): (
+        "config.yaml:25: stages.rl.groupsize: unknown key; did you mean 'group_size'? (and 1 more)"
+    ),
+    ("key of another program", "    steps: 2\n", "    steps: 2\n    group_size: 4\n"): (
+        "config.yaml:19: stages.cold_start.group_size: unknown key; valid keys here: eval_every, evaluate, init_from"
+    ),
+    ("missing", "    group_size: 4\n", ""): (
+        "config.yaml:21: stages.rl.group_size: this key is required and was not given"
+    ),
+    (
+        "missing at both levels",
+        "max_prompt_length: 8\n",
+        "",
+    ): "stages.cold_start.max_prompt_length: this key is required",
+    (
+        "between keys",
+        "steps: 2\n    prompts_per_step: 4\n    group_size: 4",
+        "steps: 2\n    prompts_per_step: 3\n    minibatches: 5\n    group_size: 4",
+    ): ("config.yaml:25: stages.rl: minibatches 5 does not divide"),
+    ("kind", "program: grpo", "program: gpro"): (
+        "config.yaml:22: stages.rl.program: got 'gpro', need one of 'sft', 'grpo'; did you mean 'grpo'?"
+    ),
+    (
+        "no kind",
+        "    program: grpo\n",
+        "",
+    ): "config.yaml:21: stages.rl.program: this key is required; give one of sft, grpo",
+    ("reward's key", "cache: 4", "cash: 4"): "config.yaml:12: rewards.short.cash: unknown key; did you mean 'cache'?",
+    ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, from: think_answer}"): (
+        "config.yaml:12: rewards.code.from: unknown key; did you mean 'form'?"
+    ),
+    ("weight", "accuracy: 1.0", "accuracy: high"): "config.yaml:27: stages.rl.rewards.accuracy: got 'high' (a str)",
+    ("merged block", "template: r1", "tempalte: r1"): (
+        "config.yaml:10: prompt.tempalte: unknown key; did you mean 'template'?"
+    ),
+    ("later stage", "    program: sft", "    init_from: rl\n    program: sft"): (
+        "config.yaml:17: stages.cold_start.init_from: stage rl does not come before this one"
+    ),
+    (
+        "called base",
+        "name: cold_start",
+        "name: base",
+    ): "config.yaml:16: stages.base: base is the model before any training",
+    ("tabs", "  hidden_size", "\thidden_size"): "config.yaml:4: not valid YAML",
+    ("reference", "runs/x", "runs/${nowhere}"): "config.yaml: Interpolation key 'nowhere' not found",
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES, ids=lambda case: case[0])
+def test_wrong_files(case, message):
+    _, old, new = case
+    assert old in FILE
+    assert WRONG_FILES[case] in message(FILE.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n"])
+def test_a_file_that_is_no_mapping(text, message):
+    assert "need a mapping of settings at the top level" in message(text)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="no such config file; see configs/"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_file_and_command_line_share_the_blame(message):
+    """The override is named only where it has to do with the error."""
+    wrong = FILE.replace("group_size: 4", "groupsize: 4")
+    assert message(wrong, "stages.rl.steps=5").startswith("config.yaml:25: stages.rl.groupsize")
+    odd = FILE.replace("head_dim: 8", "head_dim: 7")
+    assert message(odd, "model.hidden_size=8").startswith("config.yaml:9: model: head_dim 7 is odd")
+
+
+def test_settings_without_a_file():
+    text = FILE.replace("1e-3", "0.001")
+    with pytest.raises(ConfigError, match=r"^command line: seed: got 'x'"):
+        parse_config(yaml.safe_load(text), ["seed=x"])
+    with pytest.raises(ConfigError, match=r"^sed: unknown key"):
+        parse_config(yaml.safe_load(text) | {"sed": 1})
+
+
+def test_a_task_of_the_command_line(tmp_path):
+    assert parse_task("gsm8k")["tfds"] == "gsm8k"
+    assert parse_task("{jsonl: a.jsonl}") == {"jsonl": "a.jsonl"}
+    (tmp_path / "task.yaml").write_text("name: countdown\n")
+    assert parse_task(str(tmp_path / "task.yaml")) == {"name": "countdown"}
+    for wrong in ("gsm9k", "{a: [", "[1]"):
+        with pytest.raises(ConfigError, match="need gsm8k, a block such as"):
+            parse_task(wrong)
