@@ -52,14 +52,13 @@ class TrainedRun:
 
     def completions(self) -> list[dict[str, Any]]:
         """The sampled completions that were kept, with their rewards, stage and step, in the order of training."""
-        files = [(*file.stem.rpartition("-")[::2], file) for file in (self.folder / "completions").glob("*.jsonl")]
-        order = {stage.name: number for number, stage in enumerate(self.config.stages)}
-        return [
-            {"stage": stage, "step": int(step)} | json.loads(line)
-            for stage, step, file in sorted(files, key=lambda entry: (order[entry[0]], int(entry[1])))
-            for line in file.read_text(encoding="utf-8").split("\n")
-            if line
-        ]
+        rows = []
+        for stage in self.config.stages:
+            for file in sorted((self.folder / "completions").glob(f"{stage.name}-??????.jsonl")):
+                where = {"stage": stage.name, "step": int(file.stem.rpartition("-")[2])}
+                lines = file.read_text(encoding="utf-8").split("\n")
+                rows += [where | json.loads(line) for line in lines if line]
+        return rows
 
 
 def load(path: str | Path, *, checkpoint: str | None = None, overrides: Sequence[str] = ()) -> Generator:

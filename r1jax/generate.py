@@ -122,7 +122,8 @@ class Generator:
         arrays = (*padded([tokens] * len(filled), _width(len(tokens))), *padded(filled, _width(max(map(len, ids)))))
         batch = TrainBatch(*to_global(model.mesh, arrays, rows))
         with model.devices():
-            logp_BT = to_local(_scorer(model.model, model.mesh, temperature)(model.weights, batch))
+            score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
+            logp_BT = to_local(score(model.weights, batch))
         return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
 
     def _encoded(self, text: str) -> list[int]:

@@ -104,11 +104,11 @@ def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> t
 
     from r1jax.models import logprobs
 
-    own = logprobs.FEW_BYTES
-    logprobs.FEW_BYTES = 2**60 if dense else own
+    own = logprobs.UNCHUNKED_BYTES
+    logprobs.UNCHUNKED_BYTES = 2**60 if dense else own
     update, make = make_update(name, sequences, tokens)
     compiled = update.lower(*jax.eval_shape(make), layout=None).compile()
-    logprobs.FEW_BYTES = own
+    logprobs.UNCHUNKED_BYTES = own
     return compiled, make
 
 
@@ -193,7 +193,7 @@ def speed(console: Any) -> None:
                 model,
                 f"{sequences} × {TOKENS}",
                 f"{size / 1e9:.2f} GB",
-                str(1 if size <= logprobs.FEW_BYTES else -(-size // logprobs.LOGITS_BYTES)),
+                str(1 if size <= logprobs.UNCHUNKED_BYTES else -(-size // logprobs.CHUNK_BYTES)),
             ),
             *(f"{dense_wall:.2f} s", f"{wall:.2f} s", f"{wall / dense_wall:.2f}", f"{cpu / dense_cpu:.2f}"),
         )
@@ -217,7 +217,7 @@ def packing(console: Any) -> None:
     updates, rows = {0: functools.partial(update, layout=None)}, {0: (sequences, joined)}
     for width in (joined, 2 * joined):
         layout = lay_out(PROMPT + length_B, shards=1, microbatches=microbatches, joined=joined, width=width)
-        updates[width], rows[width] = functools.partial(update, layout=layout), layout.source_RW.shape
+        updates[width], rows[width] = functools.partial(update, layout=layout), layout.source_MW.shape
     times = turn_about(updates, *make())
     table = Table(
         *("pack_length", "rows", "filled", "an update", "to unpacked"),

@@ -29,7 +29,7 @@ model:
 max_prompt_length: 6
 max_completion_length: 32
 evaluate: {{problems: 12, samples: 2}}
-log: {{completions_every: 2}}
+completions_every: 2
 stages:
   - name: cold_start
     program: sft

@@ -1,4 +1,4 @@
-"""What every block of settings is built from: a frozen model that knows no key but its own, and checked numbers."""
+"""What every block of settings is built from: a frozen model without unknown keys, and numbers with limits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConfigError(ValueError):
-    """The user's settings cannot be used; the message is one line that says what came, what is needed, what to do."""
+    """The user's settings cannot be used; the message is one line: what we got, what we need, what to do."""
 
 
 class Settings(BaseModel):
-    """A block of settings. What a check of several of them raises begins with the name of one, whose line is cited."""
+    """A block of settings: frozen, strict about types, and with no keys but those that it declares.
+
+    The message of a check that concerns several keys begins with the one to look at, whose line is then cited.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())

@@ -26,7 +26,7 @@ from r1jax.config.objective import (
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
 from r1jax.config.tasks import TaskSettings
-from r1jax.config.training import LogSettings, MeshSettings, OptimizerSettings
+from r1jax.config.training import MeshSettings, OptimizerSettings
 
 if TYPE_CHECKING:
     type Inherited[T] = T
@@ -53,9 +53,9 @@ class Shared(Settings):
     """Where questions, answers and demonstrations come from."""
     rewards: Inherited[dict[str, RewardEntry]] = NOT_GIVEN
     """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
-    by the task, which brings `accuracy` and `format`. A block defines a reward; its weight is 1 unless it says
-    otherwise. A stage's block replaces the top level's, except that definitions stay known; weight 0 is for rewards
-    that are only logged."""
+    by the task, which brings `accuracy` and `format`. A block defines a reward and may have its `weight`: in a stage it
+    is 1 by default, at the top level none, so that the reward is only defined. A grpo stage optimises the rewards with
+    a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
     prompt: Inherited[PromptSettings] = NOT_GIVEN
     """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
     max_prompt_length: Inherited[PositiveInt] = NOT_GIVEN
@@ -64,15 +64,6 @@ class Shared(Settings):
     """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
     evaluate: Inherited[EvaluateSettings] = NOT_GIVEN
     """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""
-
-    @field_validator("rewards")
-    @classmethod
-    def _default_weight(cls, rewards: Any) -> Any:
-        def weighted(entry: Any) -> Any:
-            no_weight = isinstance(entry, RewardBase) and entry.weight is None
-            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
-
-        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
 
     @property
     def reward_weights(self) -> dict[str, float]:
@@ -110,6 +101,15 @@ class Stage(Shared):
     """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
     """Steps between checkpoints; 0: only after the last step."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _default_weight(cls, rewards: Any) -> Any:
+        def weighted(entry: Any) -> Any:
+            no_weight = isinstance(entry, RewardBase) and entry.weight is None
+            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
+
+        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
 
     @property
     def updates(self) -> int:
@@ -262,7 +262,7 @@ class GrpoStage(Stage, SamplingSettings):
 
 
 class Config(Shared):
-    """One experiment: what its stages share, and the stages, which run in order."""
+    """One experiment: what its stages share, and the stages. `stages` has them as they were written; use `stage`."""
 
     run_dir: str
     """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
@@ -275,12 +275,14 @@ class Config(Shared):
     """The model that training starts from."""
     mesh: MeshSettings = MeshSettings()
     """How the work is split over devices."""
-    log: LogSettings = LogSettings()
-    """What is logged."""
+    wandb_project: str | None = None
+    """The Weights & Biases project to log to, beside metrics.jsonl and TensorBoard; needs the extra `wandb`."""
+    completions_every: NonNegativeInt = 10
+    """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
     stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
-    """The stages as they were written; `Config.stage` fills in what they share."""
+    """The stages, which run in order."""
 
     def stage(self, index: int) -> SftStage | GrpoStage:
         """Stage number `index` with all that it shares with the others filled in from the top level.

@@ -6,16 +6,15 @@ ConfigError(explain(error, tree, sources, overrides))
 from __future__ import annotations
 
 import difflib
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import ValidationError
 
-from r1jax.config.experiment import Config
+from r1jax.config.annotations import alternatives, bare, walk
+from r1jax.config.unknown import what_is_meant
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,17 @@ class Source:
     below: Sequence[Any] = ()
 
 
+def first_problem(error: ValidationError) -> Any:
+    """The problem to tell the user first: not a missing key, if another key was misspelt."""
+    problems = error.errors(include_url=False)
+    return next((problem for problem in problems if problem["type"] != "missing"), problems[0])
+
+
 def explain(error: ValidationError, tree: dict[str, Any], source: Source, overrides: Sequence[Override] = ()) -> str:
     """The first problem as one line: file:line: key: what is wrong and what would be right."""
-    problems = error.errors(include_url=False)
-    # A key that is missing is often one that was misspelt.
-    problem: Any = next((problem for problem in problems if problem["type"] != "missing"), problems[0])
-    keys, parent, annotation = _walk(problem["loc"])
-    keys, message = _message(problem, keys, parent, annotation)
+    problem, others = first_problem(error), error.error_count() - 1
+    keys, parent, annotation = walk(problem["loc"])
+    keys, message = _message(problem, tree, keys, parent, annotation)
     is_check = problem["type"] == "value_error"
     # What is wrong between several keys begins with the one to look at.
     at = [*keys, *_numbered(tree, message.split()[0].rstrip(":").split("."))] if is_check else keys
@@ -59,7 +62,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
         return is_check and not in_file and own
 
     text = f"{_named(tree, keys)}: {message}" if keys else message
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    more = f" (and {others} more)" if others else ""
     for override in filter(blames, overrides):
         shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
         shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with a key of its own
@@ -70,7 +73,9 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
     return f"{where}{text}{more}"
 
 
-def _message(problem: Any, keys: list[Any], parent: Any, annotation: Any) -> tuple[list[Any], str]:
+def _message(
+    problem: Any, tree: dict[str, Any], keys: list[Any], parent: Any, annotation: Any
+) -> tuple[list[Any], str]:
     """The keys that a problem is of, and what is to be said about it."""
     value, context = problem.get("input"), problem.get("ctx", {})
     match problem["type"]:
@@ -78,13 +83,12 @@ def _message(problem: Any, keys: list[Any], parent: Any, annotation: Any) -> tup
             names = sorted(parent.model_fields) if parent else []
             if keys[0] == "stages" and len(keys) == 3:
                 names = sorted([*names, "preset"])
-            near = difflib.get_close_matches(str(keys[-1]), names, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
-            return keys, f"unknown key; {hint}"
+            below, meant = what_is_meant(tree, keys, value, names)
+            return [*keys, *below], f"unknown key; {meant}"
         case "missing":
             return keys, "this key is required and was not given"
         case "union_tag_not_found":
-            tags = ", ".join(_tagged(annotation))
+            tags = ", ".join(alternatives(annotation))
             if context["discriminator"] == "'program'":
                 return [*keys, "program"], f"this key is required; give one of {tags}"
             what, example = ("task", "{jsonl: FILE}") if "task" in context["discriminator"] else ("reward", "0.5")
@@ -99,7 +103,7 @@ def _message(problem: Any, keys: list[Any], parent: Any, annotation: Any) -> tup
         case "value_error":
             return keys, str(context["error"])
         case "model_type" if keys:
-            fields = ", ".join(getattr(_bare(annotation), "model_fields", ()))
+            fields = ", ".join(getattr(bare(annotation), "model_fields", ()))
             return keys, f"got {value!r} ({kind_of(value)}); need a mapping with some of {fields}"
     return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -107,51 +111,6 @@ def _message(problem: Any, keys: list[Any], parent: Any, annotation: Any) -> tup
 def kind_of(value: Any) -> str:
     """What a value is, for a message about it."""
     return "nothing" if value is None else f"a {type(value).__name__}"
-
-
-def _walk(loc: Sequence[Any]) -> tuple[list[Any], type[BaseModel] | None, Any]:
-    """Follows a pydantic location: its keys without union tags, the model that the last is a key of, what it holds."""
-    keys: list[Any] = []
-    parent, annotation = None, Config
-    for part in loc:
-        tagged = _tagged(annotation)
-        if part in tagged:  # pydantic writes the tag of a discriminated union into the location
-            annotation = tagged[part]
-            continue
-        keys.append(part)
-        parent = _bare(annotation)
-        if isinstance(parent, type) and issubclass(parent, BaseModel):
-            field = parent.model_fields.get(part)
-            annotation = field.annotation if field else None
-        else:
-            arguments = typing.get_args(parent)  # of a list, or of a dict with names for keys
-            parent, annotation = None, arguments[-1] if arguments else None
-    return keys, parent, annotation
-
-
-def _bare(annotation: Any) -> Any:
-    """An annotation without its metadata, and without None as an alternative."""
-    while True:
-        if typing.get_origin(annotation) is Annotated:
-            annotation = annotation.__origin__
-        elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-            members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
-            if len(members) > 1:
-                return annotation
-            annotation = members[0]
-        else:
-            return annotation
-
-
-def _tagged(annotation: Any) -> dict[str, Any]:
-    """The alternatives of a discriminated union by what picks them; of anything else, none."""
-    tagged = {}
-    for member in typing.get_args(_bare(annotation)):
-        program = getattr(member, "model_fields", {}).get("program")
-        tags = [extra.tag for extra in getattr(member, "__metadata__", ()) if isinstance(extra, Tag)]
-        tags = tags or (typing.get_args(program.annotation) if program else ())
-        tagged |= dict.fromkeys(tags, member)
-    return tagged
 
 
 def _named(tree: dict[str, Any], keys: Sequence[Any]) -> str:

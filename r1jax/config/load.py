@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import MERGED, Config, Shared
-from r1jax.config.explain import Override, Source, explain, kind_of
+from r1jax.config.explain import Override, Source, explain, first_problem, kind_of
 from r1jax.config.objective import OF_ONE_KIND
 
 DATA_SETS: dict[str, dict[str, Any]] = {
@@ -27,10 +27,10 @@ DATA_SETS: dict[str, dict[str, Any]] = {
 def load_config(
     path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
 ) -> Config:
-    """Reads a YAML file, replaces whole blocks, applies `a.b=value` overrides in order, and checks the result.
+    """Reads a YAML file, replaces top-level blocks, applies `a.b=value` overrides in order, and checks the result.
 
-    Stages are addressed by name or index: `stages.rl.steps=20`. Raises ConfigError naming the key, its line in the
-    file where it has one, and the nearest valid name.
+    Stages are addressed by name or number: `stages.rl.steps=20`, `stages[1].steps=20`. Raises ConfigError, which names
+    the key, its line in the file if it is there, and what was probably meant.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -57,7 +57,7 @@ def load_config(
 def parse_config(
     tree: dict[str, Any], overrides: Sequence[str] = (), path: Path | None = None, root: Any = None
 ) -> Config:
-    """Settings as plain dicts and lists → Config; `path` and its YAML nodes, `root`, are for errors."""
+    """The config of settings as plain dicts and lists; its `path` and the YAML nodes, `root`, serve error messages."""
     import yaml
 
     given = [_apply(tree, override) for override in overrides]
@@ -65,7 +65,7 @@ def parse_config(
     try:
         return Config.model_validate(tree, context={"config_folder": path.parent} if path else None)
     except ValidationError as error:
-        source, keys = Source(path, root), error.errors()[0]["loc"]
+        source, keys = Source(path, root), first_problem(error)["loc"]
         if len(keys) > 3 and keys[0] == "stages" and keys[3] in presets.get(int(keys[1]), (None, ()))[1]:
             preset = presets[int(keys[1])][0]
             source = Source(preset, yaml.compose(preset.read_text(), Loader=yaml.SafeLoader), below=keys[:2])
@@ -75,8 +75,8 @@ def parse_config(
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
     """Puts the settings of the file that a stage names as its `preset` under its own.
 
-    Where its own loss is of another kind, the file's `OF_ONE_KIND` are left out. Paths are the working directory's, or
-    else the config's folder's. Returns, by the stage's number, the file and which keys only it gave.
+    If the stage's loss is of another kind, the file's `OF_ONE_KIND` are left out. Paths are relative to the working
+    directory, or else to the config's folder. Returns, by the stage's number, the file and the keys that it alone gave.
     """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -109,7 +109,7 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Pat
             stages[i] = OmegaConf.to_container(OmegaConf.merge(settings, stage), resolve=True)
         except (YAMLError, OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
             what = " ".join(str(error).split())[:200] or "it is a single value"
-            raise ConfigError(f"{where}: {path} is no mapping of a stage's settings: {what}") from None
+            raise ConfigError(f"{where}: {path} is not a mapping of a stage's settings: {what}") from None
         used[i] = path, {key for key in stages[i] if key not in stage}
     return used
 

@@ -21,26 +21,36 @@ DESCRIPTION = (*NEEDED, "rope_theta", "tie_word_embeddings")
 
 
 class ModelSettings(Settings):
-    """A pretrained model, or the description of a new one, which starts from random weights.
+    """A pretrained model, or the description of a new one by the names of Hugging Face's config.json.
 
-    `path` is a Hugging Face folder or a hub id, whose config.json describes the architecture. Without a path, `family`
-    and all sizes are needed, by the names of Hugging Face's config.json; `rope_theta` is 10,000 and
-    `tie_word_embeddings` true unless given. Computations are in `dtype`. `remat` trades time for memory: the backward
-    pass finds all activations saved (none), the outputs of matrix products (dots), or each layer's input alone (full).
+    A new model needs `family` and all sizes, and starts from random weights.
     """
 
     path: str | None = None
+    """A Hugging Face folder or a hub id, whose config.json describes the architecture."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What computations are in; weights are trained in float32."""
     remat: Literal["none", "dots", "full"] = "none"
+    """Which activations the backward pass finds saved: all (none), the outputs of matrix products (dots), or the input
+    of each layer alone (full). Saving less takes less memory and more time."""
     family: Literal["llama", "qwen2", "qwen3"] | None = None
+    """The architecture of a new model."""
     hidden_size: PositiveInt | None = None
+    """Width of the residual stream."""
     intermediate_size: PositiveInt | None = None
+    """Width of the MLP's hidden layer."""
     num_hidden_layers: PositiveInt | None = None
+    """Layers."""
     num_attention_heads: PositiveInt | None = None
+    """Query heads."""
     num_key_value_heads: PositiveInt | None = None
+    """Key-value heads, a divisor of the query heads."""
     head_dim: PositiveInt | None = None
+    """Width of a head, an even number."""
     rope_theta: PositiveFloat | None = None
+    """Base of the rotary frequencies; 10,000 unless given."""
     tie_word_embeddings: bool | None = None
+    """Whether the head is the embedding; true unless given."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:

@@ -44,9 +44,9 @@ class LossSettings(Settings):
     """Mean over the tokens of each completion, then over completions (GRPO); over all tokens of the update (DAPO); or
     the sum over a completion's tokens divided by `max_completion_length`, then the mean over completions (Dr. GRPO)."""
     clip_low: PositiveFloat | None = None
-    """Ratios are clipped below 1 - `clip_low`. Default by kind: grpo 0.2, gspo 3e-4, cispo 1 (never binds)."""
+    """The ratio is clipped to at least 1 - `clip_low`. Default by kind: grpo 0.2, gspo 3e-4, cispo 1 (never binds)."""
     clip_high: PositiveFloat | None = None
-    """Ratios are clipped above 1 + `clip_high`. Default by kind: grpo 0.2, gspo 4e-4, cispo 4."""
+    """The ratio is clipped to at most 1 + `clip_high`. Default by kind: grpo 0.2, gspo 4e-4, cispo 4."""
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     """A token with a negative advantage costs at most this many times its advantage."""
     entropy_coef: NonNegativeFloat = 0.0

@@ -1,4 +1,4 @@
-"""How a run trains: optimizer, device mesh, and what is logged."""
+"""How a run trains: the optimizer and the device mesh."""
 
 from __future__ import annotations
 
@@ -65,12 +65,3 @@ class MeshSettings(Settings):
     def sizes(self) -> dict[str, int]:
         """Devices by axis."""
         return {axis: getattr(self, axis) for axis in ("data", "fsdp", "tensor", "expert", "context")}
-
-
-class LogSettings(Settings):
-    """What is logged beside the console, metrics.jsonl and TensorBoard."""
-
-    wandb_project: str | None = None
-    """The Weights & Biases project to log to; needs the extra `wandb`."""
-    completions_every: NonNegativeInt = 10
-    """Every so many steps the first process saves its completions with their rewards; 0: never."""

@@ -1,10 +1,10 @@
-"""Sequences of different lengths in rows of one width, so that few positions are spent on padding.
+"""Packing: sequences of different lengths share rows of one width, so that few positions are padding.
 
-    rows = first_fit([len(prompt) + len(completion) for prompt, completion in examples], width=72)
-    batch = pack(examples, rows, width=72, height=32)  # worked examples, from the host
-    layout = lay_out(length_B, shards=8, microbatches=2, joined=512, width=1024)  # samples, which are on the devices
+    rows = first_fit([len(prompt) + len(completion) for prompt, completion in demonstrations], width=72)
+    batch = pack(demonstrations, rows, width=72, height=32)  # sequences that are lists on the host
+    layout = lay_out(length_B, shards=8, microbatches=2, joined=512, width=1024)  # sequences that are on the devices
 
-Letters: B sequences (in Packed: rows), T positions, R packed rows of W positions.
+Letters: B sequences, M packed rows of W positions.
 """
 
 from __future__ import annotations
@@ -15,56 +15,56 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-HEIGHTS = 8  # how many different numbers of rows a packed stage may see: each is compiled
+HEIGHTS = 8  # how many different numbers of rows a packed stage may have: XLA compiles for each
 
 
 class Packed(NamedTuple):
-    """Rows of examples one after another, each a prompt followed at once by its completion; int32 [B, T].
+    """Rows of sequences one after another, each a prompt followed at once by its completion; int32 [M, W].
 
-    `segment_BT` numbers a row's examples from 1 (0: padding), `position_BT` counts from 0 in each of them, and
-    `learned_BT` is 1 at the tokens of completions, which are to be predicted from the position before. The arrays are
+    `segment_MW` numbers a row's sequences from 1 (0: padding), `position_MW` counts from 0 in each of them, and
+    `learned_MW` is 1 at the tokens of completions, which the position before them is trained to predict. The arrays are
     numpy's, or jax's once they are on the devices.
     """
 
-    token_BT: Any
-    segment_BT: Any
-    position_BT: Any
-    learned_BT: Any
+    token_MW: Any
+    segment_MW: Any
+    position_MW: Any
+    learned_MW: Any
 
 
 class Layout(NamedTuple):
-    """Where B sequences lie in R packed rows; int32.
+    """Where B sequences lie in M packed rows; int32.
 
     Sequences and rows come in blocks, one for each device and micro-batch, and indices count within a block:
-    `source_RW` into its sequences, each `joined` positions long, `place_B` the first token of each into its rows.
-    `segment_RW` numbers a row's sequences from 1 (0: padding), `position_RW` counts from 0 in each of them.
+    `source_MW` into its sequences, each `joined` positions long, `place_B` the first token of each into its rows.
+    `segment_MW` numbers a row's sequences from 1 (0: padding), `position_MW` counts from 0 in each of them.
     """
 
-    source_RW: Any
-    segment_RW: Any
-    position_RW: Any
+    source_MW: Any
+    segment_MW: Any
+    position_MW: Any
     place_B: Any
 
 
 def lay_out(length_B: np.ndarray, *, shards: int, microbatches: int, joined: int, width: int) -> Layout:
-    """Packs sequences of these lengths (of prompt and completion) into rows of `width`, block by block.
+    """Packs sequences of these lengths (prompt and completion together) into rows of `width`, block by block.
 
     Block (s, m) has every sequence of the s-th of `shards` equal parts whose number in it is m modulo `microbatches`;
     its rows are numbered likewise. All blocks have as many rows as the fullest needs, rounded up to one of HEIGHTS.
     """
-    index_SMB = np.arange(len(length_B)).reshape(shards, -1, microbatches).swapaxes(1, 2)
-    blocks = [first_fit(length_B[index_B].tolist(), width) for index_B in index_SMB.reshape(-1, index_SMB.shape[2])]
-    step = math.ceil(index_SMB.shape[2] / HEIGHTS)
+    members = np.arange(len(length_B)).reshape(shards, -1, microbatches).swapaxes(1, 2)  # shard, micro-batch, sequence
+    blocks = [first_fit(length_B[block].tolist(), width) for block in members.reshape(-1, members.shape[2])]
+    step = math.ceil(members.shape[2] / HEIGHTS)
     height = step * math.ceil(max(map(len, blocks)) / step)
     place_B = np.zeros(len(length_B), np.int32)
     # Rows in the order of the devices: shard, row of a block, micro-batch.
     source, segment, position = np.zeros((3, shards, height, microbatches, width), np.int32)
     for block, rows in enumerate(blocks):
         s, m = divmod(block, microbatches)
-        for r, members in enumerate(rows):
+        for r, row in enumerate(rows):
             start = 0
-            for number, i in enumerate(members, start=1):
-                sequence = index_SMB[s, m, i]
+            for number, i in enumerate(row, start=1):
+                sequence = members[s, m, i]
                 count = int(length_B[sequence])
                 end = start + count
                 source[s, r, m, start:end] = i * joined + np.arange(count)
@@ -77,7 +77,7 @@ def lay_out(length_B: np.ndarray, *, shards: int, microbatches: int, joined: int
 
 
 def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Which examples share each row: the longest first, each into the first row that has room for it."""
+    """Which sequences share each row: the longest first, each into the first row with enough room."""
     rows: list[list[int]] = []
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -91,18 +91,22 @@ def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def pack(
-    examples: Sequence[tuple[Sequence[int], Sequence[int]]], rows: Sequence[Sequence[int]], *, width: int, height: int
+    demonstrations: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rows: Sequence[Sequence[int]],
+    *,
+    width: int,
+    height: int,
 ) -> Packed:
-    """(prompt, completion) token ids → `height` rows of `width`, of which those after the last in `rows` are empty."""
+    """Token ids of (prompt, completion) → `height` rows of `width`; those after the last of `rows` are empty."""
     packed = Packed(*np.zeros((4, height, width), np.int32))
     for row, indices in enumerate(rows):
         start = 0
         for segment, index in enumerate(indices, start=1):
-            prompt, completion = examples[index]
+            prompt, completion = demonstrations[index]
             end = start + len(prompt) + len(completion)
-            packed.token_BT[row, start:end] = [*prompt, *completion]
-            packed.segment_BT[row, start:end] = segment
-            packed.position_BT[row, start:end] = np.arange(end - start)
-            packed.learned_BT[row, start + len(prompt) : end] = 1
+            packed.token_MW[row, start:end] = [*prompt, *completion]
+            packed.segment_MW[row, start:end] = segment
+            packed.position_MW[row, start:end] = np.arange(end - start)
+            packed.learned_MW[row, start + len(prompt) : end] = 1
             start = end
     return packed

@@ -53,7 +53,7 @@ MAX_LOGP_DIFFERENCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     """Runs a stage from its last checkpoint, or from `weights()`; returns the trained weights."""
-    trainer, settings = Trainer(run, stage), stage.settings
+    trainer = Trainer(run, stage)
     with Steps(run, stage, trainer.inspect) as steps:
         state = restore_or_init(trainer.abstract, trainer.optimizers, steps.checkpoints, weights)
         for step in steps.remaining(state):
@@ -64,8 +64,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             for index, (rows_B, layout) in enumerate(zip(order, layouts[1:], strict=True)):
                 state, metrics = trainer.update(state, batch, rows_B, layout, index, collected.batches)
                 updates.append(metrics)
-            if settings.kl.sync_reference_every and step % settings.kl.sync_reference_every == 0:
-                state = trainer.sync_reference(state)
+            state = trainer.sync_reference(state, step)
             metrics = functools.partial(step_metrics, prepared, collected.metrics, updates)
             steps.end(step, state, metrics, functools.partial(sample_rows, collected, batch))
     return state.params
@@ -82,7 +81,7 @@ class Trainer:
         self.abstract: TrainState = self.functions["update"].arguments[0]
         rewards = {name: stage.batches.task.rewards[name] for name in self.settings.reward_weights}
         self.sampling = Sampling(run.mesh, run.tokenizer, self.functions["rollout"], rewards, run.timers)
-        self._watch = RewardMonitor([name for name, weight in self.settings.reward_weights.items() if weight])
+        self._monitor = RewardMonitor([name for name, weight in self.settings.reward_weights.items() if weight])
         self._checked = False
 
     def collect(self, state: TrainState, step: int) -> Collected:
@@ -116,16 +115,18 @@ class Trainer:
         with self.run.guard(f"{self.settings.name} update {rows_of(layout)}"), self.run.timers("update"):
             return self.functions["update"](state, batch, rows_B, layout, jnp.int32(index), jnp.int32(batches))
 
-    def sync_reference(self, state: TrainState) -> TrainState:
-        """Makes the policy the new reference, where there is one."""
-        return state if state.reference is None else self.functions["sync_reference"](state)
+    def sync_reference(self, state: TrainState, step: int) -> TrainState:
+        """Makes the policy the new reference, where that is due after this step."""
+        every = self.settings.kl.sync_reference_every
+        due = every is not None and step % every == 0 and state.reference is not None
+        return self.functions["sync_reference"](state) if due else state
 
     def inspect(self, step: int, metrics: Mapping[str, float]) -> None:
         """The start-up gate, once; and what the metrics say about rewards that teach nothing."""
         if not self._checked and metrics["update_tokens"] > 0:
             check_sampler(metrics, self.run.model.config.dtype, self.settings.name, step)
             self._checked = True
-        for line in self._watch(metrics):
+        for line in self._monitor(metrics):
             self.run.print(line)
 
 
@@ -226,7 +227,7 @@ def layouts_of(
 
 def rows_of(layout: Layout | None) -> str:
     """The name of a shape that is compiled."""
-    return "" if layout is None else f"of {len(layout.source_RW)} rows"
+    return "" if layout is None else f"of {len(layout.source_MW)} rows"
 
 
 def sample_rows(collected: Collected, batch: TrainBatch) -> list[dict[str, Any]]:
@@ -303,7 +304,7 @@ def update_step(
     return state, metrics | norms
 
 
-def check_sampler(metrics: dict[str, float], dtype: str, stage: str, step: int) -> None:
+def check_sampler(metrics: Mapping[str, float], dtype: str, stage: str, step: int) -> None:
     """The start-up gate: sampler and trainer must give the same tokens the same log-probs."""
     difference = metrics[LOGP_DIFFERENCE]
     if not difference <= MAX_LOGP_DIFFERENCE[dtype]:

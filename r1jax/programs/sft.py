@@ -53,7 +53,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             batch = packed_batch(
                 run.mesh, batches, settings, stage.first_example + (step - 1) * settings.prompts_per_step
             )
-            with run.guard(f"{settings.name} step of {len(batch.token_BT)} rows"), run.timers("update"):
+            with run.guard(f"{settings.name} step of {len(batch.token_MW)} rows"), run.timers("update"):
                 state, metrics = update(state, batch)
             steps.end(step, state, functools.partial(dict, metrics))
     return state.params
@@ -73,7 +73,7 @@ def functions(model: LoadedModel, stage: SftStage, prompt_width: int) -> dict[st
             model=model.model,
             optimizer=optimizer,
             schedule=learning_rate(stage.optimizer, stage.updates),
-            microbatches=microbatches_of(len(batch.token_BT), stage.microbatch, mesh),
+            microbatches=microbatches_of(len(batch.token_MW), stage.microbatch, mesh),
         )
 
     shardings = (jax.tree.map(lambda x: x.sharding, state), sharding(mesh, ""))
@@ -113,28 +113,28 @@ def update_step(
     microbatches: int,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One update on rows of prompts and completions, and its metrics."""
-    weights_BT = reduction_weights(batch.learned_BT.astype(jnp.float32), "token_mean")
+    weights_MW = reduction_weights(batch.learned_MW.astype(jnp.float32), "token_mean")
 
     def loss(params: Any, rows: tuple[Packed, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        batch, weights_BT = rows
-        hidden_BTD, _ = forward(model, params, batch.token_BT, batch.position_BT, batch.segment_BT)
-        target_BT, weights_BT = batch.token_BT[:, 1:], weights_BT[:, 1:]
-        logp_BT, entropy_BT, likeliest_BT = token_log_probs(
-            model, params, hidden_BTD[:, :-1], target_BT, temperature=1.0
+        batch, weights_MW = rows
+        hidden_MWD, _ = forward(model, params, batch.token_MW, batch.position_MW, batch.segment_MW)
+        target_MW, weights_MW = batch.token_MW[:, 1:], weights_MW[:, 1:]
+        logp_MW, entropy_MW, is_argmax_MW = token_log_probs(
+            model, params, hidden_MWD[:, :-1], target_MW, temperature=1.0
         )
-        total = -jnp.sum(weights_BT * logp_BT)
+        total = -jnp.sum(weights_MW * logp_MW)
         sums = {
             "loss": total,
-            "entropy": jnp.sum(weights_BT * entropy_BT),
-            "token_accuracy": jnp.sum(weights_BT * likeliest_BT),
+            "entropy": jnp.sum(weights_MW * entropy_MW),
+            "token_accuracy": jnp.sum(weights_MW * is_argmax_MW),
         }
         return total, sums
 
-    gradients, metrics = summed_gradients(loss, state.params, (batch, weights_BT), microbatches)
+    gradients, metrics = summed_gradients(loss, state.params, (batch, weights_MW), microbatches)
     metrics |= {
         "learning_rate": schedule(state.step),
-        "num_tokens": batch.learned_BT.sum(),
-        "packing_fill": jnp.mean(batch.segment_BT > 0),
+        "num_tokens": batch.learned_MW.sum(),
+        "packing_fill": jnp.mean(batch.segment_MW > 0),
     }
     state, norms = apply_gradients(state, gradients, optimizer)
     return dataclasses.replace(state, step=state.step + 1), metrics | norms

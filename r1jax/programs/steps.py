@@ -85,7 +85,7 @@ class Steps:
         run, settings = self.run, self.stage.settings
         self._log()
         shown = rows is not None and (
-            step == 1 or is_due(step, run.config.log.completions_every or settings.steps, settings.steps)
+            step == 1 or is_due(step, run.config.completions_every or settings.steps, settings.steps)
         )
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
         now, ready = step == self._first or shown or evaluated or saved, None
@@ -122,7 +122,7 @@ class Steps:
         self._progress.update(pending.step, metrics)
 
     def _show(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        if self.run.config.log.completions_every:
+        if self.run.config.completions_every:
             self.run.log.completions(self.stage.settings.name, step, rows)
         self._progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
 

@@ -1,7 +1,7 @@
 """Log-probs and values of completions, in the layout that the sampler writes and every loss reads.
 
-Letters: B sequences, S prompt positions, T completion positions, J both, R packed rows, W their positions, D model
-width, K kept ids.
+Letters: B sequences, S prompt positions, T completion positions, J both, M packed rows of W positions, D model
+width, I ids a token was drawn from.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def completion_log_probs(
     of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
     """
     given, hidden = (batch.completion_BT, batch.support_BTI), forward(model, params, *model_inputs(batch))[0]
-    in_rows = batch.layout is not None and batch.layout.source_RW.size < batch.completion_BT.size
+    in_rows = batch.layout is not None and batch.layout.source_MW.size < batch.completion_BT.size
     if in_rows:
         given = jax.tree.map(functools.partial(next_in_rows, batch), given)
     else:
         hidden = to_completions(batch, hidden)
     token, support = given
-    logp, entropy, _ = token_log_probs(model, params, hidden, token, temperature=temperature, support_BTK=support)
+    logp, entropy, _ = token_log_probs(model, params, hidden, token, temperature=temperature, support_BTI=support)
     return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
 
 
@@ -57,8 +57,8 @@ def model_inputs(batch: TrainBatch) -> tuple[jax.Array, jax.Array | None, jax.Ar
     joined_BJ, layout = joined_rows(batch), batch.layout
     if layout is None:
         return joined_BJ, None, None
-    token_RW = by_rows(lambda joined_BJ, source_RW: joined_BJ.ravel()[source_RW], joined_BJ, layout.source_RW)
-    return token_RW, layout.position_RW, layout.segment_RW
+    token_MW = by_rows(lambda joined_BJ, source_MW: joined_BJ.ravel()[source_MW], joined_BJ, layout.source_MW)
+    return token_MW, layout.position_MW, layout.segment_MW
 
 
 def to_completions(batch: TrainBatch, x: jax.Array) -> jax.Array:
@@ -67,17 +67,17 @@ def to_completions(batch: TrainBatch, x: jax.Array) -> jax.Array:
     if batch.layout is None:
         return jnp.take_along_axis(x, predictors_BT.reshape(*predictors_BT.shape, *[1] * (x.ndim - 2)), axis=1)
     places_BT = batch.layout.place_B[:, None] + predictors_BT
-    return by_rows(lambda x_RW, places_BT: x_RW.reshape(-1, *x_RW.shape[2:])[places_BT], x, places_BT)
+    return by_rows(lambda x_MW, places_BT: x_MW.reshape(-1, *x_MW.shape[2:])[places_BT], x, places_BT)
 
 
 def next_in_rows(batch: TrainBatch, x_BT: jax.Array) -> jax.Array:
-    """The other way, into packed rows: at each position what belongs to the token after it, [R, W, ...]."""
+    """The other way, into packed rows: at each position what belongs to the token after it, [M, W, ...]."""
     J = batch.prompt_BS.shape[1] + batch.completion_BT.shape[1]
 
-    def move(x_BT: jax.Array, prompt_length_B: jax.Array, source_RW: jax.Array) -> jax.Array:
-        sequence_RW, position_RW = source_RW // J, source_RW % J
-        next_RW = position_RW + 1 - prompt_length_B[sequence_RW]
-        return x_BT[sequence_RW, jnp.clip(next_RW, 0, x_BT.shape[1] - 1)]
+    def move(x_BT: jax.Array, prompt_length_B: jax.Array, source_MW: jax.Array) -> jax.Array:
+        sequence_MW, position_MW = source_MW // J, source_MW % J
+        next_MW = position_MW + 1 - prompt_length_B[sequence_MW]
+        return x_BT[sequence_MW, jnp.clip(next_MW, 0, x_BT.shape[1] - 1)]
 
     assert batch.layout is not None
-    return by_rows(move, x_BT, batch.prompt_length_B, batch.layout.source_RW)
+    return by_rows(move, x_BT, batch.prompt_length_B, batch.layout.source_MW)

@@ -75,7 +75,7 @@ def joined(rollout: Rollout, group_size: int) -> TrainBatch:
         prompt_length_B=jnp.repeat(rollout.prompt_length_P, group_size),
         completion_BT=rollout.samples.completion_BT,
         length_B=rollout.samples.length_B,
-        support_BTI=rollout.samples.support_BTK,
+        support_BTI=rollout.samples.support_BTI,
         sampler_logp_BT=rollout.samples.logp_BT,
     )
 

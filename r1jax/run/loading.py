@@ -24,7 +24,7 @@ from r1jax.models import Model, abstract_params, make_model
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.text.chat_template import read_chat_template
-from r1jax.text.tokenizer import load_tokenizer
+from r1jax.text.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
 
 MODEL_FOLDER = "model"  # of a run folder: the model's config.json and tokenizer
@@ -69,7 +69,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     tree = trained.model_dump() | {name: complete[name] for name in Shared.model_fields}
     config = parse_config(tree | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}, overrides)
     join_processes(config.mesh)
-    tokenizer = load_tokenizer(str(folder / MODEL_FOLDER), ())
+    tokenizer = saved_tokenizer(config, folder)
     model, mesh = make_model(model_config(config.model, folder / MODEL_FOLDER), tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}")
@@ -98,6 +98,13 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     model = make_model(model_config(config.model), tokenizer.size)
     weights = import_params(folder, model.config, abstract_params(model, mesh))
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name)
+
+
+def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
+    """The tokenizer in a run folder."""
+    if (config.tokenizer or config.model.path or "characters") == "characters":
+        return CharacterTokenizer.load(folder / MODEL_FOLDER)
+    return load_tokenizer(str(folder / MODEL_FOLDER), ())
 
 
 def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:

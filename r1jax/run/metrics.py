@@ -220,7 +220,7 @@ def _import_wandb() -> Any:
         wandb.init  # noqa: B018
     except (ImportError, AttributeError):
         raise ValueError(
-            'log.wandb_project is set and wandb is not installed; install it with: pip install "r1jax[wandb]", '
-            "or leave log.wandb_project out"
+            'wandb_project is set and wandb is not installed; install it with: pip install "r1jax[wandb]", '
+            "or leave wandb_project out"
         ) from None
     return wandb

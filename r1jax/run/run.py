@@ -33,7 +33,7 @@ from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.checks import check_examples, check_same_settings, check_stages, check_weights
-from r1jax.run.loading import MODEL_FOLDER, load_weights
+from r1jax.run.loading import MODEL_FOLDER, load_weights, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.sampling.loaded_model import LoadedModel
@@ -152,12 +152,13 @@ def build_run(
         join_processes(config.mesh)
         if not config.stages:
             raise ConfigError("stages: got none; training needs at least one")
+        own = Path(config.run_dir) / MODEL_FOLDER
+        architecture = model_config(config.model, own if own.is_dir() else None)
         stages = [config.stage(index) for index in range(len(config.stages))]
         tasks = _tasks(config, stages, functions or {})
         tokenizer = _tokenizer(config, tasks)
         mesh = make_mesh(config.mesh)
-        own = Path(config.run_dir) / MODEL_FOLDER
-        model = make_model(model_config(config.model, own if own.is_dir() else None), tokenizer.size)
+        model = make_model(architecture, tokenizer.size)
         abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
         run = Run(
             config=config,
@@ -167,9 +168,7 @@ def build_run(
             model=model,
             stages=tuple(_stage_runs(config, stages, tasks, tokenizer)),
             key=jax.random.key(config.seed),
-            log=RunLog(
-                Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.log.wandb_project
-            ),
+            log=RunLog(Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
             guard=CompileGuard(strict=strict_compiles),
         )
@@ -263,9 +262,8 @@ def _stage_runs(
 
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's; of a run that has begun, the copy in its folder."""
-    own = Path(config.run_dir) / MODEL_FOLDER
-    if own.is_dir():
-        return load_tokenizer(str(own), ())
+    if (Path(config.run_dir) / MODEL_FOLDER).is_dir():
+        return saved_tokenizer(config, Path(config.run_dir))
     symbols = tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
     source = config.tokenizer or config.model.path or "characters"
     if source != "characters" and not Path(source).exists():

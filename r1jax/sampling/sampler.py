@@ -1,10 +1,10 @@
-"""Sampling of groups: each prompt is prefilled once, its G samples read that cache and grow their own, in one jit.
+"""Sampling in groups, as one jitted function: each prompt is prefilled once, and its G samples share that cache.
 
     sample = make_sampler(model, mesh, stop_ids=tokenizer.stop_ids, group_size=8, max_new=64, temperature=1.0)
     samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
 Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
-V vocabulary, K kept ids.
+V vocabulary, I ids a token is drawn from.
 """
 
 from __future__ import annotations
@@ -20,48 +20,36 @@ from jax.sharding import Mesh
 
 from r1jax.models import Model, forward, unembed
 from r1jax.models.kv_cache import Cache
-from r1jax.models.logprobs import kept, log_probabilities
+from r1jax.models.logprobs import log_probabilities
 from r1jax.parallel.mesh import constrain, sharding
+from r1jax.sampling.draw import draw, top_k_top_p
 
 
 @flax.struct.dataclass
 class Samples:
     """Row b is sample b % G of prompt b // G. Tokens past `length_B` are 0 and their log-probs 0.
 
-    `length_B` includes the stop token; `truncated_B` marks a sample that never stopped. Log-probs are those of
-    `logprobs.log_probabilities` at the sampling temperature (at temperature 0, greedy, those of temperature 1), with
-    top_k and top_p those of `logprobs.kept`. With top_k `support_BTK` are the ids drawn from, -1 where there are
-    fewer.
+    `length_B` includes the stop token; `truncated_B` marks a sample that reached the length limit without one.
+    Log-probs are those of `models.logprobs` at the sampling temperature (greedy ones at temperature 1), over the ids
+    that top-k and top-p left. With top-k `support_BTI` are these ids, -1 where there are fewer.
     """
 
     completion_BT: jax.Array
     length_B: jax.Array
     logp_BT: jax.Array
     truncated_B: jax.Array
-    support_BTK: jax.Array | None = None
+    support_BTI: jax.Array | None = None
 
 
 @flax.struct.dataclass
 class Decode:
-    """The while-loop's state: the next position, what each row has so far, and what it would be continued from."""
+    """The state of the decoding loop: the next position, the hidden state that predicts it, and the samples so far."""
 
     position: jax.Array
     hidden_BD: jax.Array
     cache: Cache
     done_B: jax.Array
     samples: Samples
-
-
-def draw(logp_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> jax.Array:
-    """One id a row by inverting the cumulative distribution at one uniform number a row (cheaper than Gumbels)."""
-    if greedy:
-        return jnp.argmax(logp_BV, axis=-1)
-    cumulative_BV = jnp.cumsum(jnp.exp(logp_BV), axis=-1)
-    uniform_B = jax.vmap(jax.random.uniform)(key_B)
-    below_BV = cumulative_BV <= (uniform_B * cumulative_BV[:, -1])[:, None]
-    # Rounding may put the target at the very top; the last id with any probability is then the one that was meant.
-    last_B = jnp.argmax(cumulative_BV == cumulative_BV[:, -1:], axis=-1)
-    return jnp.minimum(below_BV.sum(axis=-1), last_B)
 
 
 @functools.cache
@@ -79,12 +67,12 @@ def make_sampler(
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
     A sample's draws depend on (key, its prompt's id, its number in the group, position) alone, so neither batch layout
-    nor sharding changes them. `params` lie as mesh.SAMPLE_WEIGHTS says; decoding ends when every row has stopped. The
-    same arguments give the same function, compiled once.
+    nor sharding changes them. `params` are sharded by mesh.SAMPLE_WEIGHTS. Decoding ends when every row has its stop
+    token. The same arguments return the same function, which compiles once.
     """
     G, T, vocabulary = group_size, max_new, model.vocabulary
     limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
-    K = min(top_k or vocabulary, vocabulary)
+    ids = min(top_k or vocabulary, vocabulary)
 
     def sample(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
@@ -104,23 +92,23 @@ def make_sampler(
             logits_B1V = unembed(model, params, s.hidden_BD[:, None])
             logp_BV = log_probabilities(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
             step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
-            id_BK = None
+            id_BI = None
             if limited:
-                logp_BV, id_BK = kept(logp_BV, top_k=K, top_p=top_p)
+                logp_BV, id_BI = top_k_top_p(logp_BV, top_k=ids, top_p=top_p)
             chosen_B1 = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)[:, None]
             logp_B = jnp.take_along_axis(logp_BV, chosen_B1, axis=1)[:, 0]
-            token_B = (chosen_B1 if id_BK is None else jnp.take_along_axis(id_BK, chosen_B1, axis=1))[:, 0]
+            token_B = (chosen_B1 if id_BI is None else jnp.take_along_axis(id_BI, chosen_B1, axis=1))[:, 0]
             token_B, logp_B = jnp.where(s.done_B, 0, token_B), jnp.where(s.done_B, 0.0, logp_B)
-            support_BTK = s.samples.support_BTK
-            if support_BTK is not None:
-                support_BTK = support_BTK.at[:, s.position].set(id_BK)
+            support_BTI = s.samples.support_BTI
+            if support_BTI is not None:
+                support_BTI = support_BTI.at[:, s.position].set(id_BI)
             stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~s.done_B
             samples = Samples(
                 completion_BT=s.samples.completion_BT.at[:, s.position].set(token_B),
                 length_B=s.samples.length_B + ~s.done_B,
                 logp_BT=s.samples.logp_BT.at[:, s.position].set(logp_B),
                 truncated_B=s.samples.truncated_B & ~stopped_B,
-                support_BTK=support_BTK,
+                support_BTI=support_BTI,
             )
             positions_B1 = (prompt_length_B + s.position)[:, None]
             hidden_B1D, cache = forward(model, params, token_B[:, None], positions_B1, None, s.cache, prefix)
@@ -136,7 +124,7 @@ def make_sampler(
                 length_B=jnp.zeros(B, jnp.int32),
                 logp_BT=jnp.zeros((B, T), jnp.float32),
                 truncated_B=jnp.ones(B, bool),
-                support_BTK=jnp.full((B, T, K), -1, jnp.int32) if keeps_support else None,
+                support_BTI=jnp.full((B, T, ids), -1, jnp.int32) if keeps_support else None,
             ),
         )
         return jax.lax.while_loop(lambda s: (s.position < T) & ~s.done_B.all(), step, start).samples

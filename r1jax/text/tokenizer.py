@@ -74,6 +74,12 @@ class CharacterTokenizer:
         self._alternation = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
         self._pattern = re.compile(self._alternation + "|(.)", re.DOTALL)
 
+    @classmethod
+    def load(cls, folder: Path) -> CharacterTokenizer:
+        """The tokenizer that `save` wrote."""
+        ids = _read_json(folder / "tokenizer.json")["model"]["vocab"]
+        return cls(sorted(ids, key=ids.get)[2:])
+
     def encode(self, text: str) -> list[int]:
         """Raises ValueError at the first character that no symbol covers."""
         ids = []
@@ -104,9 +110,8 @@ class CharacterTokenizer:
         backend.decoder = decoders.Fuse()  # pyright: ignore
         folder.mkdir(parents=True, exist_ok=True)
         backend.save(str(folder / "tokenizer.json"))
-        settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
-        settings |= {"clean_up_tokenization_spaces": False, "symbols": list(self.symbols)}
-        text = json.dumps(settings, indent=2)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
+        text = json.dumps(settings | {"clean_up_tokenization_spaces": False}, indent=2)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -235,9 +240,6 @@ def load_tokenizer(source: str | None, symbols: Sequence[str]) -> Tokenizer:
         return CharacterTokenizer(symbols)
     path = Path(source)
     if path.is_dir():
-        own = _read_json(path / "tokenizer_config.json").get("symbols")
-        if own is not None:
-            return CharacterTokenizer(own)
         if not (path / "tokenizer.json").is_file():
             if not (path / "tokenizer.model").is_file():
                 raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")

@@ -273,7 +273,13 @@ def test_wrong_presets(text, message, stage_file, preset_file):
         load_config(stage_file(preset, **own))
     assert message in str(error.value)
     if message.endswith("preset: "):
-        assert f"{preset} is no mapping of a stage's settings" in str(error.value)
+        assert f"{preset} is not a mapping of a stage's settings" in str(error.value)
+
+
+def test_a_misspelt_key_of_a_preset_comes_before_one_that_is_missing(stage_file, preset_file):
+    preset = preset_file("group_size: 4\noptimizer: {learning_rate: 1e-3}\nprompts_per_stepp: 8")
+    with pytest.raises(ConfigError, match=r"preset\.yaml:3: stages\.rl\.prompts_per_stepp: unknown key; did you mean"):
+        load_config(stage_file(preset))
 
 
 def test_missing_file(stage_file, tmp_path):

@@ -26,7 +26,7 @@ def test_every_example_once_in_rows_that_hold_it(width):
 def test_packed_by_hand():
     examples = [([7, 8], [9, 1]), ([5], [6, 1]), ([3], [1])]
     packed = pack(examples, [[0, 2], [1]], width=6, height=3)
-    assert packed.token_BT.tolist() == [[7, 8, 9, 1, 3, 1], [5, 6, 1, 0, 0, 0], [0] * 6]
-    assert packed.segment_BT.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 0, 0, 0], [0] * 6]
-    assert packed.position_BT.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0], [0] * 6]
-    assert packed.learned_BT.tolist() == [[0, 0, 1, 1, 0, 1], [0, 1, 1, 0, 0, 0], [0] * 6]
+    assert packed.token_MW.tolist() == [[7, 8, 9, 1, 3, 1], [5, 6, 1, 0, 0, 0], [0] * 6]
+    assert packed.segment_MW.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 0, 0, 0], [0] * 6]
+    assert packed.position_MW.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0], [0] * 6]
+    assert packed.learned_MW.tolist() == [[0, 0, 1, 1, 0, 1], [0, 1, 1, 0, 0, 0], [0] * 6]

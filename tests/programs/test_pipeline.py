@@ -1,4 +1,4 @@
-"""Both programs end to end on a tiny model: what a run leaves behind, how it goes on, what it refuses and stops at."""
+"""Both programs end to end on a tiny model: what a run leaves behind, how it resumes, what it refuses and stops at."""
 
 import json
 import shutil
@@ -13,8 +13,10 @@ from r1jax.cli import app
 from r1jax.config.load import load_config
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
+from r1jax.programs.steps import check_finite
+from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
-from r1jax.run.run import check_finite, load_run, open_run
+from r1jax.run.run import open_run
 
 GRPO_METRICS = {
     "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",
@@ -24,9 +26,8 @@ GRPO_METRICS = {
 
 
 def weights_of(folder):
-    run, params, name = load_run(folder)
-    run.close()
-    return name, jax.tree.map(np.asarray, params)
+    loaded = load_model(str(folder))
+    return loaded.name, jax.tree.map(np.asarray, loaded.model.weights)
 
 
 def test_what_a_run_leaves_behind(trained):
@@ -46,7 +47,7 @@ def test_what_a_run_leaves_behind(trained):
         manifest["seed"] == 0
         and manifest["command"]
         and len(manifest["devices"]) == 8
-        and len(manifest["data_fingerprint"]) == 32
+        and [len(hashed) for hashed in manifest["data_fingerprints"].values()] == [32, 32]
     )
     lines = (folder / "completions" / "rl-000002.jsonl").read_text().splitlines()
     assert len(lines) == 32 and set(json.loads(lines[0])["rewards"]) == {"accuracy", "format"}
@@ -72,14 +73,14 @@ def test_a_finished_run_does_nothing_more(trained):
 
 
 @pytest.mark.parametrize("lost", [["rl/3"], ["rl"], ["rl", "cold_start/3"], ["rl", "cold_start"]])
-def test_goes_on_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
+def test_resumes_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
     config, folder = trained
     again = tmp_path / "run"
     shutil.copytree(folder, again)
     for part in lost:
         shutil.rmtree(again / "checkpoints" / part)
     with (again / "metrics.jsonl").open("ab") as file:
-        file.write(b'{"stage": "rl", "st')  # killed in mid-write
+        file.write(b'{"stage": "rl", "st')  # killed in the middle of a write
     train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
     assert [without_timings(r) for r in read_metrics(again)] == [without_timings(r) for r in read_metrics(folder)]
     (name, params), (other_name, other) = weights_of(folder), weights_of(again)
@@ -105,7 +106,7 @@ def test_eval_and_sample(trained):
     result = CliRunner().invoke(app, ["sample", str(folder), "1+2=", "-n", "3", "--temperature", "1.0"])
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 3
     result = CliRunner().invoke(app, ["eval", str(folder), "model.hidden_size=8"])
-    assert result.exit_code == 2 and "a trained run's model, tokenizer and stages are what they are" in result.stderr
+    assert result.exit_code == 2 and "model, tokenizer and stages of a trained run are fixed" in result.stderr
     countdown = "{name: countdown, numbers: 2, max_number: 9}"  # the run's alphabet stays that of arithmetic
     result = CliRunner().invoke(app, ["eval", str(folder), "--task", countdown, "max_prompt_length=12"])
     assert result.exit_code == 2 and "is not in the alphabet" in result.stderr, result.output
@@ -116,8 +117,8 @@ def test_eval_and_sample(trained):
 def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
     weights = pipeline.PROGRAMS["sft"]
 
-    def poisoned(run, number, stage, start):
-        return jax.tree.map(lambda x: x * np.nan, weights(run, number, stage, start))
+    def poisoned(*given):
+        return jax.tree.map(lambda x: x * np.nan, weights(*given))
 
     monkeypatch.setitem(pipeline.PROGRAMS, "sft", poisoned)
     with pytest.raises(FloatingPointError, match=r"stage rl, step 1: loss is nan.*there is no checkpoint yet"):
@@ -153,13 +154,13 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
             grpo.check_sampler({name: value}, "float32", "rl", 1)
 
 
-def test_settings_of_a_kl_that_is_not_there_are_said(tiny_file):
+def test_kl_settings_without_a_kl_warn(tiny_file):
     config = load_config(tiny_file, ["stages.rl.kl={coef: 0, sync_reference_every: 5}"])
     with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
         open_run(config).close()
 
 
-def test_a_warm_up_that_never_ends_is_said(tiny_file):
+def test_a_warm_up_longer_than_the_stage_warns(tiny_file):
     config = load_config(
         tiny_file, ["stages.rl.optimizer.warmup_updates=6", "stages.cold_start.optimizer.warmup_updates=2"]
     )

@@ -1,4 +1,4 @@
-"""Pretrained models and real data through the whole program: train on each kind of data, evaluate, talk, export."""
+"""Pretrained models and real data through the whole program: train on each kind of data, evaluate, chat, export."""
 
 import json
 import shutil
@@ -13,11 +13,12 @@ from r1jax.cli import app
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 from r1jax.config.tasks import JsonlTask
-from r1jax.data.batches import Batches
+from r1jax.evaluate import evaluate_model
 from r1jax.huggingface.weights import find_tensors
 from r1jax.programs.pipeline import train
+from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics
-from r1jax.run.run import load_model, open_run
+from r1jax.run.run import open_run
 
 PROBLEMS = Path(__file__).parent.parent / "word_problems.jsonl"
 CONFIG = """
@@ -74,7 +75,7 @@ def test_every_kind_of_data_trains(task, pretrained, request, tmp_path):
     assert all(0 <= r["eval/accuracy"] <= 1 for r in rows if "eval/accuracy" in r)
     completion = json.loads((tmp_path / "run" / "completions" / "rl-000002.jsonl").read_text().splitlines()[0])
     assert completion["prompt"].startswith("user: ") and completion["prompt"].endswith("<think>")
-    assert run.batches.example("train", 0).prompt_opens_think
+    assert run.stages[0].batches.example("train", 0).prompt_opens_think
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def tuned(pretrained, tmp_path_factory):
     return folder / "run"
 
 
-def test_a_run_needs_its_pretrained_model_no_more(tuned):
+def test_a_run_works_without_its_pretrained_model(tuned):
     runner = CliRunner()
     result = runner.invoke(app, ["eval", str(tuned), "evaluate.problems=1"])
     assert result.exit_code == 0, result.output
@@ -106,33 +107,38 @@ def test_export_is_the_run(tuned, tmp_path):
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja",
     }  # fmt: skip
-    (run, before, _), (again, after, _) = load_model(str(tuned)), load_model(str(out))
-    jax.tree.map(np.testing.assert_array_equal, before, after)
-    assert run.tokenizer.encode("<think>1+1</think>") == again.tokenizer.encode("<think>1+1</think>")
-    assert run.tokenizer.stop_ids == again.tokenizer.stop_ids and again.config.prompt.chat
+    trained, again = load_model(str(tuned)), load_model(str(out))
+    jax.tree.map(np.testing.assert_array_equal, trained.model.weights, again.model.weights)
+    ours, theirs = trained.model.tokenizer, again.model.tokenizer
+    assert ours.encode("<think>1+1</think>") == theirs.encode("<think>1+1</think>")
+    assert ours.stop_ids == theirs.stop_ids and again.config.prompt.chat
     result = CliRunner().invoke(app, ["export", str(tuned), str(out)])
     assert result.exit_code == 2 and "exists and is not empty" in result.stderr
     result = CliRunner().invoke(app, ["export", str(tuned), str(tmp_path / "x"), "--dtype", "int8"])
     assert result.exit_code == 2 and "need one of float32, bfloat16, float16" in result.stderr
 
 
-def test_export_of_a_model_that_was_born_here(trained, tmp_path):
+def test_export_of_a_model_trained_from_scratch(trained, tmp_path):
     out = tmp_path / "out"
     result = CliRunner().invoke(app, ["export", str(trained[1]), str(out)])
     assert result.exit_code == 0, result.output
     assert {t.dtype for t in find_tensors(out).values()} == {"BF16"}
-    run, params, _ = load_model(str(trained[1]))
-    again, exported, _ = load_model(str(out))
-    assert run.tokenizer.encode("12+3=") == again.tokenizer.encode("12+3=")
-    assert run.tokenizer.size == again.tokenizer.size and run.tokenizer.stop_ids == again.tokenizer.stop_ids
+    loaded, again = load_model(str(trained[1])).model, load_model(str(out)).model
+    assert loaded.tokenizer.encode("12+3=") == again.tokenizer.encode("12+3=")
+    assert loaded.tokenizer.size == again.tokenizer.size
+    assert loaded.tokenizer.stop_ids == again.tokenizer.stop_ids
 
-    for weights in (params, exported):  # rows that pad the vocabulary are not written
-        weights["embed_VD"] = weights["embed_VD"][: run.tokenizer.size]
-    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2**-8), params, exported)
+    for weights in (loaded.weights, again.weights):  # rows that pad the vocabulary are not written
+        weights["embed_VD"] = weights["embed_VD"][: loaded.tokenizer.size]
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2**-8), loaded.weights, again.weights
+    )
 
 
 def test_eval_of_a_pretrained_model(pretrained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["eval", str(pretrained)])
+    assert result.exit_code == 2 and "--task is needed" in result.stderr
     runner, small = CliRunner(), ["max_completion_length=4", "evaluate={samples: 2, temperature: 1.0}"]
     result = runner.invoke(app, ["eval", str(pretrained), "--task", JSONL, *small])
     assert result.exit_code == 0, result.output
@@ -147,14 +153,14 @@ def test_longer_prompts_are_dropped_with_a_count(pretrained, tmp_path):
     config = load_config(config_file(tmp_path, pretrained), ["max_prompt_length=100"])
     config = config.model_copy(update={"task": JsonlTask(jsonl=str(PROBLEMS), test=str(PROBLEMS), answer_after="####")})
     with pytest.warns(UserWarning, match=r"dropped \d+ of 20 train examples: \d+ have prompts over max_prompt_length"):
-        batches = open_run(config).batches
+        batches = open_run(config).stages[0].batches
     assert batches.dropped["train"] + batches.size("train") == 20
     assert batches.prompt_lengths("train", batches.size("train")).max() <= batches.width["train"] <= 100
 
 
 BROKEN = {
     "no tokenizer": (lambda m: (m / "tokenizer.json").unlink(), [], "no tokenizer.json"),
-    "weights cut off": (lambda m: cut(m / "model.safetensors"), [], "not a whole safetensors file"),
+    "truncated weights": (lambda m: cut(m / "model.safetensors"), [], "not a whole safetensors file"),
     "wrong shapes": (lambda m: change(m / "config.json", intermediate_size=48), [], "config.json asks [16, 48]"),
     "tokenizer of another model": (lambda m: change(m / "config.json", vocab_size=50), [], "embedding 50 rows"),
     "template for ever": (
@@ -202,12 +208,11 @@ def test_broken_input_is_one_clear_error(case, pretrained, tmp_path, monkeypatch
 
 
 def test_a_model_needs_no_config_to_be_read_twice(pretrained):
-    """What the batches of a pretrained model see is its own tokenizer, stop ids and spare rows."""
-    run, params, name = load_model(str(pretrained))
-    assert isinstance(run.batches, Batches) and name == pretrained.name
-    assert run.model.config.vocab_size == run.tokenizer.size + 10
-    assert params["embed_VD"].shape[0] >= run.model.config.vocab_size and not np.asarray(params["embed_VD"])[-1].any()
+    """A pretrained model comes with its own tokenizer and spare rows, and without a task."""
+    loaded = load_model(str(pretrained))
+    model, embed_VD = loaded.model, np.asarray(loaded.model.weights["embed_VD"])
+    assert loaded.name == pretrained.name and loaded.config.task is None
+    assert model.model.config.vocab_size == model.tokenizer.size + 10
+    assert embed_VD.shape[0] >= model.model.config.vocab_size and not embed_VD[-1].any()
     with pytest.raises(ConfigError, match="null means all, and this task's problems have no end"):
-        from r1jax.evaluate import evaluate
-
-        evaluate(run, params, run.config.evaluate, run.key)
+        evaluate_model(str(pretrained), task={"name": "arithmetic"})

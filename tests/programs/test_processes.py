@@ -1,4 +1,4 @@
-"""Several processes: two of 4 devices do what one of 8 does; and a killed run goes on to the same bytes."""
+"""Several processes: two of 4 devices do what one of 8 does; and a killed run resumes to the same bytes."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from tiny import TINY
 
+from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
-from r1jax.run.run import load_run
 
 KILLED = """
 import os, signal
@@ -82,7 +82,7 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
-def test_killed_goes_on_to_the_same_bytes(trained, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(trained, tmp_path):
     """SIGKILL as soon as RL's first row is written: then the same command ends where a run left alone did.
 
     scripts/kill_test.py kills at random moments of both stages, and in the middle of saves.
@@ -98,6 +98,5 @@ def test_killed_goes_on_to_the_same_bytes(trained, tmp_path):
 
 
 def state_of(folder):
-    run, params, _ = load_run(folder)
-    run.close()
+    params = load_model(str(folder)).model.weights
     return [without_timings(row) for row in read_metrics(folder)], jax.tree.map(np.asarray, params)

@@ -119,8 +119,8 @@ def test_a_packed_stage_trains_as_an_unpacked_one(trained, tiny_file):
 )
 def test_heights_fit_the_mesh(overrides, heights, tiny_file):
     run = open_run(packed(tiny_file, *overrides))
-    stage = run.config.stages[0]
-    seen = {len(packed_batch(run, stage, 16 * step, np.arange(16)).token_BT) for step in range(4)}
+    stage = run.stages[0]
+    seen = {len(packed_batch(run.mesh, stage.batches, stage.settings, 16 * step).token_MW) for step in range(4)}
     run.close()
     assert seen == heights and all(h % row_shards(run.mesh) == 0 for h in heights)
 

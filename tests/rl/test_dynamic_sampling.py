@@ -43,7 +43,7 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
             length_B=np.array([len(row) for row in tokens], np.int32),
             logp_BT=np.array([[-float(word)] * T for word in words], np.float32),
             truncated_B=np.zeros(P * G, bool),
-            support_BTK=np.tile(np.arange(P * G, dtype=np.int32)[:, None, None], (1, T, 3)),
+            support_BTI=np.tile(np.arange(P * G, dtype=np.int32)[:, None, None], (1, T, 3)),
         )
         scores = {
             name: np.concatenate([rewards[name][position - FIRST] for position in prompts.id_P]).astype(np.float32)
@@ -127,7 +127,7 @@ def test_everything_of_a_group_goes_with_it(mesh, monkeypatch):
     assert completion_texts(collected.rollout.samples, TOKENIZER) == words
     np.testing.assert_allclose(local.samples.logp_BT, [[-float(word)] * T for word in words], rtol=1e-6)
     in_its_batch = ((ids % P)[:, None] * G + np.arange(G)).ravel()
-    assert (local.samples.support_BTK == in_its_batch[:, None, None]).all()
+    assert (local.samples.support_BTI == in_its_batch[:, None, None]).all()
     for name in rewards:
         np.testing.assert_array_equal(local.rewards[name], rewards[name][ids].ravel())
     for i, row in enumerate(transcript.rows()):

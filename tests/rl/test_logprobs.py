@@ -59,7 +59,7 @@ def test_packed_rows_give_the_same(width, in_rows, limited, model_config):
         batch = dataclasses.replace(batch, support_BTI=jnp.array(support % 20))
     lengths = np.asarray(batch.prompt_length_B + batch.length_B)
     layout = lay_out(lengths, shards=1, microbatches=1, joined=4 + 12, width=width)
-    assert (layout.source_RW.size < batch.completion_BT.size) == in_rows
+    assert (layout.source_MW.size < batch.completion_BT.size) == in_rows
     value_params = {"model": params, "head_D": jnp.array(rng.normal(size=16), jnp.float32)}
 
     @jax.jit

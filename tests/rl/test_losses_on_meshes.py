@@ -108,7 +108,7 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
             width=pack_length,
         )
         # Logits of 240 positions of packed rows, or of the completions' 256 where there are four blocks of rows.
-        assert (layout.source_RW.size < B * T) == (row_shards(mesh) * microbatches < 4)
+        assert (layout.source_MW.size < B * T) == (row_shards(mesh) * microbatches < 4)
         layout = Layout(*(to_global(mesh, x, len(x)) for x in layout))
     with jax.set_mesh(mesh):
         function = jax.jit(functools.partial(_losses_and_gradients, microbatches=microbatches))

@@ -1,7 +1,5 @@
-import io
 import json
 import os
-import re
 import struct
 import subprocess
 import sys
@@ -10,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1jax.run.metrics import Progress, RunLog, Timers, read_metrics, without_timings
+from r1jax.run.metrics import RunLog, Timers, read_metrics, without_timings
 
 
 def test_rows_are_one_json_object_a_line_in_a_fixed_order(tmp_path):
-    log = RunLog(tmp_path, tensorboard=False)
+    log = RunLog(tmp_path)
     metrics: Any = {"reward": np.float32(0.5), "completions/mean_length": 3, "kl": 0.25}  # numpy's scalars will do
     log.log("rl", 1, metrics)
     expected = b'{"stage": "rl", "step": 1, "completions/mean_length": 3, "kl": 0.25, "reward": 0.5}\n'
@@ -23,7 +21,7 @@ def test_rows_are_one_json_object_a_line_in_a_fixed_order(tmp_path):
 
 
 def test_what_is_not_finite_is_left_out(tmp_path):
-    log = RunLog(tmp_path, tensorboard=False)
+    log = RunLog(tmp_path)
     metrics: Any = {"reward": 1.0, "kl": float("nan"), "ratio": np.float32("inf"), "entropy": -float("inf")}
     log.log("rl", 1, metrics)
     assert read_metrics(tmp_path) == [{"stage": "rl", "step": 1, "reward": 1.0}]
@@ -31,7 +29,7 @@ def test_what_is_not_finite_is_left_out(tmp_path):
 
 def test_equal_runs_differ_in_timings_only(tmp_path):
     for name, seconds in (("a", 1.0), ("b", 2.0)):
-        log = RunLog(tmp_path / name, tensorboard=False)
+        log = RunLog(tmp_path / name)
         timings = {"step_time": seconds, "tokens_per_second": 1 / seconds, "time/sample": seconds, "compiles": seconds}
         log.log("rl", 1, {"reward": 1 / 3, **timings})
         log.close()
@@ -41,7 +39,7 @@ def test_equal_runs_differ_in_timings_only(tmp_path):
 
 def written(folder):
     """Two stages, ten steps each, as a run would leave them that was killed in the middle of a row."""
-    log = RunLog(folder, tensorboard=False)
+    log = RunLog(folder)
     for stage in ("sft", "rl"):
         for step in range(1, 11):
             log.log(stage, step, {"loss": step / 7})
@@ -55,7 +53,7 @@ def written(folder):
 
 def test_rewind_keeps_what_a_checkpoint_vouches_for_byte_for_byte(tmp_path):
     file, lines = written(tmp_path)
-    log = RunLog(tmp_path, tensorboard=False)
+    log = RunLog(tmp_path)
     log.rewind({"sft": 10, "rl": 4})
     assert file.read_bytes() == b"".join(lines[:14])
     kept = {path.name for path in (tmp_path / "completions").iterdir()}
@@ -67,7 +65,7 @@ def test_rewind_keeps_what_a_checkpoint_vouches_for_byte_for_byte(tmp_path):
 
 def test_rewind_forgets_stages_without_a_checkpoint(tmp_path):
     file, _ = written(tmp_path)
-    RunLog(tmp_path, tensorboard=False).rewind({})
+    RunLog(tmp_path).rewind({})
     assert file.read_bytes() == b""
     assert not list((tmp_path / "completions").iterdir())
 
@@ -165,61 +163,8 @@ def test_timers_add_up_and_start_again():
     assert timers.collect() == {}
 
 
-RL = {"reward": 0.5, "rewards/accuracy/mean": 0.25, "completions/mean_length": 120.0, "tokens_per_second": 9000.0}
-
-
-def test_progress_off_a_terminal_is_a_few_plain_lines(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    with Progress("rl", 100) as progress:
-        for step in range(1, 101):
-            progress.update(step, RL)
-        progress.show_sample("1+1? <think>", "[red]two[/red] \x1b[2J\r </think>2", {"accuracy": 1.0, "format": None})
-    out = capsys.readouterr().out
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out)
-    lines = [line for line in out.splitlines() if line.startswith("rl ")]
-    assert 10 <= len(lines) < 20 and lines[-1].startswith("rl 100/100")
-    assert "reward 0.500  accuracy 25.0%  length 120  9,000 tokens/s" in lines[-1]
-    assert "[red]two[/red]" in out and "accuracy 1, format none" in out
-
-
-def test_progress_says_what_was_not_learnt_from(capsys):
-    with Progress("rl", 2) as progress:
-        progress.update(1, RL | {"completions/clipped_ratio": 0.69, "dynamic_sampling/mixed_groups": 4.0})
-        progress.update(2, {"completions/clipped_ratio": 0.0})
-    first, second = capsys.readouterr().out.splitlines()
-    assert "length 120  cut off 69%  mixed groups 4  9,000" in first and "cut off" not in second
-
-
-def test_progress_on_a_terminal_draws_a_bar_and_never_obeys_model_text(monkeypatch):
-    class Terminal(io.StringIO):
-        encoding = "utf-8"
-
-        def isatty(self):
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    with Progress("sft", 4, 1) as progress:
-        progress.update(2, {"loss": 0.5, "token_accuracy": 0.75})
-        progress.show_sample("Q", "[bold]A[/bold]\x1b[2J", {})
-        progress.update(4, {"loss": 0.25})
-    out = terminal.getvalue()
-    assert "4/4" in out and "loss 0.250  token accuracy 75.0%" in out
-    assert "[bold]A[/bold]" in out and "\x1b[2J" not in out
-    assert out.count("\x1b[?25l") == out.count("\x1b[?25h") == 1  # the cursor comes back
-
-
-def test_progress_that_is_off_says_nothing(capsys):
-    with Progress("rl", 2, enabled=False) as progress:
-        progress.update(2, RL)
-        progress.show_sample("Q", "A", {})
-    assert capsys.readouterr().out == ""
-
-
 def test_importing_pulls_in_nothing_heavy():
     heavy = "{'jax', 'numpy', 'rich', 'tensorboardX', 'wandb', 'matplotlib'} & set(sys.modules)"
-    code = f"import sys, r1jax.run.metrics, r1jax.run.report; print({heavy})"
+    code = f"import sys, r1jax.run.metrics, r1jax.run.console, r1jax.run.report; print({heavy})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert result.stdout == "set()\n", result.stderr

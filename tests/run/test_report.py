@@ -11,7 +11,7 @@ def scores(accuracy, **more):
 
 
 def write_run(folder, steps=6):
-    log = RunLog(folder, tensorboard=False)
+    log = RunLog(folder)
     log.log("cold_start", 0, scores(0.0))
     for step in range(1, steps + 1):
         log.log("cold_start", step, {"loss": 2 / step, "entropy": 1.0})
@@ -71,7 +71,7 @@ def test_panels_are_those_with_data_on_one_axis_of_steps(tmp_path, monkeypatch):
 
 
 def test_accuracy_that_stays_at_zero_is_shown(tmp_path, monkeypatch):
-    log = RunLog(tmp_path, tensorboard=False)
+    log = RunLog(tmp_path)
     log.log("rl", 0, scores(0.0))
     log.close()
     assert drawn(monkeypatch, tmp_path)["Accuracy"]["held out"] == ([0], [0.0])
@@ -97,7 +97,7 @@ def test_summary_has_before_and_the_last_scores_of_each_stage(tmp_path):
 
 
 def test_summary_orders_pass_at_k_by_number_and_marks_what_is_missing(tmp_path):
-    log = RunLog(tmp_path, tensorboard=False)
+    log = RunLog(tmp_path)
     log.log("rl", 0, scores(0.5))
     log.log("rl", 4, scores(0.5, **{"eval/pass@16": 0.9, "eval/pass@2": 0.6, "eval/cons@16": 0.7, "eval/format": 1.0}))
     log.close()

@@ -10,7 +10,7 @@ from r1jax.config.training import MeshSettings
 from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, to_global
 from r1jax.rl.logprobs import Completions, completion_log_probs, model_inputs, to_completions
-from r1jax.sampling.sampler import draw, make_sampler
+from r1jax.sampling.sampler import make_sampler
 
 VOCABULARY, STOP = 20, 1
 
@@ -82,7 +82,7 @@ def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
 
 
 class Rigged(nn.Module):
-    """Says token STOP when the position after the prompt is `stop_at[row]`, else token 5; has no weights to learn."""
+    """Gives token STOP when the position after the prompt is `stop_at[row]`, else token 5; has no weights to learn."""
 
     config: object
     stop_at: tuple[int, ...]
@@ -118,16 +118,6 @@ def test_stop_at_first_last_and_no_position(model_config, mesh):
         assert (samples.logp_BT[row, len(expected) :] == 0).all()
 
 
-def test_draw_follows_the_distribution():
-    p = np.array([0.0, 0.5, 0.2, 0.0, 0.3, 0.0])
-    logp = jnp.where(jnp.array(p) > 0, jnp.log(jnp.array(p)), -1e30)
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    drawn = np.asarray(draw(jnp.broadcast_to(logp[None], (20_000, 6)), keys, greedy=False))
-    share = np.bincount(drawn, minlength=6) / len(drawn)
-    assert (share[p == 0] == 0).all()
-    assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / len(drawn))
-
-
 def test_same_samples_on_any_mesh(model):
     prompts, lengths = prompts_of(8)
     expected = None
@@ -140,7 +130,7 @@ def test_same_samples_on_any_mesh(model):
 
 
 def test_top_k_and_top_p(model, mesh):
-    """What was drawn from equals a computation of numpy's on the logits, and the trainer has the same log-probs."""
+    """The support equals numpy's on the logits, and the trainer has the same log-probs."""
     prompts, lengths = prompts_of(8, seed=2)
     samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=0.8)
     mask = np.arange(6)[None] < samples.length_B[:, None]
@@ -148,7 +138,7 @@ def test_top_k_and_top_p(model, mesh):
         *(np.repeat(x, 2, axis=0) for x in (prompts, lengths)),
         samples.completion_BT,
         samples.length_B,
-        samples.support_BTK,
+        samples.support_BTI,
     )
 
     @jax.jit
@@ -161,13 +151,13 @@ def test_top_k_and_top_p(model, mesh):
     sizes = []
     for row, t in zip(*np.nonzero(mask), strict=True):
         z = logits[row, t, :VOCABULARY].astype(np.float64) / 0.7
-        likeliest = np.argsort(-z)[:5]
-        p = np.exp(z[likeliest] - z.max()) / np.exp(z[likeliest] - z.max()).sum()
+        top = np.argsort(-z)[:5]
+        p = np.exp(z[top] - z.max()) / np.exp(z[top] - z.max()).sum()
         before = np.cumsum(p) - p
         assert np.abs(before - 0.8).min() > 1e-5  # no matter of rounding
-        ids, p = likeliest[before < 0.8], p[before < 0.8]
+        ids, p = top[before < 0.8], p[before < 0.8]
         sizes.append(len(ids))
-        assert samples.support_BTK[row, t].tolist() == [*ids, *[-1] * (5 - len(ids))]
+        assert samples.support_BTI[row, t].tolist() == [*ids, *[-1] * (5 - len(ids))]
         assert samples.completion_BT[row, t] in ids
         place = ids.tolist().index(samples.completion_BT[row, t])
         np.testing.assert_allclose(samples.logp_BT[row, t], np.log(p / p.sum())[place], atol=1e-4)
@@ -175,7 +165,7 @@ def test_top_k_and_top_p(model, mesh):
 
 
 class Fixed(nn.Module):
-    """Says token i + 2 with probability SHARES[i], whatever came before."""
+    """Gives token i + 2 with probability SHARES[i], whatever came before."""
 
     config: object
     vocabulary: int = VOCABULARY
@@ -208,17 +198,17 @@ def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_confi
         share = kept[int(token)] / sum(kept.values())
         assert abs(count / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
         np.testing.assert_allclose(drawn.logp_BT[drawn.completion_BT == token], np.log(share), atol=1e-5)
-    likeliest = sorted(kept, key=kept.get, reverse=True)
+    top = sorted(kept, key=kept.get, reverse=True)
     if "top_k" not in limits:
-        assert drawn.support_BTK is None
+        assert drawn.support_BTI is None
     elif limits["top_k"] > VOCABULARY:  # all ids, those without probability last
-        assert (drawn.support_BTK[:, :, : len(kept)] == likeliest).all()
-        assert (np.sort(drawn.support_BTK) == np.arange(VOCABULARY)).all()
+        assert (drawn.support_BTI[:, :, : len(kept)] == top).all()
+        assert (np.sort(drawn.support_BTI) == np.arange(VOCABULARY)).all()
     else:
-        assert (drawn.support_BTK == [*likeliest, *[-1] * (limits["top_k"] - len(kept))]).all()
+        assert (drawn.support_BTI == [*top, *[-1] * (limits["top_k"] - len(kept))]).all()
 
 
 def test_greedy_knows_no_limits(model_config, mesh):
     drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, top_k=2, top_p=0.1)
-    assert (drawn.completion_BT == 3).all() and drawn.support_BTK is None
+    assert (drawn.completion_BT == 3).all() and drawn.support_BTI is None
     np.testing.assert_allclose(drawn.logp_BT, np.log(0.4), atol=1e-6)
