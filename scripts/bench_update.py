@@ -47,69 +47,78 @@ NOISE = 1.05  # a ratio of medians that repeats of one program reach
 def make_update(
     name: str, sequences: int, tokens: int, *, vocabulary: int = VOCABULARY, microbatches: int = 1, length_B: Any = None
 ) -> tuple[Any, Any]:
-    """The product's update under jit, of state, rollout and layout; and a function that makes the first two."""
+    """The product's jitted update, `programs.grpo.functions`' own, and a function that makes its state and batch."""
+    import types
+
     import jax
     import jax.numpy as jnp
 
     from r1jax.config.experiment import GrpoStage
-    from r1jax.config.training import OptimizerSettings
-    from r1jax.data.packing import Layout
+    from r1jax.config.training import MeshSettings, OptimizerSettings
     from r1jax.models import ModelConfig, init_params, make_model
-    from r1jax.programs.grpo import optimizers, update_step
-    from r1jax.rl.logprobs import Completions
-    from r1jax.rl.train_batch import Rollout
-    from r1jax.training.state import TrainState
+    from r1jax.parallel.mesh import make_mesh
+    from r1jax.programs.grpo import functions, optimizers
+    from r1jax.rl.types import TrainBatch
+    from r1jax.sampling.loaded_model import LoadedModel
+    from r1jax.training.state import TrainState, init_state
 
-    config = ModelConfig(**MODELS[name], dtype="float32")
     stage = GrpoStage(
         name="rl",
         program="grpo",
         steps=100,
         prompts_per_step=sequences // 4,
         group_size=4,
+        microbatch=sequences // microbatches,
+        max_completion_length=tokens,
         rewards={"accuracy": 1.0},
         optimizer=OptimizerSettings(learning_rate=1e-6),
     )
-    model, (optimizer, _) = make_model(config, vocabulary), optimizers(stage)
+    model = make_model(ModelConfig(**MODELS[name], dtype="float32"), vocabulary)
+    tokenizer: Any = types.SimpleNamespace(stop_ids=(1,))
+    update = functions(LoadedModel(model, tokenizer, make_mesh(MeshSettings()), None), stage, PROMPT)["update"]
 
-    def make(key: jax.Array) -> tuple[TrainState, Rollout]:
-        params, zero = init_params(model, key), jnp.zeros((), jnp.int32)
+    def make(key: jax.Array) -> tuple[TrainState, TrainBatch]:
         rows_BT = jax.random.randint(key, (sequences, PROMPT + tokens), 0, vocabulary)
-        prompt_length_B = jnp.full(sequences, PROMPT, jnp.int32)
         lengths_B = jnp.full(sequences, tokens, jnp.int32) if length_B is None else jnp.array(length_B)
         logp_BT = jnp.full((sequences, tokens), -12.0)
-        rollout = Rollout(
-            completions=Completions(rows_BT[:, :PROMPT], prompt_length_B, rows_BT[:, PROMPT:], lengths_B),
+        batch = TrainBatch(
+            prompt_BS=rows_BT[:, :PROMPT],
+            prompt_length_B=jnp.full(sequences, PROMPT, jnp.int32),
+            completion_BT=rows_BT[:, PROMPT:],
+            length_B=lengths_B,
             sampler_logp_BT=logp_BT,
             old_logp_BT=logp_BT,
-            reference_logp_BT=None,
             advantage_BT=jax.random.normal(key, (sequences, 1)) * jnp.ones((1, tokens)),
             factor_BT=jnp.ones((sequences, tokens)),
-            counted_B=jnp.ones(sequences, bool),
+            included_B=jnp.ones(sequences, bool),
         )
-        return TrainState(params, zero, optimizer.init(params), None, zero), rollout
+        return init_state(update.arguments[0], optimizers(stage), init_params(model, key)), batch
 
-    def step(state: TrainState, rollout: Rollout, layout: Layout | None) -> tuple[TrainState, dict[str, Any]]:
-        return update_step(
-            *(state, rollout, jnp.arange(sequences), layout, jnp.int32(0), jnp.int32(0)),
-            **{"model": model, "optimizer": optimizer, "stage": stage, "microbatches": microbatches},
-        )
+    return update, functools.partial(jax.jit(make), jax.random.key(0))
 
-    return jax.jit(step, donate_argnums=0), functools.partial(jax.jit(make), jax.random.key(0))
+
+def arguments(sequences: int, layout: Any = None) -> tuple[Any, ...]:
+    """What an update is called with after state and batch."""
+    import jax.numpy as jnp
+
+    return jnp.arange(sequences), layout, jnp.int32(0), jnp.int32(0)
 
 
 def compiled_update(name: str, sequences: int, tokens: int, *, dense: bool) -> tuple[Any, Any]:
-    """The compiled update, and a function that makes its state and rollout."""
-    import jax
-
+    """The compiled update, and a function that makes its state and batch."""
     from r1jax.models import logprobs
 
     own = logprobs.UNCHUNKED_BYTES
     logprobs.UNCHUNKED_BYTES = 2**60 if dense else own
     update, make = make_update(name, sequences, tokens)
-    compiled = update.lower(*jax.eval_shape(make), layout=None).compile()
+    compiled = update.compile()
     logprobs.UNCHUNKED_BYTES = own
     return compiled, make
+
+
+def with_arguments(update: Callable[..., Any], sequences: int, layout: Any = None) -> Callable[..., Any]:
+    """The update as a function of state and batch alone."""
+    return lambda state, batch: update(state, batch, *arguments(sequences, layout))
 
 
 def measure_memory(dense: bool) -> None:
@@ -120,9 +129,9 @@ def measure_memory(dense: bool) -> None:
     plan = compiled.memory_analysis()
     result = {"planned": plan.temp_size_in_bytes, "arguments": plan.argument_size_in_bytes}
     if not dense:
-        state, rollout = jax.block_until_ready(make())
+        state, batch = jax.block_until_ready(make())
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        jax.block_until_ready(compiled(state, rollout, layout=None))
+        jax.block_until_ready(compiled(state, batch, *arguments(MEMORY[1])))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         result |= {"grown": peak - before, "peak": peak}
     print(json.dumps(result))
@@ -157,7 +166,7 @@ def memory(console: Any) -> None:
     console.print(f"peak under a quarter of the logits: {'yes' if holds else 'NO'}")
 
 
-def turn_about(updates: Mapping[Any, Callable[..., Any]], state: Any, rollout: Any) -> list[tuple[float, float]]:
+def turn_about(updates: Mapping[Any, Callable[..., Any]], state: Any, batch: Any) -> list[tuple[float, float]]:
     """Median wall and CPU seconds of each update, run in turn."""
     import jax
 
@@ -165,7 +174,7 @@ def turn_about(updates: Mapping[Any, Callable[..., Any]], state: Any, rollout: A
     for run in range(RUNS + 1):
         for name in sorted(updates, reverse=run % 2 == 0):
             begin, worked = time.perf_counter(), time.process_time()
-            state, _ = jax.block_until_ready(updates[name](state, rollout))
+            state, _ = jax.block_until_ready(updates[name](state, batch))
             if run:  # the first is to warm up
                 seconds[name].append((time.perf_counter() - begin, time.process_time() - worked))
     return [tuple(statistics.median(x) for x in zip(*seconds[name], strict=True)) for name in updates]  # type: ignore
@@ -185,7 +194,7 @@ def speed(console: Any) -> None:
         updates = {}
         for dense in (True, False):
             compiled, make = compiled_update(model, sequences, TOKENS, dense=dense)
-            updates[dense] = functools.partial(compiled, layout=None)
+            updates[dense] = with_arguments(compiled, sequences)
         (dense_wall, dense_cpu), (wall, cpu) = turn_about(updates, *make())
         worst, size = max(worst, wall / dense_wall), sequences * TOKENS * VOCABULARY * 4
         table.add_row(
@@ -214,10 +223,10 @@ def packing(console: Any) -> None:
         model, sequences, tokens, vocabulary=PACKED_VOCABULARY, microbatches=microbatches, length_B=length_B
     )
     joined = PROMPT + tokens
-    updates, rows = {0: functools.partial(update, layout=None)}, {0: (sequences, joined)}
+    updates, rows = {0: with_arguments(update, sequences)}, {0: (sequences, joined)}
     for width in (joined, 2 * joined):
         layout = lay_out(PROMPT + length_B, shards=1, microbatches=microbatches, joined=joined, width=width)
-        updates[width], rows[width] = functools.partial(update, layout=layout), layout.source_MW.shape
+        updates[width], rows[width] = with_arguments(update, sequences, layout), layout.source_MW.shape
     times = turn_about(updates, *make())
     table = Table(
         *("pack_length", "rows", "filled", "an update", "to unpacked"),

@@ -1,9 +1,9 @@
-"""Kills a run with SIGKILL at random moments and checks that it ends in the same bytes as one left alone.
+"""Kills a run with SIGKILL at random moments and checks that it ends in the same bytes as one that was not killed.
 
     uv run python scripts/kill_test.py configs/quickstart.yaml 10 stages.cold_start.steps=40 stages.rl.steps=12
 
-Every second kill waits for a checkpoint that is being written. Compares the final weights and metrics.jsonl (timings
-aside); prints a line a kill and exits with 1 where anything differs.
+Every second kill waits for a checkpoint that is being written. The script compares the final weights and metrics.jsonl,
+timings aside, prints a line for each kill, and exits with 1 where anything differs.
 """
 
 import random
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from r1jax.run.metrics import read_metrics, without_timings
-from r1jax.run.run import load_run
+from r1jax.run.loading import load_model
 
 
 def start(config: str, folder: Path, overrides: list[str]) -> subprocess.Popen:
@@ -78,8 +78,7 @@ def compare(whole: Path, killed: Path) -> str:
     rows = [[without_timings(row) for row in read_metrics(f)] for f in (whole, killed)]
     weights = []
     for folder in (whole, killed):
-        run, params, _ = load_run(folder)
-        run.close()
+        params = load_model(str(folder)).model.weights
         weights.append([np.asarray(x).tobytes() for x in jax.tree.leaves(params)])
     return (
         f"{len(rows[0])} rows {'equal' if rows[0] == rows[1] else 'DIFFER'}, "
