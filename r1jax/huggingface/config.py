@@ -103,7 +103,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None]:
-    """theta and scaling, which stand together in `rope_parameters` in newer files, apart in older ones."""
+    """theta and scaling: newer files have both in `rope_parameters`, older ones have two keys for them."""
     rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
     theta = rope.pop("rope_theta", raw.get("rope_theta", 10_000.0))
     kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
@@ -127,10 +127,10 @@ def config_json(config: ModelConfig, *, dtype: str, positions: int) -> dict[str,
     wanted = (config.qkv_bias, config.qk_norm)
     named = [(kind, family) for kind, family in FAMILIES.items() if (family.qkv_bias, family.qk_norm) == wanted]
     if not named:
-        raise ConfigError("no supported architecture has both qkv_bias and qk_norm; export is not possible")
+        raise ConfigError("no Hugging Face architecture has both qkv_bias and qk_norm; export is not possible")
     ((kind, family),) = named
     scaling = config.rope_scaling
-    stretched = scaling and {
+    rope_scaling = scaling and {
         name: value
         for name, value in dataclasses.asdict(scaling).items()
         if name in ROPE_KEYS[scaling.rope_type] and value is not None
@@ -141,7 +141,7 @@ def config_json(config: ModelConfig, *, dtype: str, positions: int) -> dict[str,
         "hidden_act": "silu",
         "max_position_embeddings": positions,
         "rope_theta": config.rope_theta,
-        "rope_scaling": stretched,
+        "rope_scaling": rope_scaling,
         "torch_dtype": dtype,
         **{name: getattr(config, name) for name in SAME_NAMES},
     }
@@ -159,8 +159,8 @@ def write_description(
     """Writes config.json, generation_config.json and the tokenizer's files with its chat template.
 
     Where the model came from a folder, `source`, its config.json and generation_config.json are taken over. `positions`
-    is the length that the model was trained on, where there is no source. `dtype` is the type of the weights that will
-    stand beside these files (None: the source's, else float32).
+    is the length that the model was trained on, if there is no source. `dtype` is the type of the weights that belong
+    to these files (None: the source's, else float32).
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)

@@ -118,7 +118,9 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
                     view = opened.get_slice(name)
                     tensors[name] = Tensor(file, tuple(view.get_shape()), view.get_dtype())
         except SafetensorError as error:
-            raise ConfigError(f"{file}: not a whole safetensors file ({error}); copy or download it again") from None
+            raise ConfigError(
+                f"{file}: a truncated or broken safetensors file ({error}); copy or download it again"
+            ) from None
     return tensors
 
 

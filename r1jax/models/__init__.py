@@ -71,7 +71,7 @@ def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
 
 
 def init_params(model: Model, key: jax.Array) -> Any:
-    """Random weights, float32; run it under jit with out_shardings, so that no weight is ever whole on one device."""
+    """Random weights, float32; run it under jit with out_shardings, so that no device holds all of a weight."""
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 

@@ -158,7 +158,7 @@ class Transformer(nn.Module):
         """Returns hidden_BTD and the cache with this forward's keys appended.
 
         Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: the
-        whole row is one); with a cache it sees the filled slots as well; with a prefix, its prompt.
+        row is one segment); with a cache it sees the filled slots as well; with a prefix, its prompt.
         """
         B, T = tokens_BT.shape
         if positions_BT is None:

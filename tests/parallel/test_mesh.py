@@ -1,4 +1,4 @@
-"""Rows to devices and back; shardings of weights and moments; meshes that do not divide them."""
+"""Rows to devices and back; shardings of weights; meshes that do not divide them."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 from tiny import DIVISIBLE
 
 from r1jax.config.base import ConfigError
-from r1jax.config.training import MeshSettings, OptimizerSettings
+from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, init_params, make_model
 from r1jax.parallel.mesh import (
     TRAIN_WEIGHTS,
@@ -21,8 +21,6 @@ from r1jax.parallel.mesh import (
     to_local,
     weight_shardings,
 )
-from r1jax.training.optimizer import make_optimizer
-from r1jax.training.state import abstract_state
 
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "context": 8}])
@@ -59,12 +57,3 @@ def test_meshes_that_do_not_divide_are_errors():
     odd = make_model(dataclasses.replace(DIVISIBLE, intermediate_size=36), 20)
     with pytest.raises(ConfigError, match="tensor=8 does not divide F=36"):
         abstract_params(odd, mesh)
-
-
-def test_optimizer_moments_are_sharded_like_their_weights():
-    mesh = make_mesh(MeshSettings(data=1, fsdp=4, tensor=2))
-    optimizer = make_optimizer(OptimizerSettings(learning_rate=1e-3), 10)
-    abstract = abstract_state(make_model(DIVISIBLE, 20), (optimizer, None), mesh)
-    moments = [x for path, x in jax.tree.leaves_with_path(abstract.opt_state) if "embed_VD" in str(path)]
-    assert len(moments) == 2
-    assert all(m.sharding == abstract.params["embed_VD"].sharding for m in moments)
