@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.loading import load_model
+from r1jax.run.metrics import read_metrics, without_timings
 
 
 def start(config: str, folder: Path, overrides: list[str]) -> subprocess.Popen:

@@ -31,32 +31,6 @@ def test_import_is_quick_and_touches_no_device():
         _ = r1jax.lode
 
 
-def test_a_loaded_run_generates_and_scores(trained):
-    model = r1jax.load(trained[1])
-    texts = model.generate("1+2=", samples=3, temperature=1.0)
-    assert len(texts) == 3 and texts == model.generate("1+2=", samples=3, temperature=1.0)
-    assert texts != model.generate("1+2=", samples=3, temperature=1.0, seed=1)
-    assert len(model.generate("1+2=")) == 1
-    assert all(len(model.model.tokenizer.encode(text)) <= 4 for text in model.generate("1+2=", samples=8, max_tokens=4))
-    with pytest.raises(ConfigError, match="'w' at position 0"):
-        model.generate("what?")
-
-
-def test_log_probs_are_those_of_a_plain_forward(trained):
-    from r1jax.models import forward, unembed
-
-    model = r1jax.load(trained[1])
-    completions = ["3", "<think>1+2=3</think>", ""]
-    ours = model.log_probs("1+2=", completions, temperature=0.5)
-    for completion, logp_T in zip(completions, ours, strict=True):
-        encode = model.model.tokenizer.encode
-        prompt, ids = encode("1+2="), [*encode(completion), model.model.tokenizer.stop_ids[0]]
-        hidden, _ = forward(model.model.model, model.model.weights, np.array([prompt + ids]))
-        logits = np.asarray(unembed(model.model.model, model.model.weights, hidden))[0, :, : model.model.tokenizer.size]
-        expected = jax.nn.log_softmax(logits / 0.5)[np.arange(len(ids)) + len(prompt) - 1, ids]
-        np.testing.assert_allclose(logp_T, expected, atol=1e-4)
-
-
 def test_train_with_a_python_function_and_rows(tmp_path):
     rows = [{"question": f"{i % 7}+{i % 9}=", "answer": str(i % 7 + i % 9), "completion": "1"} for i in range(64)]
     config, seen = config_of(tmp_path, "stages.rl.steps=2", "stages.rl.rewards={accuracy: 1.0}"), []
@@ -68,10 +42,7 @@ def test_train_with_a_python_function_and_rows(tmp_path):
     ]  # fmt: skip
     assert len(seen) == 6  # the evaluations of cold_start 1 and rl 2 are rows of their own in the file
     assert "eval/accuracy" in table.rows[1] and "loss" in table.rows[1]
-    assert np.isnan(table["reward"][0]) and table.stage("rl")["rewards/short/mean"].max() <= 0
-    with pytest.raises(KeyError, match="no metric 'rewart'"):
-        _ = table["rewart"]
-    assert "<table>" in table._repr_html_()
+    assert table.stage("rl")["rewards/short/mean"].max() <= 0
     (kept, *_) = run.completions()
     assert kept["stage"] == "rl" and kept["step"] == 1 and kept["rewards"].keys() == {"accuracy", "short"}
     assert kept["question"] in {row["question"] for row in rows}

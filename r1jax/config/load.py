@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ DATA_SETS: dict[str, dict[str, Any]] = {
 }
 
 
-def load_config(
-    path: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] = types.MappingProxyType({})
-) -> Config:
-    """Reads a YAML file, replaces top-level blocks, applies `a.b=value` overrides in order, and checks the result.
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, applies `a.b=value` overrides in order, and checks the result.
 
     Stages are addressed by name or number: `stages.rl.steps=20`, `stages[1].steps=20`. Raises ConfigError, which names
     the key, its line in the file if it is there, and what was probably meant.
@@ -51,7 +48,7 @@ def load_config(
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict) or not tree:
         raise ConfigError(f"{path}: need a mapping of settings at the top level, got {kind_of(tree)}")
-    return parse_config({**tree, **replaced}, overrides, path, root)
+    return parse_config(tree, overrides, path, root)
 
 
 def parse_config(

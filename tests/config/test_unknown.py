@@ -1,15 +1,10 @@
 """Keys that other libraries have, that are misspelt, or that belong elsewhere: the error names what was meant."""
 
-import re
-
 import pytest
 import yaml
 from tiny import TINY
 
-from r1jax.config.annotations import places
 from r1jax.config.base import ConfigError
-from r1jax.config.equivalents import EQUIVALENTS, NEEDLESS
-from r1jax.config.experiment import Config, GrpoStage
 from r1jax.config.load import parse_config
 
 MEANT = {
@@ -81,13 +76,3 @@ def test_what_is_meant(override, tree):
 def test_without_stages_a_stage_is_called_name(tree):
     with pytest.raises(ConfigError, match=r"^beta: unknown key; in r1jax it is stages\.NAME\.kl\.coef$"):
         parse_config({**tree, "stages": [], "beta": 0.1})
-
-
-@pytest.mark.parametrize("key", EQUIVALENTS)
-def test_equivalents_are_settings(key):
-    """What a key is translated to can be given, and the key itself is none of ours."""
-    for place in EQUIVALENTS[key][0].replace("STAGE.", "").split(" and "):
-        name = place.split(".")[-1]
-        assert place in {*places(Config, name), *places(GrpoStage, name)}, place
-    assert not places(Config, key) and not places(GrpoStage, key)
-    assert key not in NEEDLESS and re.fullmatch(r"[a-z0-9_.]+", key)

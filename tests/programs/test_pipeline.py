@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,10 +12,8 @@ from r1jax.cli import app
 from r1jax.config.load import load_config
 from r1jax.programs import grpo, pipeline
 from r1jax.programs.pipeline import train
-from r1jax.programs.steps import check_finite
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
-from r1jax.run.run import open_run
 
 GRPO_METRICS = {
     "reward", "reward_std", "rewards/accuracy/mean", "rewards/format/std", "frac_reward_zero_std", "num_tokens",
@@ -134,39 +131,12 @@ def test_a_run_that_diverges_stops_before_it_is_saved(tiny_file, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints" / "cold_start").glob("[0-9]*"))
 
 
-def test_the_last_checkpoint_is_named():
-    class Saved:
-        folder = Path("checkpoints/rl")
-
-        def latest(self):
-            return 5
-
-    metrics = {"loss": 1.0, "grad_norm": float("nan"), "param_norm": 1.0}
-    with pytest.raises(FloatingPointError, match=r"rl, step 7: grad_norm is nan; the last good checkpoint is .*rl/5"):
-        check_finite(metrics, "rl", 7, Saved())
-
-
 def test_the_gate_refuses_a_sampler_that_disagrees():
     name = "sampling/sampling_logp_difference/mean"
     grpo.check_sampler({name: 5e-5}, "float32", "rl", 1)
     for value in (1e-3, float("nan")):
         with pytest.raises(FloatingPointError, match="sampler and trainer differ"):
             grpo.check_sampler({name: value}, "float32", "rl", 1)
-
-
-def test_kl_settings_without_a_kl_warn(tiny_file):
-    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, sync_reference_every: 5}"])
-    with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
-        open_run(config).close()
-
-
-def test_a_warm_up_longer_than_the_stage_warns(tiny_file):
-    config = load_config(
-        tiny_file, ["stages.rl.optimizer.warmup_updates=6", "stages.cold_start.optimizer.warmup_updates=2"]
-    )
-    with pytest.warns(UserWarning, match="rises for 6 updates, and the stage ends after 6") as said:
-        open_run(config).close()
-    assert len(said) == 1 and "stages.rl.optimizer.warmup_updates" in str(said[0].message)
 
 
 def test_countdown_trains_too_and_reinforce(tiny_file, tmp_path):

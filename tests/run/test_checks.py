@@ -1,0 +1,67 @@
+"""What does not fit is refused before anything is written, and what will not do what it says is warned of."""
+
+import numpy as np
+import pytest
+
+from r1jax.config.base import ConfigError
+from r1jax.config.load import load_config
+from r1jax.run.checks import check_same_settings
+from r1jax.run.run import build_run, open_run
+
+REFUSED = {
+    "prompts and devices": (
+        ["stages.rl.prompts_per_step=12"],
+        r"stages\.rl\.prompts_per_step: 12 prompts .* 8 devices",
+    ),
+    "updates and devices": (["stages.rl.minibatches=8"], r"stages\.rl\.minibatches: an update of 4 sequences"),
+    "micro-batches": (["stages.rl.microbatch=3"], r"stages\.rl\.microbatch: an update of 16 sequences"),
+    "positions and devices": (["mesh.data=1", "mesh.context=8", "max_completion_length=33"], "mesh.context: 8 devices"),
+    "packed rows": (["stages.cold_start.pack_length=20"], r"stages\.cold_start\.pack_length: rows of 20 tokens"),
+    "all problems of a generator": (["evaluate.problems=null"], "null means all, and this task's problems have no end"),
+    "a stage's own prompts": (["stages.rl.max_prompt_length=2"], "max_prompt_length allows 1 to 2"),
+    "a stage's demonstrations": (["stages.cold_start.max_completion_length=8"], "max_completion_length is 8; raise it"),
+    "init_from": (
+        ["stages.rl.init_from=/nowhere"],
+        r"stages\.rl\.init_from: /nowhere is neither a folder nor a hub id",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused(case, tiny_file):
+    overrides, message = REFUSED[case]
+    with pytest.raises(ConfigError, match=message):
+        open_run(load_config(tiny_file, overrides))
+    assert not (tiny_file.parent / "run").exists()
+
+
+def test_only_what_is_not_computed_may_change(tiny, trained):
+    config, folder = trained
+    check_same_settings(folder, config.model_copy(update={"keep_checkpoints": 9, "wandb_project": "p"}))
+    stages = [config.stages[0].model_copy(update={"steps": 4}), config.stages[1]]
+    with pytest.raises(ConfigError, match=r"was started with stages\.cold_start\.steps=3, this config has .*=4"):
+        check_same_settings(folder, config.model_copy(update={"stages": stages}))
+
+
+def test_each_stage_is_checked_against_its_own_lengths(tiny_file):
+    """A short stage packs rows that a long one could not."""
+    overrides = ["stages.cold_start.pack_length=38", "stages.rl.max_completion_length=64"]
+    run = build_run(load_config(tiny_file, overrides))
+    run.close()
+    assert [stage.batches.max_completion_length for stage in run.stages] == [32, 64]
+    assert np.diff([stage.first_example for stage in run.stages]) == [3 * 16]
+
+
+def test_kl_settings_without_a_kl_warn(tiny_file):
+    config = load_config(tiny_file, ["stages.rl.kl={coef: 0, sync_reference_every: 5}"])
+    with pytest.warns(UserWarning, match=r"stages\.rl\.kl: coef is 0, so there is no KL"):
+        open_run(config).close()
+
+
+def test_a_warm_up_longer_than_the_stage_warns(tiny_file):
+    config = load_config(
+        tiny_file, ["stages.rl.optimizer.warmup_updates=6", "stages.cold_start.optimizer.warmup_updates=2"]
+    )
+    with pytest.warns(UserWarning, match="rises for 6 updates, and the stage ends after 6") as said:
+        open_run(config).close()
+    assert len(said) == 1 and "stages.rl.optimizer.warmup_updates" in str(said[0].message)

@@ -1,0 +1,34 @@
+"""`r1jax eval`: scores and transcripts of a checkpoint, on its stage's task or on another one."""
+
+import json
+
+import pytest
+
+from r1jax.config.base import ConfigError
+from r1jax.evaluate import evaluate_model
+
+
+def test_scores_and_transcripts_of_a_checkpoint(trained):
+    done = []
+    scores, file = evaluate_model(
+        str(trained[1]),
+        ["evaluate.samples=4", "evaluate.problems=10"],
+        checkpoint="cold_start",
+        progress=lambda *counts: done.append(counts),
+    )
+    assert file == trained[1] / "eval" / "cold_start-3.jsonl" and done[-1] == (10, 10)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == 40
+    right = sum(row["rewards"]["accuracy"] for row in rows) / 40
+    assert scores["eval/accuracy"] == pytest.approx(right) and "eval/cons@4" in scores
+    said = json.loads(file.with_suffix(".json").read_text())
+    assert said["scores"] == scores and said["evaluate"]["samples"] == 4 and said["task"]["name"] == "arithmetic"
+
+
+def test_another_task(trained):
+    """It replaces the run's; the alphabet stays the model's own."""
+    task = {"name": "arithmetic", "max_digits": 1}
+    _, file = evaluate_model(str(trained[1]), ["evaluate.problems=8"], task)
+    assert all(len(json.loads(line)["question"]) == 4 for line in file.read_text().splitlines())
+    with pytest.raises(ConfigError, match="is not in the alphabet"):
+        evaluate_model(str(trained[1]), ["max_prompt_length=12"], {"name": "countdown", "numbers": 2})
