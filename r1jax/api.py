@@ -91,6 +91,8 @@ def train(
     if data is not None:
         settings = _with_data(settings, data, Path(settings.run_dir) / "data.jsonl")
     run = train_stages(settings, functions=rewards, on_log=on_log)
+    if isinstance(on_log, LivePlot):
+        on_log.draw()  # with the last rows
     return TrainedRun(run.folder)
 
 
