@@ -19,6 +19,7 @@ from r1jax.config.load import load_config as read_config
 from r1jax.config.load import parse_config
 from r1jax.generate import Generator
 from r1jax.programs.pipeline import train as train_stages
+from r1jax.run.checks import DATA
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
@@ -89,7 +90,7 @@ def train(
     """
     settings = _with_functions(_settings(config, overrides), rewards or {})
     if data is not None:
-        settings = _with_data(settings, data, Path(settings.run_dir) / "data.jsonl")
+        settings = _with_data(settings, data, Path(settings.run_dir) / DATA)
     run = train_stages(settings, functions=rewards, on_log=on_log)
     if isinstance(on_log, LivePlot):
         on_log.draw()  # with the last rows
@@ -100,10 +101,11 @@ def prepare(
     config: str | Path | Mapping[str, Any] | Config,
     *,
     rewards: Rewards | None = None,
+    data: Rows | None = None,
     overrides: Sequence[str] = (),
 ) -> Run:
     """A run in memory, to take steps by hand: it has the config's model, data and devices, and writes nothing."""
-    return build_run(_with_functions(_settings(config, overrides), rewards or {}), functions=rewards)
+    return build_run(_with_functions(_settings(config, overrides), rewards or {}), functions=rewards, data=data)
 
 
 def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str]) -> Config:

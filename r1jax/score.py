@@ -1,11 +1,11 @@
-"""A config's rewards on saved completions, without a model: what each gives, why, and where they disagree.
+"""Scores saved completions with a config's rewards, without a model, and shows where the rewards disagree.
 
     scored = score_file(Path("runs/quickstart/completions/rl-000010.jsonl"), load_config("configs/quickstart.yaml"))
     show(scored, Console())
 
-A line is a JSON object with `completion`, and with `answer`, `prompt`, `question`, `length` (tokens), `truncated`,
-`prompt_opens_think`, `part`, `data` where rewards need them; any other key counts as data, so that a data set's columns
-can stand beside the completion. Runs write such files.
+A line of the file is a JSON object with the key `completion` and, where rewards need them, `answer`, `prompt`,
+`question`, `length` (in tokens), `truncated`, `prompt_opens_think`, `part` and `data`. Any other key is added to
+`data`, so that the columns of a data set may stand beside the completion. Runs write such files.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 FIELDS = ("question", "answer", "prompt", "prompt_opens_think", "part")
 NOT_DATA = {*FIELDS, "completion", "length", "truncated", "data", "rewards", "reasons", "advantage", "in_loss"}
-SHOWN = 2  # best and worst samples
-CUT = 400  # characters of a sample that are shown
+SHOWN = 2  # completions, of the best and of the worst
+SHOWN_CHARACTERS = 400  # of a completion
 
 
 @dataclass(frozen=True)
 class Scored:
-    """`total` is the weighted sum, NaN where a reward with a weight is None; lines count from 1."""
+    """`total` is the weighted sum of the scores, NaN where a reward with a weight is None; `lines` count from 1."""
 
     examples: list[Example]
     texts: list[str]
@@ -47,19 +47,27 @@ class Scored:
     total: np.ndarray
 
 
-def score_file(file: Path, config: Config) -> Scored:
-    """Every reward of the config's task and `rewards:`; weights are those of its last grpo stage, else 1 each.
+def config_of(file: Path) -> Path | None:
+    """The config of the run that a file RUN/completions/FILE belongs to; None for any other file."""
+    config = file.resolve().parent.parent / "config.yaml"
+    return config if file.resolve().parent.name == "completions" and config.is_file() else None
 
-    Raises ConfigError for a line that cannot be read.
+
+def score_file(file: Path, config: Config) -> Scored:
+    """Scores the completions in a file with every reward of a stage, weighted as that stage weighs them.
+
+    The stage is the one that the file is named after, as runs do, else the last GRPO stage; where the config has none,
+    the weights are 1. Raises ConfigError for a line that cannot be read.
     """
-    stages = [config.stage(i) for i, stage in enumerate(config.stages) if stage.program == "grpo"]
-    shared = stages[-1] if stages else config.stage(0) if config.stages else config
+    stages = [config.stage(index) for index, stage in enumerate(config.stages) if stage.program == "grpo"]
+    stages = [stage for stage in stages if stage.name == file.stem.rpartition("-")[0]] or stages
+    settings = stages[-1] if stages else config.stage(0) if config.stages else config
     try:
         task = make_task(
-            shared.task,
+            settings.task,
             config.seed,
-            rewards=shared.reward_definitions,
-            max_completion_length=shared.max_completion_length,
+            rewards=settings.reward_definitions,
+            max_completion_length=settings.max_completion_length,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -86,7 +94,7 @@ def _lines(file: Path) -> list[str]:
     if file.is_dir():
         raise ConfigError(f"{file} is a folder; give one of the files in it")
     try:
-        return file.read_text(encoding="utf-8").split("\n")  # other line ends may stand in a text
+        return file.read_text(encoding="utf-8").split("\n")  # a completion may contain other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
 
@@ -106,13 +114,13 @@ def _read(where: str, line: str) -> tuple[Example, str]:
     text = row["completion"]
     if row.get("length") is not None:
         if type(row["length"]) is not int:
-            raise ConfigError(f"{where}: length is a number of tokens; got {row['length']!r:.80}")
+            raise ConfigError(f"{where}: length is a number of tokens, got {row['length']!r:.80}")
         text = Completion(text, length=row["length"], truncated=bool(row.get("truncated", False)))
     return Example(**given, data=data), text
 
 
 def disagreements(scores: Mapping[str, np.ndarray]) -> list[tuple[str, str, np.ndarray]]:
-    """Pairs of rewards and the rows where the first is at least one half and the second is not; largest first."""
+    """Pairs of rewards with the rows where the first is at least one half and the second is not; most rows first."""
     pairs = []
     for high, low in itertools.permutations(scores, 2):
         rows = np.flatnonzero((scores[high] >= 0.5) & (scores[low] < 0.5))
@@ -122,7 +130,7 @@ def disagreements(scores: Mapping[str, np.ndarray]) -> list[tuple[str, str, np.n
 
 
 def show(scored: Scored, console: Console) -> None:
-    """The tables."""
+    """Prints a table of the rewards, the best and worst completions, and a table of disagreements."""
     from rich.table import Table
 
     grades = scored.grades
@@ -130,14 +138,14 @@ def show(scored: Scored, console: Console) -> None:
         "reward", "weight", "mean", "std", "none", "ms each", "reasons", title=f"{len(scored.texts)} completions"
     )
     for name, scores in grades.scores.items():
-        there = scores[~np.isnan(scores)]
+        scored_ones = scores[~np.isnan(scores)]
         reasons = Counter(filter(None, grades.reasons[name])).most_common()
         table.add_row(
             name,
             f"{scored.weights[name]:g}" if name in scored.weights else "-",
-            f"{there.mean():.3f}" if len(there) else "-",
-            f"{there.std():.3f}" if len(there) else "-",
-            str(len(scores) - len(there)),
+            f"{scored_ones.mean():.3f}" if len(scored_ones) else "-",
+            f"{scored_ones.std():.3f}" if len(scored_ones) else "-",
+            str(len(scores) - len(scored_ones)),
             f"{1000 * grades.seconds[name].mean():.1f}",
             ", ".join(f"{reason} {count}" for reason, count in reasons) or "-",
         )
@@ -160,12 +168,15 @@ def _show_sample(title: str, row: int, scored: Scored, console: Console) -> None
     from rich.text import Text
 
     scores: dict[str, Any] = {name: f"{values[row]:g}" for name, values in scored.grades.scores.items()}
-    reasons = {name: words[row] for name, words in scored.grades.reasons.items() if words[row]}
-    said = ", ".join(
+    reasons = {name: column[row] for name, column in scored.grades.reasons.items() if column[row]}
+    summary = ", ".join(
         f"{name} {score}" + (f" ({reasons[name]})" if name in reasons else "") for name, score in scores.items()
     )
     text, gold = scored.texts[row], scored.examples[row].answer
-    shown = text if len(text) <= CUT else f"{text[: CUT // 2]} … {text[-CUT // 2 :]}"
+    half = SHOWN_CHARACTERS // 2
+    shown = text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
     console.print(
-        Panel(Text(f"{shown}\n\ngold: {gold}"), title=f"{title}, line {scored.lines[row]}: {said}", title_align="left")
+        Panel(
+            Text(f"{shown}\n\ngold: {gold}"), title=f"{title}, line {scored.lines[row]}: {summary}", title_align="left"
+        )
     )

@@ -1,7 +1,7 @@
 """Peak host memory and time of importing a Hugging Face folder onto 8 emulated devices.
 
     uv run scripts/bench_import.py             # a random 2 GB Llama in float32, in two files
-    uv run scripts/bench_import.py FOLDER      # a folder that is there
+    uv run scripts/bench_import.py FOLDER      # an existing folder
 
 Prints one line: the folder's size, the peak resident memory of the whole process, their ratio, seconds.
 """

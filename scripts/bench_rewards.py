@@ -1,7 +1,7 @@
-"""How many answers a second the rewards grade: python scripts/bench_rewards.py [seconds]
+"""Measures how many answers a second the math reward scores: python scripts/bench_rewards.py [seconds]
 
-Easy answers are numbers, sets, intervals, choices and text, decided in this process; hard ones are expressions that a
-worker compares. Half of each are wrong. One thread per core hands them in, as a run does.
+Easy answers are numbers, sets, intervals, choices and text, which are compared in this process; hard ones are
+expressions, which a worker compares. Half of each are wrong. One thread a core calls the reward, as in a run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
 
-CHUNK = 32  # answers that a thread is given at once
+CHUNK = 32  # answers that a thread scores at a time
 
 
 def easy(rng: random.Random) -> tuple[str, str]:
-    """A gold and an answer that need no worker."""
+    """A gold answer and an answer that need no worker."""
     n, m = rng.randrange(2, 10**5), rng.randrange(2, 99)
     wrong = rng.randrange(2)
     return rng.choice(
@@ -38,7 +38,7 @@ def easy(rng: random.Random) -> tuple[str, str]:
 
 
 def hard(rng: random.Random) -> tuple[str, str]:
-    """A gold and an answer that a worker compares; no two are the same."""
+    """A gold answer and an answer that a worker compares; no two pairs are the same."""
     a, b, wrong = rng.randrange(2, 10**4), rng.randrange(2, 10**4), rng.randrange(2)
     return rng.choice(
         [
@@ -50,10 +50,10 @@ def hard(rng: random.Random) -> tuple[str, str]:
 
 
 def rate(make: Callable[[random.Random], tuple[str, str]], seconds: float) -> float:
-    """Answers a second, from one thread per core."""
+    """Answers a second, with one thread a core."""
     threads = os.cpu_count() or 1
 
-    def graded(seed: int) -> int:
+    def score_chunk(seed: int) -> int:
         rng = random.Random(seed)
         for _ in range(CHUNK):
             gold, answer = make(rng)
@@ -61,11 +61,11 @@ def rate(make: Callable[[random.Random], tuple[str, str]], seconds: float) -> fl
         return CHUNK
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(graded, range(threads)))  # workers start
+        list(pool.map(score_chunk, range(threads)))  # starts the workers
         begin, done = time.perf_counter(), 0
         seeds: Iterator[int] = itertools.count(threads)
         while time.perf_counter() - begin < seconds:
-            done += sum(pool.map(graded, itertools.islice(seeds, threads)))
+            done += sum(pool.map(score_chunk, itertools.islice(seeds, threads)))
         return done / (time.perf_counter() - begin)
 
 

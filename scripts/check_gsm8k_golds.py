@@ -1,9 +1,9 @@
-r"""Checks that every gold of GSM8K verifies, however it is written, and that none of its near misses does.
+r"""Checks that every gold answer of GSM8K scores 1, however it is written, and that near misses score 0.
 
     python scripts/check_gsm8k_golds.py gsm8k/train.jsonl gsm8k/test.jsonl
 
-Each gold is written in STYLES and must score 1; gold + 1, gold x 10 and, where it is not 0, -gold must score 0 in each
-style. x 10 of 0 is left out too. Prints a line per style and file, and ends with status 1 where a verdict is wrong.
+Each gold answer is written in all STYLES. Its near misses, in all styles too, are gold + 1, gold x 10 and -gold, unless
+they equal it. Prints the number of scores for each file and style, and exits with status 1 where a score is wrong.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ STYLES = {
 
 
 def completions(value: Fraction) -> dict[str, str]:
-    """A number in all styles; one that is no whole number without those that need one."""
+    """The number in all styles; one that is not whole only in those that do not need a whole number."""
     whole = value.denominator == 1
     n = str(value.numerator) if whole else f"{float(value)}"
     separated = f"{value.numerator:,}" if whole else n
-    forms = {"n": n, "separated": separated, "latex": separated.replace(",", "{,}")}
-    return {name: style.format(**forms) for name, style in STYLES.items() if whole or name != "decimal"}
+    texts = {"n": n, "separated": separated, "latex": separated.replace(",", "{,}")}
+    return {name: style.format(**texts) for name, style in STYLES.items() if whole or name != "decimal"}
 
 
 def near_misses(value: Fraction) -> set[Fraction]:
-    """Gold + 1, x 10 and negated, of which none is the gold."""
+    """Gold + 1, gold x 10 and -gold, unless they are the gold answer itself."""
     return {value + 1, value * 10, -value} - {value}
 
 
 def check(golds: list[str]) -> tuple[Counter[str], list[tuple[str, str, str]]]:
-    """How many verdicts there were in each style, and the gold, completion and verdict of each wrong one."""
+    """The number of scores in each style; and of each wrong score the gold answer, the completion and the score."""
     count: Counter[str] = Counter()
     wrong = []
     for gold in golds:
         value, example = number(gold), Example("", gold)
         if value is None:
-            wrong.append((gold, gold, "no number"))
+            wrong.append((gold, gold, "not a number"))
             continue
         for expected, candidates in ((1.0, {value}), (0.0, near_misses(value))):
             for candidate in candidates:
                 for style, completion in completions(candidate).items():
                     count[style] += 1
-                    verdict = math_answer(example, completion)
-                    if verdict != expected:
-                        wrong.append((gold, completion, repr(verdict)))
+                    result = math_answer(example, completion)
+                    if result != expected:
+                        wrong.append((gold, completion, repr(result)))
     return count, wrong
 
 
@@ -76,10 +76,10 @@ def main(files: list[str]) -> int:
         start = time.perf_counter()
         count, wrong = check(golds)
         seconds = time.perf_counter() - start
-        print(f"{file}: {len(golds)} golds, {count.total()} verdicts, {len(wrong)} wrong, {seconds:.1f} s")
+        print(f"{file}: {len(golds)} golds, {count.total()} scores, {len(wrong)} wrong, {seconds:.1f} s")
         print("  " + ", ".join(f"{style} {number}" for style, number in count.items()))
-        for gold, completion, verdict in wrong[:20]:
-            print(f"  gold {gold!r}: {completion!r} scored {verdict}")
+        for gold, completion, result in wrong[:20]:
+            print(f"  gold {gold!r}: {completion!r} scored {result}")
         failed += len(wrong)
     return int(failed > 0)
 

@@ -1,10 +1,12 @@
-"""SmolLM2 here against transformers: 64 greedy tokens on 20 GSM8K questions, and the log-prob of each.
+"""SmolLM2 in r1jax against transformers: 64 greedy tokens on 20 GSM8K questions, and the log-prob of each.
 
     uv run scripts/get_smollm2.py models/smollm2-135m-instruct
     uv run scripts/check_smollm2.py models/smollm2-135m-instruct
 
-The reference, tests/references/smollm2_gsm8k.npz, was made by scripts/hf_references.py. Tokens must be equal, log-probs
-equal to 1e-3, from the sampler and from the trainer's forward.
+The reference, tests/references/smollm2_gsm8k.npz, is written by scripts/hf_references.py. Tokens must be equal, and
+log-probs within 1e-3, both the sampler's and those of the trainer's forward.
+
+Letters: P prompts, B sequences (one a prompt), S prompt positions, T completion positions.
 """
 
 import sys
@@ -13,8 +15,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from r1jax.rl.logprobs import Completions, completion_log_probs
-from r1jax.run.run import load_pretrained
+from r1jax.config.sampling import EvaluateSettings
+from r1jax.rl.logprobs import completion_log_probs
+from r1jax.rl.types import TrainBatch
+from r1jax.run.loading import load_model
 
 REFERENCE = Path(__file__).parent.parent / "tests" / "references" / "smollm2_gsm8k.npz"
 
@@ -23,17 +27,14 @@ def main() -> None:
     reference = np.load(REFERENCE)
     prompt_PS, length_P = np.maximum(reference["prompt_ids"], 0), reference["prompt_lengths"]
     expected_PT, expected_length_P = reference["completion_ids"], reference["completion_lengths"]
-    run, params, _ = load_pretrained(
-        sys.argv[1], [f"max_completion_length={expected_PT.shape[1]}", "model.dtype=float32"]
-    )
-    sampler = run.sampler(group_size=1, temperature=0.0)
-    with run.devices():
+    loaded = load_model(sys.argv[1], ["model.dtype=float32"]).model
+    sampler = loaded.sampler(EvaluateSettings(temperature=0.0), group_size=1, max_new=expected_PT.shape[1])
+    with loaded.devices():
         ids = np.arange(len(prompt_PS), dtype=np.int32)
-        samples = sampler(run.sampling_weights(params), prompt_PS, length_P, ids, jax.random.key(0))
-        batch = Completions(prompt_PS, length_P, samples.completion_BT, samples.length_B)
-        trained_BT, _ = jax.jit(lambda params, batch: completion_log_probs(run.model, params, batch, temperature=1.0))(
-            params, batch
-        )
+        samples = sampler(loaded.sampling_weights(), prompt_PS, length_P, ids, jax.random.key(0))
+        batch = TrainBatch(prompt_PS, length_P, samples.completion_BT, samples.length_B)
+        log_probs = jax.jit(lambda params, batch: completion_log_probs(loaded.model, params, batch, temperature=1.0))
+        trained_BT, _ = log_probs(loaded.weights, batch)
     real_BT = np.arange(expected_PT.shape[1])[None] < expected_length_P[:, None]
     same = np.where(real_BT, samples.completion_BT == expected_PT, True).all(axis=1) & (
         np.asarray(samples.length_B) == expected_length_P

@@ -1,4 +1,4 @@
-"""SmolLM2 on all of GSM8K's test set, here and in transformers: accuracy of both, and how many answers are the same.
+"""SmolLM2 on GSM8K's test set, in r1jax and in transformers: accuracy of both, and how many answers are the same.
 
     uv run r1jax eval models/smollm2-135m-instruct max_completion_length=256 \\
         --task "{jsonl: test.jsonl, test: test.jsonl, answer_after: '####'}"
@@ -6,8 +6,8 @@
         --like evals/smollm2-135m-instruct/eval/smollm2-135m-instruct.jsonl
     uv run scripts/compare_gsm8k.py evals/smollm2-135m-instruct/eval/smollm2-135m-instruct.jsonl answers.jsonl
 
-Both answer greedily in float32; `math_answer` grades both. Lines of the first file stand in the questions' order, those
-of the second have the question's index; questions that the second lacks are left out.
+Both decode greedily in float32, and `math_answer` grades both. The first file has the questions in order, the second
+their indices; questions that the second file does not have are left out.
 """
 
 import json

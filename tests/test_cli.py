@@ -52,7 +52,7 @@ WRONG = {
         "tensor=8",
     ),
     "heads that do not divide": (["model.num_key_value_heads=3"], "num_key_value_heads 3 does not divide"),
-    "missing tokenizer": (["tokenizer=nowhere"], "nowhere is no folder, and no hub id"),
+    "missing tokenizer": (["tokenizer=nowhere"], "nowhere is neither a folder nor a hub id"),
     "tokenizer that is no text": (["tokenizer={path: x}"], "command line: tokenizer: got {'path': 'x'} (a dict)"),
     "prompts over the limit": (["max_prompt_length=3"], "max_prompt_length allows 1 to 3"),
     "worked answers over the limit": (["max_completion_length=8"], "max_completion_length is 8; raise it"),
@@ -63,7 +63,7 @@ WRONG = {
     "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
     "no task": (["task={}"], "task: no task is named; give one of arithmetic, countdown, tfds"),
     "task of a missing file": (["task={jsonl: nowhere.jsonl}"], "there is no file"),
-    "model that is not there": (["model={path: no where}"], "no where is no folder, and no hub id"),
+    "model that is not there": (["model={path: no where}"], "no where is neither a folder nor a hub id"),
     "override without value": (["seed"], "an override is written key=value"),
 }
 

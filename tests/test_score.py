@@ -1,4 +1,4 @@
-"""`r1jax reward`: the rewards of a config on saved completions, without a model."""
+"""`r1jax reward`: saved completions, scored with the rewards of a config without a model."""
 
 import json
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from r1jax.cli import app
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.score import disagreements, score_file
+from r1jax.score import config_of, disagreements, score_file
 
 ROWS = [
     {"answer": "3", "completion": "<think>1+2</think><answer>3</answer>", "length": 12},
@@ -62,7 +62,10 @@ def test_the_command_shows_it(file, tiny_file):
     ):
         assert part in result.stdout, part
     result = CliRunner().invoke(app, ["reward", str(file), more, "--config", str(tiny_file)])
-    assert result.exit_code == 2 and "rewards.mine: the reward no.py:f: there is no file no.py" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "rewards.mine: the reward no.py:f: there is no file no.py, neither here" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_the_command_shows_it(file, tiny_file):
         ("{", r"saved\.jsonl:1: not a JSON object"),
         ('{"completion": "a"}\n[1]', r"saved\.jsonl:2: no text under the key completion"),
         ('{"completion": 3}', r"no text under the key completion; got"),
-        ('{"completion": "a", "length": "12"}', r"saved\.jsonl:1: length is a number of tokens; got '12'"),
+        ('{"completion": "a", "length": "12"}', r"saved\.jsonl:1: length is a number of tokens, got '12'"),
     ],
 )
 def test_files_that_cannot_be_read(text, message, file, tiny_file):
@@ -101,3 +104,22 @@ def test_a_run_writes_files_that_it_reads(trained):
     scored = score_file(saved, config)
     for name in ("accuracy", "format"):
         assert scored.grades.scores[name].tolist() == [row["rewards"][name] for row in rows]
+
+
+def test_a_file_of_a_run_finds_the_runs_config(trained, tmp_path, file):
+    _, folder = trained
+    saved = folder / "completions" / "rl-000002.jsonl"
+    assert config_of(saved) == (folder / "config.yaml").resolve()
+    assert config_of(file) is None
+    result = CliRunner().invoke(app, ["reward", str(saved)], env={"COLUMNS": "120"})
+    assert result.exit_code == 0 and "32 completions" in result.stdout
+
+
+def test_the_stage_that_a_file_is_named_after_gives_the_weights(tmp_path, tiny_file):
+    text = tiny_file.read_text()
+    stage = text[text.index("  - name: rl") :]
+    other = stage.replace("name: rl", "name: rl2").replace("format: 0.2", "format: 0.5")
+    tiny_file.write_text(text + other)
+    for name, total in (("rl-000010", 1.2), ("rl2-000010", 1.5), ("saved", 1.5)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(ROWS[0]))
+        np.testing.assert_allclose(score_file(tmp_path / f"{name}.jsonl", load_config(tiny_file)).total, [total])

@@ -1,4 +1,4 @@
-"""Batches by step number: which examples a step sees, and their tokens. The step number is the whole data state.
+"""Batches by step number: which examples a step has, and their tokens. There is no other state of the data.
 
     batches = Batches(task, tokenizer, prompt=stage.prompt, seed=0, max_prompt_length=256, max_completion_length=512)
     prompts = batches.prompts("train", step * 128, np.arange(128))
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SPLITS: tuple[Split, ...] = ("train", "test")
 ENDLESS = 2**31 - 1  # positions have 32 bits
 CHUNK = 1024  # texts that are tokenised at once
-WIDTH_MULTIPLE = 16  # widths are rounded up to this
+WIDTH_MULTIPLE = 16  # evaluation rounds the widths of its batches up to multiples of this
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Prompts:
 
 
 class Batches:
-    """The prompts of a task as token arrays of fixed width; rows are those that this process makes.
+    """The prompts of a task as token arrays of fixed width, and its demonstrations as token ids.
 
-    Every example that a task of finite size has is looked at once, here. One whose prompt is longer than
-    max_prompt_length is dropped, never cut; with `needs_completions`, which sft sets, so is one of the training split
-    whose worked completion is longer than max_completion_length. `dropped` counts them by split, and a warning says
-    why. In an endless task such an example is an error when its turn comes.
+    Every example of a finite task is tokenised once, here. An example whose prompt is longer than max_prompt_length is
+    dropped, never truncated; with `needs_completions`, for SFT, so is a training example whose demonstration is longer
+    than max_completion_length. `dropped` counts them by split, and a warning says why. In a task without end such an
+    example is an error once it is drawn.
 
-    Order: training examples are shuffled anew in every epoch, by the seed; test examples stand as they are, and begin
-    again after the last. Both are functions of the position, so any step can be asked for at once. The parts of a
-    mixture take turns in the proportion of their weights, each in its own order.
+    Training examples are shuffled in every epoch, by the seed; test examples keep their order, and start over after the
+    last. Both orders are functions of the position, so that any step can be asked for directly. The parts of a mixture
+    take turns in proportion to their weights, each in its own order.
 
-    `width` is what prompts of a split are padded to: the longest, or max_prompt_length in an endless task.
+    `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Batches:
             self._orders[split] = self._order(split)
 
     def size(self, split: Split) -> int | None:
-        """Examples before one comes again; None where there is no end.
+        """How many examples an epoch has; None where the task has no end.
 
-        In a mixture this is where its first part begins again, with the examples of the other parts so far.
+        An epoch of a mixture ends when its first part starts over, and has the other parts' examples up to there.
         """
         from grain import MapDataset
 
@@ -109,27 +109,27 @@ class Batches:
         return self._rendered(split, part, place if indices is None else int(indices[place]))
 
     def prompt_lengths(self, split: Split, count: int) -> np.ndarray:
-        """Tokens of the first `count` prompts of a split; counted once."""
+        """The lengths of the first `count` prompts of a split, in tokens; computed once."""
         if (split, count) not in self._lengths:
             prompts = (self.example(split, i).prompt for i in range(count))
             self._lengths[split, count] = np.array([len(self.encode_prompt(prompt)) for prompt in prompts])
         return self._lengths[split, count]
 
     def prompts(self, split: Split, start: int, rows: np.ndarray, width: int | None = None) -> Prompts:
-        """The examples at positions start + rows, padded to `width` (None: the split's). ValueError over the limit."""
+        """The prompts at positions start + rows, padded to `width` (None: the split's). ValueError over the limit."""
         examples = [self.example(split, start + int(row)) for row in rows]
         prompt_PS, length_P = padded([self.encode_prompt(e.prompt) for e in examples], width or self.width[split])
         return Prompts(examples, prompt_PS, length_P, (start + rows).astype(np.int32))
 
     def demonstrations(self, start: int, rows: np.ndarray) -> list[tuple[list[int], list[int]]]:
-        """Ids of prompt and worked completion, stop token included, of the training examples at start + rows."""
+        """Ids of prompt and demonstration, stop token included, of the training examples at positions start + rows."""
         demonstrations = []
         for row in rows:
             example = self.example("train", start + int(row))
-            ids = [*self.tokenizer.encode(_worked(example)), self.tokenizer.stop_ids[0]]
+            ids = [*self.tokenizer.encode(_demonstration(example)), self.tokenizer.stop_ids[0]]
             if len(ids) > self.max_completion_length:
                 raise ValueError(
-                    f"the worked completion of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
+                    f"the demonstration of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
                     f"{self.max_completion_length}; raise it"
                 )
             demonstrations.append((self.encode_prompt(example.prompt), ids))
@@ -161,8 +161,10 @@ class Batches:
             examples = [self._rendered(split, part, index) for index in indices]
             encoded = self.tokenizer.encode_batch([example.prompt for example in examples])
             prompts = [with_start(self.tokenizer, ids) for ids in encoded]
-            worked = self.tokenizer.encode_batch([_worked(e) for e in examples]) if limited else [[]] * len(examples)
-            for index, ids, completion in zip(indices, prompts, worked, strict=True):
+            targets: list[list[int]] = [[]] * len(examples)
+            if limited:
+                targets = self.tokenizer.encode_batch([_demonstration(example) for example in examples])
+            for index, ids, completion in zip(indices, prompts, targets, strict=True):
                 if not 0 < len(ids) <= self.max_prompt_length:
                     in_prompt += 1
                 elif len(completion) + 1 > self.max_completion_length:  # the stop token
@@ -173,8 +175,8 @@ class Batches:
         count = in_prompt + in_completion
         self.dropped[split] += count
         why = (
-            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {in_completion} worked "
-            f"completions over max_completion_length {self.max_completion_length}"
+            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {in_completion} "
+            f"have demonstrations over max_completion_length {self.max_completion_length}"
         )
         if not fits:
             raise ValueError(f"none of {size} {split} examples can be used: {why}; raise the limits")
@@ -184,7 +186,7 @@ class Batches:
         return np.array(fits, np.int32)
 
     def _order(self, split: Split) -> MapDataset[Any]:
-        """(part, place among its kept examples) by position."""
+        """(part, index among the examples of that part that are within the limits), by position."""
         from grain import MapDataset  # here, since grain loads jax
 
         orders = []
@@ -192,7 +194,7 @@ class Batches:
             order = MapDataset.range(ENDLESS if indices is None else len(indices))
             if indices is not None:
                 if split == "train":
-                    # Grain adds the epoch to the seed: those of neighbouring runs and parts must lie apart.
+                    # Grain adds the epoch to the seed: neighbouring seeds would have the same orders, an epoch apart.
                     digest = hashlib.blake2b(f"{self.seed}/{part}".encode(), digest_size=4).digest()
                     order = order.shuffle(int.from_bytes(digest))
                 order = order.repeat()
@@ -204,11 +206,12 @@ def _tag(part: int) -> Any:
     return lambda place: (part, place)
 
 
-def _worked(example: Example) -> str:
-    """The worked completion, as it goes on from the prompt."""
+def _demonstration(example: Example) -> str:
+    """The example's demonstration as a continuation of its prompt, which may have opened `<think>` already."""
     if example.demonstration is None:
         raise ValueError(
-            f"the task has no worked completion for {example.prompt!r:.200}; sft needs one, such as task.completion"
+            f"the task has no demonstration for {example.prompt!r:.200}, and sft trains on demonstrations; name the "
+            f"column that has them in task.completion"
         )
     if not example.prompt_opens_think:
         return example.demonstration

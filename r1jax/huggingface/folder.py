@@ -18,12 +18,12 @@ HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "merges.txt")
 
 
 def find_model(path: str) -> Path:
-    """A local folder as it is; else a hub id such as `Qwen/Qwen2.5-0.5B`, downloaded or from the hub's cache."""
+    """The folder at a path, or the one that a hub id such as `Qwen/Qwen2.5-0.5B` is downloaded to or cached in."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
-        raise ConfigError(f"{path} is no folder, and no hub id of the form OWNER/NAME; give one of the two")
+        raise ConfigError(f"{path} is neither a folder nor a hub id (OWNER/NAME); give one of the two")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -31,13 +31,15 @@ def find_model(path: str) -> Path:
         return Path(snapshot_download(path, allow_patterns=list(HUB_FILES)))
     except LocalEntryNotFoundError:
         raise ConfigError(
-            f"{path} is no local folder and not in the hub's cache, and the hub cannot be reached; "
+            f"{path} is not a local folder and not in the hub's cache, and the hub cannot be reached; "
             f"give a folder, or download the model on a machine with network access"
         ) from None
     except HfHubHTTPError as error:
-        raise ConfigError(f"{path} is no local folder, and the hub answers: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"{path} is not a local folder, and the hub answers: {' '.join(str(error).split())}"
+        ) from None
     except ValueError as error:
-        raise ConfigError(f"{path} is no folder, and no hub id: {error}") from None
+        raise ConfigError(f"{path} is neither a folder nor a hub id: {error}") from None
 
 
 def read_json(file: Path) -> dict[str, Any]:

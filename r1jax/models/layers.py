@@ -1,4 +1,4 @@
-"""The parts that every decoder shares: RMSNorm, rotary embeddings, the SwiGLU block.
+"""The layers that all decoders share: RMSNorm, rotary embeddings, SwiGLU, and the initializer of their weights.
 
 Letters: B sequences, T query positions, D model width, F mlp hidden, N heads, H head dim.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Rotary frequencies stretched to longer contexts; names and meaning as in Hugging Face's `rope_scaling`."""
+    """Rotary frequencies scaled for longer contexts; fields as in Hugging Face's `rope_scaling`."""
 
     rope_type: Literal["linear", "llama3", "yarn"]
     factor: float
@@ -33,13 +33,13 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         if not self.factor >= 1:
-            raise ValueError(f"factor is {self.factor}, and contexts are only made longer; need 1 or more")
+            raise ValueError(f"factor is {self.factor}; need 1 or more, since scaling makes contexts longer")
         if self.rope_type != "linear" and not self.original_max_position_embeddings:
             raise ValueError(f"rope_type {self.rope_type} needs original_max_position_embeddings")
 
 
 def dense_init(inputs: int = 1) -> nn.initializers.Initializer:
-    """Truncated normal of variance 1 / fan-in, where the first `inputs` axes of the weight are summed over."""
+    """Truncated normal with variance 1 / fan-in; the first `inputs` axes of a weight are its inputs."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         in_axis, out_axis = tuple(range(inputs)), tuple(range(inputs, len(shape)))
@@ -63,33 +63,33 @@ class RMSNorm(nn.Module):
 
 
 def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
-    """Radians a position by which each pair of a head turns, [H/2] float32, and what cos and sin are multiplied by.
+    """How far each pair of a head's dimensions turns per position, in radians [H/2], and a factor for cos and sin.
 
-    theta^(-2i/H) (Su et al. 2104.09864), stretched as `scaling` says: all by `factor` (linear); by wavelength
-    (llama3: long waves by `factor`, short ones not, between them blended); or by turns within the original context
-    (yarn: Peng et al. 2309.00071, whose logits also get the temperature of section 3.3 through cos and sin).
+    The frequencies are theta^(-2i/H) (Su et al. 2104.09864). For longer contexts `scaling` divides them by `factor`:
+    all of them (linear), or the low ones and not the high ones, with a blend in between; the bounds are turns within
+    the original context (llama3, and yarn: Peng et al. 2309.00071, whose factor for cos and sin is not 1).
     """
     half = head_dim // 2
     plain = theta ** (-np.arange(half) / half)
     if scaling is None:
         return plain.astype(np.float32), 1.0
-    stretched = plain / scaling.factor
+    scaled = plain / scaling.factor
     if scaling.rope_type == "linear":
-        return stretched.astype(np.float32), 1.0
+        return scaled.astype(np.float32), 1.0
     context = scaling.original_max_position_embeddings or 0
     if scaling.rope_type == "llama3":
-        turns = context * plain / (2 * np.pi)  # that a pair makes within the original context
-        kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        turns = context * plain / (2 * np.pi)  # of each pair within the original context
+        unscaled = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
         factor = 1.0
     else:
-        kept = 1 - _yarn_ramp(scaling, half, theta, context)
+        unscaled = 1 - _yarn_ramp(scaling, half, theta, context)
         factor = _yarn_factor(scaling)
-    kept = np.clip(kept, 0, 1)
-    return (kept * plain + (1 - kept) * stretched).astype(np.float32), factor
+    unscaled = np.clip(unscaled, 0, 1)
+    return (unscaled * plain + (1 - unscaled) * scaled).astype(np.float32), factor
 
 
 def _yarn_ramp(scaling: RopeScaling, half: int, theta: float, context: int) -> np.ndarray:
-    """From 0 at the pair that makes `beta_fast` turns to 1 at the one that makes `beta_slow`."""
+    """Rises from 0 at the pair that makes `beta_fast` turns to 1 at the one that makes `beta_slow`."""
 
     def pair(turns: float) -> float:
         return half * math.log(context / (turns * 2 * math.pi)) / math.log(theta)
@@ -102,7 +102,7 @@ def _yarn_ramp(scaling: RopeScaling, half: int, theta: float, context: int) -> n
 
 
 def _yarn_factor(scaling: RopeScaling) -> float:
-    """sqrt(1/t) of YaRN's equation 22, or what the checkpoint's own config gives in its place."""
+    """sqrt(1/t) of YaRN's equation 22, unless the model's own config gives another factor."""
 
     def scale(weight: float) -> float:
         return 0.1 * weight * math.log(scaling.factor) + 1.0
@@ -115,7 +115,7 @@ def _yarn_factor(scaling: RopeScaling) -> float:
 
 
 def rotary(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray, factor: float) -> jax.Array:
-    """Rotates the two halves of each head by position (Su et al. 2104.09864; half-split layout as in Hugging Face)."""
+    """Rotates each pair by its position (Su et al. 2104.09864); pair i is (i, i + H/2), as in Hugging Face's models."""
     angles_BT1H = positions_BT.astype(jnp.float32)[:, :, None, None] * frequencies[None, None, None, :]
     cos, sin = jnp.cos(angles_BT1H) * factor, jnp.sin(angles_BT1H) * factor
     left, right = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)

@@ -21,7 +21,7 @@ from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
 from r1jax.parallel.mesh import constrain
 
-# A few layers are written out after each other: a loop costs a small model a quarter of its update on a CPU.
+# At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
 UNROLLED_LAYERS = 4
 
 REMAT = {
@@ -32,10 +32,10 @@ REMAT = {
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """All there is to say about the architecture; names as in Hugging Face's config.json.
+    """The whole architecture; fields as in Hugging Face's config.json.
 
     `vocab_size` is the number of the embedding's rows, which may be more than the tokenizer has ids; None until the
-    tokenizer is known. `dtype` is what computations are in, `remat` what the backward pass recomputes.
+    tokenizer is known. Computations are in `dtype`; `remat` says what the backward pass recomputes.
     """
 
     hidden_size: int
@@ -59,7 +59,7 @@ class TransformerConfig:
 
 
 class Attention(nn.Module):
-    """Projections, optional qkv bias (Qwen2) and q/k norm (Qwen3), rotary positions, attention, output projection."""
+    """Grouped-query attention with its projections, rotary positions, and Qwen2's biases or Qwen3's norms."""
 
     config: TransformerConfig
 
@@ -131,7 +131,7 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:
         c, V = self.config, self.rows
-        # Variance 1 / D, so that tied logits begin at unit scale; a fixed 0.02 makes small models learn far slower.
+        # Variance 1 / D, so that tied logits start at unit scale; with a fixed 0.02 small models learn far more slowly.
         init = nn.initializers.normal(c.hidden_size**-0.5)
         self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))
         if not c.tie_word_embeddings:

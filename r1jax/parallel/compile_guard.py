@@ -1,6 +1,7 @@
-"""Counts what XLA compiles, because after the first step of each shape a compile is a bug.
+"""The compile guard: after the first step of each shape, a compilation is a bug, and is reported as one.
 
-with watch("update"):
+guard = CompileGuard(strict=True)
+with guard("update"):
     state = update(state, batch)
 """
 
@@ -16,7 +17,7 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class CompileGuard:
-    """Counts compilations; one inside a named region that has run before is reported, or raised if `strict`."""
+    """Counts compilations. One in a named region that has run before is a warning, or a RuntimeError if `strict`."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
@@ -33,11 +34,12 @@ class CompileGuard:
         yield
         compiled = self.count - before
         if compiled and region in self._seen:
-            message = f"{compiled} compilation(s) in {region}, which had run before: some shape or type has changed"
+            message = f"{compiled} compilation(s) in {region}, which has run before: a shape or a type has changed"
             if self.strict:
                 raise RuntimeError(message)
             warnings.warn(message, stacklevel=3)
         self._seen.add(region)
 
     def close(self) -> None:
+        """Stops counting."""
         jax.monitoring.unregister_event_duration_listener(self._listen)

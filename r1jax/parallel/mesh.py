@@ -1,11 +1,15 @@
-"""The device mesh: five axes, the tables that place every array by its letters, and the way between host and devices.
+"""The device mesh: its five axes, the tables that shard every array by its letters, and moves to and from the host.
 
     mesh = make_mesh(config.mesh)
     shardings = weight_shardings(mesh, abstract_params, TRAIN_WEIGHTS)
 
-A letter names a dimension everywhere in r1jax: B sequences, P prompts, T and S positions, D model width, F mlp hidden,
-V vocabulary, N query heads, K key-value heads, H head dim, E experts, L layers. The tables say which mesh axes a letter
-is split over. A weight's letters are the suffix of its name, so `q_DNH` is its own sharding annotation.
+A letter names a dimension, the same one in every file of r1jax. The tables say which mesh axes a letter is split over:
+they are the sharding configuration. A weight's letters are the suffix of its name, so `q_DNH` annotates itself.
+
+Letters: B sequences (of P prompts with G samples each), T positions of a query or a completion, S positions of a prompt
+or of keys, J prompt and completion joined, M packed rows of W positions, C positions of a chunk, D model width, F mlp
+hidden, V vocabulary, I ids a token was drawn from, N query heads, K key-value heads, Q query heads a key-value head, H
+head dim, E experts, L layers, R rewards.
 """
 
 from __future__ import annotations
@@ -24,24 +28,24 @@ from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
 
 AXES = ("data", "fsdp", "tensor", "expert", "context")
-ROWS = ("data", "fsdp", "expert")  # what sequences are split over
+ROWS = ("data", "fsdp", "expert")  # the axes that sequences are split over
 
 Table = Mapping[str, str | tuple[str, ...]]
 ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 TRAIN_WEIGHTS: Table = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
-# Decoding reads every weight for every token, so nothing is left to gather: D is whole on each device.
+# Decoding reads every weight for every token, and gathering them each time would be slow: D is not split.
 SAMPLE_WEIGHTS: Table = {"N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
 
 
 def join_processes(config: MeshSettings) -> None:
-    """Connects the processes of one run, if the config or JAX_COORDINATOR_ADDRESS says there are several.
+    """Connects the processes of one run, where the config or JAX_COORDINATOR_ADDRESS says that there are several.
 
-    On a TPU pod everything is found out from the pod itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES
-    and JAX_PROCESS_ID say who is who. Must run before the first use of a device.
+    On a TPU pod JAX finds the other processes by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID name them. Call it before the first use of a device.
     """
     if jax.distributed.is_initialized():
         return
-    # JAX would swallow SIGTERM to announce a preemption; a run that is told to end ends, and goes on from a checkpoint.
+    # JAX would catch SIGTERM to announce a preemption; a run should end at once, and resume from its last checkpoint.
     jax.config.update("jax_enable_preemption_service", False)
     if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
         missing = [name for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if name not in os.environ]
@@ -53,7 +57,7 @@ def join_processes(config: MeshSettings) -> None:
 
 
 def make_mesh(config: MeshSettings) -> Mesh:
-    """The mesh over all devices. Raises ConfigError where the sizes do not multiply to their number."""
+    """The mesh over all devices. Raises ConfigError where the axes do not multiply to the number of devices."""
     sizes, devices = config.sizes(), jax.device_count()
     fixed = math.prod(size for size in sizes.values() if size != -1)
     shape = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
@@ -66,19 +70,19 @@ def make_mesh(config: MeshSettings) -> Mesh:
 
 
 def row_shards(mesh: Mesh) -> int:
-    """Into how many parts the sequences of a batch are split."""
+    """How many parts the sequences of a batch are split into."""
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
 def sharding(mesh: Mesh, letters: str, table: Table = ACTIVATIONS) -> NamedSharding:
-    """Where an array with these letters lives; `sharding(mesh, "")` is a copy on every device."""
+    """The sharding of an array with these letters; `sharding(mesh, "")` is a copy on every device."""
     return NamedSharding(mesh, PartitionSpec(*(table.get(letter) for letter in letters)))
 
 
 def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Array:
-    """Pins an array inside jit to its place on the mesh that is set; the identity where none is.
+    """Constrains the sharding of an array inside jit, on the mesh that is set; the identity where none is set.
 
-    A dimension that its axes do not divide (one decoded position over `context`) stays whole.
+    A dimension that its mesh axes do not divide (one decoded position over `context`) is not split.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -89,7 +93,7 @@ def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Arr
 
 
 def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """`function` of each device's own rows of the arrays, inside jit; what it indexes stays where it is."""
+    """Applies `function` to each device's own rows of the arrays, inside jit, so that its indexing moves no data."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape[axis] for axis in ROWS) == 1:
         return function(*arrays)
@@ -98,14 +102,14 @@ def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
-    """Into how many parts `axes` of a mesh split a dimension."""
+    """How many parts `axes` of a mesh split a dimension into."""
     return math.prod(shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ()))
 
 
 def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
-    """One sharding per weight, from the letters its name ends in; works on arrays and on their abstract shapes.
+    """One sharding per weight, from the letters that its name ends in; for arrays or their abstract shapes.
 
-    Raises ConfigError where an axis does not divide a weight, except for key-value heads: those are repeated.
+    Raises ConfigError where a mesh axis does not divide a weight; key-value heads are replicated instead.
     """
 
     def place(path: tuple[Any, ...], weight: Any) -> NamedSharding:
@@ -134,13 +138,13 @@ def abstract_weights(mesh: Mesh, shapes: Any, table: Table) -> Any:
 
 
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Which of `rows` sequences this process makes and grades: those that lie on its devices."""
+    """Which of `rows` sequences this process generates and grades: those on its devices."""
     indices = sharding(mesh, "B").addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
 
 
 def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
-    """A pytree of this process's rows (as `own_rows` orders them) → global arrays of `rows` rows, split over ROWS."""
+    """A pytree of this process's rows, in the order of `own_rows` → global arrays of `rows` rows, split over ROWS."""
     own = own_rows(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
@@ -156,7 +160,7 @@ def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
 
 
 def to_local(tree: Any) -> Any:
-    """The rows of global arrays that lie on this process, in the order of `own_rows`."""
+    """The rows of global arrays that are on this process's devices, in the order of `own_rows`."""
 
     def get(x: jax.Array) -> np.ndarray:
         blocks = {shard.index[0].start or 0: np.asarray(shard.data) for shard in x.addressable_shards}
@@ -178,7 +182,7 @@ def greatest(number: int) -> int:
 
 
 def move(tree: Any, shardings: Any) -> Any:
-    """The same values in other places: one jitted identity."""
+    """The same values with other shardings: one jitted identity."""
     return jax.jit(_identity, out_shardings=shardings)(tree)
 
 

@@ -72,20 +72,6 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
     )
 
 
-def joined(parts: Sequence[tuple[np.ndarray, Grades]]) -> Grades:
-    """Joins the grades of several parts of a batch, of which each says which rows of the batch it has."""
-    if len(parts) == 1:
-        return parts[0][1]
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    grades = [part for _, part in parts]
-    reasons = {name: [reason for part in grades for reason in part.reasons[name]] for name in grades[0].reasons}
-    return Grades(
-        scores={name: np.concatenate([part.scores[name] for part in grades])[order] for name in grades[0].scores},
-        reasons={name: [column[row] for row in order] for name, column in reasons.items()},
-        seconds={name: np.concatenate([part.seconds[name] for part in grades])[order] for name in grades[0].seconds},
-    )
-
-
 def reason_shares(reasons: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """For each reason that a reward gave, the fraction of completions for which it was given, as metrics."""
     return {

@@ -18,14 +18,16 @@ from r1jax.config.load import load_config
 from r1jax.huggingface.config import model_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
-from r1jax.models import abstract_params
+from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
-from r1jax.run.loading import MODEL_FOLDER, find_checkpoint
+from r1jax.run.loading import MODEL_FOLDER, find_checkpoint, saved_tokenizer
 from r1jax.tasks import Mixture, Task
+from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from r1jax.run.run import Run, StageRun
 
+DATA = "data.jsonl"  # rows that were given to the Python API
 FREE = (
     "run_dir",
     "mesh.",
@@ -140,25 +142,41 @@ def check_weights(run: Run) -> None:
             continue
         folder, where = Path(source), f"stages.{stage.settings.name}.init_from"
         try:
-            if not (folder / "config.yaml").is_file():
+            if (folder / "config.yaml").is_file():
+                other = load_config(folder / "config.yaml")
+                find_checkpoint(folder, [stage.name for stage in other.stages])
+                _check_same_model(source, model_config(other.model, folder / MODEL_FOLDER), config)
+                tokenizer = saved_tokenizer(other, folder)
+            else:
                 check_params(find_model(source), config, abstract)
-                continue
-            other = load_config(folder / "config.yaml")
-            find_checkpoint(folder, [stage.name for stage in other.stages])
-            theirs = dataclasses.asdict(model_config(other.model, folder / MODEL_FOLDER))
-        except ConfigError as error:
+                tokenizer = load_tokenizer(str(find_model(source)), ())
+            _check_same_tokenizer(source, tokenizer, run.tokenizer)
+        except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
-        ours = dataclasses.asdict(config)
-        for key in ours.keys() - {"dtype", "remat"}:
-            if ours[key] != theirs[key]:
-                raise ConfigError(f"{where}: the model of {source} has {key}={theirs[key]}, this one {key}={ours[key]}")
+
+
+def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:
+    their, our = dataclasses.asdict(theirs), dataclasses.asdict(ours)
+    for key in sorted(our.keys() - {"dtype", "remat"}):
+        if our[key] != their[key]:
+            raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}")
+
+
+def _check_same_tokenizer(source: str, theirs: Tokenizer, ours: Tokenizer) -> None:
+    """With another tokenizer the weights would read and write other words."""
+    for token in range(min(theirs.size, ours.size)):
+        if theirs.decode([token]) != ours.decode([token]):
+            raise ValueError(
+                f"the tokenizer of {source} is another one: id {token} is {theirs.decode([token])!r} there and "
+                f"{ours.decode([token])!r} here; give the same tokenizer, or the same tasks in the same order"
+            )
 
 
 def check_same_settings(folder: Path, config: Config) -> None:
     """A run resumes only with the settings that it began with; where it runs and what it logs may change."""
     file = folder / "config.yaml"
     if not file.is_file():
-        if folder.exists() and any(entry.suffix != ".tmp" for entry in folder.iterdir()):
+        if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
             raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
         return
     before, now = _flat(load_config(file).model_dump()), _flat(config.model_dump())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,11 +142,13 @@ def build_run(
     config: Config,
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
+    data: Sequence[Mapping[str, Any]] | None = None,
     strict_compiles: bool = False,
 ) -> Run:
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
-    `functions` are Python functions by the names of the rewards that they are; see `rewards.function`.
+    `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
+    in the place of every stage's task; see `tasks.table.rows_table`.
     """
     with user_errors():
         join_processes(config.mesh)
@@ -155,7 +157,7 @@ def build_run(
         own = Path(config.run_dir) / MODEL_FOLDER
         architecture = model_config(config.model, own if own.is_dir() else None)
         stages = [config.stage(index) for index in range(len(config.stages))]
-        tasks = _tasks(config, stages, functions or {})
+        tasks = _tasks(config, stages, functions or {}, data)
         tokenizer = _tokenizer(config, tasks)
         mesh = make_mesh(config.mesh)
         model = make_model(architecture, tokenizer.size)
@@ -209,7 +211,10 @@ def user_errors() -> Iterator[None]:
 
 
 def _tasks(
-    config: Config, stages: list[SftStage | GrpoStage], functions: Mapping[str, Callable[..., Any]]
+    config: Config,
+    stages: list[SftStage | GrpoStage],
+    functions: Mapping[str, Callable[..., Any]],
+    data: Sequence[Mapping[str, Any]] | None,
 ) -> list[Task | Mixture]:
     """The task of each stage; stages whose tasks and rewards are the same share one."""
     made: list[tuple[Any, Task | Mixture]] = []
@@ -220,7 +225,7 @@ def _tasks(
         task = next((task for other, task in made if other == what), None)
         if task is None:
             task = make_task(
-                stage.task,
+                stage.task if data is None else data,
                 config.seed,
                 rewards={**definitions, **functions},
                 max_completion_length=stage.max_completion_length,
@@ -264,11 +269,10 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's; of a run that has begun, the copy in its folder."""
     if (Path(config.run_dir) / MODEL_FOLDER).is_dir():
         return saved_tokenizer(config, Path(config.run_dir))
-    symbols = tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
     source = config.tokenizer or config.model.path or "characters"
-    if source != "characters" and not Path(source).exists():
-        source = str(find_model(source))
-    return load_tokenizer(source, symbols)
+    if source == "characters":
+        return load_tokenizer(source, tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols)))
+    return load_tokenizer(source if Path(source).exists() else str(find_model(source)), ())
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:

@@ -31,13 +31,15 @@ TaskSource = TaskSettings | Rows | Mapping[str, Rows]  # settings of a config, o
 
 
 class Task(Protocol):
-    """`symbols` is the alphabet of its texts, or empty where it has none; `size` is None where it is unlimited.
+    """`symbols` is the alphabet of its texts; `size` is None where it is unlimited.
 
     `example` depends only on the seed, the split and the index, which is below the size.
     """
 
-    symbols: tuple[str, ...]
     rewards: dict[str, Reward]
+
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
 
     def size(self, split: Split) -> int | None: ...
 

@@ -14,6 +14,7 @@ from r1jax.answers.extraction import extract_answer
 from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
+from r1jax.tasks.alphabet import alphabet
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
 
 SECONDS = 10.0  # the time limit of scoring one answer, most of which the worker needs to make the problem again
@@ -38,7 +39,6 @@ class Gym:
         digest = hashlib.blake2b(f"{seed}".encode(), digest_size=8).digest()
         # Generators seed with this plus the index, some of them numpy, whose seeds have 32 bits.
         self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
-        self.symbols: tuple[str, ...] = ()
         self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
         self._workers = WorkerPool("r1jax.rewards.gym_worker:score", timeout=SECONDS)
         self._examples = self._make(make_dataset(name, arguments, self.settings), size)
@@ -47,6 +47,11 @@ class Gym:
                 self._score_in_worker(example, example.answer)  # raises where another process makes another problem
             except (WorkerTimeout, WorkerCrash) as error:
                 raise ValueError(f"task.gym: {name} cannot be scored: {error}; choose another generator") from None
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The alphabet of its problems."""
+        return alphabet(example for examples in self._examples.values() for example in examples)
 
     def _make(self, dataset: Any, size: int) -> dict[Split, list[Example]]:
         wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}

@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Mixture:
-    """`rewards` are those that every part has; an example is scored by the rewards of its own part.
-
-    `symbols` is the union of the parts' alphabets, or empty where a part has none.
-    """
+    """`rewards` are those that every part has; an example is scored by the rewards of its own part."""
 
     def __init__(self, parts: Sequence[Task], weights: Sequence[float]) -> None:
         self.parts = tuple(parts)
         self.weights = tuple(weights)
-        alphabets = [part.symbols for part in self.parts]
-        self.symbols: tuple[str, ...] = tuple(dict.fromkeys(s for a in alphabets for s in a)) if all(alphabets) else ()
         first, *others = self.parts
         self.rewards: dict[str, Reward] = {
             name: self._of_each_part(name) for name in first.rewards if all(name in part.rewards for part in others)
         }
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The union of the parts' alphabets."""
+        return tuple(dict.fromkeys(symbol for part in self.parts for symbol in part.symbols))
 
     def _of_each_part(self, name: str) -> Reward:
         def reward(example: Example, completion: str) -> RewardResult:

@@ -19,6 +19,7 @@ from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import think_answer
+from r1jax.tasks.alphabet import alphabet
 from r1jax.tasks.split import Split, split_of
 
 Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
@@ -33,7 +34,6 @@ class Table:
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
-        self.symbols: tuple[str, ...] = ()
         self.columns = tuple(settings.columns)
         self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
         self._examples: dict[Split, list[Example]] = {"train": [], "test": []}
@@ -50,6 +50,11 @@ class Table:
             raise ValueError(
                 f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
             )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The alphabet of its rows."""
+        return alphabet(example for _, example in self._places)
 
     def check_golds(self) -> None:
         """Warns, once, of gold answers that the accuracy reward does not accept as an answer.

@@ -19,26 +19,26 @@ from r1jax.sandbox.workers import Worker, WorkerCrash, WorkerTimeout
 
 RENDER_SECONDS = 5.0
 RENDER_MB = 512
-# What templates get as today: a run that is resumed tomorrow must see the same prompts.
+# Templates are given this as the current date: a run that is resumed on another day must have the same prompts.
 TODAY = datetime.datetime(2025, 1, 20)
 
 
 class ChatTemplate:
-    """A template, the special tokens it may name, and where it was read (for errors)."""
+    """A template, the special tokens that it may use, and where it comes from, for errors."""
 
     def __init__(self, template: str, variables: Mapping[str, str], source: str | Path = "the tokenizer") -> None:
         self.template, self.variables, self.source = template, dict(variables), source
         self._worker = Worker("r1jax.text.chat_template:render", timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
-        """The messages' text, up to where the model's reply begins. Raises ValueError where the template fails."""
+        """The messages as text, up to where the model's reply begins. Raises ValueError where the template fails."""
         variables = self.variables | {"add_generation_prompt": add_generation_prompt}
         try:
             return self._worker.call(self.template, list(messages), variables)
         except (ValueError, WorkerTimeout, WorkerCrash) as error:
-            reason = " ".join(str(error).split())[:300]  # a template may word errors itself, and at length
+            reason = " ".join(str(error).split())[:300]  # a template may write errors of its own, of any length
             raise ValueError(
-                f"the chat template of {self.source} fails: {reason}; mend the template or set prompt.chat=false"
+                f"the chat template of {self.source} fails: {reason}; fix the template or set prompt.chat=false"
             ) from None
 
 
@@ -55,7 +55,7 @@ def _compiled(template: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """`{% generation %}…{% endgeneration %}` marks what the assistant says; here it is the text alone."""
+        """`{% generation %}…{% endgeneration %}` marks the assistant's text, which is rendered as it is."""
 
         tags = {"generation"}  # noqa: RUF012 (Jinja's own interface)
 
@@ -73,7 +73,7 @@ def _compiled(template: str) -> Any:
 
 
 def _refuse_file(name: str) -> NoReturn:
-    raise ValueError(f"it asks for the file {name!r}, and a chat template may read none")
+    raise ValueError(f"it asks for the file {name!r}, and a chat template may not read files")
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -81,7 +81,7 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Jinja's own filter would escape <, > and & for HTML."""
+    """JSON as it is: Jinja's own filter escapes <, > and & for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
@@ -98,7 +98,7 @@ def read_chat_template(folder: Path) -> str | None:
         if isinstance(template, list):
             named = {entry["name"]: entry["template"] for entry in template}
             if "default" not in named:
-                raise ValueError(f"{file} has chat templates {', '.join(named)}; name the one to use default")
+                raise ValueError(f"{file} has the chat templates {', '.join(named)}; rename the one to use to default")
             return named["default"]
         if template is not None:
             return template

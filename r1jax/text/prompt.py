@@ -1,4 +1,4 @@
-"""Questions → the text that the model goes on from: a template, then the tokenizer's chat template where asked for.
+"""From questions to prompts: a template, then the tokenizer's chat template if the settings ask for it.
 
 text, opens_think = make_prompt("2+2?", config.prompt, tokenizer)
 """
@@ -22,9 +22,9 @@ TEMPLATES = {
         "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
         "User: {question}. Assistant:"
     ),
-    # For chat models. R1's README advises to ask, in the user's message and without a system prompt, for reasoning step
-    # by step and for the answer in \boxed{}; R1 itself knows to think first. Asking for the tags is ours: they are what
-    # the format reward looks for, and \boxed{} within them is understood.
+    # For chat models. R1's README advises to ask for step-by-step reasoning and an answer in \boxed{} in the user's
+    # message, without a system prompt; R1 itself was trained to think first. We ask for the tags instead, because the
+    # format reward looks for them; \boxed{} inside them is understood too.
     "r1": (
         "{question}\n\nPlease reason step by step within <think> </think> tags, and then put your final answer within "
         "<answer> </answer> tags."
@@ -35,9 +35,9 @@ Question = str | Sequence[dict[str, Any]]
 
 
 def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokenizer) -> tuple[str, bool]:
-    """The text to encode, and whether it ends inside an open `<think>`, so that the completion will not open one.
+    """The prompt's text, and whether it ends in an opened `<think>`, which the completion will then not open itself.
 
-    Raises ValueError where question, settings and tokenizer do not go together.
+    Raises ValueError where question, settings and tokenizer do not fit together.
     """
     template = TEMPLATES.get(settings.template, settings.template)
     if "{question}" not in template:
@@ -50,9 +50,9 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
     elif not isinstance(question, str):
         raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
     elif settings.system is not None:
-        raise ValueError("prompt.system is given, and only chat has a system message; set prompt.chat=true or drop it")
+        raise ValueError("prompt.system needs a chat template; set prompt.chat=true, or drop prompt.system")
     else:
-        text = template.replace("{question}", question)  # not str.format: both may be full of braces
+        text = template.replace("{question}", question)  # not str.format: both may contain braces
     return text, text.rstrip().endswith("<think>")
 
 
@@ -78,18 +78,18 @@ def _messages(question: Question, template: str, system: str | None) -> list[dic
     if system is None:
         return messages
     if messages[0]["role"] == "system":
-        raise ValueError("the question has a system message and prompt.system is given too; drop one of the two")
+        raise ValueError("the question has a system message, and prompt.system gives another; drop one of the two")
     return [{"role": "system", "content": system}, *messages]
 
 
 def _check(messages: list[dict[str, Any]]) -> None:
     if not messages:
-        raise ValueError("the question is an empty list of chat messages; it needs at least the user's")
+        raise ValueError("the question is an empty list of chat messages; it needs a user message at least")
     for i, message in enumerate(messages):
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise ValueError(f"message {i} of the question is {message!r:.200}; each needs a role and a content text")
     if messages[-1]["role"] == "assistant":
-        raise ValueError("the question's last message is the assistant's, the answer itself; end it with the user's")
+        raise ValueError("the question's last message is the assistant's, the answer itself; end with a user message")
 
 
 def _rendered(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> str:

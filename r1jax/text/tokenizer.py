@@ -1,9 +1,9 @@
-"""Text ↔ ids behind one interface: a task's characters, a Hugging Face tokenizer.json, a SentencePiece model.
+"""Tokenizers behind one interface: a task's characters, a Hugging Face tokenizer.json, a SentencePiece model.
 
-    tokenizer = load_tokenizer("characters", None, task.symbols)
+    tokenizer = load_tokenizer("characters", task.symbols)
     ids = tokenizer.encode("12+34=")
 
-Importing this loads neither library; the classes that need one do.
+The libraries that the last two need are imported only when such a tokenizer is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from r1jax.text.chat_template import ChatTemplate, read_chat_template
 
+CHARACTERS = "characters"
 SETTINGS_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -31,8 +32,8 @@ VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.t
 class Tokenizer(Protocol):
     """Ids are 0 to `size` - 1. `encode` adds no special tokens; `decode` leaves out padding, stop and start tokens.
 
-    `stop_ids[0]` ends worked examples; `bos_id` is set only where prompts begin with it; `source` says in errors where
-    the tokenizer comes from.
+    `stop_ids[0]` ends demonstrations; `bos_id` is None unless prompts begin with it; `source` names the tokenizer in
+    errors.
     """
 
     size: int
@@ -55,17 +56,17 @@ class Tokenizer(Protocol):
 
 
 class CharacterTokenizer:
-    """One id per symbol of an alphabet; a symbol may be several characters, and the longest one that fits is taken.
+    """One id for each symbol of an alphabet; of symbols of several characters the longest that fits is taken.
 
-    Id 0 is padding, id 1 the stop token, the symbols follow in order.
+    Id 0 is padding, id 1 the stop token, and the symbols follow in order.
     """
 
-    source = "the tokenizer of kind characters"
+    source = "the character tokenizer"
     chat_template: ChatTemplate | None = None
 
     def __init__(self, symbols: Sequence[str]) -> None:
         if not symbols or not all(symbols) or len(set(symbols)) != len(symbols):
-            raise ValueError(f"an alphabet needs distinct symbols that are not empty, got {list(symbols)}")
+            raise ValueError(f"tokenizer: an alphabet needs distinct symbols that are not empty, got {list(symbols)}")
         self.symbols = tuple(symbols)
         self.size = 2 + len(symbols)
         self.stop_ids: tuple[int, ...] = (1,)
@@ -99,13 +100,13 @@ class CharacterTokenizer:
         return "".join(self.symbols[i - 2] for i in ids if i >= 2)
 
     def save(self, folder: Path) -> None:
-        """As a tokenizer.json that gives the same ids. Raises ValueError where a symbol is named like its padding."""
+        """As a tokenizer.json with the same ids. Raises ValueError where a symbol has the name of a special token."""
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
         pad, stop = "<|pad|>", "<|stop|>"
         if taken := {pad, stop} & self._ids.keys():
             raise ValueError(f"the alphabet has {taken.pop()!r}, which the saved tokenizer needs; rename the symbol")
-        backend = Tokenizer(models.WordLevel({pad: 0, stop: 1, **self._ids}))  # no unknown token: an error there too
+        backend = Tokenizer(models.WordLevel({pad: 0, stop: 1, **self._ids}))  # unknown symbols are errors
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(self._alternation), "isolated")  # pyright: ignore
         backend.decoder = decoders.Fuse()  # pyright: ignore
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,8 +120,8 @@ class HuggingFaceTokenizer:
     """A `tokenizer.json`, or the folder of a model that has one.
 
     Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
-    config.json where that has none. The start token counts only where the model's own tokenizer puts it before a text;
-    many name one and never do.
+    config.json where that has none. `bos_id` is set only if the model's own tokenizer puts the start token in front of
+    texts; many define one that they never use.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -129,15 +130,15 @@ class HuggingFaceTokenizer:
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
-            raise ValueError(f"tokenizer.path: no tokenizer.json at {path}; give the file or the folder that holds it")
+            raise ValueError(f"tokenizer: no tokenizer.json at {path}; give the file or the folder that holds it")
         try:
             self._backend: Any = Backend.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"tokenizer.path: {file} is not a tokenizer.json: {error}") from None
+            raise ValueError(f"tokenizer: {file} is not a tokenizer.json: {error}") from None
         self.source, self._file = str(path), file
-        self._backend.no_truncation()  # a file may carry either setting, and both would change ids silently
+        self._backend.no_truncation()  # a file may have either setting, and both would change ids silently
         self._backend.no_padding()
-        # Not the number of tokens: ids may have gaps.
+        # Not the number of tokens, since ids may have gaps.
         self.size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
         settings = _read_json(file.parent / "tokenizer_config.json")
         self._specials = _special_tokens(file.parent)
@@ -150,13 +151,13 @@ class HuggingFaceTokenizer:
         return None if token is None else self._backend.token_to_id(token)
 
     def _prepends(self, bos: int | None, settings: dict[str, Any]) -> bool:
-        """`add_bos_token` decides; where it is not given, the post-processor of tokenizer.json."""
+        """As `add_bos_token` says, or where it is not given, as tokenizer.json's post-processor does."""
         added = settings.get("add_bos_token")
         return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
 
-    @functools.cached_property
+    @property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, self._specials)
+        return _chat_template(self._file.parent, tuple(self._specials.items()))
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -165,20 +166,20 @@ class HuggingFaceTokenizer:
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        kept = [int(i) for i in ids if int(i) not in self._dropped]
-        return self._backend.decode(kept, skip_special_tokens=False)  # tags such as <think> may be special tokens
+        text_ids = [int(i) for i in ids if int(i) not in self._dropped]
+        return self._backend.decode(text_ids, skip_special_tokens=False)  # tags such as <think> may be special tokens
 
     def save(self, folder: Path) -> None:
         _copy(self._file.parent, VOCABULARY_FILES + SETTINGS_FILES, folder)
-        _copy_file(self._file, folder / "tokenizer.json")  # it may have had another name
+        _copy_file(self._file, folder / "tokenizer.json")  # the file may have another name
 
 
 class SentencePieceTokenizer:
     """A SentencePiece `.model` file, or the folder of a model that has a `tokenizer.model`.
 
-    Its eos piece is the first stop token, those that generation_config.json or config.json name come after it; its bos
-    piece, if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As Hugging Face's tokenizers
-    do, and unlike bare SentencePiece, a text with control pieces in it (`<s>` in a rendered chat) gets their ids.
+    Its eos piece is the first stop token; those that generation_config.json or config.json name follow. Its bos piece,
+    if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As in Hugging Face's tokenizers, and
+    unlike SentencePiece itself, control pieces in a text (`<s>` in a rendered chat) are encoded as their ids.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -186,22 +187,22 @@ class SentencePieceTokenizer:
 
         file = Path(path) / "tokenizer.model" if Path(path).is_dir() else Path(path)
         if not file.is_file():
-            raise ValueError(f"tokenizer.path: no SentencePiece model at {file}; give the .model file or its folder")
+            raise ValueError(f"tokenizer: no SentencePiece model at {file}; give the .model file or its folder")
         try:
             self._backend: Any = SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"tokenizer.path: {file} is not a SentencePiece model: {error}") from None
+            raise ValueError(f"tokenizer: {file} is not a SentencePiece model: {error}") from None
         self.source, self._file = str(path), file
         self.size: int = self._backend.get_piece_size()
         added = _read_json(file.parent / "added_tokens.json")
         if beyond := [token for token, i in added.items() if i >= self.size]:
             raise ValueError(
-                f"tokenizer.path: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
-                "the two to a tokenizer.json with transformers' AutoTokenizer"
+                f"tokenizer: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
+                "them to one tokenizer.json with transformers' AutoTokenizer"
             )
         eos, bos, pad = self._backend.eos_id(), self._backend.bos_id(), self._backend.pad_id()  # -1: has none
         if eos < 0:
-            raise ValueError(f"tokenizer.path: {file} has no eos piece, so a completion could never stop")
+            raise ValueError(f"tokenizer: {file} has no eos piece, so that completions could not end")
         self.stop_ids: tuple[int, ...] = _stop_ids(eos, file.parent, self.size)
         starts = bos >= 0 and _read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
         self.bos_id: int | None = bos if starts else None
@@ -209,13 +210,13 @@ class SentencePieceTokenizer:
         pieces = {i: self._backend.id_to_piece(i) for i in range(self.size) if i == eos or self._backend.is_control(i)}
         self._control = {piece: i for i, piece in pieces.items()}
         self._pattern = re.compile(f"({'|'.join(map(re.escape, sorted(self._control, key=len, reverse=True)))})")
-        names = {"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": self._backend.unk_id()}
-        own = {name: self._backend.id_to_piece(i) for name, i in names.items() if i >= 0}
-        self._specials = own | _special_tokens(file.parent)
+        named = {"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": self._backend.unk_id()}
+        texts = {name: self._backend.id_to_piece(i) for name, i in named.items() if i >= 0}
+        self._specials = texts | _special_tokens(file.parent)
 
-    @functools.cached_property
+    @property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, self._specials)
+        return _chat_template(self._file.parent, tuple(self._specials.items()))
 
     def encode(self, text: str) -> list[int]:
         ids = []
@@ -234,18 +235,30 @@ class SentencePieceTokenizer:
         _copy_file(self._file, folder / "tokenizer.model")
 
 
-def load_tokenizer(source: str | None, symbols: Sequence[str]) -> Tokenizer:
-    """The tokenizer of a folder or file, told apart by what is there; None or "characters": of the task's alphabet."""
-    if source is None or source == "characters":
+def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokenizer:
+    """A tokenizer of characters, or the one at a path.
+
+    `source` None or "characters" takes `symbols`, the task's alphabet. Otherwise it is a folder with a tokenizer.json
+    or a tokenizer.model, a tokenizer.json file, or a SentencePiece model file.
+    """
+    if source is None or source == CHARACTERS:
         return CharacterTokenizer(symbols)
     path = Path(source)
     if path.is_dir():
-        if not (path / "tokenizer.json").is_file():
-            if not (path / "tokenizer.model").is_file():
-                raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
-            return SentencePieceTokenizer(path)
-        return HuggingFaceTokenizer(path)
-    return SentencePieceTokenizer(path) if path.suffix == ".model" else HuggingFaceTokenizer(path)
+        files = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+        if not files:
+            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
+        is_json = files[0] == "tokenizer.json"
+    elif path.is_file():
+        with path.open("rb") as file:
+            is_json = file.read(64).lstrip().startswith(b"{")
+    else:
+        raise ValueError(
+            f"tokenizer: there is no file or folder {path}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
+            f"SentencePiece model"
+        )
+    kind: Any = HuggingFaceTokenizer if is_json else SentencePieceTokenizer
+    return kind(path)
 
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
@@ -257,26 +270,27 @@ def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
     more = named if isinstance(named, list) else [named]
     if unknown := [stop for stop in more if stop is not None and not 0 <= stop < size]:
         raise ValueError(
-            f"tokenizer.path: {file} has eos_token_id {unknown[0]}, and the tokenizer has ids 0 to {size - 1}; put the "
-            "files of one model together"
+            f"tokenizer: {file} has eos_token_id {unknown[0]}, and the tokenizer has ids 0 to {size - 1}; use "
+            "files of the same model"
         )
     stops = tuple(dict.fromkeys(stop for stop in (eos, *more) if stop is not None))
     if not stops:
-        raise ValueError(f"tokenizer.path: no stop token in {folder}; add eos_token_id to generation_config.json")
+        raise ValueError(f"tokenizer: no stop token in {folder}; add eos_token_id to generation_config.json")
     return stops
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """The tokens that settings name and templates use, by name; each is given as its text or as an object with it."""
+    """The special tokens that templates may use, by name; the files give each as a text or as an object with one."""
     settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
     tokens = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def _chat_template(folder: Path, variables: dict[str, str]) -> ChatTemplate | None:
+@functools.cache
+def _chat_template(folder: Path, variables: tuple[tuple[str, str], ...]) -> ChatTemplate | None:
     template = read_chat_template(folder)
-    return None if template is None else ChatTemplate(template, variables, folder)
+    return None if template is None else ChatTemplate(template, dict(variables), folder)
 
 
 def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
@@ -297,4 +311,4 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"tokenizer.path: {file} is not valid JSON: {error}") from None
+        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None

@@ -230,8 +230,8 @@ WRONG_FILES = {
         "",
     ): "config.yaml:22: stages.rl.program: this key is required; give one of sft, grpo",
     ("reward's key", "cache: 4", "cash: 4"): "config.yaml:13: rewards.short.cash: unknown key; did you mean 'cache'?",
-    ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, from: think_answer}"): (
-        "config.yaml:13: rewards.code.from: unknown key; did you mean 'form'?"
+    ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, stile: think_answer}"): (
+        "config.yaml:13: rewards.code.stile: unknown key; did you mean 'style'?"
     ),
     ("weight", "accuracy: 1.0", "accuracy: high"): "config.yaml:28: stages.rl.rewards.accuracy: got 'high' (a str)",
     ("merged block", "template: r1", "tempalte: r1"): (

@@ -276,6 +276,12 @@ def test_wrong_presets(text, message, stage_file, preset_file):
         assert f"{preset} is not a mapping of a stage's settings" in str(error.value)
 
 
+def test_a_misspelt_key_of_a_preset_comes_before_one_that_is_missing(stage_file, preset_file):
+    preset = preset_file("group_size: 4\noptimizer: {learning_rate: 1e-3}\nprompts_per_stepp: 8")
+    with pytest.raises(ConfigError, match=r"preset\.yaml:3: stages\.rl\.prompts_per_stepp: unknown key; did you mean"):
+        load_config(stage_file(preset))
+
+
 def test_missing_file(stage_file, tmp_path):
     with pytest.raises(ConfigError, match=r"stages\.rl\.preset: no such file: .*none\.yaml; see configs/objectives/"):
         load_config(stage_file(tmp_path / "none.yaml"))

@@ -1,4 +1,4 @@
-"""Batches by step: the same rows whoever makes them, every example once an epoch, and limits that are kept."""
+"""Batches by step: the same rows on any process, every example once an epoch, and none over the limits."""
 
 import itertools
 from collections import Counter
@@ -57,7 +57,7 @@ def golds(b, split, start, stop):
     return [b.example(split, position).answer for position in range(start, stop)]
 
 
-def test_rows_do_not_depend_on_who_makes_them():
+def test_rows_do_not_depend_on_which_others_are_asked_for():
     whole = batches().demonstrations(40, np.arange(8))
     part = batches().demonstrations(40, np.array([2, 3, 6]))
     assert part == [whole[i] for i in (2, 3, 6)]
@@ -80,7 +80,7 @@ def test_limits_of_an_endless_task_are_errors():
 
 
 @pytest.mark.parametrize("size", [1, 2, 9, 100])
-def test_every_example_once_an_epoch_in_another_order_each_time(size):
+def test_every_epoch_has_every_example_once_in_another_order(size):
     b = counting(size)
     epochs = [golds(b, "train", epoch * size, (epoch + 1) * size) for epoch in range(4)]
     assert all(sorted(epoch, key=int) == [str(i) for i in range(size)] for epoch in epochs)
@@ -97,7 +97,7 @@ def test_nine_prompts_three_a_step():
     np.testing.assert_array_equal(steps[4].id_P, [12, 13, 14])
 
 
-def test_any_position_can_be_asked_for_at_once():
+def test_any_position_can_be_asked_for_directly():
     forwards = golds(counting(7), "train", 0, 60)
     backwards = counting(7)
     assert [backwards.example("train", i).answer for i in reversed(range(60))] == forwards[::-1]
@@ -105,7 +105,7 @@ def test_any_position_can_be_asked_for_at_once():
     assert sorted(golds(backwards, "train", far, far + 7)) == [str(i) for i in range(7)]
 
 
-def test_test_examples_stand_as_they_are_and_begin_again():
+def test_test_examples_keep_their_order_and_start_over():
     assert golds(counting(9, 4), "test", 0, 10) == list("0123012301")
 
 
@@ -121,18 +121,18 @@ def test_prompts_over_the_limit_are_dropped_with_a_count():
         counting(3, 9, 3)
 
 
-def test_worked_completions_over_the_limit_are_dropped_where_they_are_needed():
+def test_demonstrations_over_the_limit_are_dropped_for_sft():
     class Growing(Counting):
         def example(self, split, index):
             return Example(f"{index}?", str(index), "1" * index)
 
-    with pytest.warns(UserWarning, match=r"4 of 9 train examples: 0 .*, 4 worked completions over .* 5$"):
+    with pytest.warns(UserWarning, match=r"4 of 9 train examples: 0 .*, 4 have demonstrations over .* 5$"):
         b = batches(Growing(9, 9), completion=5, needs_completions=True)
     assert b.dropped == {"train": 4, "test": 0}
     lengths = [len(completion) for _, completion in b.demonstrations(0, np.arange(5))]
     assert sorted(lengths) == [1, 2, 3, 4, 5]  # the stop token included
     assert batches(Growing(9, 9), completion=5).dropped == {"train": 0, "test": 0}
-    with pytest.raises(ValueError, match="no worked completion for '0\\?'; sft needs one"):
+    with pytest.raises(ValueError, match="no demonstration for '0\\?', and sft trains on"):
         counting(9, 9, 0, None, needs_completions=True)
 
 

@@ -1,4 +1,4 @@
-"""Packing: rows by hand, nothing lost or cut."""
+"""Packing against rows by hand; no token is lost or truncated."""
 
 import numpy as np
 import pytest

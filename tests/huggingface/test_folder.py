@@ -7,9 +7,9 @@ from r1jax.huggingface.config import read_config
 from r1jax.huggingface.folder import find_model
 
 
-def test_models_that_are_not_there(tmp_path, monkeypatch):
+def test_a_missing_model_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="is no folder, and no hub id"):
+    with pytest.raises(ConfigError, match="is neither a folder nor a hub id"):
         find_model(str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"no config\.json; give the folder of a Hugging Face model"):
         read_config(tmp_path)

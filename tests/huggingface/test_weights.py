@@ -111,7 +111,7 @@ def broken(tmp_path, name="llama"):
     return folder
 
 
-def test_tensors_that_do_not_fit(mesh, tmp_path):
+def test_tensors_that_do_not_match_the_config_are_errors(mesh, tmp_path):
     folder = broken(tmp_path)
     model = make_model(read_config(folder), TOKENIZER_SIZE)
     good = tensors_of(folder)
@@ -132,7 +132,7 @@ def test_tensors_that_do_not_fit(mesh, tmp_path):
     with_tensors(good | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)})
 
 
-def test_broken_files(mesh, tmp_path):
+def test_truncated_and_missing_files_are_errors(mesh, tmp_path):
     folder = broken(tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
@@ -147,7 +147,7 @@ def test_broken_files(mesh, tmp_path):
         find_tensors(sharded)
 
 
-def test_values_that_a_type_cannot_hold(model_config, mesh, tmp_path):
+def test_values_that_the_type_cannot_hold_are_an_error(model_config, mesh, tmp_path):
     model = make_model(model_config, 10)
     params = jax.tree.map(lambda x: jnp.full(x.shape, 1e6), abstract_params(model, mesh))
     with pytest.raises(ConfigError, match="float16 cannot hold; choose bfloat16"):

@@ -44,7 +44,7 @@ def test_rotary_turns_each_pair_by_its_angle():
     np.testing.assert_allclose(turned[0, 1, 0], [*pairs.real, *pairs.imag], rtol=1e-4, atol=1e-5)
 
 
-def test_stretched_frequencies():
+def test_scaled_frequencies():
     """Linear divides all; llama3 the long waves and not the short; yarn likewise, and scales the logits."""
     plain, _ = rope_frequencies(16, 500.0, None)
     linear, _ = rope_frequencies(16, 500.0, RopeScaling("linear", 4.0))
@@ -62,7 +62,7 @@ def test_stretched_frequencies():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(("linear", 0.5), "factor is 0.5, .* need 1 or more"), (("yarn", 4.0), "yarn needs original_max_position")],
+    [(("linear", 0.5), "factor is 0.5; need 1 or more"), (("yarn", 4.0), "yarn needs original_max_position")],
 )
 def test_scalings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):

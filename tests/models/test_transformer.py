@@ -1,4 +1,4 @@
-"""The decoder against a plain numpy one, and its three uses (whole rows, packed, cached) against each other."""
+"""The decoder against a plain numpy one, and its three uses (a row each, packed, cached) against each other."""
 
 import dataclasses
 

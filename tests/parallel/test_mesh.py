@@ -1,4 +1,4 @@
-"""Rows to devices and back; where weights and moments lie; meshes that do not fit."""
+"""Rows to devices and back; shardings of weights and moments; meshes that do not divide them."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def test_rows_go_out_and_come_back(sizes):
         to_global(mesh, rows[:4], 8)
 
 
-def test_weights_lie_where_their_letters_say():
+def test_weights_are_sharded_by_their_letters():
     mesh = make_mesh(MeshSettings(data=1, fsdp=2, tensor=4))
     shapes = jax.eval_shape(lambda: init_params(make_model(DIVISIBLE, 20), jax.random.key(0)))
     spec = jax.tree.map(lambda s: tuple(s.spec), weight_shardings(mesh, shapes, TRAIN_WEIGHTS))
@@ -50,7 +50,7 @@ def test_weights_lie_where_their_letters_say():
     assert attention["o_NHD"] == (None, "tensor", None, "fsdp")
 
 
-def test_meshes_that_do_not_fit():
+def test_meshes_that_do_not_divide_are_errors():
     with pytest.raises(ConfigError, match="needs 3 devices and there are 8"):
         make_mesh(MeshSettings(data=3))
     with pytest.raises(ConfigError, match="needs 4 devices"):
@@ -61,10 +61,10 @@ def test_meshes_that_do_not_fit():
         abstract_params(odd, mesh)
 
 
-def test_optimizer_moments_lie_like_their_weights():
+def test_optimizer_moments_are_sharded_like_their_weights():
     mesh = make_mesh(MeshSettings(data=1, fsdp=4, tensor=2))
     optimizer = make_optimizer(OptimizerSettings(learning_rate=1e-3), 10)
-    abstract = abstract_state(make_model(DIVISIBLE, 20), optimizer, mesh)
+    abstract = abstract_state(make_model(DIVISIBLE, 20), (optimizer, None), mesh)
     moments = [x for path, x in jax.tree.leaves_with_path(abstract.opt_state) if "embed_VD" in str(path)]
     assert len(moments) == 2
     assert all(m.sharding == abstract.params["embed_VD"].sharding for m in moments)

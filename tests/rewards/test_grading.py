@@ -1,4 +1,4 @@
-"""Grading a batch: order, reasons, failures that affect no other completion, and joining of parts."""
+"""Grading a batch: order, reasons, and failures that affect no other completion."""
 
 import functools
 import threading
@@ -14,7 +14,7 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer, think_text
-from r1jax.rewards.grading import grade, joined, reason_shares
+from r1jax.rewards.grading import grade, reason_shares
 from r1jax.rewards.language import consistency
 from r1jax.rewards.shaping import repetition
 
@@ -57,14 +57,6 @@ def test_slow_calls_run_in_parallel(monkeypatch):
 
     grades = grade(EXAMPLES, ["x"] * 16, {"r": reward})
     assert grades.scores["r"].tolist() == [1.0] * 16 and grades.seconds["r"].min() >= 0.04
-
-
-def test_parts_are_joined_in_order():
-    rewards = {"r": lambda e, t: (float(t), t)}
-    first, second = (grade(EXAMPLES, texts, rewards) for texts in (["0", "1", "4", "5"], ["2", "3", "6", "7"]))
-    all_parts = joined([(np.array([0, 1, 4, 5]), first), (np.array([2, 3, 6, 7]), second)])
-    assert all_parts.scores["r"].tolist() == list(range(8)) and all_parts.reasons["r"] == [str(i) for i in range(8)]
-    assert len(all_parts.seconds["r"]) == 8
 
 
 def test_a_text_that_is_too_long_scores_0():

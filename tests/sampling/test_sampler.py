@@ -1,4 +1,4 @@
-"""The sampler against a naive loop, the trainer's log-probs, and rigged models that stop where we say."""
+"""The sampler against a naive loop, the trainer's log-probs, and rigged models that stop at given positions."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,8 @@ import pytest
 from r1jax.config.training import MeshSettings
 from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, to_global
-from r1jax.rl.logprobs import Completions, completion_log_probs, model_inputs, to_completions
+from r1jax.rl.logprobs import completion_log_probs, model_inputs, to_completions
+from r1jax.rl.types import TrainBatch
 from r1jax.sampling.sampler import make_sampler
 
 VOCABULARY, STOP = 20, 1
@@ -46,7 +47,7 @@ def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=
 def test_log_probs_equal_the_trainers(model, mesh, temperature):
     prompts, lengths = prompts_of(8)
     samples = run(model, mesh, prompts, lengths, temperature=temperature)
-    batch = Completions(*(np.repeat(x, 2, axis=0) for x in (prompts, lengths)), samples.completion_BT, samples.length_B)
+    batch = TrainBatch(*(np.repeat(x, 2, axis=0) for x in (prompts, lengths)), samples.completion_BT, samples.length_B)
     log_probs = jax.jit(lambda params, batch: completion_log_probs(model[0], params, batch, temperature=temperature)[0])
     logp = log_probs(model[1], jax.tree.map(jnp.asarray, batch))
     mask = np.arange(6)[None] < samples.length_B[:, None]
@@ -68,7 +69,7 @@ def test_greedy_equals_a_naive_loop(model, mesh):
 
 
 def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
-    """Reordered prompts, other company, another group size and another length limit change no token."""
+    """Reordered prompts, other prompts in the batch, another group size and length limit change no token."""
     prompts, lengths = prompts_of(16)
     whole = run(model, mesh, prompts, lengths)
     order = np.random.default_rng(0).permutation(16)[:8]
@@ -134,7 +135,7 @@ def test_top_k_and_top_p(model, mesh):
     prompts, lengths = prompts_of(8, seed=2)
     samples = run(model, mesh, prompts, lengths, temperature=0.7, top_k=5, top_p=0.8)
     mask = np.arange(6)[None] < samples.length_B[:, None]
-    batch = Completions(
+    batch = TrainBatch(
         *(np.repeat(x, 2, axis=0) for x in (prompts, lengths)),
         samples.completion_BT,
         samples.length_B,
@@ -208,7 +209,7 @@ def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_confi
         assert (drawn.support_BTI == [*top, *[-1] * (limits["top_k"] - len(kept))]).all()
 
 
-def test_greedy_knows_no_limits(model_config, mesh):
+def test_greedy_ignores_top_k_and_top_p(model_config, mesh):
     drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, top_k=2, top_p=0.1)
     assert (drawn.completion_BT == 3).all() and drawn.support_BTI is None
     np.testing.assert_allclose(drawn.logp_BT, np.log(0.4), atol=1e-6)

@@ -97,7 +97,7 @@ def test_json_is_not_escaped_for_html():
 
 def test_missing_variable_is_empty_and_its_attributes_are_an_error():
     assert render("[{{ bos_token }}]") == "[]"
-    with pytest.raises(ValueError, match=r"models/tiny fails: UndefinedError: 'persona' is undefined; mend the templ"):
+    with pytest.raises(ValueError, match=r"models/tiny fails: UndefinedError: 'persona' is undefined; fix the templ"):
         render("{{ persona.name }}")
 
 
@@ -107,7 +107,7 @@ def test_missing_variable_is_empty_and_its_attributes_are_an_error():
         ("{{ raise_exception('roles\n must alternate') }}", "it refuses the messages: roles must alternate;"),
         ("{{ raise_exception('x' * 1000000) }}", "it refuses the messages: x{200,300};"),
         ("{% if %}", "TemplateSyntaxError: "),
-        ('{% include "/etc/passwd" %}', "it asks for the file '/etc/passwd', and a chat template may read none"),
+        ('{% include "/etc/passwd" %}', "it asks for the file '/etc/passwd', and a chat template may not read files"),
         ('{% include "/etc/passwd" ignore missing %}', "it asks for the file"),
         ('{% import "a.jinja" as a %}', "it asks for the file 'a.jinja'"),
         ('{% extends "b.jinja" %}', "it asks for the file 'b.jinja'"),
@@ -140,7 +140,7 @@ def test_hostile_and_broken_templates_are_one_line_errors(template, reason):
 )
 def test_endless_template_is_stopped(monkeypatch, template):
     monkeypatch.setattr(chat_template, "RENDER_SECONDS", 0.5)
-    with pytest.raises(ValueError, match=r"models/tiny fails: .*took longer than 0\.5 s; mend the template or set"):
+    with pytest.raises(ValueError, match=r"models/tiny fails: .*took longer than 0\.5 s; fix the template or set"):
         render(template)
 
 
@@ -169,7 +169,7 @@ def test_read_chat_template_in_order(tmp_path):
 def test_read_chat_template_errors(tmp_path):
     file: Path = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps({"chat_template": [{"name": "rag", "template": "R"}]}))
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json has chat templates rag; name the one to use default"):
+    with pytest.raises(ValueError, match=r"has the chat templates rag; rename the one to use to default"):
         read_chat_template(tmp_path)
     file.write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer_config\.json is not a JSON object"):

@@ -1,4 +1,4 @@
-"""Prompts against texts written by hand: templates, chat, and settings that do not go together."""
+"""Prompts against texts written by hand: templates, chat, and settings that do not fit together."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_templates():
     assert prompt("1", template="\\boxed{} {x} {question}, {question}:") == ("\\boxed{} {x} 1, 1:", False)
 
 
-def test_open_think_is_told_whatever_follows_it():
+def test_whether_the_prompt_ends_in_an_opened_think():
     assert prompt("1", template="{question}\n<think>\n") == ("1\n<think>\n", True)
     assert prompt("1", template="{question} <think>x") == ("1 <think>x", False)
     assert prompt("1", Chatty(CHAT + "{{ '<think>\n' }}"), chat=True) == ("[user]1[assistant]<think>\n", True)
@@ -62,7 +62,7 @@ def test_questions_that_are_messages():
     ("question", "settings", "error"),
     [
         ("1", {"template": "r1_zer"}, "got 'r1_zer', need one of plain, r1_zero, r1, or a text with {question} in it"),
-        ("1", {"system": "S"}, "set prompt.chat=true or drop it"),
+        ("1", {"system": "S"}, "set prompt.chat=true, or drop prompt.system"),
         ([USER], {}, "questions are chat messages, and prompt.chat is false; set prompt.chat=true"),
         ([USER], {"chat": True, "template": "r1"}, "which take no template; set prompt.template=plain"),
         ([], {"chat": True}, "is an empty list of chat messages"),
@@ -80,7 +80,5 @@ def test_settings_and_questions_that_do_not_go_together(question, settings, erro
 
 
 def test_chat_without_a_chat_template():
-    with pytest.raises(
-        ValueError, match=r"the tokenizer of kind characters has no chat template; set prompt\.chat=fal"
-    ):
+    with pytest.raises(ValueError, match=r"the character tokenizer has no chat template; set prompt\.chat=false"):
         prompt("1", chat=True)

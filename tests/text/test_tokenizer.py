@@ -1,4 +1,4 @@
-"""Tokenizers against round trips, hand-made alphabets, and tiny models built on the spot."""
+"""Tokenizers against round trips, hand-made alphabets, and tiny tokenizers that the tests build."""
 
 import json
 import re
@@ -231,27 +231,31 @@ def test_sentencepiece_errors(tmp_path):
         SentencePieceTokenizer(tmp_path / "bad.model")
 
 
-def test_load_tokenizer_by_kind(tmp_path, sentencepiece_model):
+def test_load_tokenizer_takes_what_is_there(tmp_path, sentencepiece_model):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>"})
-    assert load_tokenizer("characters", None, ["a", "b"]).encode("ba") == [3, 2]
-    assert load_tokenizer("huggingface", str(folder), ()).encode("12") == [4]
-    assert load_tokenizer("sentencepiece", str(sentencepiece_model), ()).stop_ids == (2,)
-    with pytest.raises(ValueError, match="got 'bytes', need one of characters, huggingface, sentencepiece"):
-        load_tokenizer("bytes", None, ())
-    with pytest.raises(ValueError, match="kind huggingface needs the path"):
-        load_tokenizer("huggingface", None, ())
-
-
-def test_load_tokenizer_takes_whichever_file_a_folder_has(tmp_path, sentencepiece_model):
-    with pytest.raises(ValueError, match=r"no tokenizer\.json or tokenizer\.model in .*; give a folder with one"):
-        load_tokenizer("huggingface", str(tmp_path), ())
-    with pytest.raises(ValueError, match=r"no tokenizer\.json at nowhere"):
-        load_tokenizer("huggingface", "nowhere", ())
+    for source in (None, "characters"):
+        assert load_tokenizer(source, ["a", "b"]).encode("ba") == [3, 2]
+    assert load_tokenizer(str(folder), ()).encode("12") == [4]
+    (folder / "tokenizer.json").rename(folder / "renamed")
+    assert load_tokenizer(folder / "renamed", ()).encode("12") == [4]
+    assert load_tokenizer(sentencepiece_model, ()).stop_ids == (2,)
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
-    for kind in ("huggingface", "sentencepiece"):
-        assert isinstance(load_tokenizer(kind, str(tmp_path), ()), SentencePieceTokenizer)
+    assert isinstance(load_tokenizer(tmp_path, ()), SentencePieceTokenizer)
     write_huggingface(tmp_path, config={"eos_token": "</s>"})
-    assert isinstance(load_tokenizer("huggingface", str(tmp_path), ()), HuggingFaceTokenizer)
+    assert isinstance(load_tokenizer(tmp_path, ()), HuggingFaceTokenizer)
+
+
+def test_load_tokenizer_says_what_it_needs(tmp_path):
+    with pytest.raises(ValueError, match=r"no tokenizer\.json or tokenizer\.model in .*; give a folder with one"):
+        load_tokenizer(tmp_path, ())
+    with pytest.raises(ValueError, match="tokenizer: there is no file or folder nowhere; give characters, a model's"):
+        load_tokenizer("nowhere", ())
+    (tmp_path / "bad").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="is not a SentencePiece model"):
+        load_tokenizer(tmp_path / "bad", ())
+    (tmp_path / "bad").write_text("{}")
+    with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
+        load_tokenizer(tmp_path / "bad", ())
 
 
 def test_sentencepiece_folder_settings(tmp_path, sentencepiece_model):
@@ -291,7 +295,7 @@ def test_huggingface_save_round_trip(tmp_path):
 def test_sentencepiece_save_round_trip(tmp_path, sentencepiece_model):
     SentencePieceTokenizer(sentencepiece_model).save(tmp_path / "copy")
     text = "12 + 7 = 19"
-    copy = load_tokenizer("huggingface", str(tmp_path / "copy"), ())
+    copy = load_tokenizer(tmp_path / "copy", ())
     assert copy.encode(text) == SentencePieceTokenizer(sentencepiece_model).encode(text)
 
 

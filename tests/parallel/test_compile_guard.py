@@ -1,0 +1,44 @@
+"""The compile guard: a compilation in a region that has run before is reported."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from r1jax.parallel.compile_guard import CompileGuard
+
+
+@pytest.fixture
+def double():
+    return jax.jit(lambda x: 2 * x)
+
+
+def test_a_second_shape_in_a_region_is_reported(double):
+    guard = CompileGuard()
+    short, long, shorter = jnp.zeros(3), jnp.zeros(4), jnp.zeros(2)
+    with warnings.catch_warnings(action="error"):
+        for _ in range(2):
+            with guard("double"):
+                double(short)
+        before = guard.count
+        with guard("another region"):
+            double(long)
+        assert guard.count == before + 1
+    with pytest.warns(UserWarning, match=r"1 compilation\(s\) in double, which has run before"), guard("double"):
+        double(shorter)
+    guard.close()
+
+
+def test_strict_raises_and_closed_counts_nothing(double):
+    guard = CompileGuard(strict=True)
+    arrays = [jnp.zeros(n) for n in (6, 7, 8)]
+    with guard("double"):
+        double(arrays[0])
+    with pytest.raises(RuntimeError, match="in double, which has run before"), guard("double"):
+        double(arrays[1])
+    guard.close()
+    before = guard.count
+    with guard("double"):
+        double(arrays[2])
+    assert guard.count == before

@@ -1,0 +1,118 @@
+"""The Python API: load, generate, log-probs, train with Python functions and rows, and a step by hand."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from tiny import TINY
+
+import r1jax
+from r1jax.config.base import ConfigError
+from r1jax.programs.grpo import Trainer, step_metrics
+
+
+def short(example, completion):
+    return -len(completion) / 100
+
+
+def config_of(folder, *overrides):
+    tree = OmegaConf.to_container(OmegaConf.create(TINY.format(folder=folder / "run")))
+    return r1jax.load_config(tree, ["stages.cold_start.steps=1", *overrides])
+
+
+def test_import_is_quick_and_touches_no_device():
+    code = "import sys, r1jax; dir(r1jax); print(r1jax.__version__, {'jax', 'flax', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{r1jax.__version__} set()\n"
+    with pytest.raises(AttributeError, match=r"has no attribute 'lode'; it has .*load"):
+        _ = r1jax.lode
+
+
+def test_a_loaded_run_generates_and_scores(trained):
+    model = r1jax.load(trained[1])
+    texts = model.generate("1+2=", samples=3, temperature=1.0)
+    assert len(texts) == 3 and texts == model.generate("1+2=", samples=3, temperature=1.0)
+    assert texts != model.generate("1+2=", samples=3, temperature=1.0, seed=1)
+    assert len(model.generate("1+2=")) == 1
+    assert all(len(model.model.tokenizer.encode(text)) <= 4 for text in model.generate("1+2=", samples=8, max_tokens=4))
+    with pytest.raises(ConfigError, match="'w' at position 0"):
+        model.generate("what?")
+
+
+def test_log_probs_are_those_of_a_plain_forward(trained):
+    from r1jax.models import forward, unembed
+
+    model = r1jax.load(trained[1])
+    completions = ["3", "<think>1+2=3</think>", ""]
+    ours = model.log_probs("1+2=", completions, temperature=0.5)
+    for completion, logp_T in zip(completions, ours, strict=True):
+        encode = model.model.tokenizer.encode
+        prompt, ids = encode("1+2="), [*encode(completion), model.model.tokenizer.stop_ids[0]]
+        hidden, _ = forward(model.model.model, model.model.weights, np.array([prompt + ids]))
+        logits = np.asarray(unembed(model.model.model, model.model.weights, hidden))[0, :, : model.model.tokenizer.size]
+        expected = jax.nn.log_softmax(logits / 0.5)[np.arange(len(ids)) + len(prompt) - 1, ids]
+        np.testing.assert_allclose(logp_T, expected, atol=1e-4)
+
+
+def test_train_with_a_python_function_and_rows(tmp_path):
+    rows = [{"question": f"{i % 7}+{i % 9}=", "answer": str(i % 7 + i % 9), "completion": "1"} for i in range(64)]
+    config, seen = config_of(tmp_path, "stages.rl.steps=2", "stages.rl.rewards={accuracy: 1.0}"), []
+    config = config.model_copy(update={"tokenizer": None})
+    run = r1jax.train(config, rewards={"short": short}, data=rows, on_log=seen.append)
+    table = run.metrics
+    assert [(row["stage"], row["step"]) for row in table.rows] == [
+        ("cold_start", 0), ("cold_start", 1), ("rl", 1), ("rl", 2)
+    ]  # fmt: skip
+    assert len(seen) == 6  # the evaluations of cold_start 1 and rl 2 are rows of their own in the file
+    assert "eval/accuracy" in table.rows[1] and "loss" in table.rows[1]
+    assert np.isnan(table["reward"][0]) and table.stage("rl")["rewards/short/mean"].max() <= 0
+    with pytest.raises(KeyError, match="no metric 'rewart'"):
+        _ = table["rewart"]
+    assert "<table>" in table._repr_html_()
+    (kept, *_) = run.completions()
+    assert kept["stage"] == "rl" and kept["step"] == 1 and kept["rewards"].keys() == {"accuracy", "short"}
+    assert kept["question"] in {row["question"] for row in rows}
+    assert run.config.task.jsonl == str(run.folder / "data.jsonl")
+    assert len(run.model().generate("1+2=", samples=2)) == 2
+    again = r1jax.train(config, rewards={"short": short}, data=rows)
+    assert again.metrics.rows == table.rows
+    with pytest.raises(ConfigError, match="was started with other data"):
+        r1jax.train(config, rewards={"short": short}, data=rows[:32])
+
+
+def test_a_function_that_no_stage_names_has_weight_one(tmp_path):
+    config = config_of(tmp_path, "stages.rl.rewards={accuracy: 1.0, named: 0.25}")
+    run = r1jax.prepare(config, rewards={"short": short, "named": short})
+    run.close()
+    assert run.stage("rl").settings.reward_weights == {"accuracy": 1.0, "named": 0.25, "short": 1.0}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_by_hand_is_the_step_of_a_run(tmp_path):
+    """GRPO without a run folder: the same rollout and the same weights as `train`, bit for bit."""
+    from r1jax.training.state import init_state
+
+    config = config_of(tmp_path, "stages.rl.steps=1")
+    run = r1jax.prepare(config)
+    stage = run.stage("rl")
+    trained = r1jax.train(config)
+    with run.devices():
+        begun = r1jax.load(tmp_path / "run", checkpoint="cold_start").model.weights
+        trainer = Trainer(run, stage)
+        state = init_state(trainer.abstract, trainer.optimizers, begun)
+        collected = trainer.collect(state, step=1)
+        order, layouts = trainer.minibatches(collected, step=1)
+        batch, prepared = trainer.prepare(state, collected, layouts[0])
+        updates = []
+        for index, (rows_B, layout) in enumerate(zip(order, layouts[1:], strict=True)):
+            state, metrics = trainer.update(state, batch, rows_B, layout, index, collected.batches)
+            updates.append(metrics)
+    run.close()
+    expected = trained.metrics.stage("rl").rows[0]
+    for name, value in step_metrics(prepared, collected.metrics, updates).items():
+        if not name.startswith("time/"):
+            assert np.isnan(value) or value == expected[name], name
+    jax.tree.map(np.testing.assert_array_equal, state.params, trained.model().model.weights)
