@@ -156,7 +156,12 @@ def test_config_blocks_load(page, part, monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["loss: {kind: grop}\n", "task: {josnl: train.jsonl}\n", "rewards: {mine: {function: 3}}\n", "stages: [{name: a}]\n"],
+    [
+        "loss: {kind: grop}\n",
+        "task: {josnl: train.jsonl}\n",
+        "rewards: {mine: {function: 3}}\n",
+        "stages: [{name: a}]\n",
+    ],
 )
 def test_a_wrong_block_would_be_seen(wrong):
     with pytest.raises(ValueError):
