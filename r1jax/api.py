@@ -33,9 +33,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder: `train` returns one, and TrainedRun(Path("runs/quickstart")) opens an older one."""
+    """A run folder: `train` returns one, and TrainedRun("runs/quickstart") opens an older one."""
 
     folder: Path
+
+    def __init__(self, folder: str | Path) -> None:
+        object.__setattr__(self, "folder", Path(folder))
 
     @property
     def metrics(self) -> MetricsTable:
