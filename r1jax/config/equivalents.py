@@ -62,9 +62,8 @@ _add("STAGE.optimizer.warmup_updates", "warmup_ratio", "lr_warmup_steps_ratio",
      note="it counts updates: the ratio × steps × minibatches")  # fmt: skip
 _add("STAGE.optimizer.schedule", "lr_scheduler_type", "lr_schedule", "lr_decay_style", "warmup_style")
 _add("STAGE.optimizer.min_lr_ratio", "min_lr", "min_lr_rate", note="a fraction of learning_rate")
-_add("STAGE.optimizer.b1", "adam_beta1", "beta1")
 _add("STAGE.optimizer.b2", "adam_beta2", "beta2")
-_add("STAGE.optimizer.b1 and optimizer.b2", "betas")
+_add("STAGE.optimizer.b2", "betas", note="b1 is 0.9")
 _add("STAGE.optimizer.eps", "adam_epsilon")
 _add("STAGE.optimizer.max_grad_norm", "grad_clip", "max_norm", "clip_grad", "gradient_clip_val")
 
@@ -94,7 +93,6 @@ _add("STAGE.importance_sampling.high", "vllm_importance_sampling_cap", "rollout_
 _add("STAGE.dynamic_sampling", "filter_groups", "dynamic_sample", note="as in {reward: accuracy}")
 _add("STAGE.dynamic_sampling.max_batches", "max_num_gen_batches")
 _add("STAGE.value.gae_lambda", "lam", "gae_lam", "lambd")
-_add("STAGE.value.clip", "cliprange_value", "vf_clip", "value_clip")
 _add("evaluate.samples", "val_kwargs.n", "num_eval_samples")
 _add("evaluate.problems", "max_eval_samples", "num_eval_problems", "val_batch_size")
 
@@ -110,6 +108,9 @@ NEEDLESS: dict[str, str] = {
     "gpu_memory_utilization": "r1jax samples by itself, on the devices that it trains on",
     "per_device_eval_batch_size": "evaluation takes as many sequences at once as training",
     "gamma": "the discount is 1",
+    "cliprange_value": "a value may move by 0.2 in a rollout's updates",
+    "adam_beta1": "b1 is 0.9",
+    "beta1": "b1 is 0.9",
     "attn_implementation": "there is one attention",
     "disable_dropout": "there is no dropout",
     "ref_model_mixup_alpha": "a sync copies the policy; set kl.sync_reference_every",

@@ -17,7 +17,7 @@ SIZES = (
     "head_dim",
 )
 NEEDED = ("family", *SIZES)
-DESCRIPTION = (*NEEDED, "rope_theta", "tie_word_embeddings")
+DESCRIPTION = (*NEEDED, "rope_theta")
 
 
 class ModelSettings(Settings):
@@ -49,8 +49,6 @@ class ModelSettings(Settings):
     """Width of a head, an even number."""
     rope_theta: PositiveFloat | None = None
     """Base of the rotary frequencies; 10,000 unless given."""
-    tie_word_embeddings: bool | None = None
-    """Whether the head is the embedding; true unless given."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:

@@ -137,5 +137,3 @@ class ValueSettings(Settings):
 
     gae_lambda: Share = 1.0
     """λ of generalised advantage estimation."""
-    clip: PositiveFloat | None = 0.2
-    """How far the updates of one rollout may move a value; null: no limit."""

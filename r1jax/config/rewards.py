@@ -48,11 +48,12 @@ class MathReward(RewardBase):
 
 
 class CodeReward(RewardBase):
-    """1 where the Python program in the completion passes all tests of its example, run in a sandbox."""
+    """1 where the Python program in the completion passes all tests of its example, run in a sandbox.
+
+    The tests are in the column `tests`, which `task.columns` has to list.
+    """
 
     name: Literal["code"]
-    tests: str = "tests"
-    """The column that holds the tests; `task.columns` has to list it."""
     fraction: bool = False
     """Whether the reward is the fraction of tests that pass, instead of 1 for all and 0 otherwise."""
     seconds: PositiveFloat = 5.0
@@ -114,11 +115,9 @@ class CosineReward(RewardBase):
 
 
 class RepetitionReward(RewardBase):
-    """A penalty, from 0 down to -1, for the fraction of n-grams that are repetitions."""
+    """A penalty, from 0 down to -1, for the fraction of trigrams of words that are repetitions."""
 
     name: Literal["repetition"]
-    n: PositiveInt = 3
-    """The number of words of an n-gram."""
 
 
 def _reward_kind(value: Any) -> str | None:

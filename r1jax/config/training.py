@@ -20,8 +20,6 @@ class OptimizerSettings(Settings):
     """What the learning rate does after the warm-up, until the stage's last update."""
     min_lr_ratio: Share = 0.1
     """What `cosine` and `linear` end at, as a fraction of `learning_rate`."""
-    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment, Adam's β₁."""
     b2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Decay of the second moment, Adam's β₂."""
     eps: PositiveFloat = 1e-8

@@ -59,7 +59,7 @@ def model_config(settings: ModelSettings, folder: Path | None = None) -> ModelCo
 
 def _described(settings: ModelSettings) -> ModelConfig:
     family = FAMILIES[settings.family or "none"]
-    given = settings.model_dump(include={*SIZES, "rope_theta", "tie_word_embeddings"}, exclude_none=True)
+    given = settings.model_dump(include={*SIZES, "rope_theta"}, exclude_none=True)
     return TransformerConfig(**given, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
 
 

@@ -32,6 +32,7 @@ from r1jax.rewards.text_match import check_pattern, exact, pattern
 from r1jax.sandbox.programs import check_isolation
 
 COMPARES_WITH_GOLD = MathReward | ChoiceReward | ExactReward  # the gold answer itself has to earn full reward
+REPETITION_WORDS = 3  # of an n-gram
 STYLES = {"think_answer": think_answer, "think_text": think_text}
 
 
@@ -53,8 +54,8 @@ def make_reward(
         case MathReward():
             return math_answer
         case CodeReward():
-            if settings.tests not in columns:
-                raise ValueError(f"it needs column {settings.tests!r}; add it to task.columns")
+            if "tests" not in columns:
+                raise ValueError("it needs column 'tests'; add it to task.columns")
             check_isolation(settings.sandbox)
             return functools.partial(passes_tests, **settings.model_dump(exclude={"name", "weight"}))
         case ChoiceReward():
@@ -78,5 +79,5 @@ def make_reward(
                 raise ValueError("it needs a reward named accuracy; define rewards.accuracy")
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case RepetitionReward():
-            return functools.partial(repetition, n=settings.n)
+            return functools.partial(repetition, n=REPETITION_WORDS)
     return InProcessFunction(settings, columns=columns)

@@ -16,6 +16,7 @@ from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import clipped_sides, kl_terms, log_ratio, off_policy_mask, policy_terms, value_terms
 from r1jax.rl.types import TrainBatch
 
+VALUE_CLIP = 0.2  # how far the updates of one rollout may move a value (PPO2's own)
 LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
@@ -93,7 +94,7 @@ def loss_and_sums(
             old_value_BT=batch.value_BT,
             return_BT=batch.return_BT,
             mask_BT=mask_BT,
-            clip=stage.value.clip,
+            clip=VALUE_CLIP,
         )
         sums["value/loss"] = jnp.sum(token_BT * value_BT)
         loss += sums["value/loss"]

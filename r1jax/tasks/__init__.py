@@ -85,8 +85,8 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
     if isinstance(task, Table):
         if isinstance(rewards.get("accuracy", MathReward(name="math")), COMPARES_WITH_GOLD):
             task.check_golds()
-        for column in {reward.tests for reward in rewards.values() if isinstance(reward, CodeReward)}:
-            task.check_tests(column)
+        if any(isinstance(reward, CodeReward) for reward in rewards.values()):
+            task.check_tests("tests")
     return task
 
 

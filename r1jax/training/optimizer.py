@@ -8,6 +8,8 @@ import optax
 
 from r1jax.config.training import OptimizerSettings
 
+B1 = 0.9  # AdamW's decay of the first moment, the same in every published recipe
+
 
 def learning_rate(config: OptimizerSettings, updates: int) -> optax.Schedule:
     """Linear warm-up, then constant, or a cosine or straight line down to `min_lr_ratio` of the rate at `updates`."""
@@ -32,5 +34,5 @@ def make_optimizer(config: OptimizerSettings, updates: int) -> optax.GradientTra
     """The chain for a stage of `updates` updates."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(learning_rate(config, updates), config.b1, config.b2, config.eps, weight_decay=config.weight_decay),
+        optax.adamw(learning_rate(config, updates), B1, config.b2, config.eps, weight_decay=config.weight_decay),
     )

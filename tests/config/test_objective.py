@@ -62,7 +62,7 @@ TRAINER = {"old_log_probs": "trainer"}
             {"value": {}, "advantage": {"scale": "none"}, "off_policy_mask_threshold": 0.5},
             "off_policy_mask_threshold masks",
         ),
-        ({"optimizer": {"learning_rate": 1e-3, "b1": 1.0}}, "less than 1"),
+        ({"optimizer": {"learning_rate": 1e-3, "b2": 1.0}}, "less than 1"),
         ({"optimizer": {"learning_rate": 1e-3, "b2": 1.0}}, "less than 1"),
     ],
 )

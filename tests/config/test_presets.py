@@ -64,7 +64,6 @@ PUBLISHED = {
         "temperature": 1.0,
         "optimizer.learning_rate": 1e-6,
         "optimizer.schedule": "constant",
-        "optimizer.b1": 0.9,
         "optimizer.b2": 0.95,
         "optimizer.weight_decay": 0.0,
         "optimizer.max_grad_norm": 1.0,
@@ -78,7 +77,6 @@ PUBLISHED = {
         "loss.reduce": "token_mean",
         "loss.clip_low": 1.0,  # no ratio is below 0
         "minibatches": 16,
-        "optimizer.b1": 0.9,
         "optimizer.b2": 0.95,
         "optimizer.eps": 1e-15,
     },
@@ -116,7 +114,6 @@ CHOSEN = {
         "loss.clip_low": 0.2,
         "loss.clip_high": 0.2,
         "kl.coef": 0.001,
-        "value.clip": 0.2,
         "advantage.scale": "batch",
         "temperature": 1.0,
     },

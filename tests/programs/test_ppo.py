@@ -35,7 +35,7 @@ STAGE = GrpoStage(
     temperature=TEMPERATURE,
     rewards={"accuracy": 1.0},
     advantage={"scale": "batch"},
-    value={"clip": 0.2},
+    value={},
     optimizer=OptimizerSettings(learning_rate=1.0),
 )
 

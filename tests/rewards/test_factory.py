@@ -44,7 +44,7 @@ def load(tiny_file):
         ("{name: format, style: think_text}", "<think>r</think>text", 1.0),
         ("{name: language, language: zh}", "<think>先把两个数相加</think>", 1.0),
         ("{name: overlong, cache: 16}", "", -0.5),  # 24 tokens of 32
-        ("{name: repetition, n: 1}", "a a", -0.5),
+        ("{name: repetition}", "a a a a", -0.5),
         ("{name: cosine}", "<answer>3</answer>", pytest.approx(0.5 + 0.25 * (1 - 0.5**0.5))),
         ("{function: 'HERE/mine.py:f'}", "four", 4.0),
         ("{function: 'mine.py:f'}", "four", 4.0),  # beside the config
@@ -60,7 +60,6 @@ def test_each_kind(settings, text, result, load):
     ("rewards", "columns", "message"),
     [
         ("{r: {name: code}}", "[]", r"rewards\.r: it needs column 'tests'; add it to task\.columns"),
-        ("{r: {name: code, tests: answer}}", "[answer]", r"rows\.jsonl:1: column 'answer'"),
         ("{r: {name: regex, pattern: '('}}", "[]", r"rewards\.r: the pattern '\(' is not a regular expression"),
         ("{r: {name: language, language: xx}}", "[]", r"rewards\.r: language 'xx' is not known"),
         ("{r: {name: overlong, cache: 33}}", "[]", r"rewards\.r: its cache 33 is above max_completion_length 32"),
@@ -72,3 +71,10 @@ def test_each_kind(settings, text, result, load):
 def test_settings_that_cannot_work_are_refused_by_name(rewards, columns, message, load):
     with pytest.raises(ValueError, match=message):
         load(rewards, columns)
+
+
+def test_tests_that_cannot_be_parsed_are_refused_by_row(load, tiny_file):
+    rows = tiny_file.parent / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps(row | {"tests": row["answer"]}) for row in ROWS))
+    with pytest.raises(ValueError, match=r"rows\.jsonl:1: column 'tests'"):
+        load("{r: {name: code}}")
