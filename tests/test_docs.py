@@ -1,6 +1,7 @@
 """README and docs/ are right: examples run, links and files exist, commands and options exist, config blocks load."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def test_examples_of_the_python_api_run(tmp_path, monkeypatch):
     for example in examples:
         line = text[: text.index(example)].count("\n")
         exec(compile("\n" * line + example, ROOT / "docs" / "api.md", "exec"), names)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+    import r1jax
+
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    train, fewer = r1jax.train, ["stages.cold_start.steps=1", "stages.rl.steps=1", "evaluate.problems=8"]
+    smaller = [*fewer, "model.hidden_size=32", "stages.rl.prompts_per_step=8"]
+
+    def train_less(config, *, overrides, **arguments):
+        return train(config, overrides=[*overrides, *smaller], **arguments)
+
+    monkeypatch.setattr(r1jax, "train", train_less, raising=False)
+    (example,) = (body for body in blocks(PAGES["README.md"], "python") if "import r1jax" in body)
+    names = {}
+    exec(example, names)
+    assert "rewards/brief/mean" in names["run"].metrics.columns and Path("curves.png").is_file()
 
 
 def test_reward_functions_of_the_page_work():
@@ -115,6 +134,28 @@ def test_commands_and_options_exist(page):
         options = {option for parameter in command.params for option in parameter.opts}
         for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", found[2].partition("#")[0]):
             assert option in options, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_and_groups_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    for name in re.findall(r"--extra (\w+)|r1jax\[(\w+)\]|-e \"\.\[(\w+)\]", PAGES[page]):
+        assert max(name) in extras
+    for name in re.findall(r"--group (\w+)", PAGES[page]):
+        assert name in project["dependency-groups"]
+
+
+def test_metrics_that_are_explained_exist():
+    text = PAGES["docs/objectives.md"]
+    table = text[text.index("| metric |") : text.index("With `dynamic_sampling`")]
+    source = "".join(file.read_text() for file in (ROOT / "r1jax").rglob("*.py"))
+    names = [name for row in table.strip().splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(names) > 40
+    for name in names:
+        for part in re.split(r"NAME|K$", name):
+            stem = part.removeprefix("eval/").removeprefix("time/").strip("/")
+            assert f'{stem}"' in source or f"{stem}/{{" in source or f"/{stem}" in source or f"{stem}@" in source, name
 
 
 def fragments(text):
