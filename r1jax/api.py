@@ -33,9 +33,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder: `train` returns one, and TrainedRun(Path("runs/quickstart")) opens an older one."""
+    """A run folder: `train` returns one, and TrainedRun("runs/quickstart") opens an older one."""
 
     folder: Path
+
+    def __init__(self, folder: str | Path) -> None:
+        object.__setattr__(self, "folder", Path(folder))
 
     @property
     def metrics(self) -> MetricsTable:
@@ -85,13 +88,15 @@ def train(
     """Trains a config's stages, or resumes them, as `r1jax train` does.
 
     `rewards` are Python functions by name, `(example, completion) → float` or in TRL's form; each has weight 1 in every
-    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, which replace the task of
-    the config: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
+    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, in the place of the config's
+    task: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
     """
-    settings = _with_functions(_settings(config, overrides), rewards or {})
+    settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
     if data is not None:
         settings = _with_data(settings, data, Path(settings.run_dir) / DATA)
     run = train_stages(settings, functions=rewards, on_log=on_log)
+    if isinstance(on_log, LivePlot):
+        on_log.draw()  # with the last rows
     return TrainedRun(run.folder)
 
 
@@ -103,13 +108,18 @@ def prepare(
     overrides: Sequence[str] = (),
 ) -> Run:
     """A run in memory, to take steps by hand: it has the config's model, data and devices, and writes nothing."""
-    return build_run(_with_functions(_settings(config, overrides), rewards or {}), functions=rewards, data=data)
+    settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
+    return build_run(settings, functions=rewards, data=data)
 
 
-def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str]) -> Config:
+def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], *, has_data: bool) -> Config:
+    """The config; where rows stand in for its task, it need not have one."""
     if isinstance(config, Config):
         return parse_config(config.model_dump(), overrides) if overrides else config
-    return load_config(config, overrides)
+    task = {"task": {"jsonl": DATA}} if has_data else {}
+    if isinstance(config, Mapping):
+        return load_config({**config, **task}, overrides)
+    return read_config(config, overrides, task)
 
 
 def _with_functions(config: Config, rewards: Rewards) -> Config:

@@ -34,7 +34,7 @@ Step = Annotated[
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="of a completion; else max_completion_length")]
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)  # --version needs no command
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:

@@ -54,6 +54,17 @@ def test_train_with_a_python_function_and_rows(tmp_path):
         r1jax.train(config, rewards={"short": short}, data=rows[:32])
 
 
+def test_with_rows_a_config_needs_no_task(tmp_path):
+    tree = OmegaConf.to_container(OmegaConf.create(TINY.format(folder=tmp_path / "run")))
+    del tree["task"]
+    rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": "1"} for i in range(64)]
+    run = r1jax.prepare(tree, data=rows)
+    run.close()
+    assert run.stage("rl").batches.example("train", 0).question in {row["question"] for row in rows}
+    with pytest.raises(ConfigError, match="task: this key is required"):
+        r1jax.prepare(tree)
+
+
 def test_a_function_that_no_stage_names_has_weight_one(tmp_path):
     config = config_of(tmp_path, "stages.rl.rewards={accuracy: 1.0, named: 0.25}")
     run = r1jax.prepare(config, rewards={"short": short, "named": short})

@@ -130,6 +130,13 @@ def test_warnings_are_one_line_and_those_of_other_packages_are_hidden(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_version_and_help():
+    from r1jax import __version__
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"r1jax {__version__}\n"
+    assert "Commands" in CliRunner().invoke(app, []).output
+
+
 def test_no_run_to_use(tmp_path):
     for command in (["eval", str(tmp_path), "--task", "gsm8k"], ["sample", str(tmp_path), "1+1="]):
         result = CliRunner().invoke(app, command)

@@ -7,6 +7,9 @@ table.plot(y=["reward", "completions/mean_length"])
 
 from __future__ import annotations
 
+import functools
+import io
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +66,8 @@ class MetricsTable:
             axes.spines[["top", "right"]].set_visible(False)
             if axes.lines:
                 axes.legend(frameon=False, fontsize=9)
+        # IPython shows a figure by itself only where pyplot has been imported.
+        figure._repr_png_ = functools.partial(_png, figure)  # pyright: ignore[reportAttributeAccessIssue]
         return figure
 
     def _repr_html_(self) -> str:
@@ -78,20 +83,34 @@ class MetricsTable:
         return f"<table><tr>{head}</tr>{body}</table><p>{len(self.rows)} rows, {len(self.columns)} columns</p>"
 
 
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
 class LivePlot:
     """Curves that grow while a notebook's cell trains: `r1jax.train(config, on_log=LivePlot("reward"))`."""
 
-    def __init__(self, *y: str, every: int = 5) -> None:
-        self._names, self._every, self._logged, self._handle = y, every, [], None
+    def __init__(self, *y: str, seconds: float = 2.0) -> None:
+        """`y` are the metrics to draw, at most once in so many seconds."""
+        self._names, self._seconds, self._drawn, self._logged, self._handle = y, seconds, 0.0, [], None
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Adds a logged row and, every few rows, draws the curves again."""
+        """Adds a logged row; draws the curves again if the last drawing is long enough ago."""
+        self._logged.append(row)
+        if time.monotonic() - self._drawn >= self._seconds:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draws the curves with all rows so far, as `r1jax.train` does at its end."""
         from IPython.display import display  # pyright: ignore[reportMissingImports]
 
-        self._logged.append(row)
-        if len(self._logged) % self._every == 1 or self._every == 1:
-            figure = MetricsTable(self._logged).plot(self._names)
-            if self._handle is None:
-                self._handle = display(figure, display_id=True)
-            else:
-                self._handle.update(figure)
+        if not self._logged:  # the run was finished before
+            return
+        figure = MetricsTable(self._logged).plot(self._names)
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)
+        else:
+            self._handle.update(figure)
+        self._drawn = time.monotonic()
