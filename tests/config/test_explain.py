@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import parse_config
+from r1jax.config.load import load_config, parse_config
 
 FILE = """\
 run_dir: runs/x

@@ -22,7 +22,7 @@ REFUSED = {
     "a stage's demonstrations": (["stages.cold_start.max_completion_length=8"], "max_completion_length is 8; raise it"),
     "init_from": (
         ["stages.rl.init_from=/nowhere"],
-        r"stages\.rl\.init_from: /nowhere is neither a folder nor a hub id",
+        r"stages\.rl\.init_from: /nowhere is neither a folder",
     ),
 }
 
