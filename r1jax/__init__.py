@@ -9,19 +9,23 @@ Importing this imports nothing heavy and touches no device; each function import
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from r1jax.api import LivePlot, TrainedRun, load, load_config, prepare, train
 
-__version__ = importlib.metadata.version("r1jax")
+    __version__: str
+
 __all__ = ["LivePlot", "TrainedRun", "__version__", "load", "load_config", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'r1jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name == "__version__":  # looked up when it is asked for, since a source checkout need not be installed
+        import importlib.metadata
+
+        return importlib.metadata.version("r1jax")
     from r1jax import api
 
     return getattr(api, name)
