@@ -88,7 +88,7 @@ def train(
     """Trains a config's stages, or resumes them, as `r1jax train` does.
 
     `rewards` are Python functions by name, `(example, completion) → float` or in TRL's form; each has weight 1 in every
-    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer, in the place of the config's
+    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer in place of the config's
     task: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
     """
     settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
@@ -116,10 +116,8 @@ def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequen
     """The config; where rows stand in for its task, it need not have one."""
     if isinstance(config, Config):
         return parse_config(config.model_dump(), overrides) if overrides else config
-    task = {"task": {"jsonl": DATA}} if has_data else {}
-    if isinstance(config, Mapping):
-        return load_config({**config, **task}, overrides)
-    return read_config(config, overrides, task)
+    task = [f"task={{jsonl: {DATA}}}"] if has_data else []
+    return load_config(config, [*task, *overrides])
 
 
 def _with_functions(config: Config, rewards: Rewards) -> Config:
