@@ -24,11 +24,11 @@ from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
 from r1jax.run.run import Run, build_run
+from r1jax.tasks.table import Rows, row_settings
 
 __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 
 Rewards = Mapping[str, Callable[..., Any]]
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,5 @@ def _with_data(config: Config, data: Rows, file: Path) -> Config:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
-    others = sorted({name for row in data for name in row} - {"question", "answer", "completion"})
-    task: dict[str, Any] = {"jsonl": str(file), "columns": others}
-    if any("completion" in row for row in data):
-        task["completion"] = "completion"
     write_atomically(file, text.encode())
-    return parse_config(config.model_dump() | {"task": task})
+    return parse_config(config.model_dump() | {"task": {"jsonl": str(file), **row_settings(data)}})
