@@ -16,7 +16,7 @@ from typing import Any
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config
 from r1jax.config.load import load_config as read_config
-from r1jax.config.load import parse_config
+from r1jax.config.load import parse_config, settings_tree
 from r1jax.generate import Generator
 from r1jax.programs.pipeline import train as train_stages
 from r1jax.run.checks import DATA
@@ -115,7 +115,7 @@ def prepare(
 def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], *, has_data: bool) -> Config:
     """The config; where rows stand in for its task, it need not have one."""
     if isinstance(config, Config):
-        return parse_config(config.model_dump(), overrides) if overrides else config
+        return parse_config(settings_tree(config), overrides) if overrides else config
     task = [f"task={{jsonl: {DATA}}}"] if has_data else []
     return load_config(config, [*task, *overrides])
 
@@ -123,8 +123,9 @@ def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequen
 def _with_functions(config: Config, rewards: Rewards) -> Config:
     """The config with weight 1 for each function that a GRPO stage does not name."""
     stages = []
-    for index, stage in enumerate(config.stages):
-        named = dict(config.stage(index).rewards)
+    for stage in config.stages:
+        # Of the top level's rewards only those with a weight: in a stage's block a definition without one has weight 1.
+        named = config.reward_weights if stage.rewards is None else stage.rewards
         missing = {name: 1.0 for name in rewards if name not in named}
         if stage.program == "grpo" and missing:
             stage = stage.model_copy(update={"rewards": named | missing})
@@ -138,4 +139,4 @@ def _with_data(config: Config, data: Rows, file: Path) -> Config:
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
     write_atomically(file, text.encode())
-    return parse_config(config.model_dump() | {"task": {"jsonl": str(file), **row_settings(data)}})
+    return parse_config(settings_tree(config) | {"task": {"jsonl": str(file), **row_settings(data)}})

@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 import r1jax
+from r1jax.api import _with_functions
 from r1jax.config.base import ConfigError
+from r1jax.config.load import parse_config, settings_tree
 from r1jax.programs.grpo import Trainer, step_metrics
 
 
@@ -71,6 +73,25 @@ def test_a_function_that_no_stage_names_has_weight_one(tmp_path):
     run.close()
     assert run.stage("rl").settings.reward_weights == {"accuracy": 1.0, "named": 0.25, "short": 1.0}
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reward_that_is_only_defined_stays_without_a_weight(tmp_path):
+    config = config_of(tmp_path, "rewards={repeated: {name: repetition}, language: {name: language, weight: 0.5}}")
+    named = _with_functions(config, {"short": short})
+    assert named.stage(1).reward_weights == {"accuracy": 1.0, "format": 0.2, "short": 1.0}
+    assert parse_config(settings_tree(named)) == named  # as a run reads it from its folder
+    shared = config.model_copy(update={"stages": [config.stages[1].model_copy(update={"rewards": None})]})
+    named = _with_functions(shared, {"short": short, "repeated": short})
+    assert named.stage(0).reward_weights == {"language": 0.5, "short": 1.0, "repeated": 1.0}
+    assert parse_config(settings_tree(named)) == named
+
+
+def test_overrides_of_a_config_reach_stages_with_blocks_of_their_own(tmp_path):
+    config = config_of(tmp_path, "stages.rl.evaluate={samples: 4}")
+    run = r1jax.prepare(config, overrides=["evaluate.problems=3"])
+    run.close()
+    evaluate = run.stage("rl").settings.evaluate
+    assert (evaluate.problems, evaluate.samples) == (3, 4)
 
 
 def test_a_step_by_hand_is_the_step_of_a_run(tmp_path):

@@ -130,13 +130,19 @@ def parse_task(text: str) -> dict[str, Any]:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved settings as YAML, from which `load_config` reads the same config.
+    """The resolved settings as YAML, from which `load_config` reads the same config."""
+    import yaml
+
+    tree = settings_tree(config)
+    return yaml.safe_dump(_own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}, sort_keys=False)
+
+
+def settings_tree(config: Config) -> dict[str, Any]:
+    """The settings as plain dicts and lists, from which `parse_config` makes the same config, or one with overrides.
 
     A stage has only those of the shared settings that it was given, and of a block that is merged with the top level's
     only what differs from it.
     """
-    import yaml
-
     tree = config.model_dump()
     for stage in tree["stages"]:
         for name in Shared.model_fields:
@@ -144,7 +150,7 @@ def dump_config(config: Config) -> str:
                 del stage[name]
             elif name in MERGED:
                 stage[name] = {key: value for key, value in stage[name].items() if value != tree[name][key]}
-    return yaml.safe_dump(_own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}, sort_keys=False)
+    return tree
 
 
 def _own_first(block: dict[str, Any]) -> dict[str, Any]:

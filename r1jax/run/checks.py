@@ -174,20 +174,24 @@ def _check_same_tokenizer(source: str, theirs: Tokenizer, ours: Tokenizer) -> No
 
 def check_same_settings(folder: Path, config: Config) -> None:
     """A run resumes only with the settings that it began with; where it runs and what it logs may change."""
-    file = folder / "config.yaml"
-    if not file.is_file():
+    if not (folder / "config.yaml").is_file():
         if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
             raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
         return
-    before, now = _flat(load_config(file).model_dump()), _flat(config.model_dump())
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(FREE)]
-    if changed:
-        key = changed[0]
+    if changed := changed_settings(folder, config):
+        key, (before, now) = next(iter(changed.items()))
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise ConfigError(
-            f"run_dir: {folder} was started with {key}={before.get(key)}, this config has {key}={now.get(key)}{more}; "
+            f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}; "
             f"choose another folder with run_dir=..., or delete that one to start again"
         )
+
+
+def changed_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
+    """By key what a run was started with and what a config has, where they differ and the run would not be the same."""
+    before, now = _flat(load_config(folder / "config.yaml").model_dump()), _flat(config.model_dump())
+    keys = [key for key in {**before, **now} if not key.startswith(FREE)]
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

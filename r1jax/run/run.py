@@ -32,7 +32,7 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
-from r1jax.run.checks import check_examples, check_same_settings, check_stages, check_weights
+from r1jax.run.checks import changed_settings, check_examples, check_same_settings, check_stages, check_weights
 from r1jax.run.loading import MODEL_FOLDER, load_weights, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
@@ -154,11 +154,11 @@ def build_run(
         join_processes(config.mesh)
         if not config.stages:
             raise ConfigError("stages: got none; training needs at least one")
-        own = Path(config.run_dir) / MODEL_FOLDER
-        architecture = model_config(config.model, own if own.is_dir() else None)
+        begun = _is_begun(config)
+        architecture = model_config(config.model, Path(config.run_dir) / MODEL_FOLDER if begun else None)
         stages = [config.stage(index) for index in range(len(config.stages))]
         tasks = _tasks(config, stages, functions or {}, data)
-        tokenizer = _tokenizer(config, tasks)
+        tokenizer = saved_tokenizer(config, Path(config.run_dir)) if begun else _tokenizer(config, tasks)
         mesh = make_mesh(config.mesh)
         model = make_model(architecture, tokenizer.size)
         abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
@@ -258,10 +258,15 @@ def _stage_runs(
         yield StageRun(number, stage, made[data[number]], sum(before))
 
 
+def _is_begun(config: Config) -> bool:
+    """Whether the run folder has a model and tokenizer of its own for this config, and not for other settings."""
+    folder = Path(config.run_dir)
+    exists = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
+    return exists and not changed_settings(folder, config)
+
+
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
-    """The config's tokenizer, else the pretrained model's; of a run that has begun, the copy in its folder."""
-    if (Path(config.run_dir) / MODEL_FOLDER).is_dir():
-        return saved_tokenizer(config, Path(config.run_dir))
+    """The config's tokenizer, else the pretrained model's."""
     source = config.tokenizer or config.model.path or "characters"
     if source == "characters":
         return load_tokenizer(source, tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols)))

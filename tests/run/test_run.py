@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.run.run import build_run, role_key
+from r1jax.config.tasks import JsonlTask
+from r1jax.run.run import build_run, open_run, role_key
 
 
 @pytest.fixture
@@ -37,6 +39,23 @@ def test_the_alphabet_is_that_of_all_stages(built):
     for stage in run.stages:
         text = stage.batches.example("train", 0).demonstration
         assert run.tokenizer.decode(run.tokenizer.encode(text)) == text
+
+
+def test_a_run_folder_of_other_settings_lends_neither_model_nor_tokenizer(trained, tmp_path):
+    """Its copies are for resuming: in memory a changed config gets what it asks for, and training is refused."""
+    config, _ = trained
+    same = build_run(config)
+    same.close()
+    (tmp_path / "rows.jsonl").write_text('{"question": "what?", "answer": "1", "completion": "2"}\n' * 16)
+    task = JsonlTask(jsonl=str(tmp_path / "rows.jsonl"), test=str(tmp_path / "rows.jsonl"), completion="completion")
+    wider = config.model.model_copy(update={"intermediate_size": 64})
+    changed = config.model_copy(update={"model": wider, "task": task})
+    run = build_run(changed)
+    run.close()
+    assert run.model.config.intermediate_size == 64 != same.model.config.intermediate_size
+    assert run.tokenizer.decode(run.tokenizer.encode("what?")) == "what?"
+    with pytest.raises(ConfigError, match=r"was started with .*choose another folder with run_dir"):
+        open_run(changed)
 
 
 def test_where_weights_come_from(built):
