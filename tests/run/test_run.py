@@ -54,7 +54,7 @@ def test_a_run_folder_of_other_settings_lends_neither_model_nor_tokenizer(traine
     run.close()
     assert run.model.config.intermediate_size == 64 != same.model.config.intermediate_size
     assert run.tokenizer.decode(run.tokenizer.encode("what?")) == "what?"
-    with pytest.raises(ConfigError, match="was started with .*choose another folder with run_dir"):
+    with pytest.raises(ConfigError, match=r"was started with .*choose another folder with run_dir"):
         open_run(changed)
 
 
