@@ -31,7 +31,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Source:
-    """A YAML file and its root node. What it holds stands under the keys `below` of the config."""
+    """A YAML file and its root node. Its content is under the keys `below` of the config."""
 
     path: Path | None
     root: Any = None
@@ -65,7 +65,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
     more = f" (and {others} more)" if others else ""
     for override in filter(blames, overrides):
         shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
-        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with a key of its own
+        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with another key
         if text.startswith(named := _named(tree, at[:shared])):
             text = override.spelled(shared) + text.removeprefix(named)
         return f"command line: {text}{more}"
@@ -76,7 +76,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
 def _message(
     problem: Any, tree: dict[str, Any], keys: list[Any], parent: Any, annotation: Any
 ) -> tuple[list[Any], str]:
-    """The keys that a problem is of, and what is to be said about it."""
+    """The keys that a problem is about, and the text of the message."""
     value, context = problem.get("input"), problem.get("ctx", {})
     match problem["type"]:
         case "extra_forbidden":

@@ -85,7 +85,7 @@ def _elsewhere(tree: dict[str, Any], keys: Sequence[Any], name: str) -> str:
 
 
 def _stage(tree: dict[str, Any], keys: Sequence[Any], kind: type[SftStage] | type[GrpoStage]) -> Any:
-    """The name of the stage that a key stands in, or of the first that may have what is meant, or NAME."""
+    """The name of the stage that a key is in, or of the first that may have what is meant, or NAME."""
     stages = tree.get("stages")
     stages = [stage if isinstance(stage, dict) else {} for stage in stages] if isinstance(stages, list) else []
     if keys[0] == "stages" and len(keys) > 1:

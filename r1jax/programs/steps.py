@@ -103,7 +103,7 @@ class Steps:
         if evaluated:
             self._evaluate(step, state)
         if saved:
-            run.log.flush()  # a checkpoint vouches for the rows up to its step
+            run.log.flush()  # a checkpoint makes the rows up to its step valid
             self.checkpoints.save(step, state.items())
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count

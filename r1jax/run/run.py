@@ -148,7 +148,7 @@ def build_run(
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
     `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
-    in the place of every stage's task; see `tasks.table.rows_table`.
+    that replace every stage's task; see `tasks.table.rows_table`.
     """
     with user_errors():
         join_processes(config.mesh)
