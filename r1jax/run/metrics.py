@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
-TIMING_KEYS = frozenset({"step_time", "tokens_per_second", "compiles"})
-TIMING_KEYS_PREFIX = "time/"
+TIMINGS = ("step_time", "tokens_per_second", "compiles", "time/")  # how the names of metrics that are timings begin
 
 
 class RunLog:
@@ -72,10 +71,8 @@ class RunLog:
         self._file.flush()
         if self.on_log is not None:
             self.on_log(row)
-        board = self._board(stage)
-        if board is not None:
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
+        for name, value in values.items():
+            self._board(stage).add_scalar(name, value, step)
         self._start_wandb()
         if self._wandb_run is not None:
             self._wandb_run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
@@ -118,7 +115,7 @@ class RunLog:
             # File names have whole seconds: without a suffix, a run that starts again at once overwrites its own.
             suffix = f".{time.time_ns()}"
             self._boards[stage] = SummaryWriter(folder, purge_step=purge_step, flush_secs=10, filename_suffix=suffix)
-        return self._boards.get(stage)
+        return self._boards[stage]
 
     def _start_wandb(self) -> None:
         """Starts the W&B run, or resumes an interrupted one. Steps that are run again are in W&B twice."""
@@ -145,7 +142,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def without_timings(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what depends on the clock: what two runs of the same config must agree on."""
-    return {name: value for name, value in row.items() if not _is_timing(name)}
+    return {name: value for name, value in row.items() if not name.startswith(TIMINGS)}
 
 
 class Timers:
@@ -164,7 +161,7 @@ class Timers:
 
     def collect(self) -> dict[str, float]:
         """The seconds since the last call of this; counting starts again from zero."""
-        seconds = {TIMING_KEYS_PREFIX + name: value for name, value in self._seconds.items()}
+        seconds = {f"time/{name}": value for name, value in self._seconds.items()}
         self._seconds.clear()
         return seconds
 
@@ -191,10 +188,6 @@ def write_atomically(file: Path, data: bytes) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, file)
-
-
-def _is_timing(name: str) -> bool:
-    return name in TIMING_KEYS or name.startswith(TIMING_KEYS_PREFIX)
 
 
 def _number(value: Any) -> float | int:

@@ -73,11 +73,6 @@ class Run:
         return jax.process_index() == 0
 
     @property
-    def platform(self) -> str:
-        """cpu, gpu or tpu."""
-        return self.mesh.devices.flat[0].platform
-
-    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
