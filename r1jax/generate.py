@@ -20,7 +20,7 @@ from r1jax.config.base import ConfigError
 from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import padded
 from r1jax.models import Model
-from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.rollout import completion_texts
 from r1jax.rl.types import TrainBatch
@@ -63,6 +63,11 @@ class Generator:
         """Completions of a question. `temperature` None is greedy for one sample, and 1 for several."""
         if temperature is None:
             temperature = float(samples > 1)
+        if temperature < 0 or (temperature == 0 and (top_k is not None or top_p < 1)):
+            raise ConfigError(
+                f"temperature is {temperature:g}: 0 always takes the most probable token, so that top_k and top_p do "
+                f"nothing, and less has no meaning; give one above 0"
+            )
         sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
         text = self.prompt(question)
         return self.complete(text, sampling, samples=samples, max_tokens=max_tokens, seed=seed)
@@ -106,6 +111,8 @@ class Generator:
         self, question: Question, completions: Sequence[str], *, temperature: float = 1.0
     ) -> list[np.ndarray]:
         """For each completion the float32 log-probs of its tokens and its stop token, by the trainer's own forward."""
+        if not temperature > 0:
+            raise ConfigError(f"temperature is {temperature:g}: log-probs are those of sampling; give one above 0")
         model, tokens = self.model, self._encoded(self.prompt(question))
         try:
             ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]
@@ -117,7 +124,7 @@ class Generator:
         batch = TrainBatch(*to_global(model.mesh, arrays, rows))
         with model.devices():
             score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
-            logp_BT = to_local(score(model.weights, batch))
+            logp_BT = gather(model.mesh, to_local(score(model.weights, batch)), rows)
         return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
 
     def _encoded(self, text: str) -> list[int]:
