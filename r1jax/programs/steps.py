@@ -83,7 +83,8 @@ class Steps:
         would wait for anyway, so that they are not timed as sampling.
         """
         run, settings = self.run, self.stage.settings
-        self._log()
+        with run.timers("update"):  # the fetch waits for an update that was only dispatched
+            self._log()
         shown = rows is not None and (
             step == 1 or is_due(step, run.config.completions_every or settings.steps, settings.steps)
         )
