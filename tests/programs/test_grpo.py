@@ -276,7 +276,7 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
     assert int(training["step"]) == 4 and int(training["batches_consumed"]) == sum(batches)
 
 
-def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
+def test_a_killed_run_with_dynamic_sampling_resumes_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
     config, folder, _ = sampled_dynamically
     again = tmp_path / "run"
     shutil.copytree(folder, again)
