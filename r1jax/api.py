@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config
 from r1jax.config.load import load_config as read_config
 from r1jax.config.load import parse_config, settings_tree
@@ -23,7 +23,7 @@ from r1jax.run.checks import DATA
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
-from r1jax.run.run import Run, build_run, user_errors
+from r1jax.run.run import Run, build_run
 from r1jax.tasks.table import Rows, row_settings, rows_table
 
 __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]

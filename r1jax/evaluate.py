@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.data.batches import Batches
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.loading import load_model
-from r1jax.run.run import role_key, user_errors
+from r1jax.run.run import role_key
 from r1jax.tasks import make_task
 
 SETTINGS = ("task", "prompt", "evaluate", "max_completion_length", "seed")  # that are written beside the scores

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import padded
 from r1jax.models import Model
@@ -44,10 +44,8 @@ class Generator:
         settings = self.config.prompt
         if chat is not None:
             settings = settings.model_copy(update={"chat": chat, "template": "plain"})
-        try:
+        with user_errors():
             return make_prompt(question, settings, self.model.tokenizer)[0]
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
 
     def generate(
         self,
@@ -96,7 +94,9 @@ class Generator:
         seed: int = 0,
     ) -> list[str]:
         """Completions of a text as it stands, up to `max_tokens` (None: the model's own max_completion_length)."""
-        model, tokens = self.model, self._encoded(text)
+        model = self.model
+        with user_errors():
+            tokens = encode_prompt(model.tokenizer, text)
         shards = row_shards(model.mesh)
         own = own_rows(model.mesh, shards)  # every device answers the same prompt; the first answers are returned
         prompt_PS, length_P = padded([tokens] * len(own), _width(len(tokens)))
@@ -113,11 +113,10 @@ class Generator:
         """For each completion the float32 log-probs of its tokens and its stop token, by the trainer's own forward."""
         if not temperature > 0:
             raise ConfigError(f"temperature is {temperature:g}: log-probs are those of sampling; give one above 0")
-        model, tokens = self.model, self._encoded(self.prompt(question))
-        try:
+        model = self.model
+        with user_errors():
+            tokens = encode_prompt(model.tokenizer, self.prompt(question))
             ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
         rows = -(-len(ids) // row_shards(model.mesh)) * row_shards(model.mesh)
         filled = [ids[row % len(ids)] for row in own_rows(model.mesh, rows)]
         arrays = (*padded([tokens] * len(filled), _width(len(tokens))), *padded(filled, _width(max(map(len, ids)))))
@@ -126,12 +125,6 @@ class Generator:
             score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
             logp_BT = gather(model.mesh, to_local(score(model.weights, batch)), rows)
         return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
-
-    def _encoded(self, text: str) -> list[int]:
-        try:
-            return encode_prompt(self.model.tokenizer, text)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import Grades, grade
@@ -62,15 +62,13 @@ def score_file(file: Path, config: Config) -> Scored:
     stages = [config.stage(index) for index, stage in enumerate(config.stages) if stage.program == "grpo"]
     stages = [stage for stage in stages if stage.name == file.stem.rpartition("-")[0]] or stages
     settings = stages[-1] if stages else config.stage(0) if config.stages else config
-    try:
+    with user_errors():
         task = make_task(
             settings.task,
             config.seed,
             rewards=settings.reward_definitions,
             max_completion_length=settings.max_completion_length,
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     examples, texts, lines = [], [], []
     for number, line in enumerate(_lines(file), 1):
         if line.strip():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +17,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class ConfigError(ValueError):
     """The user's settings cannot be used; the message is one line: what we got, what we need, what to do."""
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Makes a ConfigError of what a task, a tokenizer or a model refuses: it is the user's to correct."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 class Settings(BaseModel):

@@ -18,7 +18,7 @@ import numpy as np
 from r1jax.answers.expressions import expression_value
 from r1jax.answers.extraction import extract_answer
 from r1jax.answers.quantities import number
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.sampling import EvaluateSettings
 from r1jax.data.batches import Batches
 from r1jax.parallel.mesh import gather, own_rows, row_shards
@@ -53,10 +53,8 @@ def evaluate(
     problems, shards = min(n for n in (settings.problems, size) if n is not None), row_shards(mesh)
     at_once = sequences or SEQUENCES_AT_ONCE * shards
     chunk = min(max(at_once // G // shards, 1), math.ceil(problems / shards)) * shards
-    try:
+    with user_errors():
         length_P = batches.prompt_lengths("test", problems)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     order_P = np.argsort(length_P, kind="stable")  # prompts of similar length together, no wider than they need
     sampler = model.sampler(settings, group_size=G, max_new=batches.max_completion_length)
     sampling = Sampling(mesh, model.tokenizer, sampler, batches.task.rewards)

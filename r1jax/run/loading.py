@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, Shared
 from r1jax.config.load import load_config, parse_config
 from r1jax.huggingface.config import model_config
@@ -51,12 +51,10 @@ def load_model(path: str, overrides: Sequence[str] = (), *, checkpoint: str | No
     Of a run it is the last checkpoint, or the `checkpoint` named "STEP", "STAGE" or "STAGE-STEP". The mesh is all
     devices along data unless overridden, so that a run trained on a pod can be used anywhere.
     """
-    try:
+    with user_errors():
         if (Path(path) / "config.yaml").is_file():
             return _load_run(Path(path), overrides, checkpoint)
         return _load_pretrained(path, overrides)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) -> Loaded:

@@ -22,7 +22,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, GrpoStage, SftStage
 from r1jax.config.load import dump_config
 from r1jax.data.batches import Batches
@@ -194,15 +194,6 @@ def open_run(
             _describe(run)
         _wait_for_all("folder")
     return run
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """While input is checked, what a task or tokenizer refuses is the user's to correct: a ConfigError."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _tasks(
