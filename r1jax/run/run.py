@@ -235,6 +235,9 @@ def _tasks(
             known = ", ".join(task.rewards)
             raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
         tasks.append(task)
+    known = dict.fromkeys(name for task in tasks for name in task.rewards)
+    if unknown := [name for name in config.rewards if name not in known]:
+        raise ConfigError(f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}")
     return tasks
 
 
