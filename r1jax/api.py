@@ -24,12 +24,11 @@ from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
 from r1jax.run.run import Run, build_run, user_errors
-from r1jax.tasks.table import rows_table
+from r1jax.tasks.table import Rows, row_settings, rows_table
 
 __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 
 Rewards = Mapping[str, Callable[..., Any]]
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,5 @@ def _with_data(config: Config, data: Rows, file: Path) -> Config:
         raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
     with user_errors():
         rows_table(data)  # rows that cannot be used are refused before they are written
-    others = sorted({name for row in data for name in row} - {"question", "answer", "completion"})
-    task: dict[str, Any] = {"jsonl": str(file), "columns": others}
-    if any("completion" in row for row in data):
-        task["completion"] = "completion"
     write_atomically(file, text.encode())
-    return parse_config(settings_tree(config) | {"task": task})
+    return parse_config(settings_tree(config) | {"task": {"jsonl": str(file), **row_settings(data)}})

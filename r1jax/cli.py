@@ -105,7 +105,7 @@ def evaluate(
         from r1jax.config.load import parse_task
         from r1jax.evaluate import evaluate_model
 
-        with Progress() as bar:
+        with Progress(transient=True) as bar:
             number = bar.add_task("problems", total=None)
             scores, file = evaluate_model(
                 model,

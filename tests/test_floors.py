@@ -33,3 +33,17 @@ def test_importing_everything_starts_no_backend():
     code = f"import importlib; [importlib.import_module(m) for m in {modules}]; import jax._src.xla_bridge as x; "
     code += "assert not x.backends_are_initialized()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def modules():
+    return [file.relative_to(ROOT / "r1jax") for file in ROOT.glob("r1jax/**/*.py") if file.name != "__init__.py"]
+
+
+def test_each_module_has_a_test_file_under_the_same_path():
+    missing = [str(file) for file in modules() if not (ROOT / "tests" / file.with_name(f"test_{file.name}")).is_file()]
+    assert not missing
+
+
+def test_files_can_be_read_in_one_sitting():
+    longer = {str(file): n for file in modules() if (n := (ROOT / "r1jax" / file).read_text().count("\n")) > 400}
+    assert not longer

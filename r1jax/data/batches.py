@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SPLITS: tuple[Split, ...] = ("train", "test")
 ENDLESS = 2**31 - 1  # positions have 32 bits
 CHUNK = 1024  # texts that are tokenised at once
-WIDTH_MULTIPLE = 16  # evaluation rounds the widths of its batches up to multiples of this
 
 
 @dataclass(frozen=True)

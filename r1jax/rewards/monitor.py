@@ -39,7 +39,7 @@ class RewardMonitor:
             warnings["none"] = (
                 "no completion of this step could be scored, so nothing was learnt: look at the reasons in completions/"
             )
-        if metrics.get("dynamic_sampling/mixed_groups") == 0:
+        if metrics.get("dynamic_sampling/groups") == 0:
             warnings["no_variance"] = (
                 f"no group of {metrics['dynamic_sampling/batches']:g} batches had reward variance, so nothing was "
                 f"learnt: the problems are too easy or too hard for the model; look at the rewards' means"

@@ -73,13 +73,7 @@ def restore_or_init(
     return TrainState(params=items["params"], value=value, **rest)
 
 
-def abstract_state(
-    model: Model,
-    optimizers: Optimizers,
-    mesh: Mesh,
-    *,
-    keep_reference: bool = False,
-) -> TrainState:
+def abstract_state(model: Model, optimizers: Optimizers, mesh: Mesh, *, keep_reference: bool = False) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
     optimizer, value_optimizer = optimizers
     params = abstract_params(model, mesh)
@@ -103,11 +97,7 @@ def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh
     )
 
 
-def init_state(
-    abstract: TrainState,
-    optimizers: Optimizers,
-    params: Any,
-) -> TrainState:
+def init_state(abstract: TrainState, optimizers: Optimizers, params: Any) -> TrainState:
     """A state at step 0 around given weights, which also become the reference where one is kept."""
     optimizer, value_optimizer = optimizers
 

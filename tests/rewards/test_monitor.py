@@ -51,3 +51,11 @@ def test_nothing_scored_gives_one_warning():
     steps = [metrics(a=(float("nan"), float("nan"))) | {"frac_reward_none": 1.0, "update_tokens": 0.0}] * 3
     ((step, warning),) = warnings(RewardMonitor(["a"]), steps)
     assert step == 1 and warning.startswith("no completion of this step could be scored")
+
+
+def test_no_group_with_reward_variance_gives_one_warning():
+    sampled = {"dynamic_sampling/groups": 0.0, "dynamic_sampling/batches": 3.0, "update_tokens": 0.0}
+    ((step, warning),) = warnings(RewardMonitor(["a"]), [metrics(a=(0.5, 0.5)) | sampled] * 3)
+    assert step == 1 and warning.startswith("no group of 3 batches had reward variance")
+    some = sampled | {"dynamic_sampling/groups": 1.0, "update_tokens": 9.0}
+    assert warnings(RewardMonitor(["a"]), [metrics(a=(0.5, 0.5)) | some] * 3) == []
