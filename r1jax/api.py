@@ -55,7 +55,7 @@ class TrainedRun:
         return load(self.folder, checkpoint=checkpoint)
 
     def completions(self) -> list[dict[str, Any]]:
-        """The sampled completions that were kept, with their rewards, stage and step, in the order of training."""
+        """The sampled completions that were saved, with their rewards, stage and step, in the order of training."""
         rows = []
         for stage in self.config.stages:
             for file in sorted((self.folder / "completions").glob(f"{stage.name}-??????.jsonl")):
@@ -71,7 +71,7 @@ def load(path: str | Path, *, checkpoint: str | None = None, overrides: Sequence
 
 
 def load_config(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """The settings of a YAML file, or of a mapping of the same form, with `key=value` overrides; checked."""
+    """The settings of a YAML file, or of a mapping with the same keys, with `key=value` overrides; checked."""
     if isinstance(config, Mapping):
         return parse_config(json.loads(json.dumps(config)), overrides)
     return read_config(config, overrides)

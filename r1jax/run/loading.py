@@ -77,7 +77,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
 
 
 def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
-    """A pretrained model as it is: greedy, evaluated on all test problems, with its chat template if it has one."""
+    """A pretrained model, by default greedy, evaluated on all test problems, with its chat template if it has one."""
     parent = Path(path).parent
     if not Path(path).exists() and (parent.name == "runs" or (parent != Path() and parent.is_dir())):
         raise ConfigError(f"{path}: there is no such run and no such model folder; r1jax train CONFIG makes a run")

@@ -73,11 +73,6 @@ class Run:
         return jax.process_index() == 0
 
     @property
-    def platform(self) -> str:
-        """cpu, gpu or tpu."""
-        return self.mesh.devices.flat[0].platform
-
-    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
@@ -148,7 +143,7 @@ def build_run(
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
     `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
-    in the place of every stage's task; see `tasks.table.rows_table`.
+    that replace every stage's task; see `tasks.table.rows_table`.
     """
     with user_errors():
         join_processes(config.mesh)

@@ -149,12 +149,12 @@ def _split(batch: Any, microbatches: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def apply_gradients[S: (TrainState, ValueState)](
-    state: S, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
-) -> tuple[S, Sums]:
+def apply_gradients[State: (TrainState, ValueState)](
+    state: State, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
+) -> tuple[State, Sums]:
     """One optimizer update, if `when` is true or None; returns the state and the norms of gradients and new weights."""
 
-    def update(state: S) -> S:
+    def update(state: State) -> State:
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return dataclasses.replace(state, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
 
