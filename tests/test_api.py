@@ -81,7 +81,7 @@ def test_rows_stand_in_for_the_tasks_of_stages_too(tmp_path):
 
 def test_rows_that_cannot_be_used_are_not_written(tmp_path):
     rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": "1"} for i in range(64)]
-    with pytest.raises(ConfigError, match="data, train row 3: no column 'answer'"):
+    with pytest.raises(ConfigError, match="data, row 3: no column 'answer'"):
         r1jax.train(config_of(tmp_path), data=[*rows[:2], {"question": "3+1=", "completion": "1"}, *rows[3:]])
     assert not (tmp_path / "run").exists()
 

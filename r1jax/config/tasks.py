@@ -115,8 +115,8 @@ class MixturePart(Settings):
     def _check_rewards(cls, rewards: dict[str, RewardSettings]) -> dict[str, RewardSettings]:
         if weighted := [name for name, reward in rewards.items() if reward.weight is not None]:
             raise ValueError(
-                f"{weighted[0]} has a weight, and a part only defines rewards; give the weight in a stage's rewards, "
-                f"as {weighted[0]}: {rewards[weighted[0]].weight:g}"
+                f"{weighted[0]} has a weight, and a part only defines rewards; give it to a stage's rewards, as "
+                f"{weighted[0]}: {rewards[weighted[0]].weight:g}"
             )
         return rewards
 

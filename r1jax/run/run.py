@@ -207,7 +207,7 @@ def _tasks(
     tasks = []
     for stage in stages:
         definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
-        what = repr((stage.task, definitions, stage.max_completion_length))
+        what = repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
         if what not in made:
             made[what] = make_task(
                 stage.task if data is None else data,
@@ -219,6 +219,9 @@ def _tasks(
             known = ", ".join(made[what].rewards)
             raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
         tasks.append(made[what])
+    known = dict.fromkeys(name for task in tasks for name in task.rewards)
+    if unknown := [name for name in config.rewards if name not in known]:
+        raise ConfigError(f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}")
     return tasks
 
 
