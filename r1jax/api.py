@@ -23,12 +23,12 @@ from r1jax.run.checks import DATA
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
-from r1jax.run.run import Run, build_run
+from r1jax.run.run import Run, build_run, user_errors
+from r1jax.tasks.table import Rows, row_settings, rows_table
 
 __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 
 Rewards = Mapping[str, Callable[..., Any]]
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TrainedRun:
         return load(self.folder, checkpoint=checkpoint)
 
     def completions(self) -> list[dict[str, Any]]:
-        """The sampled completions that were kept, with their rewards, stage and step, in the order of training."""
+        """The sampled completions that were saved, with their rewards, stage and step, in the order of training."""
         rows = []
         for stage in self.config.stages:
             for file in sorted((self.folder / "completions").glob(f"{stage.name}-??????.jsonl")):
@@ -71,7 +71,7 @@ def load(path: str | Path, *, checkpoint: str | None = None, overrides: Sequence
 
 
 def load_config(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """The settings of a YAML file, or of a mapping of the same form, with `key=value` overrides; checked."""
+    """The settings of a YAML file, or of a mapping with the same keys, with `key=value` overrides; checked."""
     if isinstance(config, Mapping):
         return parse_config(json.loads(json.dumps(config)), overrides)
     return read_config(config, overrides)
@@ -88,7 +88,7 @@ def train(
     """Trains a config's stages, or resumes them, as `r1jax train` does.
 
     `rewards` are Python functions by name, `(example, completion) → float` or in TRL's form; each has weight 1 in every
-    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer in place of the config's
+    GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer in place of every stage's
     task: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
     """
     settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
@@ -113,11 +113,15 @@ def prepare(
 
 
 def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], *, has_data: bool) -> Config:
-    """The config; where rows stand in for its task, it need not have one."""
+    """The config; where rows stand in for its task, it need not have one, and its stages have none of their own."""
     if isinstance(config, Config):
-        return parse_config(settings_tree(config), overrides) if overrides else config
-    task = [f"task={{jsonl: {DATA}}}"] if has_data else []
-    return load_config(config, [*task, *overrides])
+        settings = parse_config(settings_tree(config), overrides) if overrides else config
+    else:
+        task = [f"task={{jsonl: {DATA}}}"] if has_data else []
+        settings = load_config(config, [*task, *overrides])
+    if not has_data:
+        return settings
+    return settings.model_copy(update={"stages": [s.model_copy(update={"task": None}) for s in settings.stages]})
 
 
 def _with_functions(config: Config, rewards: Rewards) -> Config:
@@ -138,9 +142,7 @@ def _with_data(config: Config, data: Rows, file: Path) -> Config:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
-    others = sorted({name for row in data for name in row} - {"question", "answer", "completion"})
-    task: dict[str, Any] = {"jsonl": str(file), "columns": others}
-    if any("completion" in row for row in data):
-        task["completion"] = "completion"
+    with user_errors():
+        rows_table(data)  # rows that cannot be used are refused before they are written
     write_atomically(file, text.encode())
-    return parse_config(settings_tree(config) | {"task": task})
+    return parse_config(settings_tree(config) | {"task": {"jsonl": str(file), **row_settings(data)}})

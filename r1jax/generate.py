@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,25 +17,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
+from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import padded
 from r1jax.models import Model
-from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.rollout import completion_texts
 from r1jax.rl.types import TrainBatch
 from r1jax.run.loading import Loaded
 from r1jax.text.prompt import Question, encode_prompt, make_prompt
 
+GREEDY = SamplingSettings(temperature=0.0)
 NARROWEST = 16  # tokens; widths are powers of two from here on, so that few shapes are compiled
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How tokens are drawn: at temperature 0 the argmax, else from the top-k and of these the first top_p."""
-
-    temperature: float
-    top_k: int | None = None
-    top_p: float = 1.0
 
 
 class Generator:
@@ -71,8 +63,14 @@ class Generator:
         """Completions of a question. `temperature` None is greedy for one sample, and 1 for several."""
         if temperature is None:
             temperature = float(samples > 1)
-        drawing = Drawing(temperature, top_k, top_p)
-        return self.complete(self.prompt(question), samples=samples, drawing=drawing, max_tokens=max_tokens, seed=seed)
+        if temperature < 0 or (temperature == 0 and (top_k is not None or top_p < 1)):
+            raise ConfigError(
+                f"temperature is {temperature:g}: 0 always takes the most probable token, so that top_k and top_p do "
+                f"nothing, and less has no meaning; give one above 0"
+            )
+        sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+        text = self.prompt(question)
+        return self.complete(text, sampling, samples=samples, max_tokens=max_tokens, seed=seed)
 
     def chat(
         self,
@@ -84,15 +82,16 @@ class Generator:
     ) -> str:
         """The model's reply to chat messages, through its chat template."""
         text = self.prompt(list(messages), chat=True)
-        (reply,) = self.complete(text, drawing=Drawing(temperature), max_tokens=max_tokens, seed=seed + len(messages))
+        sampling = SamplingSettings(temperature=temperature)
+        (reply,) = self.complete(text, sampling, max_tokens=max_tokens, seed=seed + len(messages))
         return reply
 
     def complete(
         self,
         text: str,
+        sampling: SamplingSettings = GREEDY,
         *,
         samples: int = 1,
-        drawing: Drawing = Drawing(0.0),
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> list[str]:
@@ -102,16 +101,18 @@ class Generator:
         own = own_rows(model.mesh, shards)  # every device answers the same prompt; the first answers are returned
         prompt_PS, length_P = padded([tokens] * len(own), _width(len(tokens)))
         max_new = max_tokens or self.config.max_completion_length
-        sampler = model.sampler(drawing, group_size=samples, max_new=max_new)
+        sampler = model.sampler(sampling, group_size=samples, max_new=max_new)
         prompts = to_global(model.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
         with model.devices():
-            drawn = sampler(self._weights, *prompts, jax.random.key(seed))
-            return [str(text) for text in completion_texts(drawn, model.tokenizer)[:samples]]
+            sampled = sampler(self._weights, *prompts, jax.random.key(seed))
+            return [str(text) for text in completion_texts(sampled, model.tokenizer)[:samples]]
 
     def log_probs(
         self, question: Question, completions: Sequence[str], *, temperature: float = 1.0
     ) -> list[np.ndarray]:
         """For each completion the float32 log-probs of its tokens and its stop token, by the trainer's own forward."""
+        if not temperature > 0:
+            raise ConfigError(f"temperature is {temperature:g}: log-probs are those of sampling; give one above 0")
         model, tokens = self.model, self._encoded(self.prompt(question))
         try:
             ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]
@@ -123,7 +124,7 @@ class Generator:
         batch = TrainBatch(*to_global(model.mesh, arrays, rows))
         with model.devices():
             score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
-            logp_BT = to_local(score(model.weights, batch))
+            logp_BT = gather(model.mesh, to_local(score(model.weights, batch)), rows)
         return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
 
     def _encoded(self, text: str) -> list[int]:

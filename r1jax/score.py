@@ -5,7 +5,7 @@
 
 A line of the file is a JSON object with the key `completion` and, where rewards need them, `answer`, `prompt`,
 `question`, `length` (in tokens), `truncated`, `prompt_opens_think`, `part` and `data`. Any other key is added to
-`data`, so that the columns of a data set may stand beside the completion. Runs write such files.
+`data`, so that a line may also have the columns of a data set. Runs write such files.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     uv run scripts/compare_objectives.py runs/objectives --seeds 3 --steps 24
 
 For each seed the quickstart's cold start is trained once and exported; every preset of configs/objectives/ then goes on
-from it, with the quickstart's own sizes and learning rate. Run again, it goes on where it stopped. A run's curve is the
+from it, with the quickstart's own sizes and learning rate. Run again, it resumes. A run's curve is the
 sampled accuracy on 512 unseen problems. A seed took about 27 minutes on one core.
 """
 
@@ -66,13 +66,13 @@ def learn(folder: Path, seed: int, preset: str, steps: int, every: int) -> list[
 
 
 def curve(rows: list[dict]) -> np.ndarray:
-    """[points, 3]: step, samples drawn until then (those of dropped groups too), held-out accuracy in percent."""
-    batch, drawn, points = COMMON["prompts_per_step"] * COMMON["group_size"], 0, []
+    """[points, 3]: step, samples generated until then (those of dropped groups too), held-out accuracy in percent."""
+    batch, generated, points = COMMON["prompts_per_step"] * COMMON["group_size"], 0, []
     for row in rows:
         if "loss" in row:
-            drawn += batch * int(row.get("dynamic_sampling/batches", 1))
+            generated += batch * int(row.get("dynamic_sampling/batches", 1))
         if "eval/accuracy" in row:
-            points.append((row["step"], drawn, 100 * row["eval/accuracy"]))
+            points.append((row["step"], generated, 100 * row["eval/accuracy"]))
     return np.array(points)
 
 
@@ -98,7 +98,7 @@ def draw(curves: dict[str, np.ndarray], file: Path) -> None:
             mean = seed_points.mean(axis=0)
             ax.plot(mean[:, x], mean[:, 2], color=color, linewidth=2, label=name)
     axes[0].set(xlabel="step", ylabel="held-out accuracy, %")
-    axes[1].set(xlabel="samples drawn, those of dropped groups too")
+    axes[1].set(xlabel="samples generated, those of dropped groups too")
     axes[1].set_xscale("log", nonpositive="mask")
     axes[0].legend(frameon=False, loc="lower right")
     for ax in axes:

@@ -67,6 +67,25 @@ def test_with_rows_a_config_needs_no_task(tmp_path):
         r1jax.prepare(tree)
 
 
+def test_rows_stand_in_for_the_tasks_of_stages_too(tmp_path):
+    rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": "1"} for i in range(64)]
+    config = config_of(tmp_path, "stages.rl.task={name: countdown}", "stages.rl.max_prompt_length=20")
+    trained = r1jax.train(config, data=rows, overrides=["stages.rl.steps=1"])
+    run = r1jax.prepare(config, data=rows)
+    run.close()
+    for built in (trained, run):
+        assert built.config.stage(1).task == built.config.task
+    assert trained.completions()[0]["question"] in {row["question"] for row in rows}
+    assert run.stage("rl").first_example == 16
+
+
+def test_rows_that_cannot_be_used_are_not_written(tmp_path):
+    rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": "1"} for i in range(64)]
+    with pytest.raises(ConfigError, match="data, row 3: no column 'answer'"):
+        r1jax.train(config_of(tmp_path), data=[*rows[:2], {"question": "3+1=", "completion": "1"}, *rows[3:]])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_function_that_no_stage_names_has_weight_one(tmp_path):
     config = config_of(tmp_path, "stages.rl.rewards={accuracy: 1.0, named: 0.25}")
     run = r1jax.prepare(config, rewards={"short": short, "named": short})

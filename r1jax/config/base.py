@@ -20,7 +20,7 @@ class ConfigError(ValueError):
 class Settings(BaseModel):
     """A block of settings: frozen, strict about types, and with no keys but those that it declares.
 
-    The message of a check that concerns several keys begins with the one to look at, whose line is then cited.
+    The message of a check that concerns several keys begins with the one to look at, so that the error names its line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())

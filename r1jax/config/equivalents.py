@@ -1,9 +1,9 @@
-"""Keys of TRL, verl and Hugging Face, and what stands for them here: for errors about keys that r1jax does not have."""
+"""Keys of TRL, verl and Hugging Face, and their equivalents here, for errors about keys that r1jax does not have."""
 
 from __future__ import annotations
 
-# Key: where its value goes, and what else is to be known. STAGE is the stage that the key stands in, or the first that
-# can have it. Keys of verl, which are nested, are looked up by as many of their last parts as the table has.
+# By key: where its value goes, and a note. STAGE is the stage that the key is in, or the first that can have it. Of
+# verl's keys, which are nested, the table has the last part or the last few.
 EQUIVALENTS: dict[str, tuple[str, str]] = {}
 
 
@@ -96,7 +96,7 @@ _add("STAGE.value.gae_lambda", "lam", "gae_lam", "lambd")
 _add("evaluate.samples", "val_kwargs.n", "num_eval_samples")
 _add("evaluate.problems", "max_eval_samples", "num_eval_problems", "val_batch_size")
 
-# Keys that nothing stands for, and why.
+# Keys without an equivalent, and why there is none.
 NEEDLESS: dict[str, str] = {
     "logging_steps": "every step is logged",
     "logging_strategy": "every step is logged",

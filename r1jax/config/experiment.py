@@ -23,7 +23,7 @@ from r1jax.config.objective import (
     LossSettings,
     ValueSettings,
 )
-from r1jax.config.rewards import RewardBase, RewardSettings
+from r1jax.config.rewards import RewardBase, RewardSettings, Weight
 from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
 from r1jax.config.tasks import TaskSettings
 from r1jax.config.training import MeshSettings, OptimizerSettings
@@ -39,7 +39,6 @@ def _entry_kind(value: Any) -> str:
     return "definition" if isinstance(value, dict | RewardBase) else "weight"
 
 
-Weight = Annotated[float, Field(allow_inf_nan=False)]
 RewardEntry = Annotated[
     Annotated[Weight, Tag("weight")] | Annotated[RewardSettings, Tag("definition")], Discriminator(_entry_kind)
 ]

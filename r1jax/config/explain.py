@@ -31,7 +31,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Source:
-    """A YAML file and its root node. What it holds stands under the keys `below` of the config."""
+    """A YAML file and its root node. Its content is under the keys `below` of the config."""
 
     path: Path | None
     root: Any = None
@@ -65,7 +65,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
     more = f" (and {others} more)" if others else ""
     for override in filter(blames, overrides):
         shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
-        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with a key of its own
+        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with another key
         if text.startswith(named := _named(tree, at[:shared])):
             text = override.spelled(shared) + text.removeprefix(named)
         return f"command line: {text}{more}"
@@ -76,7 +76,7 @@ def explain(error: ValidationError, tree: dict[str, Any], source: Source, overri
 def _message(
     problem: Any, tree: dict[str, Any], keys: list[Any], parent: Any, annotation: Any
 ) -> tuple[list[Any], str]:
-    """The keys that a problem is of, and what is to be said about it."""
+    """The keys that a problem is about, and the text of the message."""
     value, context = problem.get("input"), problem.get("ctx", {})
     match problem["type"]:
         case "extra_forbidden":
@@ -114,22 +114,22 @@ def kind_of(value: Any) -> str:
 
 
 def _named(tree: dict[str, Any], keys: Sequence[Any]) -> str:
-    """Keys joined by dots, where a stage goes by its name; one without a name keeps its number."""
-
-    def name(number: int) -> Any:
-        stage = tree["stages"][number]
-        return stage.get("name", number) if isinstance(stage, dict) else number
-
-    return ".".join(str(name(key) if i == 1 and keys[0] == "stages" else key) for i, key in enumerate(keys))
+    """Keys joined by dots, where a stage goes by its name."""
+    if len(keys) > 1 and keys[0] == "stages":
+        keys = ["stages", _stage_names(tree)[keys[1]], *keys[2:]]
+    return ".".join(map(str, keys))
 
 
 def _numbered(tree: dict[str, Any], keys: list[Any]) -> list[Any]:
     """Keys of a message, where a stage goes by its number again."""
-    if len(keys) > 1 and keys[0] == "stages":
-        names = [stage.get("name") if isinstance(stage, dict) else None for stage in tree["stages"]]
-        if keys[1] in names:
-            return ["stages", names.index(keys[1]), *keys[2:]]
+    if len(keys) > 1 and keys[0] == "stages" and keys[1] in (names := _stage_names(tree)):
+        return ["stages", names.index(keys[1]), *keys[2:]]
     return keys
+
+
+def _stage_names(tree: dict[str, Any]) -> list[Any]:
+    """The stages' names; one without a name keeps its number."""
+    return [stage.get("name", i) if isinstance(stage, dict) else i for i, stage in enumerate(tree["stages"])]
 
 
 def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
@@ -137,13 +137,12 @@ def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
     line = None
     for key in keys:
         entries = getattr(node, "value", None)
-        if isinstance(key, int) and isinstance(entries, list) and key < len(entries):
-            node = entries[key]
-            line = node.start_mark.line + 1
-            continue
         if not isinstance(entries, list):
             return line, False
-        found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
+        if isinstance(key, int):
+            found = [(entry, entry) for entry in entries[key : key + 1]]
+        else:
+            found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
         if not found:
             return line, False
         line, node = found[0][0].start_mark.line + 1, found[0][1]

@@ -70,7 +70,7 @@ def parse_config(
 
 
 def _use_presets(tree: dict[str, Any], file: Path | None) -> dict[int, tuple[Path, set[str]]]:
-    """Puts the settings of the file that a stage names as its `preset` under its own.
+    """Puts the settings of the file that a stage names as its `preset` under those of the stage.
 
     If the stage's loss is of another kind, the file's `OF_ONE_KIND` are left out. Paths are relative to the working
     directory, or else to the config's folder. Returns, by the stage's number, the file and the keys that it alone gave.

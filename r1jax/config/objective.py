@@ -125,7 +125,7 @@ class DynamicSamplingSettings(Settings):
     reward: str | None = None
     """The reward that has to differ within a group; null: the weighted sum of all."""
     max_batches: Annotated[int, Field(ge=2)] = 10
-    """At most this many times `prompts_per_step` prompts are sampled; then the step goes on with the groups it has."""
+    """At most this many times `prompts_per_step` prompts are sampled; then the step uses the groups it has."""
 
 
 class ValueSettings(Settings):

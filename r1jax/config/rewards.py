@@ -15,12 +15,14 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from r1jax.config.base import PositiveFloat, PositiveInt, Settings
 
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+
 
 class RewardBase(Settings):
     """What every reward has."""
 
-    weight: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """The reward's factor in the weighted sum that a GRPO stage optimizes; 0 only logs it. In a stage's own `rewards`
+    weight: Weight | None = None
+    """The reward's factor in the weighted sum that a GRPO stage optimises; 0 only logs it. In a stage's own `rewards`
     block the default is 1; at the top level a reward without a weight is only defined."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share
 from r1jax.config.rewards import RewardSettings
@@ -109,6 +109,16 @@ class MixturePart(Settings):
     """The task."""
     rewards: dict[str, RewardSettings] = {}
     """Definitions of rewards for this part alone, by name; every part has to have a reward of that name."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _check_rewards(cls, rewards: dict[str, RewardSettings]) -> dict[str, RewardSettings]:
+        if weighted := [name for name, reward in rewards.items() if reward.weight is not None]:
+            raise ValueError(
+                f"{weighted[0]} has a weight, and a part only defines rewards; give it to a stage's rewards, as "
+                f"{weighted[0]}: {rewards[weighted[0]].weight:g}"
+            )
+        return rewards
 
 
 class MixtureTask(Settings):

@@ -54,7 +54,7 @@ def _equivalent(tree: dict[str, Any], keys: Sequence[Any], path: Sequence[str]) 
             return f"r1jax has none, because {NEEDLESS[known]}"
         if known in EQUIVALENTS:
             to, note = EQUIVALENTS[known]
-            stage = _stage(tree, keys, GrpoStage if _is_grpo(to) else SftStage)
+            stage = _stage(tree, keys, grpo=_is_grpo(to))
             return f"in r1jax it is {to.replace('STAGE', f'stages.{stage}')}{note and f' ({note})'}"
     return ""
 
@@ -68,29 +68,25 @@ def _is_grpo(place: str) -> bool:
 def _elsewhere(tree: dict[str, Any], keys: Sequence[Any], name: str) -> str:
     """Where in the config a key of that name may stand."""
     top, of_stage = places(Config, name, leave_out=("stages",)), places(GrpoStage, name)
-    if keys[0] == "stages":
-        program = tree["stages"][keys[1]].get("program")
-        if program == "sft" and of_stage and not places(SftStage, name) and not top:
-            return f"only stages of program grpo have {of_stage[0]}"
-        if own := places(SftStage if program == "sft" else GrpoStage, name):
-            top, of_stage = [], own
-        else:
-            of_stage = []
-    else:
+    if keys[0] != "stages":
         of_stage = places(GrpoStage, name, leave_out=Shared.model_fields)
-    stage = _stage(tree, keys, GrpoStage if of_stage and _is_grpo(f"STAGE.{of_stage[0]}") else SftStage)
+    elif tree["stages"][keys[1]].get("program") == "sft":
+        of_grpo, of_stage = of_stage, places(SftStage, name)
+        if of_grpo and not of_stage and not top:
+            return f"only stages of program grpo have {of_grpo[0]}"
+    if keys[0] == "stages" and of_stage:
+        top = []
+    stage = _stage(tree, keys, grpo=bool(of_stage) and _is_grpo(f"STAGE.{of_stage[0]}"))
     found = ["the top level" if place == name else place for place in top]
     found += [f"stages.{stage}.{place}" for place in of_stage]
     return f"it belongs at {' or '.join(found[:MOST_PLACES])}" if found else ""
 
 
-def _stage(tree: dict[str, Any], keys: Sequence[Any], kind: type[SftStage] | type[GrpoStage]) -> Any:
-    """The name of the stage that a key stands in, or of the first that may have what is meant, or NAME."""
+def _stage(tree: dict[str, Any], keys: Sequence[Any], *, grpo: bool) -> Any:
+    """The name of the stage that a key is in, or of the first that may have what is meant, or NAME."""
     stages = tree.get("stages")
     stages = [stage if isinstance(stage, dict) else {} for stage in stages] if isinstance(stages, list) else []
-    if keys[0] == "stages" and len(keys) > 1:
-        own = stages[keys[1]]
-        if kind is SftStage or own.get("program") != "sft":
-            return own.get("name", keys[1])
-    fitting = [stage for stage in stages if stage.get("program") == "grpo"] or (stages if kind is SftStage else [])
+    if keys[0] == "stages" and not (grpo and stages[keys[1]].get("program") == "sft"):
+        return stages[keys[1]].get("name", keys[1])
+    fitting = [stage for stage in stages if stage.get("program") == "grpo"] or ([] if grpo else stages)
     return fitting[0].get("name", stages.index(fitting[0])) if fitting else "NAME"

@@ -3,7 +3,7 @@
     batches = Batches(task, tokenizer, prompt=stage.prompt, seed=0, max_prompt_length=256, max_completion_length=512)
     prompts = batches.prompts("train", step * 128, np.arange(128))
 
-Letters: P prompts, B sequences, S prompt positions, T completion positions.
+Letters: P prompts, S prompt positions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SPLITS: tuple[Split, ...] = ("train", "test")
 ENDLESS = 2**31 - 1  # positions have 32 bits
 CHUNK = 1024  # texts that are tokenised at once
-WIDTH_MULTIPLE = 16  # evaluation rounds the widths of its batches up to multiples of this
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Batches:
     Every example of a finite task is tokenised once, here. An example whose prompt is longer than max_prompt_length is
     dropped, never truncated; with `needs_completions`, for SFT, so is a training example whose demonstration is longer
     than max_completion_length. `dropped` counts them by split, and a warning says why. In a task without end such an
-    example is an error once it is drawn.
+    example is an error once a step needs it.
 
     Training examples are shuffled in every epoch, by the seed; test examples keep their order, and start over after the
     last. Both orders are functions of the position, so that any step can be asked for directly. The parts of a mixture

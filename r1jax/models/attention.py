@@ -1,7 +1,7 @@
 """Grouped-query attention over keys of three kinds: the forward's own, a cache, and a prompt that samples share.
 
-`attend` is told where queries and keys lie (segments, lengths, the cache's filled slots), never by a mask, so that a
-fused kernel can take the place of the plain computation here, which builds its mask inside.
+The arguments of `attend` say which keys a query sees (segments, lengths, the cache's filled slots). There is no mask,
+so that a fused kernel can replace the plain computation here, which builds its mask inside.
 
 Letters: B sequences, P prompts, G samples a prompt (B = P·G), T query positions, S key positions, N query heads,
 K key-value heads, Q query heads a key-value head (N = K·Q), H head dim.

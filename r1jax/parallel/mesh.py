@@ -26,6 +26,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
+from r1jax.parallel.jitted import abstract
 
 AXES = ("data", "fsdp", "tensor", "expert", "context")
 ROWS = ("data", "fsdp", "expert")  # the axes that sequences are split over
@@ -74,12 +75,12 @@ def row_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
-def sharding(mesh: Mesh, letters: str, table: Table = ACTIVATIONS) -> NamedSharding:
+def sharding(mesh: Mesh, letters: str) -> NamedSharding:
     """The sharding of an array with these letters; `sharding(mesh, "")` is a copy on every device."""
-    return NamedSharding(mesh, PartitionSpec(*(table.get(letter) for letter in letters)))
+    return NamedSharding(mesh, PartitionSpec(*map(ACTIVATIONS.get, letters)))
 
 
-def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Array:
+def constrain(x: jax.Array, letters: str) -> jax.Array:
     """Constrains the sharding of an array inside jit, on the mesh that is set; the identity where none is set.
 
     A dimension that its mesh axes do not divide (one decoded position over `context`) is not split.
@@ -87,8 +88,8 @@ def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Arr
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    axes = [table.get(letter) for letter in letters]
-    fits = [a if size % _parts(mesh.shape, a) == 0 else None for a, size in zip(axes, x.shape, strict=True)]
+    axes = zip(map(ACTIVATIONS.get, letters), x.shape, strict=True)
+    fits = [axis if size % _parts(mesh.shape, axis) == 0 else None for axis, size in axes]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
 
 
@@ -133,8 +134,7 @@ def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
 
 def abstract_weights(mesh: Mesh, shapes: Any, table: Table) -> Any:
     """The shapes of weights with the shardings that `table` gives them."""
-    shardings = weight_shardings(mesh, shapes, table)
-    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+    return abstract(shapes, weight_shardings(mesh, shapes, table))
 
 
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
@@ -173,17 +173,13 @@ def gather(mesh: Mesh, local: Any, rows: int) -> Any:
     """A pytree of this process's rows → numpy arrays of all rows, the same on every process."""
     if jax.process_count() == 1:
         return local
-    return jax.tree.map(np.asarray, move(to_global(mesh, local, rows), sharding(mesh, "")))
+    copy = jax.jit(_identity, out_shardings=sharding(mesh, ""))
+    return jax.tree.map(np.asarray, copy(to_global(mesh, local, rows)))
 
 
 def greatest(number: int) -> int:
     """The greatest of the processes' numbers, the same on every process."""
     return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
-
-
-def move(tree: Any, shardings: Any) -> Any:
-    """The same values with other shardings: one jitted identity."""
-    return jax.jit(_identity, out_shardings=shardings)(tree)
 
 
 def _identity(tree: Any) -> Any:

@@ -5,7 +5,7 @@ policy term plus kl.coef × k3 to the reference, averaged over each completion's
 A stage's settings make it DAPO, Dr. GRPO, GSPO, CISPO, RLOO, or with a value model PPO; their formulas are in
 `rl.losses` and `rl.advantages`.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions.
+Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions, M packed rows of W positions.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
 
 
 def optimizers(stage: GrpoStage) -> tuple[optax.GradientTransformation, optax.GradientTransformation | None]:
-    """The policy's and, where there is one, the value model's."""
+    """The optimizers of the policy and, where there is one, of the value model."""
     policy = make_optimizer(stage.optimizer, stage.updates)
     return policy, None if stage.value is None else policy
 
@@ -226,7 +226,7 @@ def layouts_of(
 
 
 def rows_of(layout: Layout | None) -> str:
-    """The name of a shape that is compiled."""
+    """The part of a region's name that tells shapes apart, each of which is compiled."""
     return "" if layout is None else f"of {len(layout.source_MW)} rows"
 
 

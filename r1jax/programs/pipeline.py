@@ -33,7 +33,8 @@ def train(
     with contextlib.closing(run), run.devices():
         saved = _saved_steps(run)
         run.log.rewind(saved)
-        run.print(f"{run.folder}: {run.parameters:,} parameters on {run.mesh.devices.size} {run.platform} device(s)")
+        devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
+        run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
         if saved:
             stage, step = [*saved.items()][-1]
             finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)

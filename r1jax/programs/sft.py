@@ -3,7 +3,7 @@
 Loss: the mean over all completion tokens of the batch, stop token included, of -log p(token). Packing changes neither a
 step's examples nor its loss.
 
-Letters: M packed rows, W their positions.
+Letters: M packed rows of W positions, D model width.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ class Steps:
         would wait for anyway, so that they are not timed as sampling.
         """
         run, settings = self.run, self.stage.settings
-        self._log()
+        with run.timers("update"):  # the fetch waits for an update that was only dispatched
+            self._log()
         shown = rows is not None and (
             step == 1 or is_due(step, run.config.completions_every or settings.steps, settings.steps)
         )
@@ -100,9 +101,9 @@ class Steps:
         if shown and rows is not None:
             self._show(step, rows())
         if evaluated:
-            self._evaluate(step, state)
+            self._progress.update(step, evaluate_stage(run, self.stage, state.params, step))
         if saved:
-            run.log.flush()  # a checkpoint vouches for the rows up to its step
+            run.log.flush()  # a checkpoint makes the rows up to its step valid
             self.checkpoints.save(step, state.items())
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count
@@ -125,10 +126,6 @@ class Steps:
         if self.run.config.completions_every:
             self.run.log.completions(self.stage.settings.name, step, rows)
         self._progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
-
-    def _evaluate(self, step: int, state: TrainState) -> None:
-        scores = evaluate_stage(self.run, self.stage, state.params, step)
-        self._progress.update(step, scores)
 
 
 def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:

@@ -54,12 +54,11 @@ def passes_tests(
     example: Example,
     completion: str,
     *,
-    tests: str = "tests",
     seconds: float = 5.0,
     fraction: bool = False,
     sandbox: str = "auto",
 ) -> RewardResult:
-    """1.0 where the program passes all tests in data[tests]; with `fraction`, the fraction of tests that it passes.
+    """1.0 where the program passes all tests in data["tests"]; with `fraction`, the fraction of tests that it passes.
 
     `extract_program` finds the program, `parse_tests` reads the tests, `same_output` and `same_value` compare. Each
     test runs in a new process with a limit of `seconds`; tests that have not run after TOTAL_SECONDS fail. An exit
@@ -68,11 +67,9 @@ def passes_tests(
     wrong_output or wrong_result. Where the sandbox does not start, the result is None and sandbox_unreachable. Raises
     ValueError as `parse_tests` does.
     """
-    if tests not in example.data:
-        raise ValueError(
-            f"the example has no column {tests!r} to hold tests; it has {', '.join(example.data) or 'none'}"
-        )
-    cases = parse_tests(example.data[tests])
+    if "tests" not in example.data:
+        raise ValueError(f"the example has no column 'tests'; it has {', '.join(example.data) or 'none'}")
+    cases = parse_tests(example.data["tests"])
     code = extract_program(completion, prompt_opens_think=example.prompt_opens_think)
     if code is None:
         return 0.0, "no_code" if _conclusion(completion, example.prompt_opens_think) is not None else "unclosed_think"

@@ -1,4 +1,4 @@
-"""From rewards to advantages: against the sample's own group (GRPO and its kin), or against a value model (PPO).
+"""From rewards to advantages: against the sample's own group (GRPO and its variants), or against a value model (PPO).
 
 Letters: R rewards, P prompts, G samples a prompt, B = P·G sequences, T completion positions. NaN marks a reward that
 could not be graded: it leaves its group's statistics, and its sample the loss.
@@ -53,7 +53,7 @@ def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stag
 
 
 def limited(reward_B: ArrayLike, truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
-    """At most 0 where a sample never stopped, if `truncated` is "zero"; penalties stay, or not to stop would pay."""
+    """At most 0 for a truncated sample, if `truncated` is "zero"; negative rewards stay, or truncation would pay."""
     reward_B = jnp.asarray(reward_B)
     return jnp.where(truncated_B, jnp.minimum(reward_B, 0.0), reward_B) if stage.truncated == "zero" else reward_B
 

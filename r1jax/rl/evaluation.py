@@ -2,7 +2,7 @@
 
     scores, rows = evaluate(model, batches, settings, key)
 
-Letters: P problems, G samples a problem.
+Letters: P prompts (one a problem), G samples a prompt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Policy losses, KL, weights for stale samples, and how terms are summed: pure functions of arrays with their formulas.
+"""Policy losses, KL, importance weights, and how terms are summed: pure functions of arrays with their formulas.
 
 Letters: B sequences, T completion positions. logp are log-probs under the policy that learns, old_logp those under the
 policy that its ratio r = exp(logp - old_logp) is taken to, A advantages. A mask is float32, 1.0 where a token counts;
@@ -193,7 +193,7 @@ def value_terms(
 
 
 def reduction_weights(mask_BT: jax.Array, reduce: str) -> jax.Array:
-    """Weights that make Σ w·term the loss; to be taken of the whole batch, before it is split.
+    """Weights that make Σ w·term the loss; computed for the whole batch, before it is split.
 
     sequence_mean    the mean over sequences of the mean over each one's tokens: GRPO's 1/G Σ 1/|o| Σ
     token_mean       the mean over all tokens of the batch: DAPO's 1/Σ|o| Σ Σ

@@ -35,7 +35,7 @@ def prepare(
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
-    """What updates train on, and the rollout's metrics: forwards of the models that the stage needs, then `assemble`.
+    """What updates train on, and the rollout's metrics: the forwards that the stage needs, then `build_batch`.
 
     The forwards give the trainer's own log-probs and entropies where the stage asks for old log-probs of the trainer or
     for the tokens of highest entropy, the reference's log-probs, and the value model's values.
@@ -56,7 +56,7 @@ def prepare(
         return outputs
 
     packed = dataclasses.replace(batch, layout=layout)
-    return assemble(rollout, batch, in_microbatches(forwards, packed, microbatches), stage)
+    return build_batch(rollout, batch, in_microbatches(forwards, packed, microbatches), stage)
 
 
 def needs_forwards(stage: GrpoStage) -> bool:
@@ -80,7 +80,7 @@ def joined(rollout: Rollout, group_size: int) -> TrainBatch:
     )
 
 
-def assemble(
+def build_batch(
     rollout: Rollout, batch: TrainBatch, forwards: Mapping[str, jax.Array], stage: GrpoStage
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
     """The weighted sum of the rewards, advantages, constant factors of tokens, and the metrics of the whole rollout.

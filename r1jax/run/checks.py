@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config, GrpoStage, SftStage
 from r1jax.config.load import load_config
-from r1jax.huggingface.config import model_config
+from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
@@ -149,6 +149,7 @@ def check_weights(run: Run) -> None:
                 tokenizer = saved_tokenizer(other, folder)
             else:
                 check_params(find_model(source), config, abstract)
+                _check_same_model(source, read_config(find_model(source)), config)
                 tokenizer = load_tokenizer(str(find_model(source)), ())
             _check_same_tokenizer(source, tokenizer, run.tokenizer)
         except ValueError as error:

@@ -90,7 +90,7 @@ class Progress:
             self._print()
 
     def show_sample(self, prompt: str, completion: str, rewards: Mapping[str, float | None]) -> None:
-        """Prints a completion and its rewards above the bar; its text is shown, never obeyed (markup, escapes)."""
+        """Prints a completion and its rewards above the bar; markup and escape sequences in it are shown as text."""
         if not self.enabled:
             return
         from rich.console import Console
@@ -113,8 +113,8 @@ class Progress:
         if not self._latest.get("completions/clipped_ratio"):
             hidden.add("completions/clipped_ratio")
         figures = [
-            form.format(self._latest[name])
-            for name, form in FIGURES.items()
+            figure.format(self._latest[name])
+            for name, figure in FIGURES.items()
             if name in self._latest and name not in hidden and math.isfinite(self._latest[name])
         ]
         if self._held_out is not None:
@@ -124,7 +124,7 @@ class Progress:
 
 
 def _excerpt(text: str, characters: int = 800, lines: int = 16) -> str:
-    """The beginning and the end of a text, with everything escaped that a terminal would not simply show."""
+    """The beginning and the end of a text, in which control and unprintable characters are escaped."""
     if len(text) > characters:
         text = f"{text[: characters // 2]} [...] {text[-characters // 2 :]}"
     rows = text.split("\n")

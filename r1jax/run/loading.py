@@ -63,12 +63,13 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     if fixed := [name for name in overrides if name.startswith(FIXED)]:
         raise ConfigError(f"{fixed[0]}: model, tokenizer and stages of a trained run are fixed; leave it out")
     trained = load_config(folder / "config.yaml")
+    tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}
+    # Looking for checkpoints asks for devices, and the processes have to be joined before that.
+    join_processes(parse_config(tree.copy(), [o for o in overrides if o.startswith("mesh")]).mesh)
     stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
     index = next(i for i, other in enumerate(trained.stages) if other.name == stage)
     complete = trained.stage(index).model_dump()
-    tree = trained.model_dump() | {name: complete[name] for name in Shared.model_fields}
-    config = parse_config(tree | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}, overrides)
-    join_processes(config.mesh)
+    config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
     model, mesh = make_model(model_config(config.model, folder / MODEL_FOLDER), tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
@@ -76,7 +77,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
 
 
 def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
-    """A pretrained model as it is: greedy, evaluated on all test problems, with its chat template if it has one."""
+    """A pretrained model, by default greedy, evaluated on all test problems, with its chat template if it has one."""
     parent = Path(path).parent
     if not Path(path).exists() and (parent.name == "runs" or (parent != Path() and parent.is_dir())):
         raise ConfigError(f"{path}: there is no such run and no such model folder; r1jax train CONFIG makes a run")

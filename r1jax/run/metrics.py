@@ -3,8 +3,8 @@
     log = RunLog(Path("runs/quickstart"))
     log.log("rl", step=1, metrics={"reward": 0.25, "step_time": 1.9})
 
-`step` is the number of updates that the stage had done when the row was written, so that a checkpoint of stage X at
-step N vouches for all rows of X with step <= N. The same run gives the same bytes, except for what depends on the
+`step` is the number of steps that the stage had finished when the row was written, so that a checkpoint of stage X at
+step N makes all rows of X with step <= N valid. The same run gives the same bytes, except for what depends on the
 clock: `step_time`, `tokens_per_second`, `compiles`, and everything below `time/` (see `without_timings`).
 """
 
@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
-TIMING_KEYS = frozenset({"step_time", "tokens_per_second", "compiles"})
-TIMING_KEYS_PREFIX = "time/"
+TIMINGS = ("step_time", "tokens_per_second", "compiles", "time/")  # how the names of metrics that are timings begin
 
 
 class RunLog:
@@ -42,9 +41,9 @@ class RunLog:
             _import_wandb()
 
     def rewind(self, kept: Mapping[str, int]) -> None:
-        """Forgets what was written after the checkpoints that a run goes on from: `kept` is {stage: its last step}.
+        """Removes what was written after the checkpoints that a run resumes from: `kept` is {stage: its last step}.
 
-        Rows that stay, stay byte for byte; stages that are not in `kept` go whole. Call it once, before any `log`.
+        Other rows keep their bytes; all rows of stages that are not in `kept` are removed. Call it before any `log`.
         """
         if not self.is_writer:
             return
@@ -60,7 +59,7 @@ class RunLog:
         self._start_wandb()
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends one row. A metric that is not finite does not exist in this step: JSON has no NaN, it is left out."""
+        """Appends one row. A metric that is not finite is left out, since JSON has no NaN."""
         if not self.is_writer:
             return
         values = {name: _number(metrics[name]) for name in sorted(metrics) if math.isfinite(metrics[name])}
@@ -72,17 +71,15 @@ class RunLog:
         self._file.flush()
         if self.on_log is not None:
             self.on_log(row)
-        board = self._board(stage)
-        if board is not None:
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
+        for name, value in values.items():
+            self._board(stage).add_scalar(name, value, step)
         self._start_wandb()
         if self._wandb_run is not None:
             self._wandb_run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             self._wandb_run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
     def completions(self, stage: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes completions/STAGE-STEP.jsonl, one line a completion, whole or not at all."""
+        """Writes completions/STAGE-STEP.jsonl, one line a completion, atomically."""
         if not self.is_writer:
             return
         lines = [json.dumps(_json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
@@ -91,7 +88,7 @@ class RunLog:
         write_atomically(file, "".join(lines).encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
-        """Puts all rows on disk. A checkpoint vouches for them, so this comes before it is saved."""
+        """Puts all rows on disk. It is called before a checkpoint is saved, which makes them valid."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         for board in self._boards.values():
@@ -118,10 +115,10 @@ class RunLog:
             # File names have whole seconds: without a suffix, a run that starts again at once overwrites its own.
             suffix = f".{time.time_ns()}"
             self._boards[stage] = SummaryWriter(folder, purge_step=purge_step, flush_secs=10, filename_suffix=suffix)
-        return self._boards.get(stage)
+        return self._boards[stage]
 
     def _start_wandb(self) -> None:
-        """Starts the W&B run or takes up the one that was cut off here. W&B keeps both versions of steps run twice."""
+        """Starts the W&B run, or resumes an interrupted one. Steps that are run again are in W&B twice."""
         if self._wandb_project is not None and self._wandb_run is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._wandb_run = _import_wandb().init(
@@ -130,9 +127,9 @@ class RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder's metrics.jsonl; a last line that was cut off in mid-write is passed over.
+    """The rows of a run folder's metrics.jsonl; a last line that was not written completely is left out.
 
-    Raises ValueError where there is no such file, or a line in it is no row.
+    Raises ValueError where there is no such file, or a line in it is not a row of metrics.
     """
     file = folder / METRICS_FILE
     if not file.is_file():
@@ -145,7 +142,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def without_timings(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what depends on the clock: what two runs of the same config must agree on."""
-    return {name: value for name, value in row.items() if not _is_timing(name)}
+    return {name: value for name, value in row.items() if not name.startswith(TIMINGS)}
 
 
 class Timers:
@@ -163,14 +160,14 @@ class Timers:
             self._seconds[name] += time.perf_counter() - begin
 
     def collect(self) -> dict[str, float]:
-        """The seconds since the last call, and starts again from zero."""
-        seconds = {TIMING_KEYS_PREFIX + name: value for name, value in self._seconds.items()}
+        """The seconds since the last call of this; counting starts again from zero."""
+        seconds = {f"time/{name}": value for name, value in self._seconds.items()}
         self._seconds.clear()
         return seconds
 
 
 def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each row, as it stands in the file and parsed. What comes after the last newline was cut off: no row."""
+    """Each row, as bytes and parsed. What follows the last newline was not written completely and is left out."""
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
@@ -183,7 +180,7 @@ def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Writes the file whole or not at all."""
+    """Writes a file atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")
     with temporary.open("wb") as handle:
@@ -191,10 +188,6 @@ def write_atomically(file: Path, data: bytes) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, file)
-
-
-def _is_timing(name: str) -> bool:
-    return name in TIMING_KEYS or name.startswith(TIMING_KEYS_PREFIX)
 
 
 def _number(value: Any) -> float | int:

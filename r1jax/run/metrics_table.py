@@ -21,7 +21,7 @@ SHOWN = ("stage", "step", "loss", "reward", "rewards/accuracy/mean", "completion
 
 
 class MetricsTable:
-    """`rows` are dicts, one for each stage and step: an evaluation's scores stand in the row of its step."""
+    """`rows` are dicts, one for each stage and step: an evaluation's scores are in the row of its step."""
 
     def __init__(self, logged: Sequence[Mapping[str, Any]]) -> None:
         joined: dict[tuple[str, int], dict[str, Any]] = {}
@@ -97,7 +97,7 @@ class LivePlot:
         self._names, self._seconds, self._drawn, self._logged, self._handle = y, seconds, 0.0, [], None
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Adds a logged row; draws the curves again if the last drawing is long enough ago."""
+        """Adds a logged row; draws the curves again if `seconds` have passed since the last time."""
         self._logged.append(row)
         if time.monotonic() - self._drawn >= self._seconds:
             self.draw()

@@ -1,9 +1,9 @@
-"""What a run looks like from outside: its curves as one picture, its held-out scores before and after each stage.
+"""A run's curves as one picture, and its held-out scores before and after each stage.
 
     draw_curves(Path("runs/quickstart"))  # runs/quickstart/curves.png
     rich.print(summary_table(Path("runs/quickstart")))
 
-Both read nothing but metrics.jsonl, so they work during a run as well as after it.
+Both read metrics.jsonl alone, so they work during a run as well as after it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def draw_curves(folder: Path) -> Path:
     rows = read_metrics(folder)
     panels = _panels(rows)
     if not panels:
-        raise ValueError(f"{folder} has no metrics to draw yet; need one training step or evaluation: let it run on")
+        raise ValueError(f"{folder} has no metrics to draw yet; need one training step or evaluation: let it continue")
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
     stages = _stages(rows)
@@ -95,7 +95,7 @@ def summary_table(folder: Path) -> Table:
 
     scores = _scores(read_metrics(folder))
     if not scores:
-        raise ValueError(f"{folder} has no evaluation yet; need one row with eval/accuracy: let the run go on")
+        raise ValueError(f"{folder} has no evaluation yet; need one row with eval/accuracy: let the run continue")
     names = {name for _, row in scores for name in row if name.startswith("eval/")}
 
     def numbered(kind: str) -> list[str]:
@@ -188,7 +188,7 @@ def _panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _points(rows: Sequence[Row], stage: Stage, metric: str) -> tuple[list[int], list[float]]:
-    """A stage's values of a metric, at steps of the whole run. A policy loss is no SFT loss: it hovers around zero."""
+    """A stage's values of a metric, at steps of the whole run. A policy loss is left out: it stays near zero."""
     if metric == "sft loss":
         rows, metric = [row for row in rows if "reward" not in row], "loss"
     points = [(stage.start + row["step"], row[metric]) for row in rows if row["stage"] == stage.name and metric in row]
@@ -208,7 +208,7 @@ def _draw_panel(ax: Axes, panel: Panel, rows: Sequence[Row], stages: Sequence[St
     for curve in panel.curves:
         label, color = curve.label, curve.color
         parts = [part for part in (_points(rows, stage, curve.metric) for stage in stages) if part[0]]
-        if curve.markers:  # one line through all stages: each goes on with the model of the one before
+        if curve.markers:  # one line through all stages: each continues with the model of the one before
             xs, ys = ([value for part in parts for value in part[axis]] for axis in (0, 1))
             style = {"ms": 4.5, "lw": 1.4, "mec": "white", "mew": 0.6, "clip_on": False}
             ax.plot(xs, ys, "o-", color=color, label=label, zorder=4, **style)

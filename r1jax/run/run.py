@@ -73,11 +73,6 @@ class Run:
         return jax.process_index() == 0
 
     @property
-    def platform(self) -> str:
-        """cpu, gpu or tpu."""
-        return self.mesh.devices.flat[0].platform
-
-    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
@@ -148,7 +143,7 @@ def build_run(
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
     `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
-    in the place of every stage's task; see `tasks.table.rows_table`.
+    that replace every stage's task; see `tasks.table.rows_table`.
     """
     with user_errors():
         join_processes(config.mesh)
@@ -217,24 +212,25 @@ def _tasks(
     data: Sequence[Mapping[str, Any]] | None,
 ) -> list[Task | Mixture]:
     """The task of each stage; stages whose tasks and rewards are the same share one."""
-    made: list[tuple[Any, Task | Mixture]] = []
+    made: dict[str, Task | Mixture] = {}
     tasks = []
     for stage in stages:
         definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
-        what = stage.task, definitions, stage.max_completion_length
-        task = next((task for other, task in made if other == what), None)
-        if task is None:
-            task = make_task(
+        what = repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
+        if what not in made:
+            made[what] = make_task(
                 stage.task if data is None else data,
                 config.seed,
                 rewards={**definitions, **functions},
                 max_completion_length=stage.max_completion_length,
             )
-            made.append((what, task))
-        if "accuracy" not in task.rewards:
-            known = ", ".join(task.rewards)
+        if "accuracy" not in made[what].rewards:
+            known = ", ".join(made[what].rewards)
             raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
-        tasks.append(task)
+        tasks.append(made[what])
+    known = dict.fromkeys(name for task in tasks for name in task.rewards)
+    if unknown := [name for name in config.rewards if name not in known]:
+        raise ConfigError(f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}")
     return tasks
 
 
@@ -242,16 +238,12 @@ def _stage_runs(
     config: Config, stages: list[SftStage | GrpoStage], tasks: list[Task | Mixture], tokenizer: Tokenizer
 ) -> Iterator[StageRun]:
     """The stages with their data; stages that see the same data share it, and each begins where the last one ended."""
-    made: list[tuple[Any, Batches]] = []
-
-    def data(number: int) -> tuple[Any, ...]:
-        return id(tasks[number]), stages[number].prompt, stages[number].max_prompt_length
-
+    made: dict[Any, Batches] = {}
+    data = [(id(task), stage.prompt, stage.max_prompt_length) for task, stage in zip(tasks, stages, strict=True)]
     for number, stage in enumerate(stages):
-        sharing = [other for n, other in enumerate(stages) if data(n) == data(number)]
-        batches = next((batches for what, batches in made if what == data(number)), None)
-        if batches is None:
-            batches = Batches(
+        if data[number] not in made:
+            sharing = [other for what, other in zip(data, stages, strict=True) if what == data[number]]
+            made[data[number]] = Batches(
                 tasks[number],
                 tokenizer,
                 prompt=stage.prompt,
@@ -260,9 +252,8 @@ def _stage_runs(
                 max_completion_length=stage.max_completion_length,
                 needs_completions=any(other.program == "sft" for other in sharing),
             )
-            made.append((data(number), batches))
         before = [other.most_prompts for other in stages[:number] if other.task == stage.task]
-        yield StageRun(number, stage, batches, sum(before))
+        yield StageRun(number, stage, made[data[number]], sum(before))
 
 
 def _is_begun(config: Config) -> bool:

@@ -9,27 +9,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from r1jax.config.sampling import SamplingSettings
 from r1jax.models import Model, cast_for_sampling
-from r1jax.parallel.jitted import abstract
-from r1jax.parallel.mesh import SAMPLE_WEIGHTS, weight_shardings
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, abstract_weights, weight_shardings
 from r1jax.sampling.sampler import Samples, make_sampler
 from r1jax.text.tokenizer import Tokenizer
-
-
-class SamplingSettings(Protocol):
-    """How tokens are drawn; a stage's and an evaluation's settings both say so."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_k(self) -> int | None: ...
-    @property
-    def top_p(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -71,4 +60,4 @@ class LoadedModel:
     def abstract_sampling_weights(self) -> Any:
         """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""
         shapes = jax.eval_shape(lambda weights: cast_for_sampling(weights, self.model.config.dtype), self.weights)
-        return abstract(shapes, weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS))
+        return abstract_weights(self.mesh, shapes, SAMPLE_WEIGHTS)

@@ -27,7 +27,7 @@ from r1jax.tasks.split import Split
 from r1jax.tasks.table import Rows, Table, jsonl_table, parquet_table, rows_table, tfds_table
 
 RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
-TaskSource = TaskSettings | Rows | Mapping[str, Rows]  # settings of a config, or rows as dicts: see `rows_table`
+TaskSource = TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
 
 
 class Task(Protocol):
@@ -86,11 +86,11 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
         if isinstance(rewards.get("accuracy", MathReward(name="math")), COMPARES_WITH_GOLD):
             task.check_golds()
         if any(isinstance(reward, CodeReward) for reward in rewards.values()):
-            task.check_tests("tests")
+            task.check_tests()
     return task
 
 
-def _single(source: SingleTask | Rows | Mapping[str, Rows], seed: int) -> Task:
+def _single(source: SingleTask | Rows, seed: int) -> Task:
     match source:
         case ArithmeticTask():
             return Arithmetic(seed, **source.model_dump(exclude={"name"}))

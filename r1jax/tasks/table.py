@@ -76,13 +76,13 @@ class Table:
                 stacklevel=2,
             )
 
-    def check_tests(self, column: str) -> None:
+    def check_tests(self) -> None:
         """Raises ValueError for the first row whose tests cannot be run."""
         for where, example in self._places:
             try:
-                parse_tests(example.data[column])
+                parse_tests(example.data["tests"])
             except ValueError as error:
-                raise ValueError(f"{where}: column {column!r}: {error}") from None
+                raise ValueError(f"{where}: column 'tests': {error}") from None
 
     def size(self, split: Split) -> int:
         return len(self._examples[split])
@@ -106,19 +106,16 @@ def tfds_table(settings: TfdsTask) -> Table:
     return Table(settings, _tfds_rows(settings.tfds, "train"), _tfds_rows(settings.tfds, settings.test or "test"))
 
 
-def rows_table(rows: Rows | Mapping[str, Rows]) -> Table:
-    """Rows given as dicts, a list or `{"train": rows, "test": rows}`: `question`, `answer` and, if any, `completion`.
+def rows_table(rows: Rows) -> Table:
+    """Rows given as dicts with the keys that `row_settings` tells apart."""
+    return Table(TableTask(**row_settings(rows)), _numbered(rows), None)
 
-    All other keys of the first row are columns that rewards read.
-    """
-    splits = rows if isinstance(rows, Mapping) else {"train": rows}
-    if "train" not in splits or len(splits) > 1 + ("test" in splits):
-        raise ValueError(f"data has the splits {', '.join(splits)}; need rows, or {{'train': rows, 'test': rows}}")
-    train, test = (_numbered(split, splits[split]) if split in splits else None for split in ("train", "test"))
-    first = next(iter(splits["train"]), {})
-    completion = "completion" if "completion" in first else None
-    columns = [name for name in first if name not in ("question", "answer", "completion")]
-    return Table(TableTask(completion=completion, columns=columns), train or (), test)
+
+def row_settings(rows: Rows) -> dict[str, Any]:
+    """The task settings of rows with `question`, `answer` and, if any, `completion`; rewards read all other keys."""
+    names = {name for row in rows if isinstance(row, Mapping) for name in row}
+    others = sorted(names - {"question", "answer", "completion"})
+    return {"completion": "completion" if "completion" in names else None, "columns": others}
 
 
 def _file(key: str, path: str) -> Path:
@@ -127,11 +124,11 @@ def _file(key: str, path: str) -> Path:
     return Path(path)
 
 
-def _numbered(split: str, rows: Rows) -> Iterator[Row]:
+def _numbered(rows: Rows) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
-            raise ValueError(f"data, {split} row {number}: got {row!r:.80}; need a dict with question and answer")
-        yield f"data, {split} row {number}", row
+            raise ValueError(f"data, row {number}: got {row!r:.80}; need a dict with question and answer")
+        yield f"data, row {number}", row
 
 
 def _jsonl_rows(file: Path) -> Iterator[Row]:

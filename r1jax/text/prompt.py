@@ -46,7 +46,9 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
             "{question} in it"
         )
     if settings.chat:
-        text = _rendered(_messages(question, template, settings.system), tokenizer)
+        if tokenizer.chat_template is None:
+            raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
+        text = tokenizer.chat_template.render(_messages(question, template, settings.system))
     elif not isinstance(question, str):
         raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
     elif settings.system is not None:
@@ -90,9 +92,3 @@ def _check(messages: list[dict[str, Any]]) -> None:
             raise ValueError(f"message {i} of the question is {message!r:.200}; each needs a role and a content text")
     if messages[-1]["role"] == "assistant":
         raise ValueError("the question's last message is the assistant's, the answer itself; end with a user message")
-
-
-def _rendered(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> str:
-    if tokenizer.chat_template is None:
-        raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
-    return tokenizer.chat_template.render(messages)

@@ -73,13 +73,7 @@ def restore_or_init(
     return TrainState(params=items["params"], value=value, **rest)
 
 
-def abstract_state(
-    model: Model,
-    optimizers: Optimizers,
-    mesh: Mesh,
-    *,
-    keep_reference: bool = False,
-) -> TrainState:
+def abstract_state(model: Model, optimizers: Optimizers, mesh: Mesh, *, keep_reference: bool = False) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
     optimizer, value_optimizer = optimizers
     params = abstract_params(model, mesh)
@@ -103,11 +97,7 @@ def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh
     )
 
 
-def init_state(
-    abstract: TrainState,
-    optimizers: Optimizers,
-    params: Any,
-) -> TrainState:
+def init_state(abstract: TrainState, optimizers: Optimizers, params: Any) -> TrainState:
     """A state at step 0 around given weights, which also become the reference where one is kept."""
     optimizer, value_optimizer = optimizers
 
@@ -159,12 +149,12 @@ def _split(batch: Any, microbatches: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def apply_gradients[S: (TrainState, ValueState)](
-    state: S, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
-) -> tuple[S, Sums]:
+def apply_gradients[State: (TrainState, ValueState)](
+    state: State, gradients: Any, optimizer: optax.GradientTransformation, *, when: jax.Array | None = None
+) -> tuple[State, Sums]:
     """One optimizer update, if `when` is true or None; returns the state and the norms of gradients and new weights."""
 
-    def update(state: S) -> S:
+    def update(state: State) -> State:
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return dataclasses.replace(state, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
 

@@ -70,7 +70,7 @@ def test_same_number_needs_a_gold_number():
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_hostile_text_is_no_number_and_costs_nothing(name):
+def test_hostile_text_is_not_a_number_and_is_rejected_quickly(name):
     with cpu_limit(0.5):
         assert exact_value(hostile()[name]) is None
 

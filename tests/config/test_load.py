@@ -109,7 +109,7 @@ def test_four_stages_round_trip(load):
     assert config.stage(0).prompt.template == "r1_zero" and not config.stage(0).prompt.chat
 
 
-def test_a_dumped_stage_says_only_what_is_its_own(load):
+def test_a_dumped_stage_has_only_its_own_settings(load):
     """So that an override at the top level of the dump reaches the stages, as it does in the file it came from."""
     tree = yaml.safe_load(dump_config(load(FOUR)))
     zero, cold_start, rl, _ = tree["stages"]

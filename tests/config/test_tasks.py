@@ -42,3 +42,9 @@ def test_the_key_or_the_name_decides_which_task_it_is(block, expected):
 def test_what_cannot_be_a_task_is_refused(block):
     with pytest.raises(ValidationError):
         ADAPTER.validate_python(block)
+
+
+def test_a_part_of_a_mixture_cannot_weigh_its_rewards():
+    part = {"weight": 1.0, "task": {"jsonl": "a"}, "rewards": {"accuracy": {"name": "exact", "weight": 0.5}}}
+    with pytest.raises(ValidationError, match="accuracy has a weight, and a part only defines rewards"):
+        ADAPTER.validate_python({"mixture": [part, part]})

@@ -114,7 +114,7 @@ def test_cached_equals_uncached_at_any_split(model_config):
         assert int(cache.filled) == 8
 
 
-def test_shared_prompt_equals_whole_rows(model_config):
+def test_a_shared_prompt_equals_rows_that_repeat_it(model_config):
     """Two samples each of two prompts of unequal length, decoded from the shared prompt cache, token by token."""
     model, params = build(model_config)
     rng = np.random.default_rng(2)

@@ -163,7 +163,7 @@ def test_micro_batches_change_nothing(microbatches, setting):
 
 
 def test_minibatches_take_every_row_once(setting):
-    """Each minibatch's loss is that of its two rows; only the last counts the step and what was drawn for it."""
+    """Each minibatch's loss is that of its two rows; only the last counts the step and the batches that it consumed."""
     _, _, rollout, logp, reference_logp = setting
     states, parts = zip(*(step(setting, minibatches=4, index=i) for i in range(4)), strict=True)
     assert [(int(s.step), int(s.batches_consumed)) for s in states] == [(0, 0), (0, 0), (0, 0), (1, 3)]
@@ -229,7 +229,7 @@ def test_syncing_the_reference_copies_the_policy(setting):
 
 
 def graded(examples, texts, rewards):
-    """A reward of 0 or 1 by the number of letters, so that some groups of two are mixed; no other processes."""
+    """A reward of 0 or 1 by the number of letters, so that some groups of two have variance; no other processes."""
     scores = np.array([len(text) % 2 for text in texts], np.float32)
     columns = {name: scores if name == "accuracy" else 0 * scores for name in rewards}
     return Grades(columns, {name: [""] * len(texts) for name in rewards}, {name: 0 * scores for name in rewards})
@@ -237,7 +237,7 @@ def graded(examples, texts, rewards):
 
 @pytest.fixture(scope="module")
 def sampled_dynamically(tmp_path_factory):
-    """A finished run: one update a step, groups of two until all are mixed, the reference replaced at every step."""
+    """A finished run: one update a step, groups of two until all have variance, the reference synced at every step."""
     folder = tmp_path_factory.mktemp("dynamic")
     changes = {
         "steps": 4,
@@ -258,7 +258,7 @@ def sampled_dynamically(tmp_path_factory):
 
 
 def test_dynamic_sampling_in_a_run(sampled_dynamically):
-    """Updates are on policy and on mixed groups; the reference of each step is what the step began with."""
+    """Updates are on policy and on groups with variance; the reference of each step is what the step began with."""
     config, folder, checked = sampled_dynamically
     rows = rows_of(folder)
     assert [metrics["update_tokens"] > 0 for metrics in checked] == [True]  # of sampler and trainer, once
@@ -267,16 +267,16 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
     for row in rows:
         np.testing.assert_allclose([row["ratio/mean"], row["ratio/max"]], 1, atol=1e-4)
         assert abs(row["kl"]) < 1e-8 and row["clip_ratio/region_mean"] == 0
-        mixed = row["dynamic_sampling/groups"]
-        assert mixed == 8 or row["dynamic_sampling/batches"] == 3
-        np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - mixed / 8)
+        groups = row["dynamic_sampling/groups"]
+        assert groups == 8 or row["dynamic_sampling/batches"] == 3
+        np.testing.assert_allclose(row["frac_reward_zero_std"], 1 - groups / 8)
     state = states_of(config, folder)[4]
     training = state["training"]
     jax.tree.map(np.testing.assert_array_equal, training["reference"], state["params"])
     assert int(training["step"]) == 4 and int(training["batches_consumed"]) == sum(batches)
 
 
-def test_stopped_with_dynamic_sampling_it_goes_on_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
+def test_a_killed_run_with_dynamic_sampling_resumes_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
     config, folder, _ = sampled_dynamically
     again = tmp_path / "run"
     shutil.copytree(folder, again)

@@ -172,7 +172,7 @@ def graded(examples, texts, rewards):
     return Grades(*({name: column for name in rewards} for column in (scores, [""] * len(texts), 0 * scores)))
 
 
-def test_a_run_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     """One sample a prompt, in packed rows; the value model begins as the policy with a head of zeros, and both move."""
     changes = {
         "pack_length": 36,

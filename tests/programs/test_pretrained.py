@@ -58,6 +58,17 @@ def config_file(folder, model, task="chain_sum", tfds=None):
     return file
 
 
+def test_a_stage_does_not_begin_with_a_folder_of_another_architecture(pretrained, tmp_path):
+    """All its tensors have the right shapes, and the positions turn at other frequencies."""
+    other = shutil.copytree(pretrained, tmp_path / "other")
+    described = json.loads((other / "config.json").read_text())
+    file = config_file(tmp_path, pretrained)
+    open_run(load_config(file, [f"stages.rl.init_from={other}", f"run_dir={tmp_path / 'same'}"])).close()
+    (other / "config.json").write_text(json.dumps(described | {"rope_theta": 1_000_000.0}))
+    with pytest.raises(ConfigError, match=r"stages\.rl\.init_from: the model of .*other has rope_theta=1000000\.0"):
+        open_run(load_config(file, [f"stages.rl.init_from={other}"]))
+
+
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "chain_sum"])
 def test_every_kind_of_data_trains(task, pretrained, request, tmp_path):
     if task == "parquet":

@@ -1,6 +1,7 @@
 """The end of a step: metrics are fetched one step late, and nothing that is not finite is saved."""
 
 import json
+import time
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ def steps(tiny_file):
     run.close()
 
 
-def fetched_at(run, stage, losses):
-    """After which end of a step each step's metrics were fetched."""
+def fetched_at(run, stage, losses, seconds=0.0):
+    """After which end of a step each step's metrics were fetched; a fetch takes so many seconds."""
     fetched, ended = {}, []
     with run.devices(), Steps(run, stage) as steps:
         state = TrainState(run.initial_weights(), jnp.int32(0), {}, batches_consumed=jnp.int32(0))
@@ -35,6 +36,7 @@ def fetched_at(run, stage, losses):
 
             def metrics(step=step):
                 fetched[step] = len(ended) + 1
+                time.sleep(seconds)
                 return {"loss": losses[step - 1], "num_tokens": 8.0}
 
             steps.end(step, state, metrics)
@@ -49,6 +51,15 @@ def test_metrics_are_fetched_one_step_late(steps):
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in rows if "loss" in row] == [4.0, 3.0, 2.0, 1.0]
     assert all(row["step_time"] > 0 and row["tokens_per_second"] > 0 for row in rows if "loss" in row)
+
+
+def test_waiting_for_the_update_before_is_timed_as_updating(steps):
+    """A step whose update is only dispatched ends when its metrics are fetched, in the end of the next one."""
+    run, stage = steps
+    fetched_at(run, stage, [4.0, 3.0, 2.0, 1.0], seconds=0.2)
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    (third,) = [row for row in rows if row["step"] == 3 and "loss" in row]
+    assert third["time/update"] >= 0.2
 
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(steps):

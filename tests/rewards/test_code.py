@@ -303,8 +303,8 @@ def test_tests_as_a_pair_of_lists(code, tests):
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(ValueError, match="no column 'cases' to hold tests; it has tests"):
-        passes_tests(Example("?", "", data={"tests": DOUBLE}), "", tests="cases")
+    with pytest.raises(ValueError, match="no column 'tests'; it has cases"):
+        passes_tests(Example("?", "", data={"cases": DOUBLE}), "")
 
 
 @isolated

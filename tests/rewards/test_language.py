@@ -135,7 +135,7 @@ def test_the_detector_knows_every_latin_language():
     assert set(language._detector().labels) >= latin
 
 
-def test_a_share_is_a_share_and_grows_with_the_words_of_its_language():
+def test_the_fraction_is_bounded_and_grows_with_the_words_of_its_language():
     chance = random.Random(0)
     words = [*"因为三加九等于", "ответ", "twelve", "の", "x", "12", "\n", "。", "$", "\\(", "```"]
     for _ in range(500):

@@ -61,7 +61,7 @@ def test_cosine(score, length, value):
     assert cosine(EXAMPLE, of(length), accuracy=lambda e, c: score, max_length=100) == pytest.approx(value)
 
 
-def test_cosine_with_values_of_ones_own():
+def test_cosine_with_other_values():
     values = {"right_short": 2.0, "right_long": 1.0, "wrong_short": -10.0, "wrong_long": 0.0}
     assert cosine(EXAMPLE, of(0), accuracy=lambda e, c: 1.0, max_length=8, **values) == 2
     assert cosine(EXAMPLE, of(4), accuracy=lambda e, c: 0.0, max_length=8, **values) == pytest.approx(-5)
@@ -108,7 +108,7 @@ def test_repetition(text, n, value):
     assert repetition(EXAMPLE, text, n=n) == pytest.approx(value)
 
 
-def test_repetition_stays_in_its_bounds_and_falls_where_a_loop_goes_on():
+def test_repetition_is_bounded_and_falls_as_a_loop_continues():
     chance = random.Random(0)
     for _ in range(200):
         text = " ".join(chance.choices("abc", k=chance.randint(0, 30)))

@@ -114,7 +114,7 @@ def test_batches_until_all_groups_have_variance(batches, max_batches, varied, me
     assert ids[: len(varied)] == varied and len(set(ids)) == P and set(ids[len(varied) :]) <= set(range(P))
 
 
-def test_everything_of_a_group_goes_with_it(mesh, monkeypatch):
+def test_all_arrays_of_a_group_move_together(mesh, monkeypatch):
     rewards = {"a": groups(["0m1m0nNm", "m0mm10m1", "00m10mmm"]), "b": np.arange(48.0).reshape(24, 2) // 2}
     collected, _ = dynamic(mesh, monkeypatch, rewards)
     metrics, transcript = collected.metrics, collected.transcript

@@ -255,7 +255,7 @@ def test_sequence_ratios_are_the_geometric_mean():
     np.testing.assert_allclose(product[0], np.exp(0.3), rtol=1e-6)
 
 
-def test_the_token_form_of_gspo_has_the_sequences_ratio_to_the_bit():
+def test_gspo_token_has_exactly_the_ratio_of_gspo():
     """Its clips are of 1e-4, which rounding at the size of a log-prob would blur."""
     rng = np.random.default_rng(9)
     logp = -rng.uniform(10, 60, size=(B, T)).astype(np.float32)
@@ -377,7 +377,7 @@ def test_top_entropy_mask_counts_exactly(share, tokens):
     assert top_entropy_mask(entropy * np.nan, 0 * mask, share=share).sum() == 0
 
 
-def test_reductions_of_two_sequences_whole_and_apart():
+def test_reductions_of_two_sequences_together_and_apart():
     """Lengths 2 and 4 of 8, losses 1 and 2: 1.5, 10/6 and 0.625, and the same in micro-batches of one sequence."""
     mask = length_mask(jnp.array([2, 4]), 8)
     assert mask.tolist() == [[1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]

@@ -13,7 +13,7 @@ from r1jax.config.training import OptimizerSettings
 from r1jax.models import init_params, make_model
 from r1jax.parallel.mesh import sharding
 from r1jax.rl.logprobs import completion_log_probs, completion_values
-from r1jax.rl.train_batch import assemble, joined, prepare
+from r1jax.rl.train_batch import build_batch, joined, prepare
 from r1jax.rl.types import Rollout
 from r1jax.sampling.sampler import Samples
 from r1jax.training.state import TrainState, ValueState
@@ -51,7 +51,7 @@ def rollout_of(rewards, included=(True, True)):
 
 def assembled(given=REWARDS, forwards=FORWARDS, included=(True, True), **settings):
     rollout, settings = rollout_of(given, included), {"rewards": dict.fromkeys(given, 1.0), **settings}
-    batch, metrics = assemble(rollout, joined(rollout, 2), forwards, stage(**settings))
+    batch, metrics = build_batch(rollout, joined(rollout, 2), forwards, stage(**settings))
     return jax.tree.map(np.asarray, batch), {name: float(value) for name, value in metrics.items()}
 
 
@@ -280,7 +280,7 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
         logp, other = (completion_log_probs(model, p, rows, temperature=0.7)[0] for p in (params, reference))
         return {"logp_BT": logp, "reference_logp_BT": other, "value_BT": completion_values(model, value, rows)}
 
-    expected = assemble(given, joined(given, 2), at_once(params, reference, value), settings)
+    expected = build_batch(given, joined(given, 2), at_once(params, reference, value), settings)
     mask = np.arange(T)[None] < np.asarray(given.samples.length_B)[:, None]
 
     def assert_same(ours, expected):

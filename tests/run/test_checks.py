@@ -20,6 +20,7 @@ REFUSED = {
     "all problems of a generator": (["evaluate.problems=null"], "null means all, and this task's problems have no end"),
     "a stage's own prompts": (["stages.rl.max_prompt_length=2"], "max_prompt_length allows 1 to 2"),
     "a stage's demonstrations": (["stages.cold_start.max_completion_length=8"], "max_completion_length is 8; raise it"),
+    "a weight that no stage uses": (["rewards={acuracy: 1.0}"], "rewards: no task of a stage has the reward 'acuracy'"),
     "init_from": (
         ["stages.rl.init_from=/nowhere"],
         r"stages\.rl\.init_from: /nowhere is neither a folder",

@@ -60,7 +60,7 @@ def test_rewind_keeps_what_a_checkpoint_vouches_for_byte_for_byte(tmp_path):
     assert kept == {f"sft-{i:06d}.jsonl" for i in range(1, 11)} | {f"rl-{i:06d}.jsonl" for i in range(1, 5)}
     log.log("rl", 5, {"loss": 5 / 7})
     log.close()
-    assert file.read_bytes() == b"".join(lines[:15])  # as if it had never stopped
+    assert file.read_bytes() == b"".join(lines[:15])  # as in a run that was not interrupted
 
 
 def test_rewind_forgets_stages_without_a_checkpoint(tmp_path):

@@ -77,7 +77,7 @@ def test_accuracy_that_stays_at_zero_is_shown(tmp_path, monkeypatch):
     assert drawn(monkeypatch, tmp_path)["Accuracy"]["held out"] == ([0], [0.0])
 
 
-def test_nothing_to_draw_is_said(tmp_path):
+def test_a_run_with_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.jsonl"):
         draw_curves(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")

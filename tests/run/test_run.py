@@ -30,6 +30,9 @@ def test_stages_with_the_same_data_share_it(built):
     cold_start, rl = built("stages.rl.prompt={template: '{question}='}").stages
     assert rl.batches is not cold_start.batches and rl.batches.task is cold_start.batches.task
     assert rl.first_example == cold_start.settings.most_prompts
+    defined = "rewards={repeated: {name: repetition}, short: {name: overlong, cache: 4}}"
+    cold_start, rl = built(defined, "stages.rl.rewards={accuracy: 1.0, short: 0.5, repeated: 0.5}").stages
+    assert rl.batches is cold_start.batches  # in whatever order a stage weighs them
     cold_start, rl = built("stages.rl.task={name: countdown}", "stages.rl.max_prompt_length=12").stages
     assert rl.batches.task is not cold_start.batches.task and rl.first_example == 0
 
@@ -54,7 +57,7 @@ def test_a_run_folder_of_other_settings_lends_neither_model_nor_tokenizer(traine
     run.close()
     assert run.model.config.intermediate_size == 64 != same.model.config.intermediate_size
     assert run.tokenizer.decode(run.tokenizer.encode("what?")) == "what?"
-    with pytest.raises(ConfigError, match="was started with .*choose another folder with run_dir"):
+    with pytest.raises(ConfigError, match=r"was started with .*choose another folder with run_dir"):
         open_run(changed)
 
 

@@ -184,28 +184,26 @@ def test_rows_in_python_are_split_as_those_of_a_file(tmp_path):
     assert task.columns == ("more",)
 
 
-def test_rows_in_python_with_demonstrations_and_test_rows():
+def test_rows_in_python_with_demonstrations():
     chat = [{"role": "user", "content": "2+2?"}]
     rows = [
         {"question": chat, "answer": 4, "completion": "It is 4."},
         {"question": "q", "answer": "5", "completion": "5"},
     ]
-    task = make_task({"train": rows, "test": rows[1:]}, 0)
-    assert (task.size("train"), task.size("test")) == (2, 1)
-    assert task.example("train", 0) == Example(chat, "4", "It is 4.")
+    task = make_task([{"question": f"{i}?", "answer": i, "completion": "x"} for i in range(40)] + rows, 0)
+    examples = [task.example(split, index) for split in ("train", "test") for index in range(task.size(split))]
+    assert len(examples) == 42 and task.size("test") > 0
+    assert Example(chat, "4", "It is 4.") in examples and Example("q", "5", "5") in examples
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([], "no rows to train on"),
-        ({"train": problems(2), "test": []}, "none to test on"),
-        ({"training": problems(2)}, r"data has the splits training; need rows, or \{'train': rows, 'test': rows\}"),
-        ({"train": problems(2), "val": problems(2)}, "data has the splits train, val"),
-        ([{"question": "2?", "gold": 2}], r"data, train row 1: no column 'answer'; there are question, gold"),
-        ([*problems(1), {"question": "2?", "answer": 2}], "data, train row 2: no column 'more'"),
-        ([*problems(1), "q"], "data, train row 2: got 'q'; need a dict with question and answer"),
-        ({"train": problems(2), "test": ["q"]}, "data, test row 1: got 'q'"),
+        (problems(1), "none to test on"),
+        ([{"question": "2?", "gold": 2}], r"data, row 1: no column 'answer'; there are question, gold"),
+        ([*problems(1), {"question": "2?", "answer": 2}], "data, row 2: no column 'more'"),
+        ([*problems(1), "q"], "data, row 2: got 'q'; need a dict with question and answer"),
         ([{"question": "2?", "answer": 2, "day": date(2020, 1, 1)}], "column 'day' cannot be given to rewards"),
     ],
 )

@@ -16,7 +16,7 @@ PROGRAM = "<think>r</think>```python\nprint(2 * int(input()))\n```"
 
 
 def test_gold_answers_that_the_accuracy_cannot_compare_are_refused():
-    with pytest.raises(ValueError, match=r"data, train row 1: the gold answer '0' is not a choice"):
+    with pytest.raises(ValueError, match=r"data, row 1: the gold answer '0' is not a choice"):
         make_task(ROWS, 0, rewards={"accuracy": ChoiceReward(name="choice")})
 
 
