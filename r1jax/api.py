@@ -73,7 +73,7 @@ def load(path: str | Path, *, checkpoint: str | None = None, overrides: Sequence
 def load_config(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The settings of a YAML file, or of a mapping with the same keys, with `key=value` overrides; checked."""
     if isinstance(config, Mapping):
-        return parse_config(json.loads(json.dumps(config)), overrides)
+        return parse_config(json.loads(json.dumps(config, default=str)), overrides)
     return read_config(config, overrides)
 
 

@@ -13,6 +13,6 @@ def alphabet(examples: Iterable[Example]) -> tuple[str, ...]:
     characters: set[str] = set()
     for example in examples:
         question = example.question
-        messages = [question] if isinstance(question, str) else [message["content"] for message in question]
+        messages = [question] if isinstance(question, str) else [str(message.get("content", "")) for message in question]
         characters.update(*messages, example.answer, example.demonstration or "")
     return (*TAGS, *sorted(characters))
