@@ -2,66 +2,10 @@
 
 import pytest
 import yaml
+from small_config import FILE
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import load_config, parse_config
-
-FILE = """\
-run_dir: runs/x
-task: {name: arithmetic, max_digits: 2}
-model:
-  family: llama
-  hidden_size: 16
-  intermediate_size: 32
-  num_hidden_layers: 1
-  num_attention_heads: 2
-  num_key_value_heads: 2
-  head_dim: 8
-prompt: {template: r1}
-rewards:
-  short: {name: overlong, cache: 4}
-max_prompt_length: 8
-max_completion_length: 32
-stages:
-  - name: cold_start
-    program: sft
-    steps: 2
-    prompts_per_step: 4
-    optimizer: {learning_rate: 1e-3}
-  - name: rl
-    program: grpo
-    steps: 2
-    prompts_per_step: 4
-    group_size: 4
-    rewards:
-      accuracy: 1.0
-    optimizer:
-      learning_rate: 1e-3
-"""
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Loads a text as FOLDER/config.yaml with overrides."""
-
-    def load(text, *overrides):
-        (tmp_path / "config.yaml").write_text(text)
-        return load_config(tmp_path / "config.yaml", overrides)
-
-    return load
-
-
-@pytest.fixture
-def message(load, tmp_path):
-    """The error of a text with overrides, in which the folder's name is left out."""
-
-    def message(text, *overrides):
-        with pytest.raises(ConfigError) as error:
-            load(text, *overrides)
-        return str(error.value).replace(f"{tmp_path}/", "")
-
-    return message
-
+from r1jax.config.load import parse_config
 
 WRONG_FILES = {
     ("seed", "task:", "sed: 1\ntask:"): "config.yaml:2: sed: unknown key; did you mean 'seed'?",

@@ -4,43 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_config import FILE
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import dump_config, load_config, parse_task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-FILE = """\
-run_dir: runs/x
-task: {name: arithmetic, max_digits: 2}
-model:
-  family: llama
-  hidden_size: 16
-  intermediate_size: 32
-  num_hidden_layers: 1
-  num_attention_heads: 2
-  num_key_value_heads: 2
-  head_dim: 8
-prompt: {template: r1}
-rewards:
-  short: {name: overlong, cache: 4}
-max_prompt_length: 8
-max_completion_length: 32
-stages:
-  - name: cold_start
-    program: sft
-    steps: 2
-    prompts_per_step: 4
-    optimizer: {learning_rate: 1e-3}
-  - name: rl
-    program: grpo
-    steps: 2
-    prompts_per_step: 4
-    group_size: 4
-    rewards:
-      accuracy: 1.0
-    optimizer:
-      learning_rate: 1e-3
-"""
 FOUR = """\
 run_dir: runs/four
 model: {family: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,
@@ -64,29 +33,6 @@ stages:
      rewards: {accuracy: 1, exact: {name: exact, weight: 0.5}, short: 0.2}, optimizer: {learning_rate: 1e-3},
      task: {mixture: [{weight: 3, task: {name: countdown}}, {weight: 1, task: {name: arithmetic}}]}}
 """
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Loads a text as FOLDER/config.yaml with overrides."""
-
-    def load(text, *overrides):
-        (tmp_path / "config.yaml").write_text(text)
-        return load_config(tmp_path / "config.yaml", overrides)
-
-    return load
-
-
-@pytest.fixture
-def message(load, tmp_path):
-    """The error of a text with overrides, in which the folder's name is left out."""
-
-    def message(text, *overrides):
-        with pytest.raises(ConfigError) as error:
-            load(text, *overrides)
-        return str(error.value).replace(f"{tmp_path}/", "")
-
-    return message
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
