@@ -12,7 +12,10 @@ def alphabet(examples: Iterable[Example]) -> tuple[str, ...]:
     """The tags of R1's format, then each character of questions, gold answers and demonstrations, in order."""
     characters: set[str] = set()
     for example in examples:
-        question = example.question
-        messages = [question] if isinstance(question, str) else [str(message.get("content", "")) for message in question]
-        characters.update(*messages, example.answer, example.demonstration or "")
+        texts = [example.answer, example.demonstration or ""]
+        if isinstance(example.question, str):
+            texts.append(example.question)
+        else:
+            texts += [str(message.get("content", "")) for message in example.question]
+        characters.update(*texts)
     return (*TAGS, *sorted(characters))
