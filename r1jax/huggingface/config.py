@@ -158,8 +158,8 @@ def write_description(
 ) -> None:
     """Writes config.json, generation_config.json and the tokenizer's files with its chat template.
 
-    Where the model came from a folder, `source`, its config.json and generation_config.json are taken over. `positions`
-    is the length that the model was trained on, if there is no source. `dtype` is the type of the weights that belong
+    Where the model came from a folder, `source`, its config.json and generation_config.json are taken over, but with
+    the stop tokens of the tokenizer. `positions` is the length that the model was trained on, if there is no source. `dtype` is the type of the weights that belong
     to these files (None: the source's, else float32).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +173,10 @@ def write_description(
         described = config_json(config, dtype=dtype or "float32", positions=positions) | stops
     if source is not None and (source / GENERATION).is_file():
         generation = read_json(source / GENERATION)
+        named = generation.get("eos_token_id", described.get("eos_token_id"))
+        named = set(named if isinstance(named, list) else [] if named is None else [named])
+        if named | {tokenizer.stop_ids[0]} != set(tokenizer.stop_ids):  # the tokenizer is not the source's own
+            generation |= stops
     else:
         generation = ({} if tokenizer.bos_id is None else {"bos_token_id": tokenizer.bos_id}) | stops
     for name, content in ((CONFIG, described), (GENERATION, generation)):

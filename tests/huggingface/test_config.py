@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from r1jax.config.base import ConfigError
 from r1jax.config.model import ModelSettings
 from r1jax.huggingface.config import config_json, model_config, read_config, write_description
 from r1jax.models import make_model
-from r1jax.text.tokenizer import CharacterTokenizer, HuggingFaceTokenizer
+from r1jax.text.tokenizer import CharacterTokenizer, HuggingFaceTokenizer, load_tokenizer
 
 REFERENCES = Path(__file__).parents[1] / "references"
 FAMILIES = ["llama", "llama_linear", "qwen2", "qwen3", "yarn"]
@@ -61,15 +62,13 @@ def test_a_described_model_is_read_back_from_its_folder(model_config, tmp_path):
     assert again.encode("ab") == tokenizer.encode("ab") and again.stop_ids == tokenizer.stop_ids
 
 
-def test_a_pretrained_models_own_files_are_taken_over(tmp_path):
+def test_a_pretrained_models_own_config_is_taken_over(tmp_path):
     source = REFERENCES / "llama"
     write_description(
         tmp_path, read_config(source), CharacterTokenizer(["a"]), positions=1, dtype="bfloat16", source=source
     )
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path))
     assert after == before | {"dtype": "bfloat16"}
-    before, after = (json.loads((folder / "generation_config.json").read_text()) for folder in (source, tmp_path))
-    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -92,3 +91,23 @@ def test_configs_that_are_not_supported(change, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(raw))
     with pytest.raises(ConfigError, match=message):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("named", [[5], 5, [1, 5], None])
+def test_a_folder_keeps_the_stop_tokens_of_its_tokenizer(named, pretrained, tmp_path):
+    """A run with a pretrained model and another tokenizer: what is read back stops where the run does."""
+    tokenizer, config = load_tokenizer(pretrained, ()), read_config(pretrained)
+    source = tmp_path / "source"
+    shutil.copytree(pretrained, source)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": named, "temperature": 0.6}))
+    write_description(tmp_path / "model", config, tokenizer, positions=8, source=source)
+    assert load_tokenizer(tmp_path / "model", ()).stop_ids == tokenizer.stop_ids == (1,)
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["temperature"] == 0.6
+
+
+def test_the_generation_config_of_the_tokenizers_own_model_is_kept(pretrained, tmp_path):
+    write_description(
+        tmp_path / "model", read_config(pretrained), load_tokenizer(pretrained, ()), positions=8, source=pretrained
+    )
+    names = "generation_config.json"
+    assert json.loads((tmp_path / "model" / names).read_text()) == json.loads((pretrained / names).read_text())
