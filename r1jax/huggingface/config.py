@@ -159,8 +159,8 @@ def write_description(
     """Writes config.json, generation_config.json and the tokenizer's files with its chat template.
 
     Where the model came from a folder, `source`, its config.json and generation_config.json are taken over, but with
-    the stop tokens of the tokenizer. `positions` is the length that the model was trained on, if there is no source. `dtype` is the type of the weights that belong
-    to these files (None: the source's, else float32).
+    the stop tokens of the tokenizer. `positions` is the length that the model was trained on, if there is no source.
+    `dtype` is the type of the weights that belong to these files (None: the source's, else float32).
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
