@@ -5,7 +5,8 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A date, clock time, ratio or numeral with a base: see `notations.same_notation`.
+- A clock time: the same time. A ratio: a proportional one. A numeral with a base (101_2): the same digits in the same
+  base, or without a base, which the question may give. A date or a score: the same text.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
 - A choice, which is one capital letter or one letter in parentheses: the letter alone, or followed by `)`, `.` or `:`
   and the text of the choice.
@@ -19,7 +20,7 @@ The first of these types that the gold answer has decides what equals it:
 - An assignment (x = 5, f(x) = 2x, y = 2x + 1): the same assignment, or its right side alone. Any other equation: an
   equivalent equation, but never one side of it.
 - Text: the same words, without regard to case, white space and the punctuation around them.
-- Any other expression: `prove`. Of an assignment such as y = 2x + 1, the right side is compared.
+- Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
 
 `prove(answer, gold)` compares two expressions, equations or inequalities. It is given only text that consists of known
 macros, function names, runs of at most three letters, and numbers, powers and factorials of moderate size.
@@ -30,16 +31,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from typing import Any
 
-from r1jax.answers.latex import plain, split, wrapped
-from r1jax.answers.notations import same_notation
-from r1jax.answers.quantities import NOT_UNITS, number, quantity, same_quantity
+from r1jax.answers.latex import FUNCTIONS, plain, split, wrapped
+from r1jax.answers.quantities import NOT_UNITS, known_unit, number, quantity, same_quantity
 
 MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
 MAX_MARKUP = 20  # how many times longer than that an answer with its markup may be
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6  # of nested brackets
+CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Z])")
 
 Prove = Callable[[str, str], bool]
 
@@ -57,25 +59,31 @@ _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
 _CUT = re.compile(r",|;")
 _SPACED_LIST = re.compile(r", |;|\band\b|\bor\b")  # where a comma without a space may be inside a number
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
-_CHOICE = re.compile(r"\(?([A-Za-z])\)?")
 _CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
-_UNITS = re.compile(r"(?:(?: |(?<=[\d})]))[A-Za-z]{2,}\.?(?: ?\^\{?[23]\}?)?)+$", re.ASCII)
-_FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm mod det"
+_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
+_BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
+_BASES: str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(\d+) ?[})]?", re.ASCII)
+_CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
+_UNIT = re.compile(r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?[A-Za-z]{2,}(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?$")
 _MACROS = (
     "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
     "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
     "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega"
 )
-_KNOWN = set(_FUNCTIONS.split()) | {"pmatrix", "bmatrix", "matrix", "array"}
-_KNOWN_MACROS = set(_MACROS.split()) | _KNOWN
+_KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
+_KNOWN_MACROS = {*_MACROS.split(), *_KNOWN}
 _LETTERS = re.compile(r"\\?[A-Za-z]+")
 _NO_CONSTANT = re.compile(r"[=<>,;]|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
-_REALS = re.compile(r"\\mathbb *+\{? *+R *+\}?|ℝ")
+_BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
 _EMPTY = re.compile(r"\\\{ ?\\\}")
 _SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
-# An underscore that does not begin an index, and a power or factorial that could exhaust the memory.
-_RISKY = re.compile(r"__|_[^\w{]|\d{50}|\^ ?\{?[^{}]*[\d)}] ?\^|\^ ?\(|\^ ?\{?[^{}]*\d{4}|\d{5,} ?!(?!=)|[)}!] ?!(?!=)")
+# An underscore that does not begin an index, a power of a power in an exponent, and what could exhaust the memory.
+_RISKY = re.compile(
+    r"__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
+    r"|(?:\d{5,}|[}!] ?\)*|\([^()]*(?:\^|\d{3})[^()]*\)) ?!(?!=)"
+)
 
 
 def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: False, depth: int = 0) -> bool:
@@ -113,22 +121,23 @@ def provable(text: str) -> bool:
 
 
 def right_side(text: str) -> str:
-    r"""The right side of an assignment, or of arithmetic that is carried out, such as 2+3=5; any other text as it is.
+    r"""What a chain of equations says: its last side, or its first where that is the value of a name, as in 5 = x.
 
-    Of `exact \approx rounded`, it is the exact side.
+    Any other text is returned as it is, and so are a false equation of numbers, as 2+2=5, and an equation that is not
+    solved, which has one variable in its left side, as 2x = 10. Of `exact \approx rounded`, it is the exact side.
     """
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
         text = f"{exact}={rounded}" if _is_label(exact.strip()) else exact.strip()
     sides = split(text, _EQUALS)
-    if len(sides) < 2:
+    if not 1 < len(sides) <= MAX_ELEMENTS:
         return text
     if assigned := _assignment(sides):
         return assigned[1]
-    if len(sides) > MAX_ELEMENTS:
-        return text
-    values = [number(side) for side in sides]
-    return sides[-1] if values[0] is not None and all(value == values[0] for value in values) else text
+    variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
+    value, *values = [number(side) for side in reversed(sides)]
+    wrong = any(other not in (None, value) for other in values)
+    return text if len(variables) == 1 or (wrong and value is not None) else sides[-1]
 
 
 # One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
@@ -136,7 +145,50 @@ def right_side(text: str) -> str:
 
 
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    return same_notation(right_side(answer), gold)
+    given = right_side(answer)
+    if times := _times(gold):
+        return bool(_times(given)) and _times(given) <= times
+    if ratio := _ratio(gold):
+        other = _ratio(given)
+        return len(other) == len(ratio) and all(a * ratio[0] == g * other[0] for a, g in zip(other, ratio, strict=True))
+    if residue := _residue(gold):
+        return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
+    numeral, other = _numeral(gold), _numeral(given)
+    if numeral:
+        return other == numeral if other else _digits(given) == numeral[0]
+    return False if _CODE.fullmatch(gold) or (other and number(gold) is not None) else None
+
+
+def _times(text: str) -> set[int]:
+    """The seconds since midnight that a clock time may mean: two of them where it has neither am nor pm."""
+    parts = _CLOCK.fullmatch(text)
+    if parts is None or not (parts[2] or parts[4]) or int(parts[1]) > 24:
+        return set()
+    hour, rest = int(parts[1]), 60 * int(parts[2] or 0) + int(parts[3] or 0)
+    halves = (hour // 12 % 2,) if not 1 <= hour <= 12 else (0, 1) if parts[4] is None else (parts[4] in "pP",)
+    return {3600 * (hour % 12 + 12 * half) + rest for half in halves}
+
+
+def _ratio(text: str) -> list[Any]:
+    terms = [number(term) for term in text.split(":")]
+    return terms if len(terms) > 1 and None not in terms else []
+
+
+def _residue(text: str) -> tuple[int, int] | None:
+    parts = _MODULAR.fullmatch(text)
+    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts and int(parts[2]) else None
+
+
+def _numeral(text: str) -> tuple[str, int] | None:
+    parts, names = _BASED.fullmatch(text), _BASES.split()
+    if parts is None:
+        return None
+    base = int(parts[2]) if parts[2].isdigit() else names.index(parts[2]) if parts[2] in names else 0
+    return (_digits(parts[1]), base) if 2 <= base <= 36 else None
+
+
+def _digits(text: str) -> str:
+    return text.replace(",", "").lstrip("0").upper()
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -154,13 +206,11 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = _CHOICE.fullmatch(gold)
+    expected = CHOICE.fullmatch(gold)
     if expected is None:
         return None
     chosen = _CHOSEN.fullmatch(answer.casefold())
-    if chosen is not None and chosen[1] == expected[1].casefold():
-        return True
-    return None if gold.islower() and len(gold) == 1 else False  # a lower-case letter may be a variable
+    return chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
 
 
 def _matrix(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -201,24 +251,19 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
         return all(any(again(a, g) for a in given) for g in expected) and all(
             any(again(a, g) for g in expected) for a in given
         )
-    if len(given) != len(expected):
-        return "\\cup" in gold and prove(answer, gold)
     left = list(given)
     for g in expected:
         match = next((i for i, a in enumerate(left) if again(a, g)), None)
-        if match is None:
-            return "\\cup" in gold and prove(answer, gold)
-        del left[match]
-    return True
+        if match is not None:
+            del left[match]
+    return (len(given) == len(expected) and not left) or ("\\cup" in gold and prove(answer, gold))
 
 
 def _elements(text: str) -> tuple[bool, list[str]]:
     r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    text = _without_membership(text)
-    sides = split(text, _EQUALS)
-    bracket = wrapped(sides[-1]) if len(sides) == 2 and _is_label(sides[0]) else wrapped(text)
+    bracket = wrapped(_assigned(text))
     braced = bracket is not None and bracket[0] + bracket[2] == "{}"
-    inside = bracket[1] if bracket and braced else text
+    inside = bracket[1] if bracket and braced else _without_membership(text)
     if _SPACED_LIST.search(inside):
         inside = _THOUSANDS.sub("", inside)
     items = []
@@ -235,9 +280,14 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if expected is None:
         return None
     given = _ordered(right_side(answer))
-    if given is None:
-        chain = _chain(answer)
-        given = chain and (interval := _interval(chain)) and _ordered(interval[1])
+    if given is None and (rows := _entries(answer)):  # a vector
+        given = expected[0], [entry for row in rows for entry in row]
+    if given is None and (chain := _chain(answer)):
+        given = (interval := _interval(chain)) and _ordered(interval[1])
+    if given is None:  # x = 1, y = 2
+        values = [_assignment(split(item, _EQUALS)) or ("", "") for item in _elements(answer)[1]]
+        names = [name for name, _ in values]
+        given = "()" if sorted({*names} - {""}) == names else "", [value for _, value in values]
     if not given or len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
         return False
     return all(map(again, given[1], expected[1]))
@@ -245,9 +295,7 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 def _ordered(text: str) -> tuple[str, list[str]] | None:
     """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
-    text = _without_membership(text)
-    sides = split(text, _EQUALS)
-    text = sides[-1] if len(sides) == 2 and _is_label(sides[0]) else text
+    text = _assigned(text)
     if text[:1] == "]":
         text = "(" + text[1:]
     if text[-1:] == "[":
@@ -323,23 +371,46 @@ def _assignment(sides: list[str]) -> tuple[str, str] | None:
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    value = right_side(answer)
-    if value != answer:
-        return again(value, gold)
-    answer, gold = _without_unit(_unwrapped(answer)), _without_unit(_unwrapped(gold))
-    words = [word for word in _LETTERS.findall(gold) if word[0] != "\\" and word not in _KNOWN]
-    if _compact(answer).casefold() == _compact(gold).casefold():
-        return any(len(word) > 1 for word in words) or _compact(answer) == _compact(gold)
-    return all(len(word) < 3 for word in words) and prove(answer, gold)
+    (answer, unit), (gold, expected) = _unit(split(answer, _EQUALS)[-1]), _unit(gold)
+    if unit and expected and unit != expected:
+        return False
+    answer, gold = _unwrapped(answer), _unwrapped(gold)
+    if _compact(answer) == _compact(gold):
+        return True
+    if re.fullmatch(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*|.*[^\W\d_]{4}.*", _MACRO.sub("", gold)):  # words
+        return _article(answer) == _article(gold)
+    return prove(answer, gold)
 
 
 _TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
+_MACRO = re.compile(rf"\\[A-Za-z]+|{'|'.join(_KNOWN)}")
+
+
+def _unit(text: str) -> tuple[str, Any]:
+    r"""A formula without the unit or the words after it, as in 3\sqrt{13} inches, and the unit's dimension and size."""
+    unit = _UNIT.search(text)
+    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]) or unit[1].lower() in NOT_UNITS:
+        return text, None
+    known = known_unit(unit[1] + (unit[2] or "").strip())
+    words = re.fullmatch(r"(?:square |cubic )?(?:units?|[A-Za-z]{4,})", unit[1])
+    return (text[: unit.start()], known) if known or words else (text, None)
+
+
+def _article(text: str) -> str:
+    return re.sub(r"^(?:an?|the) ", "", _compact(text).casefold())
 
 
 def _without_membership(text: str) -> str:
     r"""The set in x \in set; any other text as it is."""
     member = _MEMBER.match(text)
     return text[member.end() :] if member else text
+
+
+def _assigned(text: str) -> str:
+    """What a name is or lies in; any other text as it is."""
+    text = _without_membership(text)
+    sides = split(text, _EQUALS)
+    return sides[-1] if len(sides) == 2 and _is_label(sides[0]) else text
 
 
 def _name(text: str) -> str | None:
@@ -360,17 +431,8 @@ def _unwrapped(text: str) -> str:
     return bracket[1] if bracket and bracket[0] + bracket[2] in ("()", "{}") else text
 
 
-def _without_unit(text: str) -> str:
-    """Removes the words after a number or formula, as in 3\\sqrt{13} inches; other text stays as it is."""
-    unit = _UNITS.search(text)
-    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]):
-        return text
-    words = re.findall(r"[A-Za-z]+", unit.group())
-    return text if any(word.lower() in NOT_UNITS or word in _KNOWN for word in words) else text[: unit.start()].strip()
-
-
 def _without_markup(text: str) -> str:
-    text = plain(_REALS.sub(r"(-\\infty,\\infty)", text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
+    text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
     return _EMPTY.sub(r"\\emptyset ", text.replace("+\\infty", "\\infty").replace("+ \\infty", "\\infty")).strip()
 
 

@@ -1,98 +1,133 @@
 r"""Finds the final answer in a completion, and the gold answer in a data set's text.
 
-    final_answer("<think>…</think><answer>1,000</answer>")  # "1,000"
     extract_answer(r"<think>…</think>It is \boxed{72\text{ dollars}}.")  # r"72\text{ dollars}"
+    extract_answer("The answer is 42 because there are 3 groups.")  # "42"
 
-`final_answer` is strict; `extract_answer` also reads what models write without being asked to. Nothing here evaluates
-the text, and the time is linear in its length.
+Nothing here evaluates the text, and the time is linear in its length.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal
 
-from r1jax.answers.equivalence import right_side
-from r1jax.answers.latex import VULGAR_FRACTIONS, plain
+from r1jax.answers.equivalence import CHOICE, right_side
+from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
 from r1jax.answers.quantities import number
+
+Kind = Literal["number", "choice", "text", "formula"]
 
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
 MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
 MAX_LINE = 20_000  # characters of a line that are read, from its end
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
-_CUE = re.compile(r"\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)", re.IGNORECASE)
-_MARK = re.compile(r"\$\$|\$|\\.", re.DOTALL)
+_CUE = (
+    r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
+    r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
+)
+_MARK = re.compile(rf"(?P<box>{_BOX.pattern})|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE)
+# Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
+_TURN = re.compile(
+    r"<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
+    r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))",
+    re.MULTILINE,
+)
+_DELIMITER = re.compile(r"\$\$|\$|\\.", re.DOTALL)
 _CLOSING = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
-_WORD = re.compile(r"(?<![\\A-Za-z])(?!and\b|or\b)[A-Za-z]{2,}")
+# Where an answer ends and its sentence goes on.
+_CLAUSE = re.compile(
+    r",? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
+    r"|;.*| [-–—(] ?[A-Za-z]{2}.*",
+    re.DOTALL,
+)
+_COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
+_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS.replace(' ', '|')})\b)[A-Za-z]{{2,}}")
+_NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
+_JOINT = re.compile(r"[} $]*,?[ $]*(?:and|or|,)[ $]*(?:\w+ ?= ?)?")  # between two boxes that are one answer
+# Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
+_HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
+_LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+[^\d.]*")
+
 # A number inside a text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no operand
 # precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
 _IN_TEXT = re.compile(
     r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
-    r"(?:/\d+(?!\d|\.\d)|\^\{?-?\d+|[eE][+-]?\d+)?(?: ?(?:%|percent(?:age)?\b|pct\b))?",
+    r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
+    r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
     re.ASCII,
 )
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 _FRACTION = re.compile(r"(?:(\d) ?)?\\frac\{([^{}]*+)\}\{([^{}]*+)\}(?! *+\d)")
 
 
-def final_answer(completion: str, *, prompt_opens_think: bool = False) -> str | None:
-    """The text of the last well-formed `<answer>…</answer>` after the reasoning; None where there is none.
+def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: Kind = "number") -> str | None:
+    r"""The final answer of the text after the reasoning; None where there is none. `kind` is `kind_of` the gold answer.
 
-    The reasoning ends at the last `</think>`. Where the prompt or the completion opens it and nothing closes it, there
-    is no answer; a completion without reasoning need not close any. A well-formed block has both tags and neither of
-    them inside. Where the last one is blank there is no answer.
-    """
-    rest = after_reasoning(completion, prompt_opens_think)
-    return None if rest is None else _last_block(rest)
+    1. The reasoning has to be closed, and what follows a turn that the model makes up is not read: `after_reasoning`.
+    2. `<answer>`: the last well-formed block. Where the last one is blank or none is closed, there is no answer.
+    3. The last explicit answer: the content of `\boxed{}` or `\fbox{}`, the rest of the line after `####`, or what
+       "the answer is" and "answer:" are followed by, if that is of the kind. Braces that are not closed mean that there
+       is no answer.
+    4. Without one, the last number of the last line that has a number, or the formula around it. Where the gold answer
+       is not a number: the last formula (`$…$`, `\(…\)`, `\[…\]`), or else the last line with text.
 
-
-def extract_answer(completion: str, *, prompt_opens_think: bool = False, numeric: bool = True) -> str | None:
-    r"""The final answer by the first of these rules that applies to the text after the reasoning; None where none does.
-
-    1. The reasoning has to be closed, as in `final_answer`.
-    2. `<answer>`: the last well-formed block, or the content of a `\boxed{}` in it. A block that is not closed means
-       that there is no answer.
-    3. `\boxed{}` or `\fbox{}`: the content of the last one, or the word after it. Braces that are not closed mean that
-       there is no answer.
-    4. `####`: the rest of the line after the last one.
-    5. "answer is" or "answer:": the rest of the sentence after the last one, if that is a number, a choice, mathematics
-       or words without digits; else the formula that it begins with; else rule 6, applied to the sentence.
-    6. The last number of the last line that has one; or the formula around that number, or the whole line, where these
-       are one expression. Where the gold answer is not `numeric`: the last formula (`$…$`, `\(…\)`, `\[…\]`), or else
-       the last line with text.
+    The text in a block, a box or after a mark is read by the same rules where it is a sentence. A sentence that ends
+    with a choice between two numbers has no answer among them, and is returned whole.
     """
     rest = after_reasoning(completion, prompt_opens_think)
     if rest is None:
         return None
-    if "<answer>" in rest:
-        block = _last_block(rest)
-        return _last_box(block) if block and _BOX.search(block) else block
-    if _BOX.search(rest):
-        return _last_box(rest)
-    _, marked, tail = rest.rpartition("####")
-    if marked:
-        return tail.partition("\n")[0].strip() or None
-    for cue in list(_CUE.finditer(rest))[: -MAX_CUES - 1 : -1]:
-        if answer := _answer_in(rest[cue.end() : cue.end() + MAX_TAIL].lstrip(" *_\n"), numeric):
-            return answer
-    return _last_number(rest) if numeric else _last_formula(rest) or _last_line(rest)
+    block = _last_block(rest) if "<answer>" in rest else None
+    if "<answer>" in rest and block is None:
+        return None
+    answer = _explicit(block or rest, kind)
+    if answer is not None:
+        return answer or None
+    if block is not None:
+        return _place(block, kind)
+    return _last_number(rest) if kind == "number" else _last_formula(rest) or _last_line(rest)
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """The text after the reasoning; None where the reasoning was opened and not closed."""
-    _, closed, rest = completion.rpartition("</think>")
-    return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
+    """The text after the reasoning, up to a turn that the model makes up; None where the reasoning was not closed."""
+    first = completion.find("</think>") + 1
+    before, _, rest = (completion[:first] + before_new_turn(completion[first:])).rpartition("</think>")
+    return None if "<think>" in rest or (prompt_opens_think and not before) else rest
+
+
+def before_new_turn(text: str) -> str:
+    """The text before the first turn that the model makes up after its answer: a chat marker, or another question."""
+    for turn in _TURN.finditer(text):
+        answer = text[: turn.start()]
+        if answer.strip() and (not turn["question"] or _DIGIT.search(answer) or _MARK.search(answer)):
+            return answer
+    return text
+
+
+def kind_of(gold: str) -> Kind:
+    """The kind of a gold answer, which decides what can be one in a completion."""
+    text = plain(gold)
+    if number(re.sub(r"^[A-Za-z]\w* ?= ?", "", text)) is not None:
+        return "number"
+    if CHOICE.fullmatch(text):
+        return "choice"
+    return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
 
 def gold_answer(gold: str) -> str:
-    r"""The gold answer, or the content of a `\boxed{}` in it. Raises ValueError where that is empty."""
-    opened = gold
-    if _BOX.search(gold):
-        opened = _last_box(gold) or ("" if re.search(r"\{\s*\}\W*$", gold) else gold)
-    if not plain(opened):
+    r"""The gold answer, or what is marked in it as `extract_answer` reads it, as in a worked solution.
+
+    Raises ValueError where that is empty.
+    """
+    answer = gold
+    if _MARK.search(gold):
+        found = _explicit(gold, "number"), _explicit(gold, "formula")
+        answer = next(filter(None, found), "" if re.search(r"\{\s*\}\W*$|#\s*$", gold) else gold)
+    if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
-    return opened
+    return answer
 
 
 def _last_block(text: str) -> str | None:
@@ -103,43 +138,85 @@ def _last_block(text: str) -> str | None:
     return None
 
 
-def _last_box(text: str) -> str | None:
-    start = [match.end() for match in _BOX.finditer(text)][-1]
-    if text[start : start + 1] != "{":
-        word = re.match(r"[^\s$]*", text[start:])
-        return word.group() or None if word else None
+def _explicit(text: str, kind: Kind) -> str | None:
+    """The last explicit answer of the kind; "" where it is empty or not closed, None where there is none."""
+    marks = list(_MARK.finditer(text))
+    decisive = next((i for i in range(len(marks) - 1, -1, -1) if not marks[i]["cue"]), -1)
+    for mark in reversed(marks[decisive + 1 :][-MAX_CUES:]):
+        tail = text[mark.end() : mark.end() + MAX_TAIL].lstrip(" *_\n")
+        if answer := _announced(tail, kind, sure=decisive < 0, named=mark.group().endswith((":", "*", "\n"))):
+            return answer
+    if decisive < 0:
+        return None
+    if marks[decisive]["hashes"]:
+        content = text[marks[decisive].end() :].partition("\n")[0].strip()
+    else:
+        content = _box(text[marks[decisive].end() :])
+        for mark in reversed(marks[:decisive]):  # \boxed{3} and x = \boxed{-2}
+            box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
+            begin = text.find(box, mark.end()) + len(box)
+            if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
+                break
+            content, decisive = f"{box}, {content}", decisive - 1
+    return _place(content, kind) if content else ""
+
+
+def _box(text: str) -> str:
+    if text[:1] != "{":
+        return (re.match(r"[^\s$]*", text) or [""])[0]
     depth = 0
-    for brace in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):  # an escaped brace does not count
+    for brace in re.finditer(r"\\.|[{}]", text, re.DOTALL):  # an escaped brace does not count
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
         if depth == 0 and brace.group() == "}":
-            return text[start + 1 : start + brace.start()].strip() or None
-    return None
+            return text[1 : brace.start()].strip()
+    return ""
 
 
-def _answer_in(tail: str, numeric: bool) -> str | None:
-    """Rule 5, applied to the text after "the answer is"."""
+def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
+    """What follows "the answer is", if that is of the kind. After a box (not `sure`) it has to be nothing else."""
     formulas = _formulas(tail)
     ends = (end.start() for end in _SENTENCE_END.finditer(tail))
     stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
     sentence = tail[:stop].strip(" *_`")
-    text = plain(sentence)
-    if number(text) is not None or not _WORD.search(text) or not re.search(r"\d", text):
-        return text or None
-    if re.match(r"\(?[A-Z][).:](?: |$)", text):
-        return text
-    if formulas and not tail[: formulas[0][0]].strip(" *_`"):
-        return plain(formulas[0][1])
-    return _last_number(sentence) if numeric else _last_formula(sentence) or text
+    clause = _CLAUSE.sub("", sentence).strip(" *_`")
+    if kind == "number":
+        answer = _place(sentence, kind)
+        readable = number(right_side(answer)) is not None or (answer != sentence and not _WORD.search(plain(answer)))
+        return answer if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
+    if kind == "formula" and _WORD.search(plain(clause)):
+        clause = (
+            formulas[0][1] if formulas and not tail[: formulas[0][0]].strip(" *_`") else _last_formula(clause) or clause
+        )
+    proven = sure or named or (kind == "formula" and not _WORD.search(plain(clause)))
+    return plain(clause) if proven else None
+
+
+def _place(text: str, kind: Kind) -> str:
+    """The answer in a text that should be nothing else: the text, or the number that a sentence states."""
+    if kind != "number":
+        formula = _last_formula(text)
+        return formula if kind == "formula" and formula and _WORD.search(text.replace(formula, "")) else text
+    for part in (text, clause := _CLAUSE.sub("", text), _COMMA.sub("", clause)):
+        if number(right_side(plain(part))) is not None or (part and not _WORD.search(plain(part))):
+            return part
+    return text if _LISTED.search(text) else _last_number(text) or text
 
 
 def _last_number(text: str) -> str | None:
-    """Rule 6, where the gold answer is a number."""
+    """The last number of the last line that has one, or the formula around it."""
     lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
     for line in lines[: -MAX_LINES - 1 : -1]:
-        if numbers := _IN_TEXT.findall(_slashed(line)):
-            if number(line) not in (None, number(numbers[-1])):
-                return plain(line)
-            return _formula_of_last(line, numbers[-1]) or numbers[-1]
+        slashed = _slashed(line)
+        numbers = list(_IN_TEXT.finditer(slashed))
+        if not numbers:
+            continue
+        last, value = numbers[-1].group(), number(numbers[-1].group())
+        if number(line) not in (None, value):
+            return plain(line)
+        between = slashed[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
+        if _HEDGE.fullmatch(between) and number(numbers[-2].group()) != value:
+            return numbers[-2].group() if re.search(r"\bnot\b", between) else plain(line)
+        return _formula_of_last(line, last) or last
     return None
 
 
@@ -168,7 +245,7 @@ def _formulas(text: str) -> list[tuple[int, str, int]]:
     not a formula but stand between sums of money."""
     found = []
     opened: re.Match[str] | None = None
-    for mark in _MARK.finditer(text):
+    for mark in _DELIMITER.finditer(text):
         if opened is not None and mark.group() == _CLOSING[opened.group()]:
             formula = text[opened.end() : mark.start()].strip()
             if opened.group() not in ("$", "\\(") or "\n" not in formula:

@@ -1,6 +1,7 @@
-r"""Normalizes the LaTeX and Markdown that models and data sets write, and splits it at its brackets.
+r"""Normalizes the LaTeX, Markdown and plain text that models and data sets write, and splits it at its brackets.
 
     plain(r"$\dfrac{1}{2}\,\text{ cm}$")  # "\frac{1}{2} cm"
+    plain("2*sqrt(x**2 + 1)/pi")  # r"2*\sqrt{x^2 + 1}/\pi"
 
 Everything here takes time linear in the length of the text, and evaluates none of it.
 """
@@ -12,19 +13,24 @@ import re
 VULGAR_FRACTIONS = {
     "½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78",
 }  # fmt: skip
+# Functions that plain text writes without a backslash.
+FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt max min gcd"
 # Unicode signs, and how the rest of this package spells them.
 _SIGNS = str.maketrans(
     dict.fromkeys("−–‐‑﹣－", "-")
     | dict.fromkeys("×·⋅∙∗", "*")
     | dict(zip("÷⁄≤≥≠≈", ("/", "/", "<=", ">=", "!=", "\\approx "), strict=True))
-    | {"∞": "\\infty ", "π": "\\pi ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset "}
-    | {"±": "\\pm ", "∓": "\\mp ", "θ": "\\theta ", "⟨": "(", "⟩": ")"}
+    | {"∞": "\\infty ", "π": "\\pi ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ", "≡": "\\equiv "}
+    | {"±": "\\pm ", "∓": "\\mp ", "θ": "\\theta ", "⟨": "(", "⟩": ")", "°": "^\\circ ", "ℝ": "\\mathbb{R}"}
     | dict(zip("（），：％＝＋", "(),:%=+", strict=True))
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
-    | {"²": "^2", "³": "^3", "\u00a0": " ", "\u202f": " ", "\u2009": " "}
+    | {"¢": " cents", "或": " or ", "和": " and ", "且": " and ", "`": ""}
+    | dict.fromkeys("\u00a0\u202f\u2009", " ")
 )
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT = re.compile(f"[{''.join(map(chr, _RAISED))}]+")
 _MEANING = {
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "\\frac"),
+    **{"dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom"},
     **dict.fromkeys((",", ";", ":", " ", "\n", "(", ")", "[", "]", "quad", "qquad", "displaystyle", "textstyle"), " "),
     **dict.fromkeys(("!", "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "limits"), ""),
     **dict.fromkeys(("le", "leq", "leqslant"), "<="),
@@ -34,43 +40,82 @@ _MEANING = {
     **dict.fromkeys(("lor", "vee"), " or "),
     **dict.fromkeys(("land", "wedge"), " and "),
     **dict.fromkeys(("varnothing", "O"), "\\emptyset "),
+    **dict.fromkeys(("pmod", "bmod"), " mod "),
+    **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
     **dict(zip(("lt", "gt", "div", "colon", "lbrack", "rbrack", "%", "#"), "<>/:[]%#", strict=True)),
     **dict(zip(("langle", "rangle"), "()", strict=True)),
-    **{"lbrace": "\\{", "rbrace": "\\}", "degree": "°", "$": "$", "simeq": "\\approx ", "dots": "\\ldots "},
+    **{"lbrace": "\\{", "rbrace": "\\}", "degree": "^\\circ ", "$": "$", '"': '"', "simeq": "\\approx ", "dots": "\\ldots "},
 }
 _MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DOTALL)
 _FONTS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|mbox|hbox"
-_TEXT = re.compile(rf"\\(?:{_FONTS}) *+\{{([^{{}}]*+)\}}")
-_DEGREES = re.compile(r"\^ *+(?:\{ *+)?\\circ *+\}?|°")
-_BOLD = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)")  # but not the power in 2**3
-_BRACED = re.compile(r" ?\{([,:]) ?\}")  # as in 1{,}000
-_ESCAPED = re.compile(r"\\\\(?=[A-Za-z{}])")  # in JSON that was escaped twice
-_NO_SPACE = re.compile(r"(?<!\\)\\! *+")  # as in 11,\! 100
-_CURRENCY = re.compile(r"\\?[$€£]")
-_SHORT_FRACTION = re.compile(r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", re.ASCII)
+_FONT = re.compile(rf"\\(?:{_FONTS}) *+(?:\{{([^{{}}]*+)\}}|(\w)(?!\w))")
+_UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "L": "liter", "l": "liter"}  # in text no variables
+_BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _OPEN, _CLOSE = "([{", ")]}"
+# What is rewritten, in this order, before and after macros get their meaning.
+_BEFORE = [
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
+        (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
+        (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
+        (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
+        (r"\*\*", ""),
+        (r"(?<!\\)\\! *+", ""),  # as in 11,\! 100
+        (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
+        # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
+        (r"([+-])\\?[$€£]", r"\1"),
+        (r"\\?[$€£]", " "),
+    )
+]
+_AFTER = [
+    (re.compile(pattern, re.ASCII), new)
+    for pattern, new in (
+        (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
+        (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
+        (r"° ?$", " degrees"),
+        (r"°", ""),
+        (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
+        (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
+        (rf"(?<![\\A-Za-z_])({FUNCTIONS.replace(' ', '|')}|pi|infty)(?![A-Za-z])", r"\\\1"),
+        (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
+        (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
+    )
+]
 
 
 def plain(text: str) -> str:
-    r"""Removes markup (fonts, `$`, spacing, `\left`, bold, currency and degree signs) and spells each sign in one way.
+    r"""Removes markup (fonts, `$`, spacing, `\left`, bold, currency signs) and spells each sign in one way.
 
-    `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` becomes or.
+    `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` becomes or,
+    and functions, powers and roots of plain text become LaTeX.
     """
-    text = _BRACED.sub(r"\1", text.translate(_SIGNS).replace("`", ""))
+    text = _SUPERSCRIPT.sub(lambda power: f"^{{{power[0].translate(_RAISED)}}}", text.translate(_SIGNS))
     if "\\begin" not in text:  # in which a double backslash ends a row
-        text = _ESCAPED.sub(r"\\", text)
-    text = _NO_SPACE.sub("", _BOLD.sub("", text))
-    # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
-    text = _CURRENCY.sub(" ", re.sub(r"([+-])\\?[$€£]", r"\1", text))
+        text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
+    for pattern, new in _BEFORE:
+        text = pattern.sub(new, text)
     for _ in range(2):  # for a font inside another font
-        text = _TEXT.sub(r" \1 ", text)
-    text = _DEGREES.sub("", _MACRO.sub(_meaning, text).replace("~", " "))
-    text = _SHORT_FRACTION.sub(r"\\frac{\1\2}{\3\4}", text)
-    return " ".join(text.split())
+        text = _FONT.sub(lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ", text)
+    text = _MACRO.sub(_meaning, text).replace("~", " ")
+    for pattern, new in _AFTER:
+        text = pattern.sub(new, text)
+    return " ".join(_braced(text).split())
 
 
 def _meaning(macro: re.Match[str]) -> str:
     return macro.group() if macro[1] and macro[1] not in _MEANING else _MEANING.get(macro[1] or "left", "")
+
+
+def _braced(text: str) -> str:
+    r"""Puts braces around what `\sqrt(…)`, `\exp(…)` and `^(…)` apply to."""
+    characters, opened = list(text), []
+    for bracket in _BRACKET.finditer(text):
+        if bracket.group() != ")":
+            opened.append(bracket.end() - 1 if bracket[1] else None)
+        elif opened and (start := opened.pop()) is not None:
+            characters[start], characters[bracket.start()] = "{", "}"
+    return re.sub(r"\\exp ?\{", "e^{", "".join(characters))
 
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:

@@ -1,4 +1,4 @@
-r"""Exact numbers and quantities; `exact_value` is strict, `number` and `quantity` read what models and data sets write.
+r"""Exact numbers and quantities, as models and data sets write them.
 
     number(r"1\frac{1}{2}")  # Fraction(3, 2)
     quantity("2 km") == Quantity(Fraction(2), unit="km")
@@ -13,39 +13,47 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1jax.answers.latex import plain
+from r1jax.answers.latex import FUNCTIONS, plain
 
 MAX_LENGTH = 200  # characters; a longer text is not read as a number
 MAX_DEPTH = 30  # of nested brackets
 MAX_BITS = 40_000  # of a numerator or denominator; 2006! has 19,200
 SAME_PLACES = 6  # decimals from which a rounded value is accepted for a number with infinitely many
-_NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)", re.ASCII)
-_LITERAL = re.compile(r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4})(?![\w.]))?", re.ASCII)
+_LITERAL = re.compile(r" ?((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4})(?![\w.]))?", re.ASCII)
 _REPEATED = re.compile(r" ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
 _MIXED = re.compile(r" +(\d+)/(\d+)(?![\d./])", re.ASCII)
 _EXPONENT = re.compile(r" *(-?\d+)", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[\d,]*\.(\d+)", re.ASCII)
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?![\d,])", re.ASCII)
 _PERCENT = re.compile(r" ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
-_UNIT = re.compile(r"(?:[ /*-]*[A-Za-z]++\.?(?: ?\^\{?-?[123]\}?)?)*", re.ASCII)
+_LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
+_UNIT = re.compile(rf"(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
 _ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
-_COUNTS = "hundred thousand million billion trillion dozen half pi sqrt and or to plus minus times over"
-_OPERATORS = "sin cos tan cot sec csc log ln exp mod am pm"
-NOT_UNITS = {*_COUNTS.split(), *_OPERATORS.split()}  # words that change the number before them
+_SCALES: dict[str, int] = dict(
+    zip(
+        ("dozen", "hundred", "thousand", "million", "billion", "trillion"),
+        (12, 100, 10**3, 10**6, 10**9, 10**12),
+        strict=True,
+    )
+)
+_SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
+# Words after a number that are not its unit, since they change it or go on with the sentence.
+_NOT_UNITS: str = "half pi sqrt and or to plus minus times over mod am pm"
+NOT_UNITS = {*_NOT_UNITS.split(), *FUNCTIONS.split()}
 _KNOWN = {
     name: (dimension, Fraction(factor))
     for dimension, factor, names in (
         ("length", "0.001", "mm millimeter millimetre"),
-        ("length", "0.01", "cm centimeter centimetre"),
-        ("length", "1", "m meter metre"),
-        ("length", "1000", "km kilometer kilometre"),
+        ("length", "0.01", "cm centimeter centimetre 厘米"),
+        ("length", "1", "m meter metre 米"),
+        ("length", "1000", "km kilometer kilometre 千米"),
         ("length", "0.0254", "in inch inches"),
         ("length", "0.3048", "ft foot feet"),
         ("length", "0.9144", "yd yard"),
         ("length", "1609.344", "mi mile"),
         ("mass", "0.001", "mg milligram"),
-        ("mass", "1", "g gram"),
-        ("mass", "1000", "kg kilogram"),
+        ("mass", "1", "g gram 克"),
+        ("mass", "1000", "kg kilogram 千克"),
         ("volume", "0.001", "ml milliliter millilitre"),
         ("volume", "1", "l liter litre"),
         ("time", "1", "s sec second"),
@@ -55,11 +63,17 @@ _KNOWN = {
         ("time", "604800", "week"),
         ("months", "1", "month"),
         ("months", "12", "yr year"),
+        ("angle", "1", "degree"),
+        ("force", "1", "N newton"),
+        ("energy", "1", "J joule"),
+        ("power", "1", "W watt"),
+        ("yuan", "1", "yuan 元"),
         ("money", "0.01", "cent"),
         ("money", "1", "dollar"),
     )
     for name in names.split()
 }
+_ROUND = str.maketrans("[]", "()")
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 
@@ -72,36 +86,10 @@ class Quantity:
     places: int = 0
 
 
-def exact_value(text: str) -> Fraction | None:
-    """The value of a whole number, a decimal or a fraction a/b; None for any other text.
-
-    A sign and thousands separators are allowed. Leading zeros and a trailing point do not matter: "03" and "3." are 3.
-    """
-    text = text.strip()
-    if len(text) > MAX_LENGTH:
-        return None
-    parts = [part.strip() for part in text.replace("−", "-").split("/")]
-    if len(parts) > 2 or not all(map(_NUMBER.fullmatch, parts)):
-        return None
-    numerator, *denominators = [Fraction(part.replace(",", "")) for part in parts]
-    if not denominators:
-        return numerator
-    return numerator / denominators[0] if denominators[0] else None
-
-
-def same_number(answer: str, gold: str) -> bool:
-    """Whether both are exactly the same number. Raises ValueError where the gold answer is not a number."""
-    expected = exact_value(gold)
-    if expected is None:
-        raise ValueError(f"the gold answer {gold!r} is not a number; need one such as 12, -0.5 or 3/4")
-    return exact_value(answer) == expected
-
-
 def number(text: str) -> Fraction | None:
     r"""The value of a number as models and data sets write one; None for any other text.
 
-    Beside what `exact_value` reads: arithmetic, as in `quantity`, and a unit or percent sign, which is dropped, so that
-    28% is 28 and 5 km is 5. Words that change the number, as in 5 million, are not units.
+    A unit or percent sign is dropped, so that 28% is 28 and 5 km is 5.
     """
     found = quantity(text)
     return None if found is None else found.value
@@ -111,9 +99,9 @@ def quantity(text: str) -> Quantity | None:
     r"""The number in a text and its unit; None for any other text.
 
     It reads decimals with separators (`1,000`, `1{,}000`, `1 000`), `\frac{a}{b}`, mixed numbers (`1\frac{1}{2}` and
-    `1 1/2` are 3/2, not products), `0.\overline{3}` and `1.5e3`; sums, products, whole powers and factorials of these;
-    and all of them with any markup that `latex.plain` removes. A division by zero and a number of more than MAX_BITS
-    give None.
+    `1 1/2` are 3/2, not products), `0.\overline{3}`, `1.5e3` and `2 million`; sums, products, whole powers and
+    factorials of these; and all of them with any markup that `latex.plain` removes. A division by zero and a number of
+    more than MAX_BITS give None.
     """
     if len(text) > MAX_LENGTH:
         return None
@@ -121,10 +109,11 @@ def quantity(text: str) -> Quantity | None:
     if spaced := _SPACED.match(text):
         text = spaced.group().replace(" ", "") + text[spaced.end() :]
     reader = _Reader(text)
-    try:
-        value = reader.sum()
-    except (_Unreadable, ZeroDivisionError):
+    value = reader.value()
+    if value is None:
         return None
+    while scale := _SCALE.match(text, reader.at):
+        value, reader.at = value * _SCALES[scale[1].lower()], scale.end()
     decimal = _DECIMAL.fullmatch(text[: reader.at].strip())
     unit = text[reader.at :]
     if percent := _PERCENT.match(unit):
@@ -146,7 +135,7 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
         percent, other = (answer, gold) if answer.unit == "%" else (gold, answer)
         hundredth = Quantity(percent.value / 100, places=percent.places + 2 if percent.places else 0)
         return any(_close(p, Quantity(other.value, places=other.places)) for p in (percent, hundredth))
-    measure, expected = _measure(answer.unit), _measure(gold.unit)
+    measure, expected = known_unit(answer.unit), known_unit(gold.unit)
     if measure is None or expected is None or measure == expected:
         return _close(answer, gold)
     return measure[0] == expected[0] and answer.value * measure[1] == gold.value * expected[1]
@@ -171,7 +160,7 @@ def _terminates(value: Fraction) -> bool:
     return rest == 1
 
 
-def _measure(unit: str) -> tuple[str, Fraction] | None:
+def known_unit(unit: str) -> tuple[str, Fraction] | None:
     """The dimension and the size of a known unit, such as ("length^2", 1/10000) for cm^2 and square centimeters."""
     sizes = [_single_measure(part) for part in re.split(r" ?/ ?| per ", unit)]
     known = [size for size in sizes if size is not None]
@@ -184,7 +173,7 @@ def _measure(unit: str) -> tuple[str, Fraction] | None:
 
 
 def _single_measure(unit: str) -> tuple[str, Fraction] | None:
-    match = re.fullmatch(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+?)\.?(?:\^\{?([23])\}?)?", unit)
+    match = re.fullmatch(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?", unit)
     if match is None:
         return None
     word = match[2] if len(match[2]) < 2 else match[2].lower()
@@ -199,11 +188,28 @@ def _is_unit(text: str) -> bool:
     """Whether the text after a number is its unit, in words or letters; without a space only a known unit is one."""
     if not _UNIT.fullmatch(text):
         return False
-    words = re.findall(r"[A-Za-z]+", text)
-    glued = bool(words) and text[0].isalpha() and len(words[0]) > 1
-    if glued and _measure(words[0]) is None:
+    words = re.findall(rf"[{_LETTERS}]+", text)
+    glued = bool(words) and text[0].isalpha() and words[0].isascii() and len(words[0]) > 1
+    if glued and known_unit(words[0]) is None:
         return False
-    return all(w in _ONE_LETTER_UNITS if len(w) == 1 else w.lower() not in NOT_UNITS for w in words)
+    return all(w in _ONE_LETTER_UNITS if len(w) == 1 and w.isascii() else w.lower() not in NOT_UNITS for w in words)
+
+
+def arithmetic(text: str) -> tuple[Fraction, list[int]] | None:
+    """The value of `(25*3)-7 = 68` and the whole numbers in it, in order; None for anything else.
+
+    Allowed are whole numbers without a sign, the four operations, brackets, and one trailing `= …`, which is ignored.
+    """
+    if len(text) > MAX_LENGTH:
+        return None
+    text, _, result = plain(text).translate(_ROUND).removesuffix(".").partition("=")
+    reader = _Reader(text.strip())
+    value = reader.value()
+    if value is None or reader.others or reader.at < len(reader.text) or "=" in result:
+        return None
+    if not all(literal.isdecimal() for literal in reader.literals):
+        return None
+    return value, [int(literal) for literal in reader.literals]
 
 
 class _Unreadable(Exception):
@@ -211,52 +217,51 @@ class _Unreadable(Exception):
 
 
 class _Reader:
-    """A recursive-descent parser of plain text; `at` is the position up to which it has read."""
+    """A recursive-descent parser of plain text; `at` is the position up to which it has read.
+
+    `literals` are the numbers in it, and `others` is whether it has anything but the four operations.
+    """
 
     def __init__(self, text: str) -> None:
         self.text, self.at, self.depth = text, 0, 0
+        self.literals: list[str] = []
+        self.others = False
+
+    def value(self) -> Fraction | None:
+        try:
+            return self.sum()
+        except (_Unreadable, ZeroDivisionError):
+            return None
 
     def sum(self) -> Fraction:
-        negative = self._take("-")
-        if not negative:
-            self._take("+")
-        value = -self._product() if negative else self._product()
-        while True:
-            if self._take("+"):
-                value = _bounded(value + self._product())
-            elif self._take("-"):
-                value = _bounded(value - self._product())
-            else:
-                return value
+        signed = self._take("-") or self._take("+")
+        value = self._product() if signed != "-" else -self._product()
+        self.others |= bool(signed)
+        while sign := self._take("+") or self._take("-"):
+            term = self._product()
+            value = _bounded(value + term if sign == "+" else value - term)
+        return value
 
     def _product(self) -> Fraction:
         value = self._power()
         while True:
-            if self._looking_at("**"):
-                raise _Unreadable
-            if self._take("*"):
-                value = _bounded(value * self._signed())
-            elif self._take("/"):
-                value = _bounded(value / self._signed())
+            if sign := self._take("*") or self._take("/"):
+                factor = -self._power() if self._take("-") else self._power()
+                value = _bounded(value * factor if sign == "*" else value / factor)
             elif self._looking_at("(") or self._looking_at("\\frac"):
                 value = _bounded(value * self._power())
             else:
                 return value
 
-    def _signed(self) -> Fraction:
-        return -self._power() if self._take("-") else self._power()
-
     def _power(self) -> Fraction:
         value = self._atom()
-        if self._looking_at("!") and not self._looking_at("!="):
-            self._take("!")
-            value = _factorial(value)
-        return _raised(value, self._exponent()) if self._take("**") or self._take("^") else value
-
-    def _exponent(self) -> Fraction:
-        if self._looking_at("{") or self._looking_at("("):
-            return self._atom()
-        return Fraction(self._match(_EXPONENT)[1])
+        if not self._looking_at("!=") and self._take("!"):
+            value, self.others = _factorial(value), True
+        if self._take("^"):
+            braced = self._looking_at("{") or self._looking_at("(")
+            value = _raised(value, self._atom() if braced else Fraction(self._match(_EXPONENT)[1]))
+            self.others = True
+        return value
 
     def _atom(self) -> Fraction:
         if self._take("\\frac"):
@@ -264,7 +269,8 @@ class _Reader:
         for opened, closed in ("()", "{}"):
             if self._looking_at(opened):
                 return self._group(opened, closed)
-        literal = self._match(re.compile(" *" + _LITERAL.pattern, re.ASCII))
+        literal = self._match(_LITERAL)
+        self.literals.append(literal[0].strip())
         value = Fraction(literal[1].replace(",", ""))
         if "." in literal[1] and (repeated := _REPEATED.match(self.text, self.at)):
             self.at = repeated.end()
@@ -272,9 +278,9 @@ class _Reader:
             return value + Fraction(int(repeated[1]), 10**places * (10 ** len(repeated[1]) - 1))
         if literal[2]:
             return _bounded(value * Fraction(10) ** int(literal[2]))
-        return value + self._fraction_of_mixed(value) if "." not in literal[1] else value
+        return value if "." in literal[1] else value + self._fraction_of_mixed()
 
-    def _fraction_of_mixed(self, whole: Fraction) -> Fraction:
+    def _fraction_of_mixed(self) -> Fraction:
         if self._looking_at("\\frac"):
             part = self._atom()
         elif mixed := _MIXED.match(self.text, self.at):
@@ -284,6 +290,7 @@ class _Reader:
             return Fraction(0)
         if not 0 <= part < 1:
             raise _Unreadable
+        self.others = True
         return part
 
     def _group(self, opened: str, closed: str) -> Fraction:
@@ -297,16 +304,13 @@ class _Reader:
         return value
 
     def _looking_at(self, token: str) -> bool:
-        return self.text.startswith(token, self.at + self._spaces())
+        return self.text.startswith(token, self.at) or self.text.startswith(" " + token, self.at)
 
-    def _take(self, token: str) -> bool:
+    def _take(self, token: str) -> str:
         if not self._looking_at(token):
-            return False
-        self.at += self._spaces() + len(token)
-        return True
-
-    def _spaces(self) -> int:
-        return int(self.text.startswith(" ", self.at))  # a plain text has no two spaces in a row
+            return ""
+        self.at = self.text.index(token, self.at) + len(token)
+        return token
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
         found = pattern.match(self.text, self.at)

@@ -5,39 +5,43 @@ math_answer(Example("2+2", "4"), r"<think>r</think>It is \boxed{4}.")  # 1.0
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 from r1jax.answers.equivalence import same_answer
-from r1jax.answers.expressions import expression_value
-from r1jax.answers.extraction import after_reasoning, extract_answer, final_answer, gold_answer
-from r1jax.answers.quantities import number, same_number
+from r1jax.answers.extraction import after_reasoning, extract_answer, gold_answer, kind_of
+from r1jax.answers.quantities import arithmetic
+from r1jax.rewards.choice import letter
 from r1jax.rewards.example import Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 SECONDS = 5.0  # the time limit of one comparison in a worker
 
 
-def exact_number(example: Example, completion: str) -> float:
-    """The final answer is exactly the gold number. Raises ValueError where the gold answer is not a number."""
-    answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
-    return float(same_number(answer or "", example.answer))
-
-
 def math_answer(example: Example, completion: str) -> RewardResult:
     """The final answer is equivalent to the gold answer; the rules are in `answers.extraction` and `.equivalence`.
 
-    Numbers, text and the structure of sets, tuples and the like are compared here. Two expressions that are not written
-    alike are compared by math-verify in a worker; a comparison that takes longer than SECONDS, or ends the worker,
-    scores 0.0. The reasons of a 0.0 are unclosed_think, no_answer, unreadable, timeout and crash; where no worker can
-    start, the result is None and unavailable. Raises ValueError where the gold answer is empty.
+    A gold answer that is the letter of a choice is compared by `choice.letter`. The reasons of a 0.0 are
+    unclosed_think, no_answer and those of `grade_answer`. Raises ValueError where the gold answer is empty.
     """
     gold = gold_answer(example.answer)
     if after_reasoning(completion, example.prompt_opens_think) is None:
         return 0.0, "unclosed_think"
-    numeric = number(gold) is not None
-    answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think, numeric=numeric)
-    if answer is None:
-        return 0.0, "no_answer"
+    kind = kind_of(gold)
+    if kind == "choice":
+        return letter(dataclasses.replace(example, answer=gold), completion)
+    answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think, kind=kind)
+    return (0.0, "no_answer") if answer is None else grade_answer(answer, gold)
+
+
+def grade_answer(answer: str, gold: str) -> RewardResult:
+    """Whether an answer is equivalent to the gold answer.
+
+    Numbers, text and the structure of sets, tuples and the like are compared here. Two expressions that are not written
+    alike are compared by math-verify in a worker; a comparison that takes longer than SECONDS, or ends the worker,
+    scores 0.0. The reasons of a 0.0 are unreadable, timeout and crash; where no worker can start, the result is None
+    and unavailable.
+    """
     try:
         return float(same_answer(answer, gold, _defer))
     except _NeedsAlgebra:
@@ -69,8 +73,8 @@ def _workers() -> WorkerPool:
 
 def countdown_expression(example: Example, completion: str) -> float:
     """The final answer is an expression that uses each of data["numbers"] once and equals data["target"] exactly."""
-    answer = final_answer(completion, prompt_opens_think=example.prompt_opens_think)
-    result = None if answer is None else expression_value(answer)
+    answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think, kind="formula")
+    result = arithmetic(answer or "")
     if result is None:
         return 0.0
     value, numbers = result

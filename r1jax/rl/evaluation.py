@@ -15,13 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.answers.expressions import expression_value
-from r1jax.answers.extraction import extract_answer
-from r1jax.answers.quantities import number
+from r1jax.answers.extraction import extract_answer, kind_of
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.sampling import EvaluateSettings
 from r1jax.data.batches import Batches
 from r1jax.parallel.mesh import gather, own_rows, row_shards
+from r1jax.rewards.accuracy import grade_answer
 from r1jax.rl.rollout import Sampling, Transcript, roll_out
 from r1jax.sampling.loaded_model import LoadedModel
 
@@ -81,21 +80,20 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 
 def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
-    """Whether the most frequent answer is right. Equal numbers, and expressions of equal value, are one answer.
+    """Whether the most frequent answer is right. Answers that are equivalent, and all that are right, are one answer.
 
     None does not vote, ties are shared.
     """
-    votes: dict[Any, list[bool]] = defaultdict(list)
+    wrong: dict[str, int] = {}
     for answer, correct in zip(answers, right, strict=True):
-        if answer is not None:
-            value, expression = number(answer), expression_value(answer)
-            if value is None and expression is not None:
-                value = expression[0]
-            votes[answer if value is None else value].append(correct)
-    if not votes:
+        if answer is not None and not correct:
+            same = (other for other in wrong if answer == other or grade_answer(answer, other) == 1.0)
+            name = next(same, answer)
+            wrong[name] = wrong.get(name, 0) + 1
+    votes, most = sum(right), max(wrong.values(), default=0)
+    if not votes or votes < most:
         return 0.0
-    most = max(map(len, votes.values()))
-    return float(np.mean([np.mean(v) for v in votes.values() if len(v) == most]))
+    return 1.0 if votes > most else 1 / (1 + sum(count == most for count in wrong.values()))
 
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
@@ -105,7 +103,9 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     consensus_P = [
         consensus(
             [
-                None if np.isnan(score) else extract_answer(text, prompt_opens_think=example.prompt_opens_think)
+                None
+                if np.isnan(score)
+                else extract_answer(text, prompt_opens_think=example.prompt_opens_think, kind=kind_of(example.answer))
                 for text, score in zip(transcript.texts[p * G : (p + 1) * G], accuracy_PG[p], strict=True)
             ],
             right_PG[p].tolist(),

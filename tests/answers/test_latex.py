@@ -22,11 +22,25 @@ from r1jax.answers.latex import plain, split, wrapped
         (r"x=1 \text{ or } x=2", "x=1 or x=2"),
         (r"\textbf{\text{5}}", "5"),
         ("**5** and `6`", "5 and 6"),
-        ("2**3", "2**3"),  # a power is not bold
-        (r"\$1{,}000", "1,000"),
+        ("2**3", "2^3"),  # a power is not bold
+        ("x**2 + 1", "x^2 + 1"),
+        ("2*sqrt(x**2 + 1)/pi", r"2*\sqrt{x^2 + 1}/\pi"),
+        ("-1 + exp(16)", "-1 + e^{16}"),
+        ("2^(x+(1))", "2^{x+(1)}"),
+        ("x^10 + x⁵ + 2^-1", "x^{10} + x^{5} + 2^{-1}"),
+        ("4pi + ln(2)", r"4\pi + \ln(2)"),
+        ("(-inf, 3)", r"(-\infty, 3)"),
+        ("4!=24, x != 3", "4! = 24, x != 3"),
+        (r"5\text{ m}", "5 meter"),  # and not the variable m
+        (r"\$1{,}000", "1,000 dollars"),
         ("-$5", "-5"),
         ("US$5", "US 5"),
-        (r"90^\circ", "90"),
+        (r"90^\circ", "90 degrees"),
+        (r"\sin 20^\circ + 1", r"\sin(20*\pi/180)+ 1"),
+        (r"3√13 + \sqrt13", r"3\sqrt {13} + \sqrt{13}"),
+        (r"{10 \choose 3}", r"\binom{10}{3}"),
+        (r"\lvert x-2\rvert", "| x-2|"),
+        (r"10\text{:}30", "10:30"),
         ("−3", "-3"),
         (r"\\frac{1}{2}", r"\frac{1}{2}"),  # escaped twice
         (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),  # rows of a matrix
