@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from r1jax.answers.extraction import extract_answer
 from r1jax.rewards.accuracy import math_answer
@@ -136,7 +136,7 @@ def main() -> None:
         "math-verify's pairs": library_pairs(theirs, disputed=False),
         "those disputed": library_pairs(theirs, disputed=True),
     }
-    table = Table("corpus", "pairs", "grader", "false accepts", "false rejects", "pairs/s")
+    table = Table(Column("corpus", no_wrap=True), "pairs", "grader", "false accepts", "false rejects", "pairs/s")
     failures = []
     r1jax_score("\\sqrt{8}", "\\boxed{2\\sqrt{2}}")  # starts a worker
     for name, corpus in ((name, list(items)) for name, items in corpora.items()):
