@@ -78,7 +78,7 @@ def library_pairs(file: Path, disputed: bool) -> Iterator[Graded]:
     for row in rows(file):
         gold = row["gold"]
         if len(gold) > 60 or "boxed" in gold:
-            gold = extract_answer(gold, numeric=False) or gold
+            gold = extract_answer(gold, kind="formula") or gold
         if ("ours" in row) == disputed:
             yield Graded(gold, row["gold"], row["answer"], row["answer"], bool(row.get("ours", row["expected"])))
 

@@ -182,7 +182,7 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     if kind == "number":
         answer = _place(sentence, kind)
         readable = number(right_side(answer)) is not None or (answer != sentence and not _WORD.search(plain(answer)))
-        return answer if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
+        return plain(answer) if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
     if kind == "formula" and _WORD.search(plain(clause)):
         clause = (
             formulas[0][1] if formulas and not tail[: formulas[0][0]].strip(" *_`") else _last_formula(clause) or clause

@@ -20,8 +20,26 @@ _SIGNS = str.maketrans(
     dict.fromkeys("−–‐‑﹣－", "-")
     | dict.fromkeys("×·⋅∙∗", "*")
     | dict(zip("÷⁄≤≥≠≈", ("/", "/", "<=", ">=", "!=", "\\approx "), strict=True))
-    | {"∞": "\\infty ", "π": "\\pi ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ", "≡": "\\equiv "}
-    | {"±": "\\pm ", "∓": "\\mp ", "θ": "\\theta ", "⟨": "(", "⟩": ")", "°": "^\\circ ", "ℝ": "\\mathbb{R}"}
+    | {
+        "∞": "\\infty ",
+        "π": "\\pi ",
+        "√": "\\sqrt ",
+        "∪": "\\cup ",
+        "∩": "\\cap ",
+        "∈": "\\in ",
+        "∅": "\\emptyset ",
+        "≡": "\\equiv ",
+    }
+    | {
+        "≡": "\\equiv ",
+        "±": "\\pm ",
+        "∓": "\\mp ",
+        "θ": "\\theta ",
+        "⟨": "(",
+        "⟩": ")",
+        "°": "^\\circ ",
+        "ℝ": "\\mathbb{R}",
+    }
     | dict(zip("（），：％＝＋", "(),:%=+", strict=True))
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
     | {"¢": " cents", "或": " or ", "和": " and ", "且": " and ", "`": ""}
@@ -44,12 +62,21 @@ _MEANING = {
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
     **dict(zip(("lt", "gt", "div", "colon", "lbrack", "rbrack", "%", "#"), "<>/:[]%#", strict=True)),
     **dict(zip(("langle", "rangle"), "()", strict=True)),
-    **{"lbrace": "\\{", "rbrace": "\\}", "degree": "^\\circ ", "$": "$", '"': '"', "simeq": "\\approx ", "dots": "\\ldots "},
+    **{
+        "lbrace": "\\{",
+        "rbrace": "\\}",
+        "degree": "^\\circ ",
+        "$": "$",
+        '"': '"',
+        "simeq": "\\approx ",
+        "dots": "\\ldots ",
+    },
 }
 _MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DOTALL)
 _FONTS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|mbox|hbox"
 _FONT = re.compile(rf"\\(?:{_FONTS}) *+(?:\{{([^{{}}]*+)\}}|(\w)(?!\w))")
-_UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "L": "liter", "l": "liter"}  # in text no variables
+# In text, a short unit is no variable.
+_UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "L": "liter", "ft": "foot", "mi": "mile"}
 _BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _OPEN, _CLOSE = "([{", ")]}"
 # What is rewritten, in this order, before and after macros get their meaning.

@@ -19,6 +19,7 @@ MAX_LENGTH = 200  # characters; a longer text is not read as a number
 MAX_DEPTH = 30  # of nested brackets
 MAX_BITS = 40_000  # of a numerator or denominator; 2006! has 19,200
 SAME_PLACES = 6  # decimals from which a rounded value is accepted for a number with infinitely many
+LITERAL = re.compile(r"[+-]?\d[\d,]*(?:\.\d*)?(?:/\d+)?", re.ASCII)  # a number, and no arithmetic
 _LITERAL = re.compile(r" ?((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4})(?![\w.]))?", re.ASCII)
 _REPEATED = re.compile(r" ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
 _MIXED = re.compile(r" +(\d+)/(\d+)(?![\d./])", re.ASCII)

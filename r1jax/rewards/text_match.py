@@ -78,7 +78,7 @@ def answer_text(example: Example, completion: str) -> str | None:
     if "<think>" in rest or (example.prompt_opens_think and not closed):
         return None
     if _MARKED_ANSWER.search(rest):
-        return extract_answer(text, prompt_opens_think=example.prompt_opens_think)
+        return extract_answer(text, prompt_opens_think=example.prompt_opens_think, kind="text")
     return rest.strip() or None
 
 

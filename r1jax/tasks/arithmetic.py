@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.accuracy import exact_number
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
@@ -30,7 +30,7 @@ class Arithmetic:
         self.operators = operators
         self.direct_share = direct_share
         self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
-        self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
+        self.rewards: dict[str, Reward] = {"accuracy": exact_number, "format": think_answer}
 
     def size(self, split: Split) -> None:
         """None: there is no end of problems."""

@@ -7,7 +7,7 @@ from cpu_time import cpu_limit
 from hostile_texts import hostile, hostile_markup
 
 from r1jax.answers.equivalence import same_answer
-from r1jax.answers.extraction import after_reasoning, before_new_turn, extract_answer, gold_answer, kind_of
+from r1jax.answers.extraction import extract_answer, gold_answer
 
 
 @pytest.mark.parametrize(

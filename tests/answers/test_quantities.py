@@ -9,6 +9,7 @@ from hostile_texts import hostile
 
 from r1jax.answers.quantities import Quantity, arithmetic, number, quantity, same_quantity
 
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -183,7 +184,7 @@ def test_number_agrees_with_python_on_random_numbers_however_they_are_written():
 
 # fmt: off
 NO_EXPRESSIONS = [
-    "", "=", "= 9", "1=2=3", "1.5*4", "7//2", "2**3", "9**9**9**9", "1/0", "1/(2-2)", "-3+5", "+3", "1+-2", "~1", "1%2",
+    "", "=", "= 9", "1=2=3", "1.5*4", "7//2", "2**3", "9**9**9**9", "1/0", "1/(2-2)", "-3+5", "+3", "1+-2", "1%2",
     "()", "(1", "1)", "1 2", "1,2", "1+", "*1", "1_0", "0x1", "1e3", "1j", "True", "x", "f(1)", "'1'",
     "1;2", "1#2", "٣+1", "1<2", "1if 1else 2", "__import__('os').system('exit 1')", "1" * 201,
 ]
@@ -245,5 +246,5 @@ def test_hostile_text_is_no_arithmetic(name):
 
 
 def test_deep_nesting_is_refused():
-    assert arithmetic("(" * 50 + "1" + ")" * 50) == (1, [1])
-    assert arithmetic("(" * 51 + "1" + ")" * 51) is None
+    assert arithmetic("(" * 30 + "1" + ")" * 30) == (1, [1])
+    assert arithmetic("(" * 31 + "1" + ")" * 31) is None

@@ -9,45 +9,13 @@ import pytest
 from cpu_time import cpu_limit
 
 from r1jax.rewards import accuracy
-from r1jax.rewards.accuracy import countdown_expression, exact_number, math_answer
+from r1jax.rewards.accuracy import countdown_expression, math_answer
 from r1jax.rewards.example import Example
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 
 def answered(answer):
     return f"<think>r</think><answer>{answer}</answer>"
-
-
-@pytest.mark.parametrize(
-    ("gold", "answer", "score"),
-    [
-        ("1000", "1,000", 1.0),
-        ("1/2", ".5", 1.0),
-        ("3", "3.00", 1.0),
-        ("35", "36", 0.0),
-        ("35", "36 cm", 0.0),
-        ("5", "", 0.0),
-        ("5", "9" * 100_000, 0.0),
-        ("5", "5**5**5**5", 0.0),
-        ("7", "__import__('os').system('exit 1')", 0.0),
-    ],
-)
-def test_exact_number(gold, answer, score):
-    assert exact_number(Example("", gold), answered(answer)) == score
-
-
-def test_exact_number_needs_closed_reasoning():
-    assert exact_number(Example("", "4"), "<think>r <answer>4</answer>") == 0.0
-    assert exact_number(Example("", "4"), "<think>r <answer>4</answer></think>") == 0.0
-    assert exact_number(Example("", "4", prompt_opens_think=True), "r</think><answer>4</answer>") == 1.0
-    assert exact_number(Example("", "4", prompt_opens_think=True), "<answer>4</answer>") == 0.0
-
-
-@pytest.mark.parametrize("gold", ["", "four"])
-def test_exact_number_refuses_a_gold_that_is_no_number(gold):
-    for completion in (answered(""), answered(gold), ""):
-        with pytest.raises(ValueError, match="is not a number"):
-            exact_number(Example("", gold), completion)
 
 
 def score(gold, completion, **known):
@@ -288,4 +256,4 @@ def test_deep_nesting_costs_nothing():
     example = Example("", "1", data={"numbers": (1,), "target": 1})
     completion = answered("(" * 10_000 + "1" + ")" * 10_000)
     with cpu_limit(0.5):
-        assert countdown_expression(example, completion) == exact_number(example, completion) == 0.0
+        assert countdown_expression(example, completion) == 0.0
