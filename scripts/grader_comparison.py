@@ -136,7 +136,14 @@ def main() -> None:
         "math-verify's pairs": library_pairs(theirs, disputed=False),
         "those disputed": library_pairs(theirs, disputed=True),
     }
-    table = Table(Column("corpus", no_wrap=True), "pairs", "grader", "false accepts", "false rejects", "pairs/s")
+    table = Table(
+        Column("corpus", no_wrap=True),
+        "pairs",
+        Column("grader", no_wrap=True),
+        "false accepts",
+        "false rejects",
+        "pairs/s",
+    )
     failures = []
     r1jax_score("\\sqrt{8}", "\\boxed{2\\sqrt{2}}")  # starts a worker
     for name, corpus in ((name, list(items)) for name, items in corpora.items()):
