@@ -75,8 +75,10 @@ _MACROS = (
     "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
     "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega"
 )
-_KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
-_KNOWN_MACROS = {*_MACROS.split(), *_KNOWN}
+KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
+_KNOWN_MACROS = {*_MACROS.split(), *KNOWN}
+_WORD = re.compile(r"(?=.*[aeiouy].*)[A-Za-z][a-z]{3,}|\w{9,}", re.ASCII)  # and no product of variables
+_TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
 _LETTERS = re.compile(r"\\?[A-Za-z]+")
 _NO_CONSTANT = re.compile(r"[=<>,;]|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
@@ -120,7 +122,7 @@ def provable(text: str) -> bool:
     if not text or depths[-1] or min(depths) < 0:
         return False
     letters = _LETTERS.findall(text)
-    return all(w[1:] in _KNOWN_MACROS if w[0] == "\\" else len(w) < 4 or w in _KNOWN for w in letters)
+    return all(w[1:] in _KNOWN_MACROS if w[0] == "\\" else w in KNOWN or not _WORD.fullmatch(w) for w in letters)
 
 
 def right_side(text: str) -> str:
@@ -202,7 +204,7 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = quantity(value)
     if given is not None:
         return same_quantity(given, expected)
-    letters = [word for word in _LETTERS.findall(value) if word[0] != "\\" and word not in _KNOWN]
+    letters = [word for word in _LETTERS.findall(value) if word[0] != "\\" and word not in KNOWN]
     if set(letters) - {"e", "i"} or _NO_CONSTANT.search(value):
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
@@ -380,13 +382,12 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     if _compact(answer) == _compact(gold):
         return True
-    if re.fullmatch(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*|.*[^\W\d_]{4}.*", _MACRO.sub("", gold)):  # words
+    if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, set(_LETTERS.findall(gold)) - KNOWN)):
         return _article(answer) == _article(gold)
     return prove(answer, gold)
 
 
 _TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
-_MACRO = re.compile(rf"\\[A-Za-z]+|{'|'.join(_KNOWN)}")
 
 
 def _unit(text: str) -> tuple[str, Any]:

@@ -189,10 +189,9 @@ def _is_unit(text: str) -> bool:
     """Whether the text after a number is its unit, in words or letters; without a space only a known unit is one."""
     if not _UNIT.fullmatch(text):
         return False
+    if text[:1].isascii() and text[:1].isalpha():
+        return text in _ONE_LETTER_UNITS or known_unit(text) is not None
     words = re.findall(rf"[{_LETTERS}]+", text)
-    glued = bool(words) and text[0].isalpha() and words[0].isascii() and len(words[0]) > 1
-    if glued and known_unit(words[0]) is None:
-        return False
     return all(w in _ONE_LETTER_UNITS if len(w) == 1 and w.isascii() else w.lower() not in NOT_UNITS for w in words)
 
 

@@ -19,7 +19,7 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy.core.relational import Relational
 
-from r1jax.answers.equivalence import same_answer
+from r1jax.answers.equivalence import KNOWN, same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
 DIGITS = 30  # to which equal values agree
@@ -29,6 +29,7 @@ FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
 _STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
 _ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
+_VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
 _LATEX = LatexExtractionConfig(
     normalization_config=NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
@@ -79,12 +80,25 @@ def _kind(found: Any) -> str:
 def _parsed(text: str) -> Any:
     """The parsed text, with exact decimals, and with i as the imaginary unit where it is not an index."""
     text = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})", r"\\ln ", text)
+    if "\\int" not in text:
+        text = _VARIABLES.sub(_product, text)
     found = parse(f"${text}$", [_LATEX], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
     if not found or not hasattr(found[0], "free_symbols"):
         return None
     exact = {decimal: sympy.Rational(str(decimal)) for decimal in found[0].atoms(sympy.Float)}
     unit = {symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"}
     return found[0].subs(exact | unit) if exact or unit else found[0]
+
+
+def _product(word: re.Match[str]) -> str:
+    """A run of letters as the product of its variables, since the parser reads tr as a trace and V as v."""
+    letters, index = word[1], word[2] or word[3] or ""
+    if letters is None or letters in KNOWN:
+        return word.group()
+    names = [f"{letter.lower()}_{{U}}" if letter.isupper() else letter for letter in letters]
+    if index:
+        names[-1] = f"{letters[-1].lower()}_{{{'U' * letters[-1].isupper()}{index}}}"
+    return "*".join(names)
 
 
 def _places(*texts: str) -> int | None:

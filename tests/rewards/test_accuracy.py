@@ -214,7 +214,8 @@ def test_fuzzed_answers_are_wrong_and_cheap():
         for i in range(600):
             text = "".join(rng.choices(pieces, k=rng.randrange(1, 80)))
             result = math_answer(Example("", golds[i % len(golds)]), answered("@" + text))
-            assert result in (0.0, (0.0, "unclosed_think"), (0.0, "no_answer")), text
+            score, _ = result if isinstance(result, tuple) else (result, "")
+            assert score == 0.0, text
 
 
 @pytest.mark.parametrize(
