@@ -3,32 +3,35 @@ r"""1.0 for the right letter of a multiple-choice question, else 0.0.
     letter(example, r"<think>r</think>So it is \boxed{\text{B}}.")  # 1.0 where the gold answer is "B" or "(B)"
     letter(example, "<answer>A or B</answer>")  # (0.0, "several_choices")
 
-The answer is what `text_match.answer_text` finds: the marked answer, or else all of the text after the reasoning. The
-last statement of a choice in the last line that has one counts. A choice is stated by
+The answer is what `text_match.answer_text` finds: the marked answer, or else all of the text after the reasoning, which
+is also read where a box holds no choice, as in `\boxed{x=2}`. The last statement of a choice in the last line that has
+one counts. A choice is stated by
 
 - its letter at the start of the line, alone or with the choice's text: `B`, `(B)`, `**B**`, `option B`, `So, (B).`,
-  `B) text`, `B. text`, `B: text`, `B - text`. Where several lines begin with different letters, they list the choices
+  `B) text`, `b. text`, `B: text`, `B - text`. Where several lines begin with different letters, they list the choices
   and state none, unless the last of them repeats a letter;
-- its letter after an announcement: `Answer: B`, `the correct option is (B) text`, `I choose B`, 答案是 B, 故选 B;
-- its letter before a judgement, at the start of a line or clause: `B is correct`, `option (B) is the right answer`;
-- where the example has data["choices"], the texts of the choices in order: the full text of one, without regard to
-  case, alone in the line or after an announcement.
+- its letter after an announcement: `Answer: B`, `the correct option is (B) text`, `I choose B`, `it matches option B`,
+  `Respuesta: B`, 答案是 B, 故选 B;
+- its letter before a judgement, at the start of a clause: `B is correct`, `only option B works`; or at the end: `so B`;
+- where the example has data["choices"], the full text of one, without regard to case, alone in the line or announced.
 
 A statement of two letters (`A or B`, `(A), (C)`), or of a letter with the text of another choice, is wrong. Letters are
-capitals, since `a` is an article, unless they are in parentheses or are the whole answer. A capital that continues as a
-phrase, as in `the answer is A good one`, is not a letter either.
+capitals, since `a` is an article, unless they are in parentheses or end with the line, a period, a parenthesis or a
+colon. A capital that continues as a phrase, as in `the answer is A good one`, is not a letter either.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import zip_longest
 
+from r1jax.answers.extraction import after_reasoning
 from r1jax.rewards.example import Example, RewardResult
+from r1jax.rewards.format import strip_end
 from r1jax.rewards.text_match import answer_text, normalize_unicode
 
-MAX_ANSWER = 20_000  # characters of an answer that are read, from its end
+MAX_ANSWER = 8_000  # characters of an answer that are read, from its end
+MAX_LINES = 1000  # of an answer that are read, from its end
 MAX_STATEMENT = 1000  # characters after an announcement that are read, beyond the length of the longest choice
 _GOLD = re.compile(r"\(?([A-Za-z])(?:\)?[.:]?|\)?[).:] .+)")
 # What is removed before a line is read: the markup of LaTeX and Markdown, quotation marks, bullets.
@@ -38,37 +41,43 @@ _MARKUP = re.compile(
 )
 _SPACE = re.compile(r"\\[ ,;:!]|\\q?quad|~")
 _BULLET = re.compile(r"\A(?:[>#•\-–—]+ )+")
-
-_LETTER = r"(?:[(\[] ?([A-Za-z]) ?[)\]]|(?<!\w)([A-HJ-Z]|I(?=[).:]|$))(?![\w'’+#]|-\w))"
-_NAME = r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|letter|answer|alternative) )?"
-_IS = r"(?: is| was| must be| should be| would be| will be| has to be|'s|’s)"
-_SO = r"(?:so|thus|hence|therefore|then|finally|clearly|definitely|indeed|simply|only),?"
+_WORD = r"[^\W\u3040-\u9fff\uac00-\ud7a3]"  # Chinese, Japanese and Korean words may touch a letter
+_BARE = r"[A-HJ-Z]|I(?=[).:]|$)|[a-hj](?=[).:]* ?$|[).:] )"
+_LETTER = rf"(?:[(\[] ?([A-Za-z]) ?[)\]]|(?<!{_WORD})({_BARE}))(?!{_WORD}|['’+#]|-\w)"
+_NOUN = r"(?:answer|choice|option|letter|alternative|opción|opção|opzione|lettre|letra|lettera|buchstabe)"
+_NAME = rf"(?:(?:the |l?a |l['’]|die |der )?(?:correct |right |best )?(?:{_NOUN} )+)"
+_IS = r"(?: is| was| (?:must|should|would|will) be| has to be| ist| lautet| est?| é| è|['’]s)\b"
+_SO = r"(?:(?:so|thus|hence|therefore|then|finally|clearly|definitely|indeed|simply),?)"
+_LEAD = rf"(?:(?:{_SO}|only|both|either|it{_IS}|i (?:think|believe|guess|would say)(?: that)?) ){{0,4}}+{_NAME}?"
 _ANNOUNCED = re.compile(
-    r"(?i:\b(?:answer|choice|option|letter|solution)(?: choice| option| letter)?"
-    rf"(?:{_IS}(?: {_SO})?:?|:| ?[=⇒→]| [-–—]) ?(?:both |either )?{_NAME}"
-    rf"|\b(?:i|we|i'll|we'll|i’ll|we’ll|would|should|must|to) (?:choose|select|pick|go with) {_NAME})"
-    r"|(?:答案(?:应该|应当)?[是为选]?|[故应]选择?|选择?) ?:? ?(?:选项 ?)?"
+    rf"(?i:\b(?:{_NOUN}|solution|(?:correct|right|best) \w+|antwort|réponse|respuesta|resposta|risposta|ответ)"
+    rf"(?: choice| option| letter| here| to [^.:]{{1,80}}?| correct[ae]?| corret?ta| finale?)?"
+    rf"(?:{_IS}(?: {_SO})?:?| ?[:=⇒→]| [-–—]) ?{_LEAD}"
+    rf"|\b(?:(?:i|we)(?:['’](?:ll|d))?|would|should|must|to) (?:choose|select|pick|go with) {_LEAD}"
+    rf"|\b(?:matches|corresponds to|is) {_NAME})"
+    r"|(?:(?:答案|选项)(?:应[该当])?[是为為选選]?|(?:答え|正解|정답)[は은]?|[故应應]?[选選][择擇]?) ?:? ?(?:选项 ?)?"
 )
-_OPENING = re.compile(rf"(?i:(?:{_SO} )?(?:it{_IS} )?{_NAME})")
-_CHOICE = re.compile(_LETTER)
+_OPENING = re.compile(rf"\A(?i:{_LEAD})")
+# A judgement of a choice, or a conclusion at the end of the line.
 _RIGHT = re.compile(
-    rf"(?:^|[.,;:!] )(?i:(?:{_SO} ){{0,3}}{_NAME}){_LETTER}\)?(?i:{_IS}(?: {_SO})? (?:the )?(?:only |most |best )?"
+    rf"(?:^|[.,;:!] )(?i:(?:({_SO}|it{_IS}) ){{0,3}}+(only )?{_NAME}?){_LETTER}\)?(?:(?(1)\W*$|(?!))|"
+    r"(?(2) (?:satisfies|works|fits|matches|remains|holds|meets|is true)\b|(?!))|"
+    rf"(?i:{_IS}(?: {_SO})? (?:the )?(?:only |most |best )?"
     r"(?:(?:correct|right|best|appropriate|accurate)(?: answer| choice| option| one)?|answer)"
-    r"(?=\W*$| ?[.,;:!)]| because| since| as))"
+    r"(?=\W*$| ?[.,;:!)]| because| since| as)))"
 )
 # What may follow a bare letter after an announcement, and at the start of a line. Before any other word it states none.
 _AFTER_ANNOUNCED = re.compile(
-    r"\W*$| ?[.,;:!?)。、/&](?!\w)| [-–—(\[]| (?:because|since|as|for|due|with|based|given|and|or|not|which)\b"
+    rf"\W*$| ?[.,;:!?)。、/&](?!{_WORD})| [-–—(\[]| ?(?:です|である|だ|입니다|이다|项|項)"
+    r"| (?:because|since|as|for|due|with|based|given|and|not|which)\b"
 )
-_AFTER_OPENING = re.compile(r"\W*$|[).:](?!\w)| [-–—] |, (?:because|since|as)\b")
+_AFTER_OPENING = re.compile(rf"\W*$|[).:](?!{_WORD})| [-–—] |, (?:because|since|as)\b")
 # A further letter after a letter: `A or B`, `A, B`, `A/B`, `(A)(B)`, `A B`.
 _ALSO = re.compile(
     r"(?:[ ).\]]*,? ?\b(?:and/or|or|and|nor)\b|[ )\]]*[,;/&+、或和]|[ )\]]*(?=[(\[])|(?<=[A-Z]) (?=[A-Z]\W*$)) ?"
-    rf"(?:(?:or|and|also|maybe|possibly|perhaps|even) )*(?i:{_NAME}){_LETTER}"
-    r"(?=\W*$| ?[.,;:!?)/&、](?!\w)|/[A-Z]\b| (?:or|and|are)\b)"
+    rf"(?:(?:or|and|also|maybe|possibly|perhaps|even) )*(?i:{_NAME}?){_LETTER}"
+    rf"(?=\W*$| ?[.,;:!?)/&、](?!{_WORD})|/[A-Z]\b| (?:or|and|are)\b)"
 )
-_END = re.compile(r"\W*$")
-_BETWEEN = re.compile(r"[).:\]]* ?(?:[-–—] )?")  # a letter and the text of its choice
 
 
 def letter(example: Example, completion: str) -> RewardResult:
@@ -78,40 +87,34 @@ def letter(example: Example, completion: str) -> RewardResult:
     for a gold answer that is not a letter, or not the letter of one of data["choices"].
     """
     choices = [_words(str(text)) for text in example.data.get("choices", ())]
-    gold = _gold_letter(example.answer, len(choices))
+    named = _GOLD.fullmatch(_plain(example.answer))
+    if named is None:
+        raise ValueError(f"the gold answer {example.answer!r} is not a choice; need a letter such as B or (B)")
+    gold = _name(named)
+    if choices and ord(gold) - ord("A") >= len(choices):
+        raise ValueError(f"the gold answer {example.answer!r} is not one of the {len(choices)} choices of the example")
     answer = answer_text(example, completion)
     if answer is None:
         return 0.0, "no_answer"
-    stated = _stated(answer[-MAX_ANSWER:], choices)
+    stated = _stated(answer, choices)
+    text = after_reasoning(strip_end(completion)) or ""
+    if not stated and "<answer>" not in text:  # a formula in the box, before or after the choice
+        stated = _stated(text, choices)
     if len(stated) != 1:
         return 0.0, "several_choices" if stated else "no_choice"
     return float(stated == {gold})
 
 
-def _gold_letter(gold: str, choices: int) -> str:
-    match = _GOLD.fullmatch(_plain(gold))
-    if match is None:
-        raise ValueError(f"the gold answer {gold!r} is not a choice; need a letter such as B or (B)")
-    name = match.group(1).upper()
-    if choices and ord(name) - ord("A") >= choices:
-        raise ValueError(f"the gold answer {gold!r} is not one of the {choices} choices of the example")
-    return name
-
-
 def _stated(answer: str, choices: Sequence[str]) -> set[str]:
     """The letters in the last statement of a choice."""
-    lines = [line for line in map(_plain, answer.split("\n")) if line]
-    if len(lines) == 1 and re.fullmatch(r"[a-z][.)]?", lines[0]):
-        return {lines[0][0].upper()}
+    text = normalize_unicode("NFKC", answer[-MAX_ANSWER:])[-MAX_ANSWER:]  # which may be 18 times as long
+    lines = [line for line in map(_plain, text.split("\n")[-MAX_LINES:]) if line]
     announced = [_announced(line, choices) for line in lines]
-    opening = [set() if found else _opening(line, choices) for line, found in zip(lines, announced, strict=True)]
-    begun = [found for found in opening if found]
+    stated = [found or _opening(line, choices) for line, found in zip(lines, announced, strict=True)]
+    begun = [found for found, other in zip(stated, announced, strict=True) if found and not other]
     if begun and begun[-1] not in begun[:-1] and any(found != begun[-1] for found in begun):
-        opening = []  # the lines list the choices
-    for found in reversed([one or other for one, other in zip_longest(announced, opening, fillvalue=set())]):
-        if found:
-            return found
-    return set()
+        stated = announced  # the other lines list the choices
+    return next(filter(None, reversed(stated)), set())
 
 
 def _announced(line: str, choices: Sequence[str]) -> set[str]:
@@ -124,35 +127,32 @@ def _announced(line: str, choices: Sequence[str]) -> set[str]:
 
 
 def _opening(line: str, choices: Sequence[str]) -> set[str]:
-    match = _OPENING.match(line)
-    rest = line[match.end() :] if match else line
+    rest = _OPENING.sub("", line)
     return _letters(rest, choices, opening=True) or _same_text(rest, choices) or _same_text(line, choices)
 
 
 def _letters(text: str, choices: Sequence[str], *, opening: bool = False) -> set[str]:
     """The letters at the start of a text; none where the text after the first shows that it states no choice."""
-    match = _CHOICE.match(text)
+    match = re.match(_LETTER, text)
     if match is None:
         return set()
     also, end = _ALSO.match(text, match.end()), match.end()
     while more := _ALSO.match(text, end):
         end = more.end()
-    if also and (not opening or _END.match(text, end)):  # "A, B and C lie on a line" states no choice
+    if also and (not opening or re.fullmatch(r"\W*", text[end:])):  # "A, B and C lie on a line" states no choice
         return {_name(match), _name(also)}
     if match.group(2) and not (_AFTER_OPENING if opening else _AFTER_ANNOUNCED).match(text, match.end()):
         return set()
-    rest = _BETWEEN.sub("", text[match.end() :], count=1)
+    rest = re.sub(r"\A[).:\]]* ?(?:[-–—] )?", "", text[match.end() :])
     return {_name(match)} | _same_text(rest, choices)
 
 
 def _name(match: re.Match[str]) -> str:
-    return (match.group(1) or match.group(2)).upper()
+    return match[match.lastindex or 0].upper()
 
 
 def _same_text(text: str, choices: Sequence[str]) -> set[str]:
-    if not choices or len(text) > max(map(len, choices)) + 10:
-        return set()
-    words = _words(text)
+    words = _words(text) if len(text) <= max(map(len, choices), default=-11) + 10 else ""
     return {chr(ord("A") + index) for index, choice in enumerate(choices) if choice and choice == words}
 
 

@@ -19,17 +19,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r1jax.answers.extraction import after_reasoning
 from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import strip_end
 from r1jax.sandbox.namespaces import plain
-from r1jax.sandbox.programs import SandboxError, check_isolation, run_program
+from r1jax.sandbox.programs import SandboxError, run_program
 
 TOTAL_SECONDS = 60.0  # the time limit of all tests of one program together
 TOLERANCE = 1e-6
+MIN_PRECISION = 1e-3  # the relative error that a float may have at most, however small it is
 LANGUAGES = ("python", "python3", "py")
 TEST_FORMATS = '{"input": …, "output": …}, {"call": "f", "args": […], "result": …} or "assert f(…) == …"'
-_OPENING = re.compile(r"\s*+(?:<answer>\s*+)?(`{3,}+)\s*+([\w+-]*+)[^`]*+")
-_CLOSING = re.compile(r"\s*+(`{3,}+)\s*+(?:</answer>.*)?")
+_OPENING = re.compile(r"\s*+(?:<answer>\s*+)?(?:(?:[-*+]|\d+[.)])\s++)?(`{3,}+|~{3,}+)\s*+([\w+-]*+)[^`]*+")
+_CLOSING = re.compile(r"\s*+(`{3,}+|~{3,}+)\s*+(?:</answer>.*)?")
 _TOKEN = re.compile(rb"\S+")
 # Without leading zeros, which make a text ("007"), and with an exponent as programs print it, since "1e5" may be
 # hexadecimal.
@@ -51,12 +53,7 @@ class Case:
 
 
 def passes_tests(
-    example: Example,
-    completion: str,
-    *,
-    seconds: float = 5.0,
-    fraction: bool = False,
-    sandbox: str = "auto",
+    example: Example, completion: str, *, seconds: float = 5.0, fraction: bool = False, sandbox: str = "auto"
 ) -> RewardResult:
     """1.0 where the program passes all tests in data["tests"]; with `fraction`, the fraction of tests that it passes.
 
@@ -72,26 +69,19 @@ def passes_tests(
     cases = parse_tests(example.data["tests"])
     code = extract_program(completion, prompt_opens_think=example.prompt_opens_think)
     if code is None:
-        return 0.0, "no_code" if _conclusion(completion, example.prompt_opens_think) is not None else "unclosed_think"
-    try:
-        check_isolation(sandbox)
-    except ValueError:
-        return None, "sandbox_unreachable"
+        closed = after_reasoning(strip_end(completion), example.prompt_opens_think) is not None
+        return 0.0, "no_code" if closed else "unclosed_think"
     passed, reason, left = 0, None, TOTAL_SECONDS
     for case in cases:
         if left <= 0:
             reason = reason or "time_limit"
             break
         try:
+            limit = min(seconds, left)
             run = run_program(
-                code,
-                case.stdin,
-                call=case.call,
-                arguments=case.arguments,
-                seconds=min(seconds, left),
-                sandbox=sandbox,
+                code, case.stdin, call=case.call, arguments=case.arguments, seconds=limit, sandbox=sandbox
             )
-        except SandboxError:
+        except (SandboxError, ValueError):  # the program did not start
             return None, "sandbox_unreachable"
         left -= run.seconds
         failure = run.reason or _difference(run.output, case)
@@ -105,30 +95,35 @@ def passes_tests(
 
 
 def extract_program(completion: str, *, prompt_opens_think: bool = False) -> str | None:
-    """The last code block marked as Python after the reasoning; None where there is none.
+    """The last code block after the reasoning that is marked as Python; where none is, the last without a language.
 
     The reasoning ends at the last `</think>`, as in `extraction.final_answer`. A block is Markdown's: from a line that
-    begins with three or more backticks and python, python3 or py, in any case, to a line of at least as many backticks.
-    `<answer>` may precede and `</answer>` follow it. A block that is not closed was truncated; then there is no
-    program.
+    begins with three or more backticks or tildes, and python, python3 or py, in any case, to a line of at least as
+    many. A list's marker or `<answer>` may precede and `</answer>` follow it. A last block that is not closed was
+    truncated; then there is no program.
     """
-    text = _conclusion(completion, prompt_opens_think)
+    text = after_reasoning(strip_end(completion), prompt_opens_think)
     if text is None:
         return None
-    block, fence, marked, program = [], "", False, None
-    for line in text.splitlines():
+    blocks, block, fence, language = {}, [], "", ""
+    for line in re.split(r"\r\n?|\n", text):  # the only line ends of Python and of Markdown
         if fence:
             closing = _CLOSING.fullmatch(line)
-            if closing and len(closing[1]) >= len(fence):
-                program = "\n".join(block) if marked else program
-                fence = ""
+            if closing and closing[1].startswith(fence):
+                blocks[language], fence = block, ""
             else:
                 block.append(line)
         elif opening := _OPENING.fullmatch(line):
-            block, fence, marked = [], opening[1], opening[2].lower() in LANGUAGES
-    if (fence and marked) or program is None:
+            block, fence = [], opening[1]
+            language = "python" if opening[2].lower() in LANGUAGES else opening[2]
+    if fence:
+        blocks[language] = None
+    block = blocks.get("python", blocks.get(""))
+    if block is None:
         return None
-    return textwrap.dedent(program)
+    indents = (line[: len(line) - len(line.lstrip(" \t"))] for line in block if line.strip())
+    margin = min(indents, key=len, default="")
+    return "\n".join(line.removeprefix(margin) for line in block)
 
 
 def parse_tests(tests: str | Sequence[Any] | Mapping[str, Any]) -> list[Case]:
@@ -164,7 +159,8 @@ def parse_tests(tests: str | Sequence[Any] | Mapping[str, Any]) -> list[Case]:
 def same_output(output: bytes, expected: str) -> bool:
     r"""Whether an output has the same words as the expected one; white space only separates words, and case matters.
 
-    Where a decimal is expected, a number may differ from it by TOLERANCE * max(1, its absolute value). Where a whole
+    Where a decimal x is expected, a number may differ from it by TOLERANCE * max(1, |x|), as contests allow, but by no
+    more than MIN_PRECISION * |x|, so that "0" is no "0.0000004"; where "0.0" is expected, by TOLERANCE. Where a whole
     number is expected, it may have decimals of exactly that value ("3.0" for "3"), but no leading zeros.
     """
     wanted = expected.encode("utf-8", "surrogatepass")
@@ -173,7 +169,7 @@ def same_output(output: bytes, expected: str) -> bool:
 
 
 def same_value(value: Any, expected: Any, *, typed: bool) -> bool:
-    """Whether two values written by `namespaces.plain` are equal as in Python, floats within the TOLERANCE.
+    """Whether two values written by `namespaces.plain` are equal as in Python, floats as in `same_output`.
 
     Neither is turned into a Python object, since a program could send one that takes forever to hash.
     """
@@ -185,13 +181,15 @@ def same_value(value: Any, expected: Any, *, typed: bool) -> bool:
         return False
     if kind == "number":
         return a == b or (isinstance(b, float) and _close(a, b))
-    if kind in ("list", "tuple"):
-        return len(a) == len(b) and all(same_value(x, y, typed=typed) for x, y in zip(a, b, strict=True))
+    if kind in ("list", "tuple", "set", "dict", "complex") and len(a) != len(b):
+        return False
+    if kind in ("list", "tuple", "complex"):
+        return all(same_value(x, y, typed=typed) for x, y in zip(a, b, strict=True))
+    if kind == "set":
+        return {_key(item) for item in a} == {_key(item) for item in b}
     if kind == "dict":
         a, b = ({_key(key, typed): item for key, item in items} for items in (a, b))
         return a.keys() == b.keys() and all(same_value(a[key], b[key], typed=typed) for key in b)
-    if kind == "set":
-        return {_key(item) for item in a} == {_key(item) for item in b}
     return a == b
 
 
@@ -200,15 +198,9 @@ def _difference(output: bytes, case: Case) -> str | None:
         return None if same_output(output, case.expected) else "wrong_output"
     try:
         same = same_value(json.loads(output), case.expected, typed=case.typed)
-    except (ValueError, TypeError, OverflowError, RecursionError):  # a program may write anything
+    except Exception:  # a program may write anything, and no exception here may keep it from being scored
         same = False
     return None if same else "wrong_result"
-
-
-def _conclusion(completion: str, prompt_opens_think: bool) -> str | None:
-    """The text after the reasoning; None where the reasoning is not closed."""
-    _, closed, rest = strip_end(completion).rpartition("</think>")
-    return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 
 def _same_decimal(word: bytes, expected: bytes) -> bool:
@@ -221,8 +213,9 @@ def _same_decimal(word: bytes, expected: bytes) -> bool:
 
 
 def _close(a: float, b: float) -> bool:
+    most = min(TOLERANCE * max(1.0, abs(b)), MIN_PRECISION * abs(b)) if b else TOLERANCE
     try:
-        return math.isfinite(b) and abs(a - b) <= TOLERANCE * max(1.0, abs(b))
+        return math.isfinite(b) and abs(a - b) <= most
     except OverflowError:
         return False
 
@@ -238,17 +231,15 @@ def _kind(tree: Any) -> tuple[str, Any]:
 
 def _key(tree: Any, typed: bool = True) -> str:
     """A text that is the same for keys that are equal in Python, or, where not `typed`, that are the same in JSON."""
+    if not typed and (tree is None or isinstance(tree, int | float)):
+        tree = json.dumps(tree)
     kind, content = _kind(tree)
     if kind == "number":
-        if not typed:
-            return _key(json.dumps(tree))
         whole = isinstance(content, int) or content.is_integer()
         return hex(int(content)) if whole else repr(content)
     if kind in ("tuple", "set"):
         keys = [_key(item) for item in content]
         return f"{kind}({', '.join(sorted(keys) if kind == 'set' else keys)})"
-    if not typed and kind == "NoneType":
-        return _key("null")
     return f"{kind} {content!r}"
 
 

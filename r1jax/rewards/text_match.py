@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from r1jax.answers.extraction import extract_answer
+from r1jax.answers.extraction import after_reasoning, extract_answer
 from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import strip_end
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
@@ -73,13 +73,10 @@ def answer_text(example: Example, completion: str) -> str | None:
 
     `answers.extraction` reads the mark. None where the reasoning or the mark is not closed, or nothing is in it.
     """
-    text = strip_end(completion)
-    _, closed, rest = text.rpartition("</think>")
-    if "<think>" in rest or (example.prompt_opens_think and not closed):
-        return None
-    if _MARKED_ANSWER.search(rest):
-        return extract_answer(text, prompt_opens_think=example.prompt_opens_think, kind="text")
-    return rest.strip() or None
+    text = after_reasoning(strip_end(completion), example.prompt_opens_think)
+    if text is not None and _MARKED_ANSWER.search(text):
+        return extract_answer(text, kind="text")
+    return (text and text.strip()) or None
 
 
 def normalize_unicode(form: Literal["NFC", "NFKC"], text: str) -> str:

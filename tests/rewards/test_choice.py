@@ -1,6 +1,7 @@
 """Multiple choice: the forms that models write, and letters in passing that are no answer."""
 
 import random
+import time
 
 import pytest
 from cpu_time import cpu_limit
@@ -40,6 +41,25 @@ RIGHT = [
     "The answer is B. A triangle has three sides.", "The answer is B. A, C and D are wrong.",
     "A) x\nB) y\nC) z\nD) w\nAnswer: B", "A) x\nB) y\nC) z\nD) w\n\nB) y", "Option A: no.\nOption B: yes.\nI pick B",
     "If it were A, then 5. So the answer is B, since 5 > 4.",
+    # After a formula, or before one.
+    r"We find \boxed{x=2}. So the answer is B.", "We get $\\boxed{x=2}$\n\nB", r"The answer is B. So \boxed{x=2}",
+    "#### 12\nAnswer: B",
+    # Concluded.
+    "Thus B.", "We get x = 4, so B.", "x = 4. Thus (B).", "A is wrong, C is wrong, so it must be B.", "I would say B.",
+    "Only option B satisfies the inequality.", "Only B works.", "x is 4. Only (B) matches this.",
+    "This matches option B.", "It corresponds to choice (B).", "So we get 12, which is option B.",
+    "Answer: I think it is B", "I believe that the answer is B.", "The correct choice here is B.",
+    "The only correct statement is B.", "I'd go with B.", "The answer to the question is (B).",
+    # In lower case.
+    "b. 4", "b) 4", "**b. 4**", "x is 4.\nb. 4", "x is 4.\n\nb", "Answer: b", "Answer: b) 4", "The answer is b.",
+    "a. 3\nb. 4\nc. 5\n\nb. 4",
+    # In other languages.
+    "Antwort: B", "Die richtige Antwort ist B.", "Die Antwort lautet B.", "Réponse : B", "La bonne réponse est B.",
+    "La réponse correcte est (B).", "Respuesta: B",
+    "**Respuesta correcta:** B) 12", "La respuesta correcta es la opción B.", "Resposta: B",
+    "A resposta correta é a letra B.", "Risposta: B", "La risposta corretta è B.", "Ответ: B", "Правильный ответ: B",
+    "答え:B", "答え：B", "答えはBです。", "正解はB", "정답: B", "정답은 B입니다.", "答案是B。因为A不对",
+    "答案選B", "选B项", "正确选项是B。",
 ]  # fmt: skip
 
 WRONG = [
@@ -63,6 +83,14 @@ WRONG = [
     "The answer is B minor",
     "The answer is b minor", "The answer is bad", "So B, C and D lie on a line", "B, C and D lie on a line",
     "B's sides are equal",
+    # Conclusions of something else, or of nothing.
+    "Thus x = B.", "Thus B lies on AC.", "So does point B.", "Only B and C work.", "Only option B fails.",
+    "Only option B is wrong.", "Option B does not satisfy it.", "Thus B or C.", "x = 4, so B or C.", "Plan B.",
+    "See figure B.", "Grade B", "B+", "Section B. 4", "Answer: B+", "Answer: not B", "Answer: I think it is B or C",
+    "Answer: B or something", "Answer: none", "Antwort: B oder C", "Respuesta: B o C", "Réponse : Bien",
+    "答えはBまたはC",
+    "정답은 B 또는 C", "答案是B和C", "a. 3\nb. 4", "a. 3\nb. 4\nc. 5", r"\boxed{B \text{ or } C} The answer is B.",
+    r"\boxed{C} The answer is B.", "<answer>x=2</answer> The answer is B.", r"\boxed{x=2}",
 ]  # fmt: skip
 
 
@@ -86,6 +114,8 @@ def test_wrong(completion):
     [
         "A good answer needs proof.", "A triangle has three sides.", "The answer is A good one.",
         "The answer is a mammal.",
+        "A train leaves.", "Thus A train leaves.", "Only A students pass.", "Let A be a matrix. Then A satisfies it.",
+        "Respuesta: A veces", "The answer is a.m.",
         "It is a mammal.", "So A, B and C lie on a line.", "A given number is even.", "Answer: a dog", "A",
     ],
 )  # fmt: skip
@@ -93,7 +123,17 @@ def test_articles_are_no_choice(completion):
     assert score(letter(Example("", "A"), completion)) == float(completion == "A")
 
 
-@pytest.mark.parametrize("completion", ["I think so.", "I, for one, do.", "The answer is I think five"])
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "I think so.",
+        "Thus I conclude.",
+        "Only I know.",
+        "i. one\nii. two",
+        "I, for one, do.",
+        "The answer is I think five",
+    ],
+)
 def test_the_pronoun_is_no_choice(completion):
     assert score(letter(Example("", "I"), completion)) == 0.0
     assert letter(Example("", "I"), "The answer is (I).") == letter(Example("", "I"), "I") == 1.0
@@ -159,23 +199,20 @@ def test_each_letter_is_right_for_itself_alone(form):
             assert score(letter(Example("", gold), form.format(said))) == float(said == gold)
 
 
-def test_hostile_texts_take_time_in_proportion():
+@pytest.mark.parametrize("choices", [{}, CITIES])
+def test_hostile_texts_take_no_time(choices):
     chance = random.Random(0)
+    pieces = (
+        "answer: ", "answer ", "B ", "b. ", "(B", "B, ", "A or ", " " * 9, "so ", ", so B", ", so, ", "B) x\n", "B\n",
+        "x\n", "**", ">#", "> ", "I choose ", "B is the ", ". only B ", "the option ", "is option B ", "it is ", "选B",
+        "정답은 ", "answer to ",
+        "ﷺ", "\\text{", "\\boxed{x} ", "A/", "!", "\u0301", "B!!!", "I think that ",
+    )  # fmt: skip
+    for piece in (*pieces, *("".join(chance.choices(pieces, k=3)) for _ in range(20))):
+        start = time.thread_time()
+        letter(Example("", "B", data=choices), (piece * 20_000)[:20_000])
+        assert time.thread_time() - start < 0.1, piece
     with cpu_limit(10):
-        for piece in (
-            "answer: ",
-            "B ",
-            "(B",
-            "B, ",
-            "A or ",
-            " " * 9,
-            "so ",
-            "B) x\n",
-            "**",
-            ">#",
-            "I choose ",
-            "B is the ",
-        ):
-            letter(Example("", "B", data=CITIES), piece * 10_000)
         for _ in range(300):
-            letter(Example("", "B"), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))
+            letter(Example("", "B", data=choices), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))
+            letter(Example("", "B", data=choices), "".join(chance.choices(pieces, k=40)))

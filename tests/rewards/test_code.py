@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import resource
 import time
 
@@ -50,7 +51,15 @@ def grade(code, tests, **settings):
         ("0.3333334", "0.3333333", True),
         ("1000000.5", "1000000.9", True),  # within 1e-6 of its size
         ("1000000.5", "1000002.5", False),
+        ("0.166667", "0.16666666666666666", True),  # within 1e-6 of 1, as contests allow
+        ("0.012345678", "0.012346", True),
         ("1e-07", "0.0", True),
+        ("0", "0.0000004", False),  # but three digits have to be right
+        ("0.000000", "0.0000004", False),
+        ("-0.0000004", "0.0000004", False),
+        ("0.00000041", "0.0000004", False),
+        ("4e-07", "0.0000004", True),
+        ("0.0000004", "0", False),
         ("1.5e+300", "1.5000001e+300", True),
         ("2.5", "2.500000", True),
         ("-0.0", "0.0", True),
@@ -111,6 +120,9 @@ def test_output_that_is_no_text_is_wrong():
         ([1, 2, 3], [1, 2], True, False),
         ([1], [1, 2], True, False),
         ([2, 1], [1, 2], True, False),
+        (0, 4e-7, True, False),
+        (4.1e-7, 4e-7, True, False),
+        (1e-17, 0.0, True, True),
         ((1, 2), [1, 2], True, False),
         ((1, 2), [1, 2], False, True),  # JSON has no tuples
         ([(1, (2,))], [[1, [2]]], False, True),
@@ -138,6 +150,7 @@ def test_output_that_is_no_text_is_wrong():
         (b"ab", b"ab", True, True),
         (b"ab", "ab", True, False),
         (1 + 2j, 1 + 2j, True, True),
+        (0.1 + 0.2 + 2j, 0.3 + 2j, True, True),
         ("a" * 100, "a" * 100, True, True),
     ],
 )
@@ -160,17 +173,32 @@ def test_values_are_compared_as_python_does(value, expected, typed, same):
         ("- so:\n  ```python\n  if 1:\n      print(1)\n  ```", "if 1:\n    print(1)"),
         ("```python\nprint(1)\n```\nor better\n```python\nprint(2)\n```\nDone.", "print(2)"),
         ("```python\nprint(1)\n```\nIt prints\n```\n1\n```", "print(1)"),
+        ("```python\nprint(1)\n```\nIt prints\n```text\n1\n```", "print(1)"),
+        ("```python\nprint(1)\n```\nIt prints\n```\n1", "print(1)"),
+        ("Input:\n```\n5\n```\n```python\nprint(1)\n```", "print(1)"),
         ("```python\nprint(1)\n```\n```cpp\nint main;\n```", "print(1)"),
         ("<think>r</think><answer>```python\nprint(1)\n```</answer>", "print(1)"),
         ("<think>r</think><answer>\n```python\nprint(1)\n```\n</answer>", "print(1)"),
         ("<think>r</think>\n```python\nprint(1)\n```<|im_end|>", "print(1)"),
         ("<think>```python\nprint(1)\n```</think>\n```python\nprint(2)\n```", "print(2)"),
+        ("~~~python\nprint('```')\n~~~\n", "print('```')"),
+        ("```python\ns = '''\n~~~\n'''\n```", "s = '''\n~~~\n'''"),
+        ("1. ```python\n   if 1:\n       print(1)\n   ```", "if 1:\n    print(1)"),
+        ("1. So:\n\n\t```python\n\tif 1:\n\t\tprint(1)\n\t```", "if 1:\n\tprint(1)"),
+        ("```python\ns = '''\n  \n'''\n```", "s = '''\n  \n'''"),  # white space in a text is kept
+        *((f"```python\nprint('a{c}b')\n```", f"print('a{c}b')") for c in "\v\f\x1c\x1d\x1e\x85\u2028\u2029"),
+        ("<think>r</think>\n```\nprint(1)\n```", "print(1)"),  # without a language where no block is marked as Python
+        ("```\nprint(1)\n```\nor better\n```\nprint(2)\n```", "print(2)"),
+        ("```\nprint(1)\n```\n```text\n1\n```", "print(1)"),
+        ("```\nprint(1)\n```\n```\nprint(2)", None),
+        ("```\nprint(1)\n```\n```python\nprint(2)", None),
+        ("```\nprint(1)", None),
+        ("```text\nprint(1)\n```", None),
         ("```python\n```", ""),
         ("```python\nprint('<think>')\n```", None),  # the reasoning seems open
         ("<think>```python\nprint(1)\n```", None),
         ("<think>```python\nprint(1)\n```</think>done", None),
         ("<think>r</think>print(1)", None),
-        ("<think>r</think>\n```\nprint(1)\n```", None),
         ("<think>r</think>\n```cpp\nprint(1)\n```", None),
         ("<think>r</think>\n```python\nprint(1)", None),  # cut
         ("<think>r</think>\n```python\nprint(1)\n```\n```python\nprint(2)", None),
@@ -189,7 +217,15 @@ def test_a_prompt_that_opens_the_reasoning():
 
 def test_extraction_is_fast_on_hostile_text():
     with cpu_limit(2):
-        for text in ("`" * 200_000, "```python\n" * 50_000, "```" + " " * 200_000, "<answer>" * 50_000, "\n" * 200_000):
+        for text in (
+            "`" * 200_000,
+            "~" * 200_000,
+            "1. " * 50_000,
+            "```python\n" * 50_000,
+            "```" + " " * 200_000,
+            "<answer>" * 50_000,
+            "\n" * 200_000,
+        ):
             extract_program(text)
 
 
@@ -320,6 +356,7 @@ def test_a_missing_column_is_named():
         ("import sys\nprint(2 * int(input()))\nprint('noise', file=sys.stderr)", DOUBLE),
         ("def main():\n    print(int(input()) * 2)\nif __name__ == '__main__':\n    main()", DOUBLE),
         ("print(1 / 3)", [{"input": "", "output": "0.333333333333"}]),
+        ("print(len('a\u2028\f\x1e\x85b'))", [{"input": "", "output": "6"}]),
         ("print(round(1 / 3, 6))", [{"input": "", "output": "0.333333333333"}]),
         ("print(10 ** 5000)", [{"input": "", "output": "1" + "0" * 5000}]),
         ("pass", [{"input": "", "output": ""}]),
@@ -428,6 +465,26 @@ TRICKS = {
     "result too deep": "def f(x):\n    y = []\n    for _ in range(100000): y = [y]\n    return y",
     "result without end": "def f(x):\n    y = []\n    y.append(y)\n    return y",
     "result too long": "def f(x): return 'x' * (20 << 20)",
+    "crafted set": "import os\ndef f(x):\n    for fd in range(3, 64):\n"
+    '        try: os.write(fd, b\'{"set": [{"number": "x"}]}\')\n        except OSError: pass\n    os._exit(0)',
+    "garbage": "import os\nfor fd in range(64):\n    try: os.write(fd, os.urandom(100_000))\n"
+    "    except OSError: pass\nos._exit(0)",
+    "closed descriptors": "import os\nos.closerange(0, 64)\ndef f(x): return 2 * x",
+    "odd status": "import os\nos._exit(254)",
+    "killed": "import os, signal\nos.killpg(0, signal.SIGRTMIN + 5)",
+    "stopped": "import os, signal\nos.kill(-1, signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGSTOP)",
+    "no builtins": "import builtins\nvars(builtins).clear()\ndef f(x): return 2 * x",
+    "no globals": "import sys\nframe = sys._getframe()\nwhile frame:\n"
+    "    frame.f_globals.clear()\n    frame = frame.f_back",
+    "hostile exception": "class E(SystemExit):\n    def __str__(self): raise E\n    __repr__ = __str__\n"
+    "    __getattribute__ = __str__\nraise E",
+    "interrupt": "def f(x): raise KeyboardInterrupt\nf(1)",
+    "hostile value": "class E(set):\n    def __iter__(self): raise SystemExit(0)\n    def __len__(self): return -1\n"
+    "    def __eq__(self, other): return True\n    def __hash__(self): raise SystemExit\n"
+    "    __repr__ = __reduce__ = __hash__\ndef f(x): return E()",
+    "value that writes": 'class E(float):\n    def __repr__(self): return \'{"set": [{"number": []}]}\'\n'
+    "def f(x): return {E(1.5)}",
+    "crash": "import ctypes\nctypes.string_at(0)",
     "no parents' signal": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\ndef f(x): return x + 1",
     "other thread": "import threading, os, time\n"
     "threading.Thread(target=lambda: (time.sleep(0.05), os._exit(0))).start()\n"
@@ -440,6 +497,12 @@ TRICKS = {
 def test_no_trick_scores(trick):
     assert grade(TRICKS[trick], DOUBLE, seconds=0.5)[0] == 0.0
     assert grade(TRICKS[trick], DOUBLE_CALL, seconds=0.5)[0] == 0.0
+
+
+FORGE = (
+    "import os\ndef f():\n    for fd in range(3, 64):\n"
+    "        try: os.write(fd, {!r})\n        except OSError: pass\n    os._exit(0)"
+)
 
 
 @isolated
@@ -464,12 +527,53 @@ def test_no_trick_scores(trick):
 )
 def test_forged_results_are_no_results(sent, result):
     """Whatever a program writes in place of its result is compared, at most, as data."""
-    forge = (
-        "import os\ndef f():\n    for fd in range(3, 64):\n"
-        "        try: os.write(fd, {!r})\n        except OSError: pass\n    os._exit(0)"
-    )
     case = {"call": "f", "args": [], "result": result}
-    assert grade(forge.format(sent), [case]) == (0.0, "wrong_result")
+    assert grade(FORGE.format(sent), [case]) == (0.0, "wrong_result")
+
+
+@isolated
+@pytest.mark.parametrize(
+    "sent", [b'{"set": [{"number": "x"}, 1]}', b'{"set": [{"number": []}, {"set": 5}]}', b'{"set": 5}']
+)
+def test_forged_sets_are_no_sets(sent):
+    assert grade(FORGE.format(sent), ["assert f() == {1, 2}"]) == (0.0, "wrong_result")
+
+
+def test_no_reply_of_a_program_raises():
+    chance = random.Random(0)
+    kinds = ("int", "tuple", "set", "dict", "bytes", "complex", "number", "list", "str", "")
+    leaves = (0, 1, 2, 1.5, math.nan, math.inf, "x", "0x1", None, True, 10**30, "\ud800", [], {})
+
+    def reply(depth):
+        if depth == 0 or chance.random() < 0.2:
+            return chance.choice(leaves)
+        items = [reply(depth - 1) for _ in range(chance.randrange(4))]
+        return items if chance.random() < 0.3 else {chance.choice(kinds): items}
+
+    for expected in (
+        1,
+        1.5,
+        [1],
+        (1, "a"),
+        {1, 2},
+        {(1, 2)},
+        {1: 2},
+        {"a": [1.5]},
+        {1: {1}},
+        b"ab",
+        1 + 2j,
+        2**100,
+        "x",
+    ):
+        for _ in range(2000):
+            sent = bytearray(json.dumps(reply(4)).encode())
+            if chance.random() < 0.3:
+                sent[chance.randrange(len(sent))] = chance.randrange(256)
+            for typed in (True, False):
+                assert code._difference(bytes(sent), code.Case(plain(expected), call="f()", typed=typed)) in (
+                    None,
+                    "wrong_result",
+                )
 
 
 def test_results_made_to_hash_slowly_do_not_hold_up_the_trainer():
@@ -478,6 +582,7 @@ def test_results_made_to_hash_slowly_do_not_hold_up_the_trainer():
     with cpu_limit(3):
         assert not same_value({"set": numbers}, plain({1, 2}), typed=True)
         assert not same_value({"dict": [[number, 1] for number in numbers]}, plain({1: 2}), typed=True)
+        assert not same_value({"set": [1] * 2_000_000}, plain({1, 2}), typed=True)
 
 
 @isolated

@@ -153,6 +153,25 @@ def test_golds_that_are_whole_solutions():
 @pytest.mark.parametrize(
     ("completion", "right"),
     [
+        ("The answer is B.\nUser: and the next?\nAssistant: The answer is C.", 1),
+        ("The answer is B.\n\nHuman: Is it C?\nAnswer: C", 1),
+        ("Answer: B\n<|im_end|>\n<|im_start|>user\nAnswer: C", 1),
+        ("\\boxed{x=2} So the answer is B.\nUser: x\nThe answer is C.", 1),
+        ("The answer is C.\nUser: no\nAssistant: The answer is B.", 0),
+        ("I do not know.\nUser: It is B.\nB", 0),
+        ("Let me restate the Question: x.\nThe answer is B.", 1),
+        ("\\boxed{x^2+1}\n\nSo the answer is B.", 1),
+    ],
+)
+def test_choices_before_a_turn_that_the_model_makes_up(completion, right):
+    for reward in (letter, math_answer):
+        result = reward(Example("", "B"), completion)
+        assert (result[0] if isinstance(result, tuple) else result) == right
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
         (r"<answer>(1+2)\times 3</answer>", 1),
         ("<answer>[(1+2)*3]</answer>", 1),
         (r"So \boxed{(1+2)*3}.", 1),
