@@ -8,10 +8,8 @@ expressions, which is built on `eval`, is never called. Its time-outs are switch
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import sympy
@@ -28,7 +26,6 @@ ATTEMPTS = 40  # at finding such points, since logarithms and roots are not real
 FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
 _STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
-_ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
 _VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
 _LATEX = LatexExtractionConfig(
     normalization_config=NormalizationConfig(
@@ -47,33 +44,27 @@ def prove(answer: str, gold: str) -> bool:
 
     Expressions are equal where their values agree to DIGITS digits at random values of their variables
     (Schwartz-Zippel, without simplification). Points at which they are not real are skipped where POINTS real ones are
-    found, so that ln(x^2) is 2 ln(x). Equations are equal where they have the same roots in one variable at random
-    values of the others; inequalities where they are positive multiples of each other or describe the same set. Sets
-    and matrices are compared by math-verify.
+    found, so that ln(x^2) is 2 ln(x). Equations and inequalities are equal where the differences of their sides are
+    proportional, and inequalities in one variable also where they describe the same set. Sets and matrices are compared
+    by math-verify.
     """
     given, expected = _parsed(answer), _parsed(gold)
-    kinds = _kind(given), _kind(expected)
-    if kinds == ("expression", "expression"):
+    if isinstance(given, sympy.Expr) and isinstance(expected, sympy.Expr):
         return _same_expression(given, expected, _places(answer, gold))
-    if kinds == ("equation", "equation"):
-        return _same_roots(given.lhs - given.rhs, expected.lhs - expected.rhs)
-    if kinds == ("inequality", "inequality"):
-        return _same_inequality(given, expected)
-    if kinds in (("set", "set"), ("matrix", "matrix"), ("set", "inequality"), ("inequality", "set")):
+    if isinstance(given, sympy.Eq) and isinstance(expected, sympy.Eq):
+        return _proportional(_numerator(given), _numerator(expected))
+    sides = [r for r in (given, expected) if isinstance(r, Relational) and not isinstance(r, sympy.Eq | sympy.Ne)]
+    if given is not None and expected is not None and given.free_symbols == expected.free_symbols and sides:
+        if len(sides) == 2 and isinstance(given, _STRICT) == isinstance(expected, _STRICT):
+            differences = [side.gts - side.lts for side in sides]
+            if _proportional(*differences, positive=True):
+                return True
+        return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
+    kinds = tuple(isinstance(found, sympy.MatrixBase | sympy.MatrixExpr) for found in (given, expected))
+    comparable = all(isinstance(found, sympy.Set | sympy.Tuple | Relational | sympy.And) for found in (given, expected))
+    if all(kinds) or comparable:
         return bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))  # pyright: ignore
     return False
-
-
-def _kind(found: Any) -> str:
-    if isinstance(found, sympy.MatrixBase | sympy.MatrixExpr):
-        return "matrix"
-    if isinstance(found, sympy.Expr):
-        return "expression"
-    if isinstance(found, sympy.Eq):
-        return "equation"
-    if isinstance(found, Relational | sympy.And):
-        return "inequality"
-    return "set" if isinstance(found, sympy.Set | sympy.Tuple) else "none"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -103,52 +94,58 @@ def _product(word: re.Match[str]) -> str:
 
 def _places(*texts: str) -> int | None:
     """How many decimals to compare, where a text is a decimal with SAME_PLACES or more; at most those of a float."""
-    for text in texts:
-        whole, point, decimals = text.lstrip("+-").partition(".")
-        if point and (whole or "0").isdigit() and decimals.isdigit() and len(decimals) >= SAME_PLACES:
-            return min(len(decimals), FLOAT_PLACES)
-    return None
+    decimals = [len(found[1]) for text in texts if (found := re.fullmatch(r"[+-]?\d*\.(\d+)", text))]
+    return min(decimals[0], FLOAT_PLACES) if decimals and decimals[0] >= SAME_PLACES else None
 
 
-def _same_expression(given: sympy.Expr, expected: sympy.Expr, places: int | None) -> bool:
+def _same_expression(given: sympy.Expr, expected: sympy.Expr, places: int | None = None) -> bool:
     symbols = sorted(given.free_symbols | expected.free_symbols, key=str)
     if not symbols:
         a, b = _value(given, {}), _value(expected, {})
         if a is None or b is None:
             return False
         return _close(a, b) or (places is not None and bool(abs(a - b) < sympy.Rational(1, 10**places)))
-    if given.free_symbols != expected.free_symbols and not (given.free_symbols and expected.free_symbols):
+    if not (given.free_symbols and expected.free_symbols):
         return False
-    complex_ones: list[bool] = []
-    real = 0
     whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
-    for point in itertools.islice(_points(symbols, whole), ATTEMPTS):
+    real, others = [], []
+    for point in _points(symbols, whole):
         a, b = _value(given, point), _value(expected, point)
-        if a is None or b is None:
-            continue
-        if a.is_real and b.is_real:
-            if not _close(a, b):
-                return False
-            real += 1
-            if real == POINTS:
-                return True
-        else:
-            complex_ones.append(_close(a, b))
-    return real == 0 and len(complex_ones) >= POINTS and all(complex_ones)
+        if a is not None and b is not None:
+            (real if a.is_real and b.is_real else others).append(_close(a, b))
+        if len(real) == POINTS or False in real:
+            return all(real)
+    return not real and len(others) >= POINTS and all(others)
 
 
-def _points(symbols: list[Any], whole: bool = False) -> Iterator[dict[Any, Any]]:
+def _proportional(given: Any, expected: Any, *, positive: bool = False) -> bool:
+    """Whether the one is a constant multiple of the other."""
+    symbols = sorted(given.free_symbols | expected.free_symbols, key=str)
+    for point in _points(symbols, whole=False):
+        a, b = _value(given, point), _value(expected, point)
+        if a and b and a.is_real and b.is_real:
+            return (a * b > 0 or not positive) and _same_expression(given * b, expected * a)
+    return False
+
+
+def _numerator(equation: Any) -> Any:
+    return sympy.fraction(sympy.together(equation.lhs - equation.rhs))[0]
+
+
+def _points(symbols: list[Any], whole: bool) -> list[dict[Any, Any]]:
     rng = random.Random(0)
-    while True:
-        yield {
+    return [
+        {
             symbol: sympy.Integer(rng.randrange(2, 20))
             if whole
             else sympy.Rational(rng.choice((-1, 1, 1)) * rng.randrange(11, 300), 97)
             for symbol in symbols
         }
+        for _ in range(ATTEMPTS)
+    ]
 
 
-def _value(expression: sympy.Expr, point: dict[Any, Any]) -> Any:
+def _value(expression: Any, point: dict[Any, Any]) -> Any:
     """The value of an expression at a point; None where it is not a finite number."""
     value = expression.subs(point).doit().evalf(DIGITS + 10)
     return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
@@ -156,31 +153,3 @@ def _value(expression: sympy.Expr, point: dict[Any, Any]) -> Any:
 
 def _close(a: Any, b: Any) -> bool:
     return bool(abs(a - b) <= sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
-
-
-def _same_roots(f: Any, g: Any) -> bool:
-    if f.free_symbols != g.free_symbols or not f.free_symbols:
-        return False
-    complex_ones = {symbol: sympy.Symbol(symbol.name) for symbol in f.free_symbols}
-    f, g = f.xreplace(complex_ones), g.xreplace(complex_ones)
-    variable, *others = sorted(f.free_symbols, key=str)
-    for point in itertools.islice(_points(others), POINTS if others else 1):
-        roots, expected = ([_value(r, {}) for r in sympy.solve(h.subs(point), variable)] for h in (f, g))
-        if not roots or len(roots) != len(expected) or not all(any(_near(a, b) for b in expected) for a in roots):
-            return False
-    return True
-
-
-def _near(a: Any, b: Any) -> bool:
-    return a is not None and b is not None and bool(abs(a - b) <= sympy.Float(10) ** -20 * (1 + abs(a)))
-
-
-def _same_inequality(given: Any, expected: Any) -> bool:
-    if given.free_symbols != expected.free_symbols:
-        return False
-    sides = [r for r in (given, expected) if isinstance(r, _ORDERED)]
-    if len(sides) == 2 and (isinstance(given, _STRICT) == isinstance(expected, _STRICT)):
-        ratio = sympy.cancel((given.gts - given.lts) / (expected.gts - expected.lts))
-        if ratio.is_number and ratio.is_positive:
-            return True
-    return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
