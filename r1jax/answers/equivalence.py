@@ -5,11 +5,10 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A clock time: the same time. A ratio: a proportional one. A numeral with a base (101_2): the same digits in the same
-  base, or without a base, which the question may give. A date or a score: the same text.
+- A clock time: the same time. A ratio: a proportional one. A residue (3 mod 7): the same one. A numeral with a base
+  (101_2): the same digits in the same base, or without a base, which the question may give. A date: the same text.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A choice, which is one capital letter or one letter in parentheses: the letter alone, or followed by `)`, `.` or `:`
-  and the text of the choice.
+- A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
 - A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
   each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same
@@ -23,7 +22,7 @@ The first of these types that the gold answer has decides what equals it:
 - Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
 
 `prove(answer, gold)` compares two expressions, equations or inequalities. It is given only text that consists of known
-macros, function names, runs of at most three letters, and numbers, powers and factorials of moderate size.
+macros, function names, products of variables, and numbers, powers and factorials of moderate size.
 """
 
 from __future__ import annotations
@@ -49,14 +48,13 @@ Prove = Callable[[str, str], bool]
 # 2^n ways.
 _NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]++ *+|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w++|\{[^{}]*+\}))?'*"
 _NAMES = rf"\((?:{_NAME} ?, ?)+{_NAME}\)"
-_FUNCTION = rf"{_NAME} ?\([^()=]*\)"
-_SEGMENT = rf"\| ?{_NAME} ?\||\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)"
-_LABEL = re.compile(rf"{_FUNCTION}|{_SEGMENT}|{_NAME}(?: ?: ?{_NAME})*|{_NAMES}", re.ASCII)
-_MEMBER = re.compile(rf"(?:{_NAME}|{_FUNCTION}|{_NAMES}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_VARIABLE = rf"{_NAME} ?\([^()=]*\)|\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)|{_NAME}"
+_LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*|{_NAMES}", re.ASCII)
+_MEMBER = re.compile(rf"(?:{_VARIABLE}|{_NAMES}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
 _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
-_CUT = re.compile(r",|;")
 _SPACED_LIST = re.compile(r", |;|\band\b|\bor\b")  # where a comma without a space may be inside a number
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 _CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
@@ -70,21 +68,19 @@ _UNIT = re.compile(
     r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
     r"( ?\^\{?[23]\}?)?$"
 )
-_MACROS = (
+KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
+_MACROS: str = (
     "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
     "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
     "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega"
 )
-KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
-_KNOWN_MACROS = {*_MACROS.split(), *KNOWN}
+_KNOWN_MACROS = {"\\" + name for name in (*_MACROS.split(), *KNOWN)}
 _WORD = re.compile(r"(?=.*[aeiouy].*)[A-Za-z][a-z]{3,}|\w{9,}", re.ASCII)  # and no product of variables
 _TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
 _LETTERS = re.compile(r"\\?[A-Za-z]+")
 _NO_CONSTANT = re.compile(r"[=<>,;]|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
-_BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
-_EMPTY = re.compile(r"\\\{ ?\\\}")
 _SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
-# An underscore that does not begin an index, a power of a power in an exponent, and what could exhaust the memory.
+# An underscore that does not begin an index, a tower of powers, and numbers that could exhaust the memory.
 _RISKY = re.compile(
     r"__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
     r"|(?:\d{5,}|[}!] ?\)*|\([^()]*(?:\^|\d{3})[^()]*\)) ?!(?!=)"
@@ -116,13 +112,11 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
 
 def provable(text: str) -> bool:
     """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
-    if len(text) > MAX_PROVED or not _SAFE.fullmatch(text) or _RISKY.search(text):
+    if not text or len(text) > MAX_PROVED or not _SAFE.fullmatch(text) or _RISKY.search(text):
         return False
-    depths = list(itertools.accumulate({"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(c, 0) for c in text))
-    if not text or depths[-1] or min(depths) < 0:
-        return False
-    letters = _LETTERS.findall(text)
-    return all(w[1:] in _KNOWN_MACROS if w[0] == "\\" else w in KNOWN or not _WORD.fullmatch(w) for w in letters)
+    depths = list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
+    words = set(_LETTERS.findall(text)) - KNOWN - _KNOWN_MACROS
+    return depths[-1] == 0 <= min(depths) and not any(word[0] == "\\" or _WORD.fullmatch(word) for word in words)
 
 
 def right_side(text: str) -> str:
@@ -133,16 +127,16 @@ def right_side(text: str) -> str:
     """
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
-        text = f"{exact}={rounded}" if _is_label(exact.strip()) else exact.strip()
+        text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip()
     sides = split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
         return text
-    if assigned := _assignment(sides):
-        return assigned[1]
+    if name_and_value := _assignment(text):
+        return name_and_value[1]
     variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
     value, *values = [number(side) for side in reversed(sides)]
-    wrong = any(other not in (None, value) for other in values)
-    return text if len(variables) == 1 or (wrong and value is not None) else sides[-1]
+    wrong = value is not None and any(other not in (None, value) for other in values)
+    return text if len(variables) == 1 or wrong else sides[-1]
 
 
 # One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
@@ -152,16 +146,15 @@ def right_side(text: str) -> str:
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = right_side(answer)
     if times := _times(gold):
-        return bool(_times(given)) and _times(given) <= times
+        return set() < _times(given) <= times
     if ratio := _ratio(gold):
         other = _ratio(given)
         return len(other) == len(ratio) and all(a * ratio[0] == g * other[0] for a, g in zip(other, ratio, strict=True))
     if residue := _residue(gold):
         return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
-    numeral, other = _numeral(gold), _numeral(given)
-    if numeral:
-        return other == numeral if other else _digits(given) == numeral[0]
-    return False if _CODE.fullmatch(gold) or (other and number(gold) is not None) else None
+    if numeral := _numeral(gold):
+        return (_numeral(given) or (given.replace(",", "").lstrip("0").upper(), numeral[1])) == numeral
+    return False if _CODE.fullmatch(gold) or (_numeral(given) and number(gold) is not None) else None
 
 
 def _times(text: str) -> set[int]:
@@ -186,14 +179,8 @@ def _residue(text: str) -> tuple[int, int] | None:
 
 def _numeral(text: str) -> tuple[str, int] | None:
     parts, names = _BASED.fullmatch(text), _BASES.split()
-    if parts is None:
-        return None
-    base = int(parts[2]) if parts[2].isdigit() else names.index(parts[2]) if parts[2] in names else 0
-    return (_digits(parts[1]), base) if 2 <= base <= 36 else None
-
-
-def _digits(text: str) -> str:
-    return text.replace(",", "").lstrip("0").upper()
+    base = parts and (int(parts[2]) if parts[2].isdigit() else names.index(parts[2]) if parts[2] in names else 0)
+    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base and 2 <= base <= 36 else None
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -204,54 +191,45 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = quantity(value)
     if given is not None:
         return same_quantity(given, expected)
-    letters = [word for word in _LETTERS.findall(value) if word[0] != "\\" and word not in KNOWN]
-    if set(letters) - {"e", "i"} or _NO_CONSTANT.search(value):
+    letters = {word for word in _LETTERS.findall(value) if word[0] != "\\"} - KNOWN
+    if letters - {"e", "i"} or _NO_CONSTANT.search(value):
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
 
 def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = CHOICE.fullmatch(gold)
-    if expected is None:
-        return None
-    chosen = _CHOSEN.fullmatch(answer.casefold())
-    return chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
+    expected, chosen = CHOICE.fullmatch(gold), _CHOSEN.fullmatch(answer.casefold())
+    return expected and chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
 
 
 def _matrix(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = _entries(gold)
+    expected, given = _entries(gold), _entries(right_side(answer))
     if expected is None:
         return None
-    given = _entries(right_side(answer))
     if given is None:
         return "\\begin" in answer and prove(answer, gold)
-    return [len(row) for row in given] == [len(row) for row in expected] and all(
-        again(a, g) for row, other in zip(given, expected, strict=True) for a, g in zip(row, other, strict=True)
-    )
+    return given[0] == expected[0] and all(map(again, given[1], expected[1]))
 
 
-def _entries(text: str) -> list[list[str]] | None:
-    if (bracket := wrapped(text)) and bracket[1].startswith("\\begin"):
-        text = bracket[1]
-    matrix = _MATRIX.fullmatch(text)
+def _entries(text: str) -> tuple[list[int], list[str]] | None:
+    """The lengths of the rows of a matrix, and its entries."""
+    bracket = wrapped(text)
+    matrix = _MATRIX.fullmatch(bracket[1] if bracket else text)
     if matrix is None or "\\begin" in matrix[2]:
         return None
-    return [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
+    rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
+    return [len(row) for row in rows], list(itertools.chain(*rows))
 
 
 def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    braced, expected = _elements(gold)
+    (braced, expected), (_, given) = _elements(gold), _elements(answer)
     if not braced and len(expected) < 2:
         return None
-    _, given = _elements(answer)
     if max(len(given), len(expected)) > MAX_ELEMENTS:
         return False
-    names, given_names = ([_name(item) for item in items] for items in (expected, given))
-    if len(set(names) - {None}) > 1:
-        if not any(given_names):
-            return len(given) == len(expected) and all(map(again, given, expected))
-        if set(names) != set(given_names):
-            return False
+    names, given_names = ({_name(item) for item in items} for items in (expected, given))
+    if len(names - {None}) > 1 and names != given_names:
+        return given_names == {None} and len(given) == len(expected) and all(map(again, given, expected))
     if braced:
         return all(any(again(a, g) for a in given) for g in expected) and all(
             any(again(a, g) for g in expected) for a in given
@@ -268,16 +246,14 @@ def _elements(text: str) -> tuple[bool, list[str]]:
     r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
     bracket = wrapped(_assigned(text))
     braced = bracket is not None and bracket[0] + bracket[2] == "{}"
-    inside = bracket[1] if bracket and braced else _without_membership(text)
+    inside = bracket[1] if bracket and braced else _MEMBER.sub("", text, count=1)
     if _SPACED_LIST.search(inside):
         inside = _THOUSANDS.sub("", inside)
-    items = []
-    for item in split(inside, _LIST):
-        if "\\pm" in item:
-            items += [item.replace("\\pm", s).replace("\\mp", t).strip() for s, t in ("+-", "-+")]
-        else:
-            items.append(item)
-    return braced, items
+    signs = (("+-", "-+") if "\\pm" in item else ("",) for item in split(inside, _LIST))
+    items = zip(split(inside, _LIST), signs, strict=True)
+    return braced, [
+        item.replace("\\pm", s[:1]).replace("\\mp", s[1:]).strip() if s else item for item, both in items for s in both
+    ]
 
 
 def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -285,94 +261,67 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if expected is None:
         return None
     given = _ordered(right_side(answer))
-    if given is None and (rows := _entries(answer)):  # a vector
-        given = expected[0], [entry for row in rows for entry in row]
-    if given is None and (chain := _chain(answer)):
-        given = (interval := _interval(chain)) and _ordered(interval[1])
+    if given is None and (vector := _entries(answer)):
+        given = expected[0], vector[1]
+    if given is None and (interval := _interval(answer)):
+        given = _ordered(interval[1])
     if given is None:  # x = 1, y = 2
-        values = [_assignment(split(item, _EQUALS)) or ("", "") for item in _elements(answer)[1]]
+        values = [_assignment(item) or ("", "") for item in _elements(answer)[1]]
         names = [name for name, _ in values]
         given = "()" if sorted({*names} - {""}) == names else "", [value for _, value in values]
-    if not given or len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
+    if len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
         return False
     return all(map(again, given[1], expected[1]))
 
 
 def _ordered(text: str) -> tuple[str, list[str]] | None:
     """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
-    text = _assigned(text)
-    if text[:1] == "]":
-        text = "(" + text[1:]
-    if text[-1:] == "[":
-        text = text[:-1] + ")"
-    bracket = wrapped(text)
-    if bracket is None or bracket[0] == "{":
-        return None
-    items = split(bracket[1], _CUT)
-    return (bracket[0] + bracket[2], items) if len(items) > 1 else None
+    bracket = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", _assigned(text))))
+    items = split(bracket[1], re.compile(",|;")) if bracket and bracket[0] != "{" else []
+    return (bracket[0] + bracket[2], items) if bracket and len(items) > 1 else None
 
 
 def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = _chain(gold)
-    if expected is None:
+    if not _ORDER.search(gold) or len(split(gold, _LIST)) > 1:
         return None
-    interval, given = _interval(expected), _chain(answer)
-    if given is None:
-        return again(answer, interval[1]) if interval and _ordered(answer) else prove(_without_membership(answer), gold)
-    other = _interval(given)
+    interval, other = _interval(gold), _interval(answer)
     if interval and other:
         return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
-    if given[1] == expected[1] and len(given[0]) == len(expected[0]):
-        orders = [given[0], given[0][::-1]] if set(given[1]) == {"!="} else [given[0]]
-        if any(all(_compact(a) == _compact(g) for a, g in zip(terms, expected[0], strict=True)) for terms in orders):
-            return True
-    return prove(answer, gold)
+    if interval and _ordered(answer):
+        return again(answer, interval[1])
+    return _chain(answer) == _chain(gold) or prove(_MEMBER.sub("", answer, count=1), gold)
 
 
-def _chain(text: str) -> tuple[list[str], list[str]] | None:
-    """The terms of an inequality, smallest first, and the signs between them; None where the text is not one."""
-    terms = split(text, _ORDER)
-    signs = _ORDER.findall(text)
-    if not signs or len(signs) != len(terms) - 1 or len(split(text, _LIST)) > 1:
+def _chain(text: str) -> list[str]:
+    """The terms of an inequality and the signs between them, smallest first."""
+    parts = [_compact(part.strip()) for part in re.split(f"({_ORDER.pattern})", text)]
+    falling = all(sign[0] == ">" for sign in parts[1::2]) or (parts[1:2] == ["!="] and parts[0] > parts[-1])
+    return [part.replace(">", "<") for part in reversed(parts)] if falling else parts
+
+
+def _interval(text: str) -> tuple[str, str] | None:
+    """The variable of an inequality and the interval it lies in; None where it has no single variable."""
+    terms, signs = _chain(text)[::2], _chain(text)[1::2]
+    if len(terms) == 2 and _LABEL.fullmatch(terms[0]):
+        terms, signs = ["-\\infty", *terms], ["<", *signs]
+    elif len(terms) == 2:
+        terms, signs = [*terms, "\\infty"], [*signs, "<"]
+    if len(terms) != 3 or {*signs} - {"<", "<="} or not _LABEL.fullmatch(terms[1]) or "|" in terms[1]:
         return None
-    if all(sign[0] == ">" for sign in signs):
-        return terms[::-1], [sign.replace(">", "<") for sign in signs[::-1]]
-    return terms, signs
-
-
-def _interval(chain: tuple[list[str], list[str]]) -> tuple[str, str] | None:
-    """The variable of an inequality and the interval it lies in; None where the inequality has no single variable."""
-    terms, signs = chain
-    if any(sign[0] != "<" for sign in signs) or len(terms) > 3:
-        return None
-    opening, closing = "[" if signs[0] == "<=" else "(", "]" if signs[-1] == "<=" else ")"
-    if len(terms) == 3:
-        return (terms[1], f"{opening}{terms[0]},{terms[2]}{closing}") if _is_variable(terms[1]) else None
-    if _is_variable(terms[0]) and not _is_variable(terms[1]):
-        return terms[0], f"(-\\infty,{terms[1]}{closing}"
-    return (terms[1], f"{opening}{terms[0]},\\infty)") if _is_variable(terms[1]) else None
+    opening, closing = "[" if signs[0] == "<=" else "(", "]" if signs[1] == "<=" else ")"
+    return terms[1], f"{opening}{terms[0]},{terms[2]}{closing}"
 
 
 def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    sides, given_sides = split(gold, _EQUALS), split(answer, _EQUALS)
-    if len(sides) < 2:
+    if len(split(gold, _EQUALS)) < 2:
         return None
-    assigned, given = _assignment(sides), _assignment(given_sides)
+    assigned, given = _assignment(gold), _assignment(answer)
+    equation = len(split(answer, _EQUALS)) > 1
     if assigned is None:
-        return len(given_sides) > 1 and prove(answer, gold)
-    name, value = assigned
-    if len(given_sides) < 2:
-        return again(answer, value)
-    if given is not None and _compact(given[0]) == _compact(name):
-        return again(given[1], value)
-    return number(value) is None and prove(answer, gold)  # 2x = 10 is not solved yet
-
-
-def _assignment(sides: list[str]) -> tuple[str, str] | None:
-    """The name and the value in x = 5, 5 = x or x = 2 + 3 = 5."""
-    if len(sides) > 1 and _is_label(sides[0]):
-        return sides[0], sides[-1]
-    return (sides[1], sides[0]) if len(sides) == 2 and _is_label(sides[1]) else None
+        return equation and prove(answer, gold)
+    if not equation or (given and _compact(given[0]) == _compact(assigned[0])):
+        return again(given[1] if given and equation else answer, assigned[1])
+    return number(assigned[1]) is None and prove(answer, gold)  # 2x = 10 is not solved yet
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
@@ -380,11 +329,9 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     if unit and expected and unit != expected:
         return False
     answer, gold = _unwrapped(answer), _unwrapped(gold)
-    if _compact(answer) == _compact(gold):
-        return True
-    if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, set(_LETTERS.findall(gold)) - KNOWN)):
-        return _article(answer) == _article(gold)
-    return prove(answer, gold)
+    if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
+        return _words(answer) == _words(gold)
+    return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
 _TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
@@ -400,34 +347,23 @@ def _unit(text: str) -> tuple[str, Any]:
     return (text[: unit.start()], known) if known or words else (text, None)
 
 
-def _article(text: str) -> str:
-    return re.sub(r"^(?:an?|the) ", "", _compact(text).casefold())
-
-
-def _without_membership(text: str) -> str:
-    r"""The set in x \in set; any other text as it is."""
-    member = _MEMBER.match(text)
-    return text[member.end() :] if member else text
+def _assignment(text: str) -> tuple[str, str] | None:
+    """The name and the value in x = 5, 5 = x or x = 2 + 3 = 5."""
+    sides = split(text, _EQUALS)
+    if len(sides) > 1 and _LABEL.fullmatch(sides[0]):
+        return sides[0], sides[-1]
+    return (sides[1], sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else None
 
 
 def _assigned(text: str) -> str:
     """What a name is or lies in; any other text as it is."""
-    text = _without_membership(text)
-    sides = split(text, _EQUALS)
-    return sides[-1] if len(sides) == 2 and _is_label(sides[0]) else text
+    sides = split(_MEMBER.sub("", text, count=1), _EQUALS)
+    return sides[-1] if len(sides) == 1 or (len(sides) == 2 and _LABEL.fullmatch(sides[0])) else text
 
 
 def _name(text: str) -> str | None:
-    assigned = _assignment(split(text, _EQUALS))
+    assigned = _assignment(text)
     return assigned and _compact(assigned[0])
-
-
-def _is_label(text: str) -> bool:
-    return _LABEL.fullmatch(text) is not None
-
-
-def _is_variable(text: str) -> bool:
-    return "|" not in text and _is_label(text)
 
 
 def _unwrapped(text: str) -> str:
@@ -437,7 +373,11 @@ def _unwrapped(text: str) -> str:
 
 def _without_markup(text: str) -> str:
     text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
-    return _EMPTY.sub(r"\\emptyset ", text.replace("+\\infty", "\\infty").replace("+ \\infty", "\\infty")).strip()
+    return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
+
+
+def _words(text: str) -> str:
+    return re.sub(r"^(?:an?|the) ", "", _compact(text).casefold())
 
 
 def _compact(text: str) -> str:
