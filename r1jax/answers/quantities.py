@@ -20,7 +20,6 @@ from r1jax.answers.latex import FUNCTIONS, plain
 MAX_LENGTH = 200  # characters; a longer text is not read as a number
 MAX_BITS = 40_000  # of a numerator or denominator; 2006! has 19,200
 SAME_PLACES = 6  # decimals from which a rounded value is accepted for a number with infinitely many
-LITERAL = re.compile(r"[+-]?\d[\d,]*(?:\.\d*)?(?:/\d+)?", re.ASCII)  # a number, and no arithmetic
 # The arithmetic that a text begins with.
 _PREFIX = re.compile(
     r"(?:[-+*/^!(){}\d., ]|\\frac|\\(?:overline|bar) ?\{ ?\d+ ?\}|(?<=\d)[eE][+-]?\d{1,4}(?![\w.]))*", re.ASCII
@@ -33,7 +32,6 @@ _FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(?![\d./]))", re.ASCII)
 _FACTORIAL = re.compile(r"(\d+|\([^()]*\)) ?!(?!=)", re.ASCII)
 _TWO = re.compile(r"[\d.)] +[\d.]", re.ASCII)  # two numbers without an operation between them
-_SIGN_OR_MIXED = re.compile(r"(?:^|[({+*/-]) ?[+-]|\d (?=\d)|\d ?\\frac")
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PERCENT = re.compile(r" ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -110,21 +108,6 @@ def quantity(text: str) -> Quantity | None:
     if percent := _PERCENT.match(unit):
         return Quantity(value, "%", places) if _is_unit(unit[percent.end() :]) else None
     return Quantity(value, unit.strip().replace(" ^", "^"), places) if _is_unit(unit) else None
-
-
-def arithmetic(text: str) -> tuple[Fraction, list[int]] | None:
-    """The value of `(25*3)-7 = 68` and the whole numbers in it, in order; None for anything else.
-
-    Allowed are whole numbers without a sign, the four operations, brackets, and one trailing `= …`, which is ignored.
-    """
-    if len(text) > MAX_LENGTH:
-        return None
-    text, _, result = plain(text).translate(str.maketrans("[]", "()")).removesuffix(".").partition("=")
-    only = re.fullmatch(r"(?:[\d+\-*/(){} ]|\\frac)+", text, re.ASCII)
-    if not only or "=" in result or _SIGN_OR_MIXED.search(text):
-        return None
-    value = _value(text.strip())
-    return None if value is None else (value, [int(digits) for digits in re.findall(r"\d+", text)])
 
 
 def same_quantity(answer: Quantity, gold: Quantity) -> bool:

@@ -10,19 +10,11 @@ import functools
 
 from r1jax.answers.equivalence import same_answer
 from r1jax.answers.extraction import after_reasoning, extract_answer, gold_answer, kind_of
-from r1jax.answers.latex import plain
-from r1jax.answers.quantities import LITERAL, arithmetic, number
 from r1jax.rewards.choice import letter
 from r1jax.rewards.example import Example, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 SECONDS = 5.0  # the time limit of one comparison in a worker
-
-
-def exact_number(example: Example, completion: str) -> float:
-    """The final answer is the gold number, and not arithmetic with that value, which may be the question itself."""
-    answer = plain(extract_answer(completion, prompt_opens_think=example.prompt_opens_think) or "")
-    return float(LITERAL.fullmatch(answer) is not None and number(answer) == number(example.answer))
 
 
 def math_answer(example: Example, completion: str) -> RewardResult:
@@ -76,13 +68,3 @@ def _defer(answer: str, gold: str) -> bool:
 @functools.cache
 def _workers() -> WorkerPool:
     return WorkerPool("r1jax.rewards.math_worker:same", timeout=SECONDS)
-
-
-def countdown_expression(example: Example, completion: str) -> float:
-    """The final answer is an expression that uses each of data["numbers"] once and equals data["target"] exactly."""
-    answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think, kind="formula")
-    result = arithmetic(answer or "")
-    if result is None:
-        return 0.0
-    value, numbers = result
-    return float(value == example.data["target"] and sorted(numbers) == sorted(example.data["numbers"]))

@@ -26,6 +26,7 @@ ATTEMPTS = 40  # at finding such points, since logarithms and roots are not real
 FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
 _STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
+_ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
 _VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
 _LATEX = LatexExtractionConfig(
     normalization_config=NormalizationConfig(
@@ -48,22 +49,23 @@ def prove(answer: str, gold: str) -> bool:
     proportional, and inequalities in one variable also where they describe the same set. Sets and matrices are compared
     by math-verify.
     """
-    given, expected = _parsed(answer), _parsed(gold)
-    if isinstance(given, sympy.Expr) and isinstance(expected, sympy.Expr):
+    both: list[Any] = [_parsed(answer), _parsed(gold)]
+    given, expected = both
+    if None in both:
+        return False
+    if all(isinstance(found, sympy.Expr) for found in both):
         return _same_expression(given, expected, _places(answer, gold))
-    if isinstance(given, sympy.Eq) and isinstance(expected, sympy.Eq):
+    if all(isinstance(found, sympy.Eq) for found in both):
         return _proportional(_numerator(given), _numerator(expected))
-    sides = [r for r in (given, expected) if isinstance(r, Relational) and not isinstance(r, sympy.Eq | sympy.Ne)]
-    if given is not None and expected is not None and given.free_symbols == expected.free_symbols and sides:
-        if len(sides) == 2 and isinstance(given, _STRICT) == isinstance(expected, _STRICT):
-            differences = [side.gts - side.lts for side in sides]
-            if _proportional(*differences, positive=True):
+    ordered = [isinstance(found, _ORDERED) for found in both]
+    if any(ordered) and given.free_symbols == expected.free_symbols:
+        if all(ordered) and isinstance(given, _STRICT) == isinstance(expected, _STRICT):
+            if _proportional(given.gts - given.lts, expected.gts - expected.lts, positive=True):
                 return True
         return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
-    kinds = tuple(isinstance(found, sympy.MatrixBase | sympy.MatrixExpr) for found in (given, expected))
-    comparable = all(isinstance(found, sympy.Set | sympy.Tuple | Relational | sympy.And) for found in (given, expected))
-    if all(kinds) or comparable:
-        return bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))  # pyright: ignore
+    for kinds in ((sympy.MatrixBase, sympy.MatrixExpr), (sympy.Set, sympy.Tuple, Relational, sympy.And)):
+        if all(isinstance(found, kinds) for found in both):
+            return bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))
     return False
 
 

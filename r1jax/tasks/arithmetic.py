@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 
-from r1jax.rewards.accuracy import exact_number
+from r1jax.answers.extraction import extract_answer
+from r1jax.answers.latex import plain
+from r1jax.answers.quantities import number
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
@@ -30,7 +33,7 @@ class Arithmetic:
         self.operators = operators
         self.direct_share = direct_share
         self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
-        self.rewards: dict[str, Reward] = {"accuracy": exact_number, "format": think_answer}
+        self.rewards: dict[str, Reward] = {"accuracy": accuracy, "format": think_answer}
 
     def size(self, split: Split) -> None:
         """None: there is no end of problems."""
@@ -54,6 +57,13 @@ class Arithmetic:
     def _operand(self, rng: random.Random) -> int:
         digits = rng.randint(self.min_digits, self.max_digits)
         return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def accuracy(example: Example, completion: str) -> float:
+    """1.0 for the gold number, else 0.0, also for arithmetic that has its value, as the question itself has."""
+    answer = plain(extract_answer(completion, prompt_opens_think=example.prompt_opens_think) or "")
+    written_out = re.fullmatch(r"[+-]?\d[\d,]*(?:\.\d*)?", answer, re.ASCII)
+    return float(written_out is not None and number(answer) == number(example.answer))
 
 
 def canonical(problem: tuple[int, str, int]) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1jax.rewards.accuracy import countdown_expression
+from r1jax.answers.extraction import extract_answer
+from r1jax.answers.latex import plain
+from r1jax.answers.quantities import number
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
+
+MAX_LENGTH = 200  # characters of an expression; a longer one is not read
+_EXPRESSION = re.compile(r"(?:[\d+\-*/(){} ]|\\frac)+", re.ASCII)
+# A sign, a mixed number, or two numbers without an operation between them.
+_OTHER = re.compile(r"(?:^|[({+*/-]) ?[+-]|\d ?(?:\\frac| \d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Countdown:
         self.max_number = max_number
         self.direct_share = direct_share
         self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-*/()=,>:")
-        self.rewards: dict[str, Reward] = {"accuracy": countdown_expression, "format": think_answer}
+        self.rewards: dict[str, Reward] = {"accuracy": accuracy, "format": think_answer}
 
     def size(self, split: Split) -> None:
         """None: there is no end of problems."""
@@ -70,6 +78,26 @@ class Countdown:
             else:
                 value, solution = terms[0]
                 return Problem(numbers, int(value), solution[1:-1], tuple(partial))
+
+
+def accuracy(example: Example, completion: str) -> float:
+    """1.0 for an expression that uses each of data["numbers"] once and equals data["target"] exactly, else 0.0."""
+    answer = extract_answer(completion, prompt_opens_think=example.prompt_opens_think, kind="formula")
+    value, numbers = arithmetic(answer or "") or (None, [])
+    return float(value == example.data["target"] and sorted(numbers) == sorted(example.data["numbers"]))
+
+
+def arithmetic(text: str) -> tuple[Fraction, list[int]] | None:
+    """The value of `(25*3)-7 = 68` and the numbers in it, in order; None for anything else.
+
+    Allowed are whole numbers without a sign, the four operations, brackets, and one trailing `= …`, which is ignored.
+    """
+    text, _, result = plain(text[: MAX_LENGTH + 1]).translate(str.maketrans("[]", "()")).partition("=")
+    text = text.strip(" .")
+    if len(text) > MAX_LENGTH or "=" in result or not _EXPRESSION.fullmatch(text) or _OTHER.search(text):
+        return None
+    value = number(text)
+    return None if value is None else (value, [int(digits) for digits in re.findall(r"\d+", text)])
 
 
 def canonical(problem: Problem) -> str:

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from r1jax.config.tasks import ArithmeticTask
+from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
-from r1jax.tasks.arithmetic import Arithmetic, direct, steps
+from r1jax.tasks.arithmetic import Arithmetic, accuracy, direct, steps
 from r1jax.text.tokenizer import CharacterTokenizer
 
 BOTH = {"min_digits": 1, "max_digits": 3, "operators": "+-", "direct_share": 0.5}
@@ -121,3 +122,28 @@ def test_settings_that_make_no_sense_are_refused(bad):
 def test_make_task_passes_the_settings_on():
     made = make_task(ArithmeticTask(name="arithmetic", operators="+-"), 1)
     assert [made.example("test", i) for i in range(5)] == [Arithmetic(1, **BOTH).example("test", i) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "score"),
+    [
+        ("1000", "1,000", 1.0),
+        ("3", "3.00", 1.0),
+        ("632", "347+285", 0.0),  # the question itself
+        ("632", "600+32", 0.0),
+        ("35", "36", 0.0),
+        ("5", "", 0.0),
+        ("5", "9" * 100_000, 0.0),
+        ("5", "5**5**5**5", 0.0),
+        ("7", "__import__('os').system('exit 1')", 0.0),
+    ],
+)
+def test_accuracy(gold, answer, score):
+    assert accuracy(Example("", gold), f"<think>r</think><answer>{answer}</answer>") == score
+
+
+def test_accuracy_needs_closed_reasoning():
+    assert accuracy(Example("", "4"), "<think>r <answer>4</answer>") == 0.0
+    assert accuracy(Example("", "4"), "<think>r <answer>4</answer></think>") == 0.0
+    assert accuracy(Example("", "4", prompt_opens_think=True), "r</think><answer>4</answer>") == 1.0
+    assert accuracy(Example("", "4", prompt_opens_think=True), "<answer>4</answer>") == 0.0

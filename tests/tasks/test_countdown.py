@@ -1,13 +1,17 @@
 """Countdown against Python's own arithmetic, and its demonstrations against its own rewards."""
 
+import random
 import re
 from fractions import Fraction
 
 import pytest
+from cpu_time import cpu_limit
+from hostile_texts import hostile
 
 from r1jax.config.tasks import CountdownTask
+from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
-from r1jax.tasks.countdown import Countdown
+from r1jax.tasks.countdown import Countdown, accuracy, arithmetic
 from r1jax.text.tokenizer import CharacterTokenizer
 
 THREE = {"numbers": 3, "max_number": 25, "direct_share": 0.5}
@@ -91,3 +95,136 @@ def test_settings_that_make_no_sense_are_refused(bad):
 def test_make_task_passes_the_settings_on():
     made = make_task(CountdownTask(name="countdown"), 1)
     assert [made.example("test", i) for i in range(5)] == [Countdown(1, **THREE).example("test", i) for i in range(5)]
+
+
+def answered(answer):
+    return f"<think>r</think><answer>{answer}</answer>"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "target", "answer", "score"),
+    [
+        ([1, 5, 4], 6, "1.5*4", 0.0),  # digits glued together
+        ([1, 5, 4], 60, "15*4", 0.0),
+        ([7, 2], 3, "7//2", 0.0),
+        ([1, 2, 3], 9, "(1+2)*3 = 9", 1.0),
+        ([1, 2, 3], 9, "(1+2)×3", 1.0),
+        ([9, 9, 9, 9], 9, "9**9**9**9", 0.0),
+        ([1, 0], 1, "1/0", 0.0),
+        ([1, 2, 3], 3, "1+2", 0.0),  # a number is missing
+        ([1, 2], 4, "1+2+1", 0.0),  # a number is used twice
+        ([2, 2], 4, "2+2", 1.0),
+        ([2, 2], 2, "2", 0.0),
+        ([3, 3, 8, 8], 24, "8/(3-8/3)", 1.0),  # 23.99999999999999 in floats
+        ([3, 7, 25], 68, "(25*3)-7", 1.0),
+        ([3, 7, 25], 68, "68", 0.0),
+        ([3, 7, 25], 68, "25*3-7+0", 0.0),
+        ([1, 3], 0, "1/3", 0.0),
+        ([3, 7, 25], 68, "", 0.0),
+    ],
+)
+def test_accuracy(numbers, target, answer, score):
+    example = Example("", "", data={"numbers": tuple(numbers), "target": target})
+    with cpu_limit(0.5):
+        assert accuracy(example, answered(answer)) == score
+
+
+def test_accuracy_needs_closed_reasoning():
+    data = {"numbers": (1, 2), "target": 3}
+    assert accuracy(Example("", "", data=data), "<think><answer>1+2</answer>") == 0.0
+    assert accuracy(Example("", "", data=data, prompt_opens_think=True), "<answer>1+2</answer>") == 0.0
+    assert accuracy(Example("", "", data=data), "") == 0.0
+
+
+def test_deep_nesting_costs_nothing():
+    example = Example("", "1", data={"numbers": (1,), "target": 1})
+    completion = answered("(" * 10_000 + "1" + ")" * 10_000)
+    with cpu_limit(0.5):
+        assert accuracy(example, completion) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        (r"<answer>(1+2)\times 3</answer>", 1),
+        ("<answer>[(1+2)*3]</answer>", 1),
+        (r"So \boxed{(1+2)*3}.", 1),
+        ("<answer>(1+2)\n*3</answer>", 1),
+        ("<answer>$(1 + 2) \\cdot 3 = 9$</answer>", 1),
+        ("The answer is (1+2)*3 = 9.", 1),
+        ("<answer>(1+2)^3</answer>", 0),
+        ("<answer>9</answer>", 0),
+    ],
+)
+def test_countdown_as_models_write_it(completion, right):
+    example = Example("", "", data={"numbers": (1, 2, 3), "target": 9})
+    assert accuracy(example, completion) == right
+
+
+# fmt: off
+NO_EXPRESSIONS = [
+    "", "=", "= 9", "1=2=3", "1.5*4", "7//2", "2**3", "9**9**9**9", "1/0", "1/(2-2)", "-3+5", "+3", "1+-2", "1%2",
+    "()", "(1", "1)", "1 2", "1,2", "1+", "*1", "1_0", "0x1", "1e3", "1j", "True", "x", "f(1)", "'1'",
+    "1;2", "1#2", "٣+1", "1<2", "1if 1else 2", "__import__('os').system('exit 1')", "1" * 201,
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "numbers"),
+    [
+        ("8/(3-8/3)", 24, [8, 3, 8, 3]),
+        ("(1+2)*3 = 9", 9, [1, 2, 3]),
+        ("(1+2)×3", 9, [1, 2, 3]),
+        ("6÷4−1", Fraction(1, 2), [6, 4, 1]),
+        ("7", 7, [7]),
+        (" ( 1 - 2 ) - 3 ", -4, [1, 2, 3]),
+        ("1-2-3", -4, [1, 2, 3]),
+        ("8/4/2", 1, [8, 4, 2]),
+        ("2+3*4", 14, [2, 3, 4]),
+        ("0*5", 0, [0, 5]),
+        (r"(1+2)\times 3", 9, [1, 2, 3]),
+        (r"\frac{1+2}{3} \cdot 4", 4, [1, 2, 3, 4]),
+        ("[(1+2)*3]", 9, [1, 2, 3]),
+        ("(1+\n2)*3", 9, [1, 2, 3]),
+        ("(1)(2)", 2, [1, 2]),
+    ],
+)
+def test_arithmetic(text, value, numbers):
+    assert arithmetic(text) == (value, numbers)
+
+
+@pytest.mark.parametrize("text", NO_EXPRESSIONS)
+def test_arithmetic_of_anything_else_is_none(text):
+    assert arithmetic(text) is None
+
+
+def test_arithmetic_agrees_with_python_on_random_expressions():
+    rng = random.Random(0)
+
+    def expression(depth):
+        if depth == 0 or rng.random() < 0.3:
+            number = rng.randrange(10)
+            return str(number), Fraction(number), [number]
+        (left, x, numbers), (right, y, more) = expression(depth - 1), expression(depth - 1)
+        operator = rng.choice("+-*/")
+        if operator == "/" and y == 0:
+            operator = "+"
+        value = {"+": x + y, "-": x - y, "*": x * y, "/": x / y if y else x}[operator]
+        return f"({left}{operator}{right})", value, numbers + more
+
+    for _ in range(200):
+        text, value, numbers = expression(3)
+        assert arithmetic(text) == (value, numbers)
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_hostile_text_is_no_arithmetic(name):
+    with cpu_limit(0.5):
+        arithmetic(hostile()[name])
+
+
+def test_deep_nesting_is_arithmetic():
+    assert arithmetic("(" * 50 + "1" + ")" * 50) == (1, [1])
+    with cpu_limit(0.5):
+        arithmetic("(" * 99 + "1" + ")" * 99)
