@@ -8,13 +8,14 @@ Letters: P prompts (one a problem), G samples a prompt.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from r1jax.answers.equivalence import same_answer
 from r1jax.answers.extraction import extract_answer, kind_of
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.sampling import EvaluateSettings
@@ -25,6 +26,7 @@ from r1jax.rl.rollout import Sampling, Transcript, roll_out
 from r1jax.sampling.loaded_model import LoadedModel
 
 SEQUENCES_AT_ONCE = 64  # on each device, where no stage says how many it has
+MAX_PROVED = 16  # different answers to a problem that algebra compares with each further one, for cons@k
 WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes are compiled
 
 
@@ -82,18 +84,19 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
     """Whether the most frequent answer is right. Answers that are equivalent, and all that are right, are one answer.
 
-    None does not vote, ties are shared.
+    None does not vote, ties are shared. Algebra compares an answer with the MAX_PROVED most frequent ones alone.
     """
-    wrong: dict[str, int] = {}
-    for answer, correct in zip(answers, right, strict=True):
-        if answer is not None and not correct:
-            same = (other for other in wrong if answer == other or grade_answer(answer, other) == 1.0)
-            name = next(same, answer)
-            wrong[name] = wrong.get(name, 0) + 1
-    votes, most = sum(right), max(wrong.values(), default=0)
-    if not votes or votes < most:
-        return 0.0
-    return 1.0 if votes > most else 1 / (1 + sum(count == most for count in wrong.values()))
+    votes = sum(right)
+    wrong = Counter(a for a, correct in zip(answers, right, strict=True) if a is not None and not correct)
+    if votes > wrong.total() or not votes:
+        return float(votes > 0)
+    groups: dict[str, int] = {}
+    for answer, count in wrong.most_common():
+        compare = grade_answer if len(groups) < MAX_PROVED else same_answer
+        group = next((other for other in groups if compare(answer, other) == 1), answer)
+        groups[group] = groups.get(group, 0) + count
+    most = max(groups.values())
+    return float(votes > most) if votes != most else 1 / (1 + list(groups.values()).count(most))
 
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:

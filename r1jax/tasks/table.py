@@ -1,6 +1,6 @@
 """Questions and answers from the columns of a data set: JSONL, Parquet, tensorflow-datasets, or rows in Python.
 
-    task = jsonl_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl", answer_after="####"))
+    task = jsonl_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl"))
     task = rows_table([{"question": "2+2?", "answer": 4}, ...])
 
 Only the columns that the settings name are kept. Without a test set, `split_of` holds out one question in sixteen.
@@ -9,11 +9,13 @@ Only the columns that the settings name are kept. Without a test set, `split_of`
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1jax.answers.extraction import gold_answer
 from r1jax.config.tasks import JsonlTask, ParquetTask, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.code import parse_tests
@@ -22,6 +24,8 @@ from r1jax.rewards.format import think_answer
 from r1jax.tasks.alphabet import alphabet
 from r1jax.tasks.split import Split, split_of
 
+# A missing value, or a text of more than twelve words.
+_NO_ANSWER = re.compile(r"\A\W*(?:nan|null|n/a)\W*\Z|(?:\b[^\W\d_]{2,}\b\W+){12}[^\W\d_]{2,}", re.IGNORECASE)
 Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
 Rows = Sequence[Mapping[str, Any]]
 
@@ -57,24 +61,29 @@ class Table:
         return alphabet(example for _, example in self._places)
 
     def check_golds(self) -> None:
-        """Warns, once, of gold answers that the accuracy reward does not accept as an answer.
+        """Warns, once, of gold answers that no short answer can equal: missing values, prose, what does not verify.
 
-        Raises ValueError for the first gold answer that it cannot compare at all.
+        Raises ValueError where all of them are such, and for the first one that the accuracy cannot compare at all.
         """
-        unverified = []
+        doubtful = []
         for where, example in self._places:
             try:
                 result = self.rewards["accuracy"](example, f"<think>x</think><answer>{example.answer}</answer>")
+                named = self.rewards["accuracy"] is not math_answer or not _NO_ANSWER.search(
+                    gold_answer(example.answer)
+                )
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-            if (result[0] if isinstance(result, tuple) else result) != 1:
-                unverified.append(f"{where}: {example.answer!r}")
-        if unverified:
-            warnings.warn(
-                f"{len(unverified)} gold answers do not verify against themselves, so that no completion can be right; "
-                f"the first is {unverified[0]:.200}",
-                stacklevel=2,
-            )
+            if (result[0] if isinstance(result, tuple) else result) != 1 or not named:
+                doubtful.append(f"{where}: {example.answer!r:.200}")
+        message = (
+            f"{len(doubtful)} of {len(self._places)} gold answers are missing values, prose or not accepted by the "
+            f"accuracy reward, so that no completion can be right; the first is {''.join(doubtful[:1])}"
+        )
+        if len(doubtful) == len(self._places):
+            raise ValueError(f"{message}; correct task.answer, the column that they are read from")
+        if doubtful:
+            warnings.warn(message, stacklevel=2)
 
     def check_tests(self) -> None:
         """Raises ValueError for the first row whose tests cannot be run."""

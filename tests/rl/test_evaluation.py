@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from r1jax.rl.evaluation import consensus, pass_at_k
+from r1jax.rl.evaluation import MAX_PROVED, consensus, pass_at_k
 
 
 @pytest.mark.parametrize("n, right, k, expected", [(4, 1, 4, 1.0), (4, 1, 2, 0.5), (5, 2, 2, 0.7), (16, 0, 8, 0.0)])
@@ -26,3 +26,21 @@ def test_consensus():
     assert consensus([None, None], [False, False]) == 0.0
     assert consensus(["1", "2"], [True, False]) == 0.5  # a tie is shared
     assert consensus(["x", "x", "y"], [False, False, True]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "same", [[r"2\sqrt{2}", r"\sqrt{8}", r"2 \sqrt 2"], ["B", "(B)", "B."], ["1/2", "0.5", r"\frac12"]]
+)
+def test_equivalent_answers_share_a_vote(same):
+    other = [r"3\sqrt{5}"] * 2
+    assert consensus([*same, *other], [False, False, False, True, True]) == 0.0
+    assert consensus([*same, *other], [True, True, True, False, False]) == 1.0
+    assert consensus([*same[:2], *other], [False, False, True, True]) == 0.5
+
+
+def test_many_different_answers_are_counted_without_much_algebra(monkeypatch):
+    calls = []
+    monkeypatch.setattr("r1jax.rl.evaluation.grade_answer", lambda *pair: calls.append(pair) or 0.0)
+    wrong = [rf"{i}\sqrt{{2}}" for i in range(60)]
+    assert consensus(["x", "x", *wrong], [True, True, *[False] * 60]) == 1.0
+    assert len(calls) <= MAX_PROVED**2

@@ -107,8 +107,52 @@ def test_bad_bytes_are_named(tmp_path):
 def test_golds_that_do_not_verify_are_counted(tmp_path):
     rows = [*problems(40), {"question": "a?", "answer": "<answer>"}, {"question": "b?", "answer": "\\boxed{"}]
     file = written(tmp_path, rows)
-    with pytest.warns(UserWarning, match=r"2 gold answers do not verify .*rows\.jsonl:41: '<answer>'"):
+    with pytest.warns(UserWarning, match=r"2 of 43 gold answers are .*rows\.jsonl:41: '<answer>'"):
         make_task(JsonlTask(jsonl=file, test=written(tmp_path, problems(1), "test.jsonl")), 0)
+
+
+def test_missing_values_and_prose_are_no_golds(tmp_path):
+    prose = "He sells 16 eggs, eats three of them, and then makes two dollars for each egg that is left over."
+    rows = [*problems(40), {"question": "a?", "answer": float("nan")}, {"question": "b?", "answer": prose}]
+    file, test = written(tmp_path, rows), written(tmp_path, problems(1), "test.jsonl")
+    with pytest.warns(UserWarning, match=r"2 of 43 gold answers are missing values, prose .*rows\.jsonl:41: 'nan'"):
+        make_task(JsonlTask(jsonl=file, test=test), 0)
+    file = written(tmp_path, [{"question": f"{i}?", "answer": f"{prose} {i}"} for i in range(40)])
+    with pytest.raises(ValueError, match=r"40 of 40 gold answers .*rows\.jsonl:1: .*correct task\.answer"):
+        make_task(JsonlTask(jsonl=file), 0)
+
+
+# Of the training set of GSM8K (Cobbe et al. 2110.14168), published under the MIT licence.
+GSM8K = [
+    {
+        "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How "
+        "many clips did Natalia sell altogether in April and May?",
+        "answer": "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips "
+        "altogether in April and May.\n#### 72",
+    },
+    {
+        "question": "Weng earns $12 an hour for babysitting. Yesterday, she just did 50 minutes of babysitting. How much "
+        "did she earn?",
+        "answer": "Weng earns 12/60 = $<<12/60=0.2>>0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = "
+        "$<<0.2*50=10>>10.\n#### 10",
+    },
+]
+
+
+@pytest.mark.filterwarnings("error")
+def test_gsm8k_as_it_is_published(tmp_path):
+    file = written(tmp_path, GSM8K)
+    task = make_task(JsonlTask(jsonl=file, test=file), 0)
+    for index, (gold, other) in enumerate([("72", "24"), ("10", "50")]):
+        example = task.example("train", index)
+        for right in (
+            rf"<think>r</think>\boxed{{{gold}}}",
+            f"#### {gold}",
+            f"She earned ${gold}.",
+            GSM8K[index]["answer"],
+        ):
+            assert task.rewards["accuracy"](example, right) == 1.0
+        assert task.rewards["accuracy"](example, rf"\boxed{{{other}}}") == 0.0
 
 
 def test_parquet(tmp_path):
