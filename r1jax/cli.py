@@ -102,7 +102,6 @@ def evaluate(
         from rich.progress import Progress
         from rich.table import Table
 
-        from r1jax.config.load import parse_task
         from r1jax.evaluate import evaluate_model
 
         with Progress(transient=True) as bar:
@@ -110,7 +109,7 @@ def evaluate(
             scores, file = evaluate_model(
                 model,
                 overrides or (),
-                parse_task(task) if task else None,
+                task,
                 checkpoint=step,
                 progress=lambda done, total: bar.update(number, completed=done, total=total),
             )

@@ -59,9 +59,9 @@ def score_file(file: Path, config: Config) -> Scored:
     The stage is the one that the file is named after, as runs do, else the last GRPO stage; where the config has none,
     the weights are 1. Raises ConfigError for a line that cannot be read.
     """
-    stages = [config.stage(index) for index, stage in enumerate(config.stages) if stage.program == "grpo"]
+    stages = [stage for stage in config.stages if stage.program == "grpo"]
     stages = [stage for stage in stages if stage.name == file.stem.rpartition("-")[0]] or stages
-    settings = stages[-1] if stages else config.stage(0) if config.stages else config
+    settings = stages[-1] if stages else config.stages[0] if config.stages else config
     with user_errors():
         task = make_task(
             settings.task,

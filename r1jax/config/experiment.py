@@ -1,7 +1,7 @@
 """A whole experiment: what its stages share, the stages, and what each of them may have for itself.
 
     config = load_config("configs/quickstart.yaml")
-    stage = config.stage(1)  # with all that it takes from the top level
+    config.stages[1].max_completion_length  # which it takes from the top level
 
 Every setting is declared in a class of this package, with its default, its check and its meaning; a key that no class
 declares is an error. docs/config.md is made from these classes.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     type Inherited[T] = T
 else:
     Inherited = Optional
-NOT_GIVEN: Any = None  # on a stage as the user wrote it, "take the top level's"; `Config.stage` puts that in its place
+NOT_GIVEN: Any = None  # at the top level, where each stage has its own; `Config` gives every stage the top level's
 
 
 def _entry_kind(value: Any) -> str:
@@ -100,15 +100,6 @@ class Stage(Shared):
     """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
     """Steps between checkpoints; 0: only after the last step."""
-
-    @field_validator("rewards")
-    @classmethod
-    def _default_weight(cls, rewards: Any) -> Any:
-        def weighted(entry: Any) -> Any:
-            no_weight = isinstance(entry, RewardBase) and entry.weight is None
-            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
-
-        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
 
     @property
     def updates(self) -> int:
@@ -179,8 +170,7 @@ class GrpoStage(Stage, SamplingSettings):
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        if self.rewards is not NOT_GIVEN:
-            self.check_rewards()
+        self._check_rewards()
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -225,8 +215,9 @@ class GrpoStage(Stage, SamplingSettings):
             )
         return self
 
-    def check_rewards(self) -> None:
-        """Raises ValueError where nothing has a weight, or dynamic sampling names a reward that the stage lacks."""
+    def _check_rewards(self) -> None:
+        if self.rewards is NOT_GIVEN:
+            return
         if not any(self.reward_weights.values()):
             raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
         if self.dynamic_sampling is not None and self.dynamic_sampling.reward not in (None, *self.reward_weights):
@@ -260,8 +251,13 @@ class GrpoStage(Stage, SamplingSettings):
             raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
 
 
+StageSettings = Annotated[
+    Annotated[SftStage, Tag("sft")] | Annotated[GrpoStage, Tag("grpo")], Discriminator(chosen_by(name="program"))
+]
+
+
 class Config(Shared):
-    """One experiment: what its stages share, and the stages. `stages` has them as they were written; use `stage`."""
+    """One experiment: what its stages share, and the stages, each with all that it takes from the top level."""
 
     run_dir: str
     """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
@@ -280,47 +276,30 @@ class Config(Shared):
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
-    stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
+    stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
-
-    def stage(self, index: int) -> SftStage | GrpoStage:
-        """Stage number `index` with all that it shares with the others filled in from the top level.
-
-        Its `rewards` are those of its own block, or else of the top level's; definitions of the top level that its
-        block does not name are there too, and their weight is None.
-        """
-        stage = self.stages[index]
-        given = {name: getattr(self, name) for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN}
-        own = self.rewards if stage.rewards is NOT_GIVEN else stage.rewards
-        rewards = {name: _defined(entry, self.rewards.get(name)) for name, entry in own.items()}
-        others = {name: entry for name, entry in self.reward_definitions.items() if name not in own}
-        rewards |= {name: entry.model_copy(update={"weight": None}) for name, entry in others.items()}
-        return stage.model_copy(update={**given, "rewards": rewards})
 
     @model_validator(mode="before")
     @classmethod
-    def _merge(cls, value: Any) -> Any:
-        """Completes the stages' blocks that are merged with the top level's, before anything is checked."""
+    def _fill_stages(cls, value: Any) -> Any:
+        """Gives the stages what they take from the top level, before anything is checked."""
         if not isinstance(value, dict):
             return value
-        tops = {name: {} if value.get(name) is None else value[name] for name in (*MERGED, "rewards")}
-        stages = value.get("stages")
-        if isinstance(stages, list):
-            stages = [_merged(stage, tops) if isinstance(stage, dict) else stage for stage in stages]
-        return value | tops | ({} if stages is None else {"stages": stages})
+        value = value | {name: {} for name in (*MERGED, "rewards") if value.get(name) is None}
+        if isinstance(stages := value.get("stages"), list):
+            value["stages"] = [_filled(stage, value) if isinstance(stage, dict) else stage for stage in stages]
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Config:
         names = [stage.name for stage in self.stages]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two stages are named {twice[0]}; each needs a name of its own")
         for index, stage in enumerate(self.stages):
-            where, filled = f"stages.{stage.name}", self.stage(index)
+            where = f"stages.{stage.name}"
             if stage.name == "base":
-                raise ValueError("stages.base: base is the model before any training; give the stage another name")
-            missing = [name for name in Shared.model_fields if getattr(filled, name) is NOT_GIVEN]
-            if missing:
+                raise ValueError(f"{where}: base is the model before any training; give the stage another name")
+            if missing := [name for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN]:
                 raise ValueError(
                     f"{where}.{missing[0]}: this key is required and was not given; give it to the stage, or at the "
                     f"top level to all stages"
@@ -330,30 +309,34 @@ class Config(Shared):
                     f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
                     f"base, or a folder"
                 )
-            if filled.program == "grpo":
-                try:
-                    filled.check_rewards()
-                except ValueError as error:
-                    raise ValueError(f"{where}.{error}") from None
         return self
 
 
-def _merged(stage: dict[str, Any], tops: dict[str, Any]) -> dict[str, Any]:
-    """A stage whose blocks also hold the keys that only the top level's have."""
-    blocks = {}
-    for name in MERGED:
-        top, own = (_mapping(block) for block in (tops[name], stage.get(name)))
-        if isinstance(top, dict) and isinstance(own, dict):
-            blocks[name] = top | own
-    return stage | blocks
+def _filled(stage: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """A stage with what it takes from the top level."""
+    filled = {}
+    for name in Shared.model_fields:
+        own, shared = stage.get(name), top.get(name)
+        if own is None and shared is not None:
+            filled[name] = shared
+        elif isinstance(own, dict) and isinstance(shared, dict):
+            if name in MERGED:
+                filled[name] = shared | own
+            elif name == "rewards":
+                filled[name] = _own_rewards(own, shared)
+    return stage | filled
 
 
-def _mapping(block: Any) -> Any:
-    return block.model_dump() if isinstance(block, Settings) else block
+def _own_rewards(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """A stage's rewards, defined as the top level defines them where it only has their weight.
 
-
-def _defined(entry: float | RewardSettings, top: float | RewardSettings | None) -> float | RewardSettings:
-    """An entry of a stage's rewards; where it is a number for what the top level defines, that definition with it."""
-    if isinstance(entry, RewardBase) or not isinstance(top, RewardBase):
-        return entry
-    return top.model_copy(update={"weight": entry})
+    The top level's other definitions are there too, without a weight.
+    """
+    defined = {name: entry | {"weight": None} for name, entry in shared.items() if isinstance(entry, dict)}
+    rewards = {}
+    for name, entry in own.items():
+        if isinstance(entry, dict):
+            rewards[name] = {"weight": 1.0} | entry
+        else:
+            rewards[name] = defined[name] | {"weight": entry} if name in defined else entry
+    return rewards | {name: entry for name, entry in defined.items() if name not in own}

@@ -151,8 +151,7 @@ def build_run(
             raise ConfigError("stages: got none; training needs at least one")
         begun = _is_begun(config)
         architecture = model_config(config.model, Path(config.run_dir) / MODEL_FOLDER if begun else None)
-        stages = [config.stage(index) for index in range(len(config.stages))]
-        tasks = _tasks(config, stages, functions or {}, data)
+        tasks = _tasks(config, functions or {}, data)
         tokenizer = saved_tokenizer(config, Path(config.run_dir)) if begun else _tokenizer(config, tasks)
         mesh = make_mesh(config.mesh)
         model = make_model(architecture, tokenizer.size)
@@ -163,7 +162,7 @@ def build_run(
             mesh=mesh,
             tokenizer=tokenizer,
             model=model,
-            stages=tuple(_stage_runs(config, stages, tasks, tokenizer)),
+            stages=tuple(_stage_runs(config, tasks, tokenizer)),
             key=jax.random.key(config.seed),
             log=RunLog(Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
@@ -198,14 +197,13 @@ def open_run(
 
 def _tasks(
     config: Config,
-    stages: list[SftStage | GrpoStage],
     functions: Mapping[str, Callable[..., Any]],
     data: Sequence[Mapping[str, Any]] | None,
 ) -> list[Task | Mixture]:
     """The task of each stage; stages whose tasks and rewards are the same share one."""
     made: dict[str, Task | Mixture] = {}
     tasks = []
-    for stage in stages:
+    for stage in config.stages:
         definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
         what = repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
         if what not in made:
@@ -225,11 +223,10 @@ def _tasks(
     return tasks
 
 
-def _stage_runs(
-    config: Config, stages: list[SftStage | GrpoStage], tasks: list[Task | Mixture], tokenizer: Tokenizer
-) -> Iterator[StageRun]:
+def _stage_runs(config: Config, tasks: list[Task | Mixture], tokenizer: Tokenizer) -> Iterator[StageRun]:
     """The stages with their data; stages that see the same data share it, and each begins where the last one ended."""
     made: dict[Any, Batches] = {}
+    stages = config.stages
     data = [(id(task), stage.prompt, stage.max_prompt_length) for task, stage in zip(tasks, stages, strict=True)]
     for number, stage in enumerate(stages):
         if data[number] not in made:

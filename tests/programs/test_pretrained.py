@@ -208,4 +208,4 @@ def test_a_model_needs_no_config_to_be_read_twice(pretrained):
     assert model.model.config.vocab_size == model.tokenizer.size + 10
     assert embed_VD.shape[0] >= model.model.config.vocab_size and not embed_VD[-1].any()
     with pytest.raises(ConfigError, match="null means all, and this task's problems have no end"):
-        evaluate_model(str(pretrained), task={"name": "arithmetic"})
+        evaluate_model(str(pretrained), task="{name: arithmetic}")
