@@ -170,7 +170,6 @@ class GrpoStage(Stage, SamplingSettings):
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        self._check_rewards()
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -178,77 +177,68 @@ class GrpoStage(Stage, SamplingSettings):
             )
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
-        self._check_value()
-        by_token = self.importance_sampling is not None and self.importance_sampling.level == "token"
-        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_quantile < 1):
-            raise ValueError(
-                "loss.kind gspo has one ratio for all tokens of a sequence, so no token can be masked or weighted by "
-                "itself, as top_entropy_quantile and importance_sampling.level token would do; use gspo_token, or "
-                "level sequence"
-            )
-        if self.loss.kind == "reinforce" and self.minibatches > 1:
-            raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
-        if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
-            raise ValueError(
-                "kl.place is reward, and advantage.scale group would magnify the KL of a group whose other rewards are "
-                "equal; use scale batch or none"
-            )
+        self._check_rewards()
+        self._check_loss()
+        if self.value is not None:
+            self._check_value()
         if self.top_p < 1 and self.top_k is None:
             raise ValueError(
                 f"top_p {self.top_p} needs top_k, for example 100: the trainer stores the tokens that each token was "
                 f"sampled from, and the whole vocabulary would be too much"
             )
-        if self.importance_sampling is not None and self.old_log_probs == "sampler":
-            raise ValueError(
-                "importance_sampling compares the trainer's old log-probs with the sampler's; set "
-                "old_log_probs: trainer"
-            )
-        if self.dynamic_sampling is not None and self.dynamic_sampling.reward is None and self.advantage.per_reward:
-            raise ValueError(
-                "dynamic_sampling.reward is null, the weighted sum, which advantage.per_reward does not use; name one"
-            )
+        return self
+
+    def _check_rewards(self) -> None:
+        if self.rewards is not NOT_GIVEN and not any(self.reward_weights.values()):
+            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
         in_reward = self.kl.coef > 0 and self.kl.place == "reward"
         if self.advantage.per_reward and (self.truncated == "zero" or in_reward):
             raise ValueError(
                 "advantage.per_reward does not form the sum of the rewards, which truncated: zero limits and kl.place: "
                 "reward subtracts from; use truncated: mask and kl.place: loss"
             )
-        return self
-
-    def _check_rewards(self) -> None:
-        if self.rewards is NOT_GIVEN:
-            return
-        if not any(self.reward_weights.values()):
-            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
-        if self.dynamic_sampling is not None and self.dynamic_sampling.reward not in (None, *self.reward_weights):
+        if in_reward and self.value is None and self.advantage.scale == "group":
             raise ValueError(
-                f"dynamic_sampling.reward is {self.dynamic_sampling.reward!r}, and rewards has "
-                f"{', '.join(self.reward_weights)}"
+                "kl.place is reward, and advantage.scale group would magnify the KL of a group whose other rewards are "
+                "equal; use scale batch or none"
             )
+        if self.dynamic_sampling is None:
+            return
+        reward = self.dynamic_sampling.reward
+        if reward is None and self.advantage.per_reward:
+            raise ValueError(
+                "dynamic_sampling.reward is null, the weighted sum, which advantage.per_reward does not use; name one"
+            )
+        if self.rewards is not NOT_GIVEN and reward not in (None, *self.reward_weights):
+            known = ", ".join(self.reward_weights)
+            raise ValueError(f"dynamic_sampling.reward is {reward!r}, and rewards has {known}; name one of these")
+        if self.group_size == 1:
+            raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
+
+    def _check_loss(self) -> None:
+        by_token = self.importance_sampling is not None and self.importance_sampling.level == "token"
+        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_quantile < 1):
+            raise ValueError(
+                "loss.kind gspo has one ratio for all tokens of a sequence, so that top_entropy_quantile and "
+                "importance_sampling.level token cannot mask or weight a single one; use gspo_token, or level sequence"
+            )
+        if self.loss.kind == "reinforce" and self.minibatches > 1:
+            raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
+        if self.importance_sampling is not None and self.old_log_probs == "sampler":
+            raise ValueError("importance_sampling needs old log-probs of the trainer; set old_log_probs: trainer")
 
     def _check_value(self) -> None:
-        if self.value is None:
-            return
+        """With a value model each token has an advantage of its own."""
         if self.off_policy_mask_threshold is not None:
             raise ValueError(
-                "off_policy_mask_threshold masks sequences of negative advantage, and with a value model each token "
-                "has an advantage of its own; leave it out"
+                "off_policy_mask_threshold needs one advantage a sequence; leave it out with a value model"
             )
         if self.advantage.scale == "group":
-            raise ValueError(
-                "advantage.scale is group, and with a value model each token has an advantage of its own; use batch or "
-                "none"
-            )
+            raise ValueError("advantage.scale is group, and a value model's advantages have none; use batch or none")
         if self.advantage.baseline != "mean" or self.advantage.per_reward:
-            raise ValueError(
-                "advantage.baseline and per_reward are about a group's rewards; with a value model leave them out"
-            )
+            raise ValueError("advantage.baseline and per_reward are about groups; leave them out with a value model")
         if self.loss.kind == "gspo":
-            raise ValueError(
-                "loss.kind gspo has one ratio a sequence, and a value model one advantage a token; use another kind"
-            )
-        if self.dynamic_sampling is not None and self.group_size == 1:
-            raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
+            raise ValueError("loss.kind gspo needs one advantage a sequence; use another kind with a value model")
 
 
 StageSettings = Annotated[
