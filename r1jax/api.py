@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,11 @@ __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 Rewards = Mapping[str, Callable[..., Any]]
 
 
-@dataclass(frozen=True)
 class TrainedRun:
     """A run folder: `train` returns one, and TrainedRun("runs/quickstart") opens an older one."""
 
-    folder: Path
-
     def __init__(self, folder: str | Path) -> None:
-        object.__setattr__(self, "folder", Path(folder))
+        self.folder = Path(folder)
 
     @property
     def metrics(self) -> MetricsTable:
@@ -60,8 +56,7 @@ class TrainedRun:
         for stage in self.config.stages:
             for file in sorted((self.folder / "completions").glob(f"{stage.name}-??????.jsonl")):
                 where = {"stage": stage.name, "step": int(file.stem.rpartition("-")[2])}
-                lines = file.read_text(encoding="utf-8").split("\n")
-                rows += [where | json.loads(line) for line in lines if line]
+                rows += [where | json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         return rows
 
 
