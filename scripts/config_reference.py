@@ -120,7 +120,7 @@ def is_model(annotation: Any) -> bool:
 def alternatives(annotation: Any) -> dict[str, Any]:
     """The members of a discriminated union by their tags; of anything else, none."""
     members = typing.get_args(bare(annotation))
-    return {extra.tag: m for m in members for extra in getattr(m, "__metadata__", ()) if isinstance(extra, Tag)}
+    return {extra.tag[1:-1]: m for m in members for extra in getattr(m, "__metadata__", ()) if isinstance(extra, Tag)}
 
 
 def _blocks(owner: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -59,10 +59,13 @@ def kind_of(value: Any) -> str:
 
 
 def chosen_by(*keys: str, name: str = "name") -> Callable[[Any], str]:
-    """What tells pydantic which class of settings a block is: the first of `keys` that it has, else its `name`."""
+    """What tells pydantic which class of settings a block is: the first of `keys` that it has, else its `name`.
+
+    It is a tag in angle brackets, by which an error tells tags from keys in pydantic's locations.
+    """
 
     def choose(value: Any) -> str:
         get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-        return next((key for key in keys if get(key) is not None), get(name) or "")
+        return f"<{next((key for key in keys if get(key) is not None), get(name) or '')}>"
 
     return choose

@@ -9,7 +9,7 @@ declares is an error. docs/config.md is made from these classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -28,19 +28,15 @@ from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSett
 from r1jax.config.tasks import TaskSettings
 from r1jax.config.training import MeshSettings, OptimizerSettings
 
-if TYPE_CHECKING:
-    type Inherited[T] = T
-else:
-    Inherited = Optional
 NOT_GIVEN: Any = None  # at the top level, where each stage has its own; `Config` gives every stage the top level's
 
 
 def _entry_kind(value: Any) -> str:
-    return "definition" if isinstance(value, dict | RewardBase) else "weight"
+    return "<definition>" if isinstance(value, dict | RewardBase) else "<weight>"
 
 
 RewardEntry = Annotated[
-    Annotated[Weight, Tag("weight")] | Annotated[RewardSettings, Tag("definition")], Discriminator(_entry_kind)
+    Annotated[Weight, Tag("<weight>")] | Annotated[RewardSettings, Tag("<definition>")], Discriminator(_entry_kind)
 ]
 MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs from the top level's
 
@@ -48,20 +44,20 @@ MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs
 class Shared(Settings):
     """What the top level has for all stages, and a stage may have for itself."""
 
-    task: Inherited[TaskSettings] = NOT_GIVEN
+    task: TaskSettings = NOT_GIVEN
     """Where questions, answers and demonstrations come from."""
-    rewards: Inherited[dict[str, RewardEntry]] = NOT_GIVEN
+    rewards: dict[str, RewardEntry] = NOT_GIVEN
     """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
     by the task, which brings `accuracy` and `format`. A block defines a reward and may have its `weight`: in a stage it
     is 1 by default, at the top level none, so that the reward is only defined. A grpo stage optimises the rewards with
     a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
-    prompt: Inherited[PromptSettings] = NOT_GIVEN
+    prompt: PromptSettings = NOT_GIVEN
     """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
-    max_prompt_length: Inherited[PositiveInt] = NOT_GIVEN
+    max_prompt_length: PositiveInt = NOT_GIVEN
     """Prompts of more tokens than this are dropped."""
-    max_completion_length: Inherited[PositiveInt] = NOT_GIVEN
+    max_completion_length: PositiveInt = NOT_GIVEN
     """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
-    evaluate: Inherited[EvaluateSettings] = NOT_GIVEN
+    evaluate: EvaluateSettings = NOT_GIVEN
     """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""
 
     @property
@@ -242,7 +238,7 @@ class GrpoStage(Stage, SamplingSettings):
 
 
 StageSettings = Annotated[
-    Annotated[SftStage, Tag("sft")] | Annotated[GrpoStage, Tag("grpo")], Discriminator(chosen_by(name="program"))
+    Annotated[SftStage, Tag("<sft>")] | Annotated[GrpoStage, Tag("<grpo>")], Discriminator(chosen_by(name="program"))
 ]
 
 
@@ -275,10 +271,10 @@ class Config(Shared):
         """Gives the stages what they take from the top level, before anything is checked."""
         if not isinstance(value, dict):
             return value
-        value = value | {name: {} for name in (*MERGED, "rewards") if value.get(name) is None}
+        top = {name: {} for name in (*MERGED, "rewards")} | _given(value)
         if isinstance(stages := value.get("stages"), list):
-            value["stages"] = [_filled(stage, value) if isinstance(stage, dict) else stage for stage in stages]
-        return value
+            top["stages"] = [_filled(_given(stage), top) if isinstance(stage, dict) else stage for stage in stages]
+        return top
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -302,19 +298,19 @@ class Config(Shared):
         return self
 
 
+def _given(block: dict[str, Any]) -> dict[str, Any]:
+    """A block without the shared settings that are null: they are those of the top level, as if they were left out."""
+    return {key: value for key, value in block.items() if value is not None or key not in Shared.model_fields}
+
+
 def _filled(stage: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """A stage with what it takes from the top level."""
-    filled = {}
-    for name in Shared.model_fields:
-        own, shared = stage.get(name), top.get(name)
-        if own is None and shared is not None:
-            filled[name] = shared
-        elif isinstance(own, dict) and isinstance(shared, dict):
-            if name in MERGED:
-                filled[name] = shared | own
-            elif name == "rewards":
-                filled[name] = _own_rewards(own, shared)
-    return stage | filled
+    filled = {name: top[name] for name in Shared.model_fields if name in top} | stage
+    for name in (*MERGED, "rewards"):
+        own, shared = filled[name], top[name]
+        if name in stage and isinstance(own, dict) and isinstance(shared, dict):
+            filled[name] = _own_rewards(own, shared) if name == "rewards" else shared | own
+    return filled
 
 
 def _own_rewards(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def explain(
     that the command line gave.
     """
     problem = error.errors(include_url=False)[0]
-    keys, message = _message(problem, _without_tags(problem["loc"]))
+    location = [key for key in problem["loc"] if not str(key).startswith("<")]  # without tags, see `chosen_by`
+    keys, message = _message(problem, location)
     is_grpo = keys[:1] == ["stages"] and tree["stages"][keys[1]].get("program") == "grpo"
     keys = named(tree, keys)
     if is_grpo:  # which may have all that a message says of stages.NAME
@@ -56,19 +58,6 @@ def named(tree: dict[str, Any], keys: Sequence[Any]) -> list[Any]:
     if len(keys) > 1 and keys[0] == "stages" and isinstance(tree["stages"][keys[1]], dict):
         keys = ["stages", tree["stages"][keys[1]].get("name", keys[1]), *keys[2:]]
     return list(keys)
-
-
-def _without_tags(location: Sequence[Any]) -> list[Any]:
-    """A pydantic location without what it writes behind the key of a union: which of the alternatives it took."""
-    keys: list[Any] = []
-    rest = list(location)
-    while rest:
-        keys.append(rest.pop(0))
-        if keys[-2:-1] == ["rewards"]:
-            del rest[: 2 if rest[:1] == ["definition"] else 1]
-        elif keys[-1] == "task" or keys[:-1] == ["stages"]:
-            del rest[:1]
-    return keys
 
 
 def _line(file: Path, keys: Sequence[Any]) -> tuple[int, bool]:
@@ -100,7 +89,7 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
         case "missing":
             return keys, "this key is required and was not given"
         case "union_tag_invalid":
-            tag, tags = context["tag"], context["expected_tags"].replace("'", "").split(", ")
+            tag, tags = context["tag"][1:-1], re.findall(r"<(\w+)>", context["expected_tags"])
             near = difflib.get_close_matches(tag, tags, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             if keys[:-1] == ["stages"] or tag:

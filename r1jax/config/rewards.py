@@ -123,16 +123,16 @@ class RepetitionReward(RewardBase):
 
 
 RewardSettings = Annotated[
-    Annotated[FunctionReward, Tag("function")]
-    | Annotated[MathReward, Tag("math")]
-    | Annotated[CodeReward, Tag("code")]
-    | Annotated[ChoiceReward, Tag("choice")]
-    | Annotated[ExactReward, Tag("exact")]
-    | Annotated[RegexReward, Tag("regex")]
-    | Annotated[FormatReward, Tag("format")]
-    | Annotated[LanguageReward, Tag("language")]
-    | Annotated[OverlongReward, Tag("overlong")]
-    | Annotated[CosineReward, Tag("cosine")]
-    | Annotated[RepetitionReward, Tag("repetition")],
+    Annotated[FunctionReward, Tag("<function>")]
+    | Annotated[MathReward, Tag("<math>")]
+    | Annotated[CodeReward, Tag("<code>")]
+    | Annotated[ChoiceReward, Tag("<choice>")]
+    | Annotated[ExactReward, Tag("<exact>")]
+    | Annotated[RegexReward, Tag("<regex>")]
+    | Annotated[FormatReward, Tag("<format>")]
+    | Annotated[LanguageReward, Tag("<language>")]
+    | Annotated[OverlongReward, Tag("<overlong>")]
+    | Annotated[CosineReward, Tag("<cosine>")]
+    | Annotated[RepetitionReward, Tag("<repetition>")],
     Discriminator(chosen_by("function")),
 ]

@@ -129,14 +129,14 @@ class MixtureTask(Settings):
 
 
 _Tasks = (
-    Annotated[ArithmeticTask, Tag("arithmetic")]
-    | Annotated[CountdownTask, Tag("countdown")]
-    | Annotated[TfdsTask, Tag("tfds")]
-    | Annotated[JsonlTask, Tag("jsonl")]
-    | Annotated[ParquetTask, Tag("parquet")]
-    | Annotated[GymTask, Tag("gym")]
+    Annotated[ArithmeticTask, Tag("<arithmetic>")]
+    | Annotated[CountdownTask, Tag("<countdown>")]
+    | Annotated[TfdsTask, Tag("<tfds>")]
+    | Annotated[JsonlTask, Tag("<jsonl>")]
+    | Annotated[ParquetTask, Tag("<parquet>")]
+    | Annotated[GymTask, Tag("<gym>")]
 )
 _chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "mixture"))
 SingleTask = Annotated[_Tasks, _chosen]
-TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("mixture")], _chosen]
+TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("<mixture>")], _chosen]
 MixturePart.model_rebuild()
