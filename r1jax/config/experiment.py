@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
 from r1jax.config.model import ModelSettings
@@ -155,15 +155,6 @@ class GrpoStage(Stage, SamplingSettings):
         batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
         return super().most_prompts * batches
 
-    @field_validator("temperature", "top_k")
-    @classmethod
-    def _check_sampling(cls, value: float | None) -> float | None:
-        if value == 0:
-            raise ValueError("temperature 0 is greedy, and all completions of a prompt would be the same; give more")
-        if value == 1 and isinstance(value, int):
-            raise ValueError("top_k 1 is greedy, and all completions of a prompt would be the same; give 2 or more")
-        return value
-
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
         rollout = self.prompts_per_step * self.group_size
@@ -173,6 +164,9 @@ class GrpoStage(Stage, SamplingSettings):
             )
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
+        if self.temperature == 0 or self.top_k == 1:
+            key = "temperature 0" if self.temperature == 0 else "top_k 1"
+            raise ValueError(f"{key} is greedy, and all completions of a prompt would be the same; give more")
         self._check_rewards()
         self._check_loss()
         if self.value is not None:

@@ -26,7 +26,7 @@ def train(
 ) -> Run:
     """Runs every stage that is not finished; the same call again resumes from the last checkpoint.
 
-    `functions` are Python functions by the names of the rewards that they are; `on_log` is called with each logged row.
+    `functions` are those of `build_run`; `on_log` is called with each logged row.
     """
     run = open_run(config, functions=functions)
     run.log.on_log = on_log

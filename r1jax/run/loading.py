@@ -115,13 +115,11 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
     if not saved:
         raise ConfigError(f"{folder} has no checkpoint yet; train it with: r1jax train {folder / 'config.yaml'}")
     every = {f"{stage}-{step}": (stage, step) for stage, steps in saved.items() for step in steps}
-    last = [*saved][-1]
-    named = (
-        every | {str(step): (last, step) for step in saved[last]} | {s: (s, max(steps)) for s, steps in saved.items()}
-    )
-    if wanted is not None and wanted not in named:
+    last, *_ = reversed(saved)
+    named = every | {f"{step}": (last, step) for step in saved[last]} | {s: (s, max(saved[s])) for s in saved}
+    if (wanted or last) not in named:
         raise ConfigError(f"{folder} has no checkpoint {wanted!r}; there are {', '.join(every)}")
-    return named[last if wanted is None else wanted]
+    return named[wanted or last]
 
 
 def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:
