@@ -37,9 +37,8 @@ def explain(
     problem = error.errors(include_url=False)[0]
     location = [key for key in problem["loc"] if not str(key).startswith("<")]  # without tags, see `chosen_by`
     keys, message = _message(problem, location)
-    is_grpo = keys[:1] == ["stages"] and tree["stages"][keys[1]].get("program") == "grpo"
-    keys = named(tree, keys)
-    if is_grpo:  # which may have all that a message says of stages.NAME
+    stage, keys = _stage(tree, keys), named(tree, keys)
+    if stage.get("program") == "grpo":  # it may have all that a message says of stages.NAME
         message = message.replace("stages.NAME", f"stages.{keys[1]}")
     text = f"{'.'.join(map(str, keys))}: {message}" if keys else message
     # What is wrong between several keys begins with the one to look at.
@@ -55,9 +54,13 @@ def explain(
 
 def named(tree: dict[str, Any], keys: Sequence[Any]) -> list[Any]:
     """Keys in which a stage goes by its name, if it has one."""
-    if len(keys) > 1 and keys[0] == "stages" and isinstance(tree["stages"][keys[1]], dict):
-        keys = ["stages", tree["stages"][keys[1]].get("name", keys[1]), *keys[2:]]
-    return list(keys)
+    return [keys[0], _stage(tree, keys).get("name", keys[1]), *keys[2:]] if len(keys) > 1 else [*keys]
+
+
+def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
+    """The stage that the keys are in, as it was written; of other keys nothing."""
+    stage = tree["stages"][keys[1]] if len(keys) > 1 and keys[0] == "stages" else {}
+    return stage if isinstance(stage, dict) else {}
 
 
 def _line(file: Path, keys: Sequence[Any]) -> tuple[int, bool]:
@@ -105,6 +108,7 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
 def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
     """What may be meant by a key that a class of settings lacks: another library's, a misspelt or a misplaced one."""
     names: list[str] = sorted([*block.model_fields, *(["preset"] if block is GrpoStage else [])])
+    key = str(key)  # YAML has others
     if key in EQUIVALENTS:
         return _elsewhere(key)
     if near := difflib.get_close_matches(key, names, n=1, cutoff=CLOSE):
@@ -122,8 +126,8 @@ def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
 def _paths(key: str, value: Any) -> list[list[str]]:
     """The keys to each value of a block: verl's are nested in blocks that r1jax does not have."""
     if not isinstance(value, dict) or not value:
-        return [[str(key)]]
-    return [[str(key), *path] for below in value for path in _paths(below, value[below])]
+        return [[key]]
+    return [[key, *path] for below in value for path in _paths(str(below), value[below])]
 
 
 def _elsewhere(key: str) -> str:

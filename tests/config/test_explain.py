@@ -154,3 +154,19 @@ def test_where_a_key_may_stand():
     assert places()["coef"] == ["stages.NAME.kl.coef"]
     assert places()["max_digits"][0] == "task.max_digits" and places()["cache"][0] == "rewards.NAME.cache"
     assert places()["pack_length"] == ["stages.NAME.pack_length"] and "num_generations" not in places()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"stages": "rl"}, "stages: got 'rl' (a str)"),
+        ({"stages": ["rl"]}, "stages.0.program: this key is required"),
+        ({"stages": [None]}, "stages.0.program: this key is required"),
+        ({1: 2}, "1: unknown key; valid keys here: "),
+        ({True: {"lr": 1}}, "True: unknown key; in r1jax it is stages.NAME.optimizer.learning_rate"),
+    ],
+)
+def test_what_is_no_stage_and_no_key(wrong, message, tree):
+    with pytest.raises(ConfigError) as error:
+        parse_config(tree | wrong)
+    assert str(error.value).startswith(message)
