@@ -62,7 +62,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     if width % context:
         yield (
             f"max_completion_length: {prompt} prompt positions + {completion} = {width} cannot be split over the "
-            f"{context} devices of mesh.context; need a multiple"
+            f"{context} devices of mesh.context; need a multiple of {context}"
         )
     if examples is not None and prompts > examples:
         yield (
@@ -72,7 +72,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     if prompts % shards:
         yield (
             f"prompts_per_step: {prompts} prompts cannot be split over {shards} devices (data × fsdp × expert); need a "
-            f"multiple"
+            f"multiple of {shards}"
         )
     if pack is not None and pack < width:
         yield (
@@ -80,7 +80,10 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
             f"{completion}; need at least {width}"
         )
     if pack is not None and pack % context:
-        yield f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a multiple"
+        yield (
+            f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a multiple of "
+            f"{context}"
+        )
     if isinstance(settings, GrpoStage) and (unknown := sorted(settings.reward_weights.keys() - batches.task.rewards)):
         yield f"rewards: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
     at_once = (settings.microbatch or 1) * shards
@@ -90,7 +93,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         return
     rows = prompts * settings.group_size // settings.minibatches if isinstance(settings, GrpoStage) else prompts
     if rows % shards:
-        yield f"minibatches: an update of {rows} sequences cannot be split over {shards} devices; need a multiple"
+        yield f"minibatches: an update of {rows} sequences is split over {shards} devices; need a multiple of {shards}"
     if rows % at_once:
         yield (
             f"microbatch: an update of {rows} sequences cannot be split into microbatches of {settings.microbatch} on "
