@@ -81,8 +81,8 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         )
     if pack is not None and pack % context:
         yield (
-            f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a multiple of "
-            f"{context}"
+            f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a "
+            f"multiple of {context}"
         )
     if isinstance(settings, GrpoStage) and (unknown := sorted(settings.reward_weights.keys() - batches.task.rewards)):
         yield f"rewards: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
