@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,11 @@ __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 Rewards = Mapping[str, Callable[..., Any]]
 
 
-@dataclass(frozen=True)
 class TrainedRun:
     """A run folder: `train` returns one, and TrainedRun("runs/quickstart") opens an older one."""
 
-    folder: Path
-
     def __init__(self, folder: str | Path) -> None:
-        object.__setattr__(self, "folder", Path(folder))
+        self.folder = Path(folder)
 
     @property
     def metrics(self) -> MetricsTable:
@@ -60,8 +56,7 @@ class TrainedRun:
         for stage in self.config.stages:
             for file in sorted((self.folder / "completions").glob(f"{stage.name}-??????.jsonl")):
                 where = {"stage": stage.name, "step": int(file.stem.rpartition("-")[2])}
-                lines = file.read_text(encoding="utf-8").split("\n")
-                rows += [where | json.loads(line) for line in lines if line]
+                rows += [where | json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         return rows
 
 
@@ -91,9 +86,9 @@ def train(
     GRPO stage whose `rewards` do not name it. `data` are dicts with a question and an answer in place of every stage's
     task: they are kept in the run folder, and one in sixteen is held out. `on_log` is called with each row.
     """
-    settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
+    settings = _settings(config, rewards, data, overrides)
     if data is not None:
-        settings = _with_data(settings, data, Path(settings.run_dir) / DATA)
+        _keep(data, Path(settings.run_dir) / DATA)
     run = train_stages(settings, functions=rewards, on_log=on_log)
     if isinstance(on_log, LivePlot):
         on_log.draw()  # with the last rows
@@ -108,41 +103,38 @@ def prepare(
     overrides: Sequence[str] = (),
 ) -> Run:
     """A run in memory, to take steps by hand: it has the config's model, data and devices, and writes nothing."""
-    settings = _with_functions(_settings(config, overrides, has_data=data is not None), rewards or {})
+    settings = _settings(config, rewards, data, overrides)
     return build_run(settings, functions=rewards, data=data)
 
 
-def _settings(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], *, has_data: bool) -> Config:
-    """The config; where rows stand in for its task, it need not have one, and its stages have none of their own."""
+def _settings(
+    config: str | Path | Mapping[str, Any] | Config,
+    rewards: Rewards | None,
+    data: Rows | None,
+    overrides: Sequence[str],
+) -> Config:
+    """The config: functions that a GRPO stage does not name have weight 1, and rows are the task of all stages."""
     if isinstance(config, Config):
-        settings = parse_config(settings_tree(config), overrides) if overrides else config
-    else:
-        task = [f"task={{jsonl: {DATA}}}"] if has_data else []
-        settings = load_config(config, [*task, *overrides])
-    if not has_data:
-        return settings
-    return settings.model_copy(update={"stages": [s.model_copy(update={"task": None}) for s in settings.stages]})
+        config = parse_config(settings_tree(config), overrides)
+    else:  # one that rows bring the task for need not have any
+        config = load_config(config, overrides if data is None else [f"task={{jsonl: {DATA}}}", *overrides])
+    tree = settings_tree(config)
+    if data is not None:
+        tree["task"] = {"jsonl": str(Path(config.run_dir) / DATA), **row_settings(data)}
+    for stage, own in zip(config.stages, tree["stages"], strict=True):
+        if data is not None:
+            own.pop("task", None)
+        if stage.program == "grpo":
+            missing = {name: 1.0 for name in rewards or () if name not in stage.reward_weights}
+            own["rewards"] = own.get("rewards", tree["rewards"]) | missing
+    return parse_config(tree)
 
 
-def _with_functions(config: Config, rewards: Rewards) -> Config:
-    """The config with weight 1 for each function that a GRPO stage does not name."""
-    stages = []
-    for stage in config.stages:
-        # Of the top level's rewards only those with a weight: in a stage's block a definition without one has weight 1.
-        named = config.reward_weights if stage.rewards is None else stage.rewards
-        missing = {name: 1.0 for name in rewards if name not in named}
-        if stage.program == "grpo" and missing:
-            stage = stage.model_copy(update={"rewards": named | missing})
-        stages.append(stage)
-    return config.model_copy(update={"stages": stages})
-
-
-def _with_data(config: Config, data: Rows, file: Path) -> Config:
-    """The config with a task of these rows, which are written to a file of the run folder."""
+def _keep(data: Rows, file: Path) -> None:
+    """Writes rows to a file of the run folder, which holds the same ones where the run has begun."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
     with user_errors():
         rows_table(data)  # rows that cannot be used are refused before they are written
     write_atomically(file, text.encode())
-    return parse_config(settings_tree(config) | {"task": {"jsonl": str(file), **row_settings(data)}})

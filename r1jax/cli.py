@@ -5,28 +5,48 @@ A mistake in what the user gave ends with one line and exit code 2, a run that h
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 
+
+class Verbs(TyperGroup):
+    """The verbs, whose errors are one line each."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            line, code = f"error: {error}", 2
+        except FloatingPointError as error:
+            line, code = f"stopped: {error}", 1
+        except KeyboardInterrupt:
+            line, code = "interrupted; the same command resumes a run from its last checkpoint, if it has one", 130
+        print(line, file=sys.stderr)
+        raise typer.Exit(code)
+
+
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Model = Annotated[str, typer.Argument(help="a run folder, a Hugging Face folder or a hub id")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings to change, e.g. seed=1")
+    list[str],
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="settings to change, e.g. seed=1", default_factory=list, show_default=False
+    ),
 ]
 Step = Annotated[
     str | None, typer.Option(metavar="STEP", help="a checkpoint of a run: STEP, STAGE or STAGE-STEP; else the last")
@@ -46,40 +66,24 @@ def root(
         raise typer.Exit()
 
 
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except FloatingPointError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes a run from its last checkpoint, if it has one", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
 def command(text: str) -> str:
     """A command line of r1jax as the user would type it: with `uv run` where this one was started so."""
     return f"uv run r1jax {text}" if "UV_RUN_RECURSION_DEPTH" in os.environ else f"r1jax {text}"
 
 
 @app.command()
-def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides = None) -> None:
+def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides) -> None:
     """Run a config's stages in order; the same command resumes from the last checkpoint."""
-    with _one_line_errors():
-        settings = load_config(config, overrides or ())
-        from r1jax.programs.pipeline import train as train_stages
+    settings = load_config(config, overrides)  # before what takes seconds to import
 
-        run = train_stages(settings)
-    if not run.is_writer:
-        return
     from rich.console import Console
 
+    from r1jax.programs.pipeline import train as train_stages
     from r1jax.run.report import draw_curves, summary_table
 
+    run = train_stages(settings)
+    if not run.is_writer:
+        return
     Console().print(summary_table(run.folder))
     print(f"curves: {draw_curves(run.folder)}")
     question = run.stages[-1].batches.example("test", 0).question
@@ -90,30 +94,28 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
 @app.command("eval")
 def evaluate(
     model: Model,
-    overrides: Overrides = None,
+    overrides: Overrides,
     task: Annotated[
         str | None, typer.Option(help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}'")
     ] = None,
     step: Step = None,
 ) -> None:
     """Answer held-out problems with a run's checkpoint or a pretrained model; print scores, save transcripts."""
-    with _one_line_errors():
-        from rich.console import Console
-        from rich.progress import Progress
-        from rich.table import Table
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
-        from r1jax.config.load import parse_task
-        from r1jax.evaluate import evaluate_model
+    from r1jax.evaluate import evaluate_model
 
-        with Progress(transient=True) as bar:
-            number = bar.add_task("problems", total=None)
-            scores, file = evaluate_model(
-                model,
-                overrides or (),
-                parse_task(task) if task else None,
-                checkpoint=step,
-                progress=lambda done, total: bar.update(number, completed=done, total=total),
-            )
+    with Progress(transient=True) as bar:
+        number = bar.add_task("problems", total=None)
+        scores, file = evaluate_model(
+            model,
+            overrides,
+            task,
+            checkpoint=step,
+            progress=lambda done, total: bar.update(number, completed=done, total=total),
+        )
     if file is None:
         return
     table = Table("metric", "value")
@@ -127,7 +129,7 @@ def evaluate(
 def sample(
     model: Model,
     prompt: Annotated[str, typer.Argument(help="a question, which is put into the model's prompt format")],
-    overrides: Overrides = None,
+    overrides: Overrides,
     samples: Annotated[int, typer.Option("-n", "--samples", min=1, help="how many completions")] = 1,
     temperature: Annotated[
         float | None, typer.Option(min=0.0, help="0 is greedy; 1 where several samples are asked for, else 0")
@@ -137,45 +139,41 @@ def sample(
     seed: Annotated[int, typer.Option(help="other seeds give other samples")] = 0,
 ) -> None:
     """Print completions of a prompt by a run's checkpoint or a pretrained model."""
-    with _one_line_errors():
-        from r1jax.generate import Generator
-        from r1jax.run.loading import load_model
+    from r1jax.generate import Generator
+    from r1jax.run.loading import load_model
 
-        generator = Generator(load_model(model, overrides or (), checkpoint=step))
-        for text in generator.generate(
-            prompt, samples=samples, temperature=temperature, max_tokens=max_tokens, seed=seed
-        ):
-            print(text)
+    generator = Generator(load_model(model, overrides, checkpoint=step))
+    for text in generator.generate(prompt, samples=samples, temperature=temperature, max_tokens=max_tokens, seed=seed):
+        print(text)
 
 
 @app.command()
 def chat(
     model: Model,
-    overrides: Overrides = None,
+    overrides: Overrides,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.7,
     max_tokens: MaxTokens = None,
     step: Step = None,
     seed: Annotated[int, typer.Option(help="other seeds give other replies")] = 0,
 ) -> None:
     """Talk with a model through its chat template; /new begins again, an empty line or Ctrl-D ends."""
-    with _one_line_errors():
-        from r1jax.generate import Generator
-        from r1jax.run.loading import load_model
+    from r1jax.generate import Generator
+    from r1jax.run.loading import load_model
 
-        loaded = load_model(model, overrides or (), checkpoint=step)
-        if loaded.model.tokenizer.chat_template is None:
-            asked = command(f"sample {shlex.quote(model)} QUESTION")
-            raise ConfigError(f"{model}: its tokenizer has no chat template, so it cannot chat; use {asked}")
-        generator = Generator(loaded)
-        messages: list[dict[str, str]] = []
-        while line := _read_line():
-            if line == "/new":
-                messages = []
-                continue
-            messages.append({"role": "user", "content": line})
-            reply = generator.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
-            messages.append({"role": "assistant", "content": reply})
-            print(reply, flush=True)
+    loaded = load_model(model, overrides, checkpoint=step)
+    if loaded.model.tokenizer.chat_template is None:
+        asked = command(f"sample {shlex.quote(model)} QUESTION")
+        raise ConfigError(f"{model}: its tokenizer has no chat template, so it cannot chat; use {asked}")
+    generator = Generator(loaded)
+    messages: list[dict[str, str]] = []
+    while line := _read_line():
+        if line == "/new":
+            messages = []
+            continue
+        messages.append({"role": "user", "content": line})
+        reply = generator.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+        messages.append({"role": "assistant", "content": reply})
+        print(reply, flush=True)
 
 
 def _read_line() -> str:
@@ -190,38 +188,34 @@ def reward(
     completions: Annotated[
         Path, typer.Argument(help="JSON lines with a completion each, such as a run's completions/")
     ],
-    overrides: Overrides = None,
+    overrides: Overrides,
     config: Annotated[
         Path | None, typer.Option(help="the config whose task and rewards are used; a run's own for its completions")
     ] = None,
 ) -> None:
     """Score saved completions without a model: each reward's statistics, best and worst samples, disagreements."""
-    with _one_line_errors():
-        from rich.console import Console
+    from rich.console import Console
 
-        from r1jax.score import config_of, score_file, show
+    from r1jax.score import config_of, score_file, show
 
-        file = config or config_of(completions)
-        if file is None:
-            raise ConfigError(
-                f"--config is needed: {completions} is not in a run folder, whose own config could be used"
-            )
-        show(score_file(completions, load_config(file, overrides or ())), Console())
+    file = config or config_of(completions)
+    if file is None:
+        raise ConfigError(f"--config is needed: {completions} is not in a run folder, whose own config could be used")
+    show(score_file(completions, load_config(file, overrides)), Console())
 
 
 @app.command()
 def export(
     model: Model,
     out: Annotated[Path, typer.Argument(help="a new folder")],
-    overrides: Overrides = None,
+    overrides: Overrides,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "bfloat16",
     step: Step = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
-    with _one_line_errors():
-        from r1jax.export import export_model
+    from r1jax.export import export_model
 
-        export_model(model, out, dtype=dtype, overrides=overrides or (), checkpoint=step)
+    export_model(model, out, dtype=dtype, overrides=overrides, checkpoint=step)
     print(f"written: {out} ({dtype})")
 
 

@@ -6,9 +6,9 @@ scores, file = evaluate_model("runs/quickstart", ["evaluate.samples=8"])
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -19,23 +19,27 @@ from r1jax.run.loading import load_model
 from r1jax.run.run import role_key
 from r1jax.tasks import make_task
 
+DATA_SETS = {"gsm8k": "{tfds: gsm8k, question: question, answer: short_answer}"}
 SETTINGS = ("task", "prompt", "evaluate", "max_completion_length", "seed")  # that are written beside the scores
 
 
 def evaluate_model(
     path: str,
     overrides: Sequence[str] = (),
-    task: Mapping[str, Any] | None = None,
+    task: str | None = None,
     *,
     checkpoint: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, float], Path | None]:
     """The scores of a run's checkpoint or of a pretrained model, and where the first process wrote the transcripts.
 
-    The task is that of the checkpoint's stage unless `task` or an override replaces it. Other processes get None.
+    The task is that of the checkpoint's stage, unless `task` replaces it: the name of a well-known data set, a task
+    block in YAML, or a file with one. Other processes get None.
     """
-    given = [] if task is None else [f"task={json.dumps(task)}"]
-    loaded = load_model(path, [*given, *overrides], checkpoint=checkpoint)
+    if task is not None:
+        block = Path(task).read_text() if os.path.isfile(task) else DATA_SETS.get(task, task)
+        overrides = [f"task={block}", *overrides]
+    loaded = load_model(path, overrides, checkpoint=checkpoint)
     config, model = loaded.config, loaded.model
     if config.task is None:
         raise ConfigError("--task is needed for a model that is no run: --task gsm8k, or --task '{jsonl: FILE}'")

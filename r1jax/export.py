@@ -32,9 +32,7 @@ def export_model(
     out = out.resolve()
     loaded = load_model(path, overrides, checkpoint=checkpoint)
     model, config, is_writer = loaded.model, loaded.config, jax.process_index() == 0
-    source = Path(path) / MODEL_FOLDER
-    if not source.is_dir():
-        source = find_model(path)
+    source = own if (own := Path(path) / MODEL_FOLDER).is_dir() else find_model(path)
     temporary = out.with_name(out.name + ".tmp")
     if is_writer:
         shutil.rmtree(temporary, ignore_errors=True)

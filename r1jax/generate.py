@@ -61,14 +61,9 @@ class Generator:
         """Completions of a question. `temperature` None is greedy for one sample, and 1 for several."""
         if temperature is None:
             temperature = float(samples > 1)
-        if temperature < 0 or (temperature == 0 and (top_k is not None or top_p < 1)):
-            raise ConfigError(
-                f"temperature is {temperature:g}: 0 always takes the most probable token, so that top_k and top_p do "
-                f"nothing, and less has no meaning; give one above 0"
-            )
-        sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-        text = self.prompt(question)
-        return self.complete(text, sampling, samples=samples, max_tokens=max_tokens, seed=seed)
+        with user_errors():
+            sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+        return self.complete(self.prompt(question), sampling, samples=samples, max_tokens=max_tokens, seed=seed)
 
     def chat(
         self,

@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import Grades, grade
+from r1jax.run.console import excerpt
 from r1jax.tasks import make_task
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ SHOWN_CHARACTERS = 400  # of a completion
 class Scored:
     """`total` is the weighted sum of the scores, NaN where a reward with a weight is None; `lines` count from 1."""
 
-    examples: list[Example]
-    texts: list[str]
+    examples: Sequence[Example]
+    texts: Sequence[str]
     lines: list[int]
     weights: Mapping[str, float]
     grades: Grades
@@ -59,9 +60,9 @@ def score_file(file: Path, config: Config) -> Scored:
     The stage is the one that the file is named after, as runs do, else the last GRPO stage; where the config has none,
     the weights are 1. Raises ConfigError for a line that cannot be read.
     """
-    stages = [config.stage(index) for index, stage in enumerate(config.stages) if stage.program == "grpo"]
+    stages = [stage for stage in config.stages if stage.program == "grpo"]
     stages = [stage for stage in stages if stage.name == file.stem.rpartition("-")[0]] or stages
-    settings = stages[-1] if stages else config.stage(0) if config.stages else config
+    settings = stages[-1] if stages else config.stages[0] if config.stages else config
     with user_errors():
         task = make_task(
             settings.task,
@@ -69,15 +70,10 @@ def score_file(file: Path, config: Config) -> Scored:
             rewards=settings.reward_definitions,
             max_completion_length=settings.max_completion_length,
         )
-    examples, texts, lines = [], [], []
-    for number, line in enumerate(_lines(file), 1):
-        if line.strip():
-            example, text = _read(f"{file}:{number}", line)
-            examples.append(example)
-            texts.append(text)
-            lines.append(number)
-    if not texts:
+    lines = {number: line for number, line in enumerate(_lines(file), 1) if line.strip()}
+    if not lines:
         raise ConfigError(f"{file}: no completions; a line is a JSON object with the key completion")
+    examples, texts = zip(*(_read(f"{file}:{number}", line) for number, line in lines.items()), strict=True)
     weights = stages[-1].reward_weights if stages else dict.fromkeys(task.rewards, 1.0)
     if unknown := sorted(set(weights) - set(task.rewards)):
         raise ConfigError(
@@ -85,7 +81,7 @@ def score_file(file: Path, config: Config) -> Scored:
         )
     grades = grade(examples, texts, task.rewards)
     total = np.sum([weight * grades.scores[name] for name, weight in weights.items() if weight], axis=0)
-    return Scored(examples, texts, lines, weights, grades, total)
+    return Scored(examples, texts, [*lines], weights, grades, total)
 
 
 def _lines(file: Path) -> list[str]:
@@ -129,21 +125,22 @@ def disagreements(scores: Mapping[str, np.ndarray]) -> list[tuple[str, str, np.n
 
 def show(scored: Scored, console: Console) -> None:
     """Prints a table of the rewards, the best and worst completions, and a table of disagreements."""
+    from rich.panel import Panel
     from rich.table import Table
+    from rich.text import Text
 
     grades = scored.grades
     table = Table(
         "reward", "weight", "mean", "std", "none", "ms each", "reasons", title=f"{len(scored.texts)} completions"
     )
     for name, scores in grades.scores.items():
-        scored_ones = scores[~np.isnan(scores)]
+        known = scores[~np.isnan(scores)]
         reasons = Counter(filter(None, grades.reasons[name])).most_common()
         table.add_row(
             name,
             f"{scored.weights[name]:g}" if name in scored.weights else "-",
-            f"{scored_ones.mean():.3f}" if len(scored_ones) else "-",
-            f"{scored_ones.std():.3f}" if len(scored_ones) else "-",
-            str(len(scores) - len(scored_ones)),
+            *([f"{known.mean():.3f}", f"{known.std():.3f}"] if len(known) else "--"),
+            str(len(scores) - len(known)),
             f"{1000 * grades.seconds[name].mean():.1f}",
             ", ".join(f"{reason} {count}" for reason, count in reasons) or "-",
         )
@@ -151,30 +148,16 @@ def show(scored: Scored, console: Console) -> None:
     order = [int(row) for row in np.argsort(-scored.total, kind="stable") if not np.isnan(scored.total[row])]
     for title, rows in (("best", order[:SHOWN]), ("worst", order[: -SHOWN - 1 : -1])):
         for row in rows:
-            _show_sample(title, row, scored, console)
-    pairs = disagreements(grades.scores)
-    if pairs:
+            summary = [
+                f"{name} {scores[row]:g}" + (f" ({reason})" if (reason := grades.reasons[name][row]) else "")
+                for name, scores in grades.scores.items()
+            ]
+            text = Text(f"{excerpt(scored.texts[row], SHOWN_CHARACTERS)}\n\ngold: {scored.examples[row].answer}")
+            heading = f"{title}, line {scored.lines[row]}: {', '.join(summary)}"
+            console.print(Panel(text, title=heading, title_align="left"))
+    if pairs := disagreements(grades.scores):
         table = Table("high", "low", "completions", "lines", title="rewards that disagree")
         for high, low, rows in pairs:
             first = ", ".join(str(scored.lines[row]) for row in rows[:5])
             table.add_row(high, low, str(len(rows)), first + (", …" if len(rows) > 5 else ""))
         console.print(table)
-
-
-def _show_sample(title: str, row: int, scored: Scored, console: Console) -> None:
-    from rich.panel import Panel
-    from rich.text import Text
-
-    scores: dict[str, Any] = {name: f"{values[row]:g}" for name, values in scored.grades.scores.items()}
-    reasons = {name: column[row] for name, column in scored.grades.reasons.items() if column[row]}
-    summary = ", ".join(
-        f"{name} {score}" + (f" ({reasons[name]})" if name in reasons else "") for name, score in scores.items()
-    )
-    text, gold = scored.texts[row], scored.examples[row].answer
-    half = SHOWN_CHARACTERS // 2
-    shown = text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
-    console.print(
-        Panel(
-            Text(f"{shown}\n\ngold: {gold}"), title=f"{title}, line {scored.lines[row]}: {summary}", title_align="left"
-        )
-    )

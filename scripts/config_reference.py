@@ -9,17 +9,17 @@ import ast
 import importlib
 import json
 import pkgutil
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 import r1jax.config
-from r1jax.config.annotations import alternatives, bare, is_model
 from r1jax.config.base import Settings
-from r1jax.config.equivalents import EQUIVALENTS, NEEDLESS
+from r1jax.config.equivalents import EQUIVALENTS
 from r1jax.config.experiment import MERGED, Config, GrpoStage, SftStage, Shared, Stage
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import SamplingSettings
@@ -100,6 +100,27 @@ def reference() -> str:
     )
     sections += _alternatives(rewards, meanings)
     return "\n".join([INTRODUCTION, *sections, _other_names()])
+
+
+def bare(annotation: Any) -> Any:
+    """An annotation without its metadata, and without None as an alternative."""
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = annotation.__origin__
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+        return bare(members[0]) if len(members) == 1 else annotation
+    return annotation
+
+
+def is_model(annotation: Any) -> bool:
+    """Whether it is a class of settings, not a list or dict of some."""
+    return isinstance(annotation, type) and typing.get_origin(annotation) is None and issubclass(annotation, BaseModel)
+
+
+def alternatives(annotation: Any) -> dict[str, Any]:
+    """The members of a discriminated union by their tags; of anything else, none."""
+    members = typing.get_args(bare(annotation))
+    return {extra.tag[1:-1]: m for m in members for extra in getattr(m, "__metadata__", ()) if isinstance(extra, Tag)}
 
 
 def _blocks(owner: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -244,12 +265,11 @@ def _other_names() -> str:
         f"| {', '.join(keys)} | {' and '.join(f'`{part}`' for part in place.split(' and '))} | {note} |"
         for (place, note), keys in known.items()
     ]
-    rows += [f"| `{key}` | - | {reason} |" for key, reason in NEEDLESS.items()]
     return "\n".join(
         [
             "## Names in TRL, verl and Hugging Face",
             "",
-            "Such a key is an error that names r1jax's. STAGE is `stages.NAME`.",
+            "Such a key is an error that names r1jax's.",
             "",
             "| key | in r1jax | |",
             "|---|---|---|",

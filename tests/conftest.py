@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
     file = folder / "tiny.yaml"
     file.write_text(TINY.format(folder=folder / "run"))
     config = load_config(file)
-    train(config, strict_compiles=True)
+    train(config)
     return config, folder / "run"
 
 

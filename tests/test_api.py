@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 import r1jax
-from r1jax.api import _with_functions
+from r1jax.api import _settings
 from r1jax.config.base import ConfigError
 from r1jax.config.load import parse_config, settings_tree
 from r1jax.programs.grpo import Trainer, step_metrics
@@ -74,7 +74,7 @@ def test_rows_stand_in_for_the_tasks_of_stages_too(tmp_path):
     run = r1jax.prepare(config, data=rows)
     run.close()
     for built in (trained, run):
-        assert built.config.stage(1).task == built.config.task
+        assert built.config.stages[1].task == built.config.task
     assert trained.completions()[0]["question"] in {row["question"] for row in rows}
     assert run.stage("rl").first_example == 16
 
@@ -96,12 +96,12 @@ def test_a_function_that_no_stage_names_has_weight_one(tmp_path):
 
 def test_a_reward_that_is_only_defined_stays_without_a_weight(tmp_path):
     config = config_of(tmp_path, "rewards={repeated: {name: repetition}, language: {name: language, weight: 0.5}}")
-    named = _with_functions(config, {"short": short})
-    assert named.stage(1).reward_weights == {"accuracy": 1.0, "format": 0.2, "short": 1.0}
+    named = _settings(config, {"short": short}, None, ())
+    assert named.stages[1].reward_weights == {"accuracy": 1.0, "format": 0.2, "short": 1.0}
     assert parse_config(settings_tree(named)) == named  # as a run reads it from its folder
-    shared = config.model_copy(update={"stages": [config.stages[1].model_copy(update={"rewards": None})]})
-    named = _with_functions(shared, {"short": short, "repeated": short})
-    assert named.stage(0).reward_weights == {"language": 0.5, "short": 1.0, "repeated": 1.0}
+    shared = parse_config(settings_tree(config), ["stages.rl.rewards=null"])
+    named = _settings(shared, {"short": short, "repeated": short}, None, ())
+    assert named.stages[1].reward_weights == {"language": 0.5, "short": 1.0, "repeated": 1.0}
     assert parse_config(settings_tree(named)) == named
 
 

@@ -61,7 +61,7 @@ WRONG = {
         "command line: task: '{name: x' is not valid YAML; text goes in quotes",
     ),
     "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
-    "no task": (["task={}"], "task: no task is named; give one of arithmetic, countdown, tfds"),
+    "no task": (["task={}"], "task: nothing is named; need one of arithmetic, countdown, tfds"),
     "task of a missing file": (["task={jsonl: nowhere.jsonl}"], "there is no file"),
     "model that is not there": (["model={path: no where}"], "no where is neither a folder nor a hub id"),
     "override without value": (["seed"], "an override is written key=value"),
@@ -87,7 +87,7 @@ FILES = {
     "tab": ("a:\n\t- 1", ":2: not valid YAML"),
     "stage without a program": (
         "{text}  - name: extra\n    steps: 1\n",
-        "tiny.yaml:35: stages.extra.program: this key is required; give one of",
+        "tiny.yaml:35: stages.extra.program: this key is required; need one of",
     ),
     "settings that contradict each other": (
         "{text}  - {name: more, program: grpo, steps: 1, prompts_per_step: 8, rewards: {format: 1.0},\n"
@@ -97,7 +97,7 @@ FILES = {
     "misspelt key that is needed": (
         "{text}  - {name: more, program: grpo, steps: 1, prompts_per_step: 8, rewards: {format: 1.0},\n"
         "     optimizer: {learning_rate: 1.0}, groupsize: 4}\n",
-        "tiny.yaml:36: stages.more.groupsize: unknown key; did you mean 'group_size'? (and 1 more)",
+        "tiny.yaml:36: stages.more.groupsize: unknown key; did you mean 'group_size'?",
     ),
     "missing key": ("seed: 0\n", "run_dir: this key is required"),
 }

@@ -19,7 +19,7 @@ def test_config(file):
 
 def test_r1_zero_doubles_its_length_after_8200_updates():
     config = load_config(FOLDER / "r1_zero_long.yaml")
-    first, second = (config.stage(index) for index in range(2))
+    first, second = config.stages
     assert (first.max_completion_length, second.max_completion_length) == (32_768, 65_536)
     assert first.steps == 8_200 // first.minibatches and first.updates + second.updates == 10_400
     assert second.init_from is None  # the stage before

@@ -5,7 +5,11 @@ import json
 import pytest
 
 from r1jax.config.base import ConfigError
-from r1jax.evaluate import evaluate_model
+from r1jax.config.load import parse_config
+from r1jax.config.tasks import TfdsTask
+from r1jax.evaluate import DATA_SETS, evaluate_model
+
+BARE = {"run_dir": "runs/x", "model": {"path": "x"}}
 
 
 def test_scores_and_transcripts_of_a_checkpoint(trained):
@@ -25,10 +29,19 @@ def test_scores_and_transcripts_of_a_checkpoint(trained):
     assert said["scores"] == scores and said["evaluate"]["samples"] == 4 and said["task"]["name"] == "arithmetic"
 
 
-def test_another_task(trained):
+def test_another_task(trained, tmp_path):
     """It replaces the run's; the alphabet stays the model's own."""
-    task = {"name": "arithmetic", "max_digits": 1}
-    _, file = evaluate_model(str(trained[1]), ["evaluate.problems=8"], task)
-    assert all(len(json.loads(line)["question"]) == 4 for line in file.read_text().splitlines())
+    block = "{name: arithmetic, max_digits: 1}"
+    (tmp_path / "task.yaml").write_text(block)
+    for task in (block, str(tmp_path / "task.yaml")):
+        _, file = evaluate_model(str(trained[1]), ["evaluate.problems=8"], task)
+        assert all(len(json.loads(line)["question"]) == 4 for line in file.read_text().splitlines())
     with pytest.raises(ConfigError, match="is not in the alphabet"):
-        evaluate_model(str(trained[1]), ["max_prompt_length=12"], {"name": "countdown", "numbers": 2})
+        evaluate_model(str(trained[1]), ["max_prompt_length=12"], "{name: countdown, numbers: 2}")
+    for wrong, message in {"gsm9k": "task: nothing is named; need one of", "{a: [": "is not valid YAML"}.items():
+        with pytest.raises(ConfigError, match=message):
+            evaluate_model(str(trained[1]), task=wrong)
+
+
+def test_a_well_known_data_set():
+    assert parse_config(BARE, [f"task={DATA_SETS['gsm8k']}"]).task == TfdsTask(tfds="gsm8k", answer="short_answer")

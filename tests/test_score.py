@@ -94,7 +94,7 @@ def test_lines_end_where_json_lines_do(file, tiny_file):
         "\n".join(json.dumps(row | {"answer": row.get("answer") or "1"}, ensure_ascii=False) for row in rows)
     )
     scored = score_file(file, load_config(tiny_file))
-    assert scored.texts == ["a\u2028b\x85", "c"] and scored.examples[0].data == {"data": "its column"}
+    assert [*scored.texts] == ["a\u2028b\x85", "c"] and scored.examples[0].data == {"data": "its column"}
 
 
 def test_a_run_writes_files_that_it_reads(trained):

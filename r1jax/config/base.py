@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -34,4 +35,37 @@ class Settings(BaseModel):
     The message of a check that concerns several keys begins with the one to look at, so that the error names its line.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        """In the place of pydantic's extra="forbid", whose errors do not say which class has no such key."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"got {value!r} ({kind_of(value)}); need a mapping with some of {', '.join(cls.model_fields)}"
+            )
+        for key, below in value.items():
+            if key not in cls.model_fields:
+                raise PydanticCustomError("unknown_key", "unknown key", {"block": cls, "key": key, "value": below})
+        return value
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a message about it."""
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def chosen_by(*keys: str, name: str = "name") -> Callable[[Any], str]:
+    """What tells pydantic which class of settings a block is: the first of `keys` that it has, else its `name`.
+
+    It is a tag in angle brackets, by which an error tells tags from keys in pydantic's locations.
+    """
+
+    def choose(value: Any) -> str:
+        get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+        return f"<{next((key for key in keys if get(key) is not None), get(name) or '')}>"
+
+    return choose

@@ -1,7 +1,7 @@
 """A whole experiment: what its stages share, the stages, and what each of them may have for itself.
 
     config = load_config("configs/quickstart.yaml")
-    stage = config.stage(1)  # with all that it takes from the top level
+    config.stages[1].max_completion_length  # which it takes from the top level
 
 Every setting is declared in a class of this package, with its default, its check and its meaning; a key that no class
 declares is an error. docs/config.md is made from these classes.
@@ -9,11 +9,11 @@ declares is an error. docs/config.md is made from these classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -28,19 +28,15 @@ from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSett
 from r1jax.config.tasks import TaskSettings
 from r1jax.config.training import MeshSettings, OptimizerSettings
 
-if TYPE_CHECKING:
-    type Inherited[T] = T
-else:
-    Inherited = Optional
-NOT_GIVEN: Any = None  # on a stage as the user wrote it, "take the top level's"; `Config.stage` puts that in its place
+NOT_GIVEN: Any = None  # at the top level, where each stage has its own; `Config` gives every stage the top level's
 
 
 def _entry_kind(value: Any) -> str:
-    return "definition" if isinstance(value, dict | RewardBase) else "weight"
+    return "<definition>" if isinstance(value, dict | RewardBase) else "<weight>"
 
 
 RewardEntry = Annotated[
-    Annotated[Weight, Tag("weight")] | Annotated[RewardSettings, Tag("definition")], Discriminator(_entry_kind)
+    Annotated[Weight, Tag("<weight>")] | Annotated[RewardSettings, Tag("<definition>")], Discriminator(_entry_kind)
 ]
 MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs from the top level's
 
@@ -48,20 +44,20 @@ MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs
 class Shared(Settings):
     """What the top level has for all stages, and a stage may have for itself."""
 
-    task: Inherited[TaskSettings] = NOT_GIVEN
+    task: TaskSettings = NOT_GIVEN
     """Where questions, answers and demonstrations come from."""
-    rewards: Inherited[dict[str, RewardEntry]] = NOT_GIVEN
+    rewards: dict[str, RewardEntry] = NOT_GIVEN
     """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
     by the task, which brings `accuracy` and `format`. A block defines a reward and may have its `weight`: in a stage it
     is 1 by default, at the top level none, so that the reward is only defined. A grpo stage optimises the rewards with
     a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
-    prompt: Inherited[PromptSettings] = NOT_GIVEN
+    prompt: PromptSettings = NOT_GIVEN
     """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
-    max_prompt_length: Inherited[PositiveInt] = NOT_GIVEN
+    max_prompt_length: PositiveInt = NOT_GIVEN
     """Prompts of more tokens than this are dropped."""
-    max_completion_length: Inherited[PositiveInt] = NOT_GIVEN
+    max_completion_length: PositiveInt = NOT_GIVEN
     """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
-    evaluate: Inherited[EvaluateSettings] = NOT_GIVEN
+    evaluate: EvaluateSettings = NOT_GIVEN
     """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""
 
     @property
@@ -100,15 +96,6 @@ class Stage(Shared):
     """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
     """Steps between checkpoints; 0: only after the last step."""
-
-    @field_validator("rewards")
-    @classmethod
-    def _default_weight(cls, rewards: Any) -> Any:
-        def weighted(entry: Any) -> Any:
-            no_weight = isinstance(entry, RewardBase) and entry.weight is None
-            return entry.model_copy(update={"weight": 1.0}) if no_weight else entry
-
-        return rewards and {name: weighted(entry) for name, entry in rewards.items()}
 
     @property
     def updates(self) -> int:
@@ -168,19 +155,8 @@ class GrpoStage(Stage, SamplingSettings):
         batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
         return super().most_prompts * batches
 
-    @field_validator("temperature", "top_k")
-    @classmethod
-    def _check_sampling(cls, value: float | None) -> float | None:
-        if value == 0:
-            raise ValueError("temperature 0 is greedy, and all completions of a prompt would be the same; give more")
-        if value == 1 and isinstance(value, int):
-            raise ValueError("top_k 1 is greedy, and all completions of a prompt would be the same; give 2 or more")
-        return value
-
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
-        if self.rewards is not NOT_GIVEN:
-            self.check_rewards()
         rollout = self.prompts_per_step * self.group_size
         if rollout % self.minibatches:
             raise ValueError(
@@ -188,80 +164,80 @@ class GrpoStage(Stage, SamplingSettings):
             )
         if self.group_size == 1 and self.value is None:
             raise ValueError("group_size is 1, and a sample alone has no advantage; need 2 or more, or a value model")
-        self._check_value()
-        by_token = self.importance_sampling is not None and self.importance_sampling.level == "token"
-        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_quantile < 1):
-            raise ValueError(
-                "loss.kind gspo has one ratio for all tokens of a sequence, so no token can be masked or weighted by "
-                "itself, as top_entropy_quantile and importance_sampling.level token would do; use gspo_token, or "
-                "level sequence"
-            )
-        if self.loss.kind == "reinforce" and self.minibatches > 1:
-            raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
-        if self.kl.coef > 0 and self.kl.place == "reward" and self.value is None and self.advantage.scale == "group":
-            raise ValueError(
-                "kl.place is reward, and advantage.scale group would magnify the KL of a group whose other rewards are "
-                "equal; use scale batch or none"
-            )
+        if self.temperature == 0 or self.top_k == 1:
+            key = "temperature 0" if self.temperature == 0 else "top_k 1"
+            raise ValueError(f"{key} is greedy, and all completions of a prompt would be the same; give more")
+        self._check_rewards()
+        self._check_loss()
+        if self.value is not None:
+            self._check_value()
         if self.top_p < 1 and self.top_k is None:
             raise ValueError(
                 f"top_p {self.top_p} needs top_k, for example 100: the trainer stores the tokens that each token was "
                 f"sampled from, and the whole vocabulary would be too much"
             )
-        if self.importance_sampling is not None and self.old_log_probs == "sampler":
-            raise ValueError(
-                "importance_sampling compares the trainer's old log-probs with the sampler's; set "
-                "old_log_probs: trainer"
-            )
-        if self.dynamic_sampling is not None and self.dynamic_sampling.reward is None and self.advantage.per_reward:
-            raise ValueError(
-                "dynamic_sampling.reward is null, the weighted sum, which advantage.per_reward does not use; name one"
-            )
+        return self
+
+    def _check_rewards(self) -> None:
+        if self.rewards is not NOT_GIVEN and not any(self.reward_weights.values()):
+            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
         in_reward = self.kl.coef > 0 and self.kl.place == "reward"
         if self.advantage.per_reward and (self.truncated == "zero" or in_reward):
             raise ValueError(
                 "advantage.per_reward does not form the sum of the rewards, which truncated: zero limits and kl.place: "
                 "reward subtracts from; use truncated: mask and kl.place: loss"
             )
-        return self
-
-    def check_rewards(self) -> None:
-        """Raises ValueError where nothing has a weight, or dynamic sampling names a reward that the stage lacks."""
-        if not any(self.reward_weights.values()):
-            raise ValueError("rewards has none with a weight; give one at least, for example {accuracy: 1.0}")
-        if self.dynamic_sampling is not None and self.dynamic_sampling.reward not in (None, *self.reward_weights):
+        if in_reward and self.value is None and self.advantage.scale == "group":
             raise ValueError(
-                f"dynamic_sampling.reward is {self.dynamic_sampling.reward!r}, and rewards has "
-                f"{', '.join(self.reward_weights)}"
+                "kl.place is reward, and advantage.scale group would magnify the KL of a group whose other rewards are "
+                "equal; use scale batch or none"
             )
+        if self.dynamic_sampling is None:
+            return
+        reward = self.dynamic_sampling.reward
+        if reward is None and self.advantage.per_reward:
+            raise ValueError(
+                "dynamic_sampling.reward is null, the weighted sum, which advantage.per_reward does not use; name one"
+            )
+        if self.rewards is not NOT_GIVEN and reward not in (None, *self.reward_weights):
+            known = ", ".join(self.reward_weights)
+            raise ValueError(f"dynamic_sampling.reward is {reward!r}, and rewards has {known}; name one of these")
+        if self.group_size == 1:
+            raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
+
+    def _check_loss(self) -> None:
+        by_token = self.importance_sampling is not None and self.importance_sampling.level == "token"
+        if self.loss.kind == "gspo" and (by_token or self.loss.top_entropy_quantile < 1):
+            raise ValueError(
+                "loss.kind gspo has one ratio for all tokens of a sequence, so that top_entropy_quantile and "
+                "importance_sampling.level token cannot mask or weight a single one; use gspo_token, or level sequence"
+            )
+        if self.loss.kind == "reinforce" and self.minibatches > 1:
+            raise ValueError(f"minibatches {self.minibatches} need a ratio, and loss.kind reinforce has none; set 1")
+        if self.importance_sampling is not None and self.old_log_probs == "sampler":
+            raise ValueError("importance_sampling needs old log-probs of the trainer; set old_log_probs: trainer")
 
     def _check_value(self) -> None:
-        if self.value is None:
-            return
+        """With a value model each token has an advantage of its own."""
         if self.off_policy_mask_threshold is not None:
             raise ValueError(
-                "off_policy_mask_threshold masks sequences of negative advantage, and with a value model each token "
-                "has an advantage of its own; leave it out"
+                "off_policy_mask_threshold needs one advantage a sequence; leave it out with a value model"
             )
         if self.advantage.scale == "group":
-            raise ValueError(
-                "advantage.scale is group, and with a value model each token has an advantage of its own; use batch or "
-                "none"
-            )
+            raise ValueError("advantage.scale is group, and a value model's advantages have none; use batch or none")
         if self.advantage.baseline != "mean" or self.advantage.per_reward:
-            raise ValueError(
-                "advantage.baseline and per_reward are about a group's rewards; with a value model leave them out"
-            )
+            raise ValueError("advantage.baseline and per_reward are about groups; leave them out with a value model")
         if self.loss.kind == "gspo":
-            raise ValueError(
-                "loss.kind gspo has one ratio a sequence, and a value model one advantage a token; use another kind"
-            )
-        if self.dynamic_sampling is not None and self.group_size == 1:
-            raise ValueError("dynamic_sampling compares the samples of a group, and group_size is 1; give 2 or more")
+            raise ValueError("loss.kind gspo needs one advantage a sequence; use another kind with a value model")
+
+
+StageSettings = Annotated[
+    Annotated[SftStage, Tag("<sft>")] | Annotated[GrpoStage, Tag("<grpo>")], Discriminator(chosen_by(name="program"))
+]
 
 
 class Config(Shared):
-    """One experiment: what its stages share, and the stages. `stages` has them as they were written; use `stage`."""
+    """One experiment: what its stages share, and the stages, each with all that it takes from the top level."""
 
     run_dir: str
     """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
@@ -280,47 +256,30 @@ class Config(Shared):
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
-    stages: Annotated[list[Annotated[SftStage | GrpoStage, Field(discriminator="program")]], Field(strict=True)] = []
+    stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
-
-    def stage(self, index: int) -> SftStage | GrpoStage:
-        """Stage number `index` with all that it shares with the others filled in from the top level.
-
-        Its `rewards` are those of its own block, or else of the top level's; definitions of the top level that its
-        block does not name are there too, and their weight is None.
-        """
-        stage = self.stages[index]
-        given = {name: getattr(self, name) for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN}
-        own = self.rewards if stage.rewards is NOT_GIVEN else stage.rewards
-        rewards = {name: _defined(entry, self.rewards.get(name)) for name, entry in own.items()}
-        others = {name: entry for name, entry in self.reward_definitions.items() if name not in own}
-        rewards |= {name: entry.model_copy(update={"weight": None}) for name, entry in others.items()}
-        return stage.model_copy(update={**given, "rewards": rewards})
 
     @model_validator(mode="before")
     @classmethod
-    def _merge(cls, value: Any) -> Any:
-        """Completes the stages' blocks that are merged with the top level's, before anything is checked."""
+    def _fill_stages(cls, value: Any) -> Any:
+        """Gives the stages what they take from the top level, before anything is checked."""
         if not isinstance(value, dict):
             return value
-        tops = {name: {} if value.get(name) is None else value[name] for name in (*MERGED, "rewards")}
-        stages = value.get("stages")
-        if isinstance(stages, list):
-            stages = [_merged(stage, tops) if isinstance(stage, dict) else stage for stage in stages]
-        return value | tops | ({} if stages is None else {"stages": stages})
+        top = {name: {} for name in (*MERGED, "rewards")} | _given(value)
+        if isinstance(stages := value.get("stages"), list):
+            top["stages"] = [_filled(_given(stage), top) if isinstance(stage, dict) else stage for stage in stages]
+        return top
 
     @model_validator(mode="after")
     def _check(self) -> Config:
         names = [stage.name for stage in self.stages]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two stages are named {twice[0]}; each needs a name of its own")
         for index, stage in enumerate(self.stages):
-            where, filled = f"stages.{stage.name}", self.stage(index)
+            where = f"stages.{stage.name}"
             if stage.name == "base":
-                raise ValueError("stages.base: base is the model before any training; give the stage another name")
-            missing = [name for name in Shared.model_fields if getattr(filled, name) is NOT_GIVEN]
-            if missing:
+                raise ValueError(f"{where}: base is the model before any training; give the stage another name")
+            if missing := [name for name in Shared.model_fields if getattr(stage, name) is NOT_GIVEN]:
                 raise ValueError(
                     f"{where}.{missing[0]}: this key is required and was not given; give it to the stage, or at the "
                     f"top level to all stages"
@@ -330,30 +289,34 @@ class Config(Shared):
                     f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
                     f"base, or a folder"
                 )
-            if filled.program == "grpo":
-                try:
-                    filled.check_rewards()
-                except ValueError as error:
-                    raise ValueError(f"{where}.{error}") from None
         return self
 
 
-def _merged(stage: dict[str, Any], tops: dict[str, Any]) -> dict[str, Any]:
-    """A stage whose blocks also hold the keys that only the top level's have."""
-    blocks = {}
-    for name in MERGED:
-        top, own = (_mapping(block) for block in (tops[name], stage.get(name)))
-        if isinstance(top, dict) and isinstance(own, dict):
-            blocks[name] = top | own
-    return stage | blocks
+def _given(block: dict[str, Any]) -> dict[str, Any]:
+    """A block without the shared settings that are null: they are those of the top level, as if they were left out."""
+    return {key: value for key, value in block.items() if value is not None or key not in Shared.model_fields}
 
 
-def _mapping(block: Any) -> Any:
-    return block.model_dump() if isinstance(block, Settings) else block
+def _filled(stage: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """A stage with what it takes from the top level."""
+    filled = {name: top[name] for name in Shared.model_fields if name in top} | stage
+    for name in (*MERGED, "rewards"):
+        own, shared = filled[name], top[name]
+        if name in stage and isinstance(own, dict) and isinstance(shared, dict):
+            filled[name] = _own_rewards(own, shared) if name == "rewards" else shared | own
+    return filled
 
 
-def _defined(entry: float | RewardSettings, top: float | RewardSettings | None) -> float | RewardSettings:
-    """An entry of a stage's rewards; where it is a number for what the top level defines, that definition with it."""
-    if isinstance(entry, RewardBase) or not isinstance(top, RewardBase):
-        return entry
-    return top.model_copy(update={"weight": entry})
+def _own_rewards(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """A stage's rewards, defined as the top level defines them where it only has their weight.
+
+    The top level's other definitions are there too, without a weight.
+    """
+    defined = {name: entry | {"weight": None} for name, entry in shared.items() if isinstance(entry, dict)}
+    rewards = {}
+    for name, entry in own.items():
+        if isinstance(entry, dict):
+            rewards[name] = {"weight": 1.0} | entry
+        else:
+            rewards[name] = defined[name] | {"weight": entry} if name in defined else entry
+    return rewards | {name: entry for name, entry in defined.items() if name not in own}

@@ -1,149 +1,163 @@
-"""The first problem that pydantic found in a config, as one line: where it is, what was given and what is needed.
+"""The first problem that pydantic found in a config, as one line: where it is, what was given, what is needed or meant.
 
-ConfigError(explain(error, tree, sources, overrides))
+ConfigError(explain(error, tree, files, overrides))
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from r1jax.config.annotations import alternatives, bare, walk
-from r1jax.config.unknown import what_is_meant
+from r1jax.config.base import Settings, kind_of
+from r1jax.config.equivalents import EQUIVALENTS
+from r1jax.config.experiment import Config, GrpoStage, SftStage
+
+CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
+MOST_PLACES = 3  # that are named
 
 
-@dataclass(frozen=True)
-class Override:
-    """One key=value of the command line: its key as it was typed, in parts, and what each part names in the config."""
+def explain(
+    error: ValidationError,
+    tree: dict[str, Any],
+    files: Sequence[tuple[Path, Sequence[Any]]],
+    overrides: Sequence[Sequence[Any]],
+) -> str:
+    """The first problem as one line: file:line: key: what is wrong and what would be right.
 
-    typed: Sequence[str]
-    keys: Sequence[Any]
-
-    def spelled(self, length: int) -> str:
-        """The first parts of the key as they were typed."""
-        return "".join(self.typed[:length]).lstrip(".")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A YAML file and its root node. Its content is under the keys `below` of the config."""
-
-    path: Path | None
-    root: Any = None
-    below: Sequence[Any] = ()
-
-
-def first_problem(error: ValidationError) -> Any:
-    """The problem to tell the user first: not a missing key, if another key was misspelt."""
-    problems = error.errors(include_url=False)
-    return next((problem for problem in problems if problem["type"] != "missing"), problems[0])
-
-
-def explain(error: ValidationError, tree: dict[str, Any], source: Source, overrides: Sequence[Override] = ()) -> str:
-    """The first problem as one line: file:line: key: what is wrong and what would be right."""
-    problem, others = first_problem(error), error.error_count() - 1
-    keys, parent, annotation = walk(problem["loc"])
-    keys, message = _message(problem, tree, keys, parent, annotation)
-    is_check = problem["type"] == "value_error"
+    `files` are the config and its presets, each with the keys below which its settings are. `overrides` are the keys
+    that the command line gave.
+    """
+    problem = error.errors(include_url=False)[0]
+    location = [key for key in problem["loc"] if not str(key).startswith("<")]  # without tags, see `chosen_by`
+    keys, message = _message(problem, location)
+    stage, keys = _stage(tree, keys), named(tree, keys)
+    if stage.get("program") == "grpo":  # it may have all that a message says of stages.NAME
+        message = message.replace("stages.NAME", f"stages.{keys[1]}")
+    text = f"{'.'.join(map(str, keys))}: {message}" if keys else message
     # What is wrong between several keys begins with the one to look at.
-    at = [*keys, *_numbered(tree, message.split()[0].rstrip(":").split("."))] if is_check else keys
-    line, in_file = _line(source.root, at[len(source.below) :])
-
-    def blames(override: Override) -> bool:
-        given = list(override.keys)
-        if at[: len(given)] == given or (given[: len(at)] == at and (at != keys or not in_file)):
-            return True
-        own = given[: len(keys)] == keys and any(str(key) in message for key in given[len(keys) :])
-        return is_check and not in_file and own
-
-    text = f"{_named(tree, keys)}: {message}" if keys else message
-    more = f" (and {others} more)" if others else ""
-    for override in filter(blames, overrides):
-        shared = next((n for n, (a, b) in enumerate(zip(override.keys, at, strict=False)) if a != b), len(at))
-        shared = min(shared, len(override.keys), len(keys or at))  # a check's message may begin with another key
-        if text.startswith(named := _named(tree, at[:shared])):
-            text = override.spelled(shared) + text.removeprefix(named)
-        return f"command line: {text}{more}"
-    where = "" if source.path is None else f"{source.path}:{line}: " if line else f"{source.path}: "
-    return f"{where}{text}{more}"
+    at = [*keys, *message.split()[0].rstrip(":").split(".")] if problem["type"] == "value_error" else keys
+    if any(all(a == b for a, b in zip(given, at, strict=False)) for given in overrides):
+        return f"command line: {text}"
+    lines = [(file, *_line(file, at[len(below) :])) for file, below in files if at[: len(below)] == below]
+    if not lines:
+        return text
+    file, line, _ = max(lines, key=lambda found: found[2])  # the first file that has all the keys, else the config
+    return f"{file}:{line}: {text}" if line else f"{file}: {text}"
 
 
-def _message(
-    problem: Any, tree: dict[str, Any], keys: list[Any], parent: Any, annotation: Any
-) -> tuple[list[Any], str]:
-    """The keys that a problem is about, and the text of the message."""
-    value, context = problem.get("input"), problem.get("ctx", {})
-    match problem["type"]:
-        case "extra_forbidden":
-            names = sorted(parent.model_fields) if parent else []
-            if keys[0] == "stages" and len(keys) == 3:
-                names = sorted([*names, "preset"])
-            below, meant = what_is_meant(tree, keys, value, names)
-            return [*keys, *below], f"unknown key; {meant}"
-        case "missing":
-            return keys, "this key is required and was not given"
-        case "union_tag_not_found":
-            tags = ", ".join(alternatives(annotation))
-            if context["discriminator"] == "'program'":
-                return [*keys, "program"], f"this key is required; give one of {tags}"
-            what, example = ("task", "{jsonl: FILE}") if "task" in context["discriminator"] else ("reward", "0.5")
-            return keys, f"no {what} is named; give one of {tags}, such as {{name: {tags.split(',')[0]}}} or {example}"
-        case "union_tag_invalid":
-            expected = context["expected_tags"].replace("'", "").split(", ")
-            near = difflib.get_close_matches(context["tag"], expected, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            name = context["discriminator"].strip("'")
-            keys = [*keys, "name" if name.endswith("()") else name]
-            return keys, f"got {context['tag']!r}, need one of {context['expected_tags']}{hint}"
-        case "value_error":
-            return keys, str(context["error"])
-        case "model_type" if keys:
-            fields = ", ".join(getattr(bare(annotation), "model_fields", ()))
-            return keys, f"got {value!r} ({kind_of(value)}); need a mapping with some of {fields}"
-    return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def named(tree: dict[str, Any], keys: Sequence[Any]) -> list[Any]:
+    """Keys in which a stage goes by its name, if it has one."""
+    return [keys[0], _stage(tree, keys).get("name", keys[1]), *keys[2:]] if len(keys) > 1 else [*keys]
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, for a message about it."""
-    return "nothing" if value is None else f"a {type(value).__name__}"
+def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
+    """The stage that the keys are in, as it was written; of other keys nothing."""
+    stage = tree["stages"][keys[1]] if len(keys) > 1 and keys[0] == "stages" else {}
+    return stage if isinstance(stage, dict) else {}
 
 
-def _named(tree: dict[str, Any], keys: Sequence[Any]) -> str:
-    """Keys joined by dots, where a stage goes by its name."""
-    if len(keys) > 1 and keys[0] == "stages":
-        keys = ["stages", _stage_names(tree)[keys[1]], *keys[2:]]
-    return ".".join(map(str, keys))
-
-
-def _numbered(tree: dict[str, Any], keys: list[Any]) -> list[Any]:
-    """Keys of a message, where a stage goes by its number again."""
-    if len(keys) > 1 and keys[0] == "stages" and keys[1] in (names := _stage_names(tree)):
-        return ["stages", names.index(keys[1]), *keys[2:]]
-    return keys
-
-
-def _stage_names(tree: dict[str, Any]) -> list[Any]:
-    """The stages' names; one without a name keeps its number."""
-    return [stage.get("name", i) if isinstance(stage, dict) else i for i, stage in enumerate(tree["stages"])]
-
-
-def _line(node: Any, keys: Sequence[Any]) -> tuple[int | None, bool]:
-    """The file's line (from 1) of the deepest of `keys` that the YAML has, None of none; whether it has them all."""
-    line = None
+def _line(file: Path, keys: Sequence[Any]) -> tuple[int, bool]:
+    """The line (from 1) of the deepest of `keys` that a YAML file has, 0 for none of them; and whether it has all."""
+    node, line = yaml.compose(file.read_text(), Loader=yaml.SafeLoader), 0
     for key in keys:
-        entries = getattr(node, "value", None)
-        if not isinstance(entries, list):
-            return line, False
-        if isinstance(key, int):
-            found = [(entry, entry) for entry in entries[key : key + 1]]
-        else:
-            found = [pair for pair in entries if isinstance(pair, tuple) and pair[0].value == key]
+        found = []
+        if isinstance(node, yaml.MappingNode):
+            found = [pair for pair in node.value if pair[0].value == key]
+        elif isinstance(node, yaml.SequenceNode):
+            found = [(entry, entry) for i, entry in enumerate(node.value) if key in (i, _name(entry))]
         if not found:
             return line, False
         line, node = found[0][0].start_mark.line + 1, found[0][1]
     return line, True
+
+
+def _name(entry: Any) -> str | None:
+    pairs = entry.value if isinstance(entry, yaml.MappingNode) else []
+    return next((value.value for key, value in pairs if key.value == "name"), None)
+
+
+def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
+    """The keys that a problem is about, and the text of the message."""
+    value, context = problem["input"], problem.get("ctx", {})
+    match problem["type"]:
+        case "unknown_key":
+            return [*keys, context["key"]], f"unknown key; {what_is_meant(**context)}"
+        case "missing":
+            return keys, "this key is required and was not given"
+        case "union_tag_invalid":
+            tag, tags = context["tag"][1:-1], re.findall(r"<(\w+)>", context["expected_tags"])
+            near = difflib.get_close_matches(tag, tags, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            if keys[:-1] == ["stages"] or tag:
+                keys = [*keys, "program" if keys[:-1] == ["stages"] else "name"]
+                return keys, f"{f'got {tag!r}' if tag else 'this key is required'}; need one of {', '.join(tags)}{hint}"
+            example = "{jsonl: FILE}" if keys[-1] == "task" else "{function: FILE.py:NAME}"
+            return keys, f"nothing is named; need one of {', '.join(tags)}, as in {{name: {tags[1]}}} or {example}"
+        case "value_error":
+            return keys, str(context["error"])
+    return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
+    """What may be meant by a key that a class of settings lacks: another library's, a misspelt or a misplaced one."""
+    names: list[str] = sorted([*block.model_fields, *(["preset"] if block is GrpoStage else [])])
+    key = str(key)  # YAML has others
+    if key in EQUIVALENTS:
+        return _elsewhere(key)
+    if near := difflib.get_close_matches(key, names, n=1, cutoff=CLOSE):
+        return f"did you mean {near[0]!r}?"
+    if block is SftStage and places().get(key) == [f"stages.NAME.{key}"]:
+        return f"only stages of program grpo have {key}"
+    for path in _paths(key, value):
+        for part in (".".join(path[i:]) for i in range(len(path))):
+            if part in EQUIVALENTS or part in places():
+                return _elsewhere(part)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=NEAR)
+    return f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(names)}"
+
+
+def _paths(key: str, value: Any) -> list[list[str]]:
+    """The keys to each value of a block: verl's are nested in blocks that r1jax does not have."""
+    if not isinstance(value, dict) or not value:
+        return [[key]]
+    return [[key, *path] for below in value for path in _paths(str(below), value[below])]
+
+
+def _elsewhere(key: str) -> str:
+    """What r1jax has for another library's key, or where a key of its own belongs."""
+    if key not in EQUIVALENTS:
+        found = ["the top level" if place == key else place for place in places()[key][:MOST_PLACES]]
+        return f"it belongs at {' or '.join(found)}"
+    place, note = EQUIVALENTS[key]
+    if place == "-":
+        return f"r1jax has none, because {note}"
+    return f"in r1jax it is {place}" + (f" ({note})" if note else "")
+
+
+@functools.cache
+def places() -> dict[str, list[str]]:
+    """By the name of a setting, where it may stand, those nearest to the top level first."""
+    schema = Config.model_json_schema()
+    found: dict[str, dict[str, None]] = {}
+
+    def visit(block: Any, path: str) -> None:
+        if "$ref" in block:
+            block = schema["$defs"][block["$ref"].rpartition("/")[2]]
+        for key, below in block.get("properties", {}).items():
+            found.setdefault(key, {})[path + key] = None
+            visit(below, f"{path}{key}.")
+        for alternative in (*block.get("anyOf", ()), *block.get("oneOf", ())):
+            visit(alternative, path)
+        for entry in (block.get("items"), block.get("additionalProperties")):
+            if isinstance(entry, dict):
+                visit(entry, f"{path}NAME.")
+
+    visit(schema, "")
+    return {key: sorted(at, key=lambda place: place.count(".")) for key, at in found.items()}

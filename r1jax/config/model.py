@@ -16,8 +16,6 @@ SIZES = (
     "num_key_value_heads",
     "head_dim",
 )
-NEEDED = ("family", *SIZES)
-DESCRIPTION = (*NEEDED, "rope_theta")
 
 
 class ModelSettings(Settings):
@@ -52,19 +50,16 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:
-        given = [name for name in DESCRIPTION if getattr(self, name) is not None]
-        if self.path is not None:
-            if given:
-                raise ValueError(
-                    f"{given[0]} is given beside path {self.path}, whose config.json describes the architecture; "
-                    f"leave out {', '.join(given)}"
-                )
-            return self
-        if not given:
-            raise ValueError(f"path is missing; give one, or describe a new model by {', '.join(NEEDED)}")
-        if missing := [name for name in NEEDED if name not in given]:
-            also = f" (as are {', '.join(missing[1:])})" if missing[1:] else ""
-            raise ValueError(f"{missing[0]} is missing{also}; a model without a path needs its family and all sizes")
+        needed = ("family", *SIZES)
+        given = [name for name in (*needed, "rope_theta") if getattr(self, name) is not None]
+        if self.path is not None and given:
+            raise ValueError(
+                f"{given[0]} is given beside path {self.path}, whose config.json describes the architecture; leave out "
+                f"{', '.join(given)}"
+            )
+        missing = [name for name in needed if name not in given]
+        if self.path is None and missing:
+            raise ValueError(f"missing: {', '.join(missing)}; give a path, or the family and all sizes of a new model")
         check_heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
         return self
 

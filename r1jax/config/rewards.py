@@ -9,11 +9,11 @@ rewards:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from r1jax.config.base import PositiveFloat, PositiveInt, Settings
+from r1jax.config.base import PositiveFloat, PositiveInt, Settings, chosen_by
 
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -122,23 +122,17 @@ class RepetitionReward(RewardBase):
     name: Literal["repetition"]
 
 
-def _reward_kind(value: Any) -> str | None:
-    """Which reward a block of settings is: `function` where it has that key, else its `name`."""
-    get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-    return "function" if get("function") is not None else get("name")
-
-
 RewardSettings = Annotated[
-    Annotated[FunctionReward, Tag("function")]
-    | Annotated[MathReward, Tag("math")]
-    | Annotated[CodeReward, Tag("code")]
-    | Annotated[ChoiceReward, Tag("choice")]
-    | Annotated[ExactReward, Tag("exact")]
-    | Annotated[RegexReward, Tag("regex")]
-    | Annotated[FormatReward, Tag("format")]
-    | Annotated[LanguageReward, Tag("language")]
-    | Annotated[OverlongReward, Tag("overlong")]
-    | Annotated[CosineReward, Tag("cosine")]
-    | Annotated[RepetitionReward, Tag("repetition")],
-    Discriminator(_reward_kind),
+    Annotated[FunctionReward, Tag("<function>")]
+    | Annotated[MathReward, Tag("<math>")]
+    | Annotated[CodeReward, Tag("<code>")]
+    | Annotated[ChoiceReward, Tag("<choice>")]
+    | Annotated[ExactReward, Tag("<exact>")]
+    | Annotated[RegexReward, Tag("<regex>")]
+    | Annotated[FormatReward, Tag("<format>")]
+    | Annotated[LanguageReward, Tag("<language>")]
+    | Annotated[OverlongReward, Tag("<overlong>")]
+    | Annotated[CosineReward, Tag("<cosine>")]
+    | Annotated[RepetitionReward, Tag("<repetition>")],
+    Discriminator(chosen_by("function")),
 ]

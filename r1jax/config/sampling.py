@@ -30,6 +30,12 @@ class SamplingSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of those, sample from the fewest that hold this much of the probability."""
 
+    @model_validator(mode="after")
+    def _check_greedy(self) -> SamplingSettings:
+        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
+            raise ValueError("temperature 0 always takes the most probable token, so leave out top_k and top_p")
+        return self
+
 
 class EvaluateSettings(SamplingSettings):
     """Evaluation on held-out problems."""
@@ -43,6 +49,4 @@ class EvaluateSettings(SamplingSettings):
     def _check(self) -> EvaluateSettings:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(f"temperature 0 makes all {self.samples} samples the same; set temperature, or samples=1")
-        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
-            raise ValueError("temperature 0 always takes the most probable token, so leave out top_k and top_p")
         return self

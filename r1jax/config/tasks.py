@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share
+from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share, chosen_by
 from r1jax.config.rewards import RewardSettings
 
 
@@ -128,23 +128,15 @@ class MixtureTask(Settings):
     """The tasks with their weights."""
 
 
-TASKS = ("tfds", "jsonl", "parquet", "gym", "mixture")
-
-
-def _task_kind(value: Any) -> str | None:
-    """Which task a block of settings is: the key of TASKS that it has, such as `jsonl: FILE`, else its `name`."""
-    get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-    return next((key for key in TASKS if get(key) is not None), get("name"))
-
-
 _Tasks = (
-    Annotated[ArithmeticTask, Tag("arithmetic")]
-    | Annotated[CountdownTask, Tag("countdown")]
-    | Annotated[TfdsTask, Tag("tfds")]
-    | Annotated[JsonlTask, Tag("jsonl")]
-    | Annotated[ParquetTask, Tag("parquet")]
-    | Annotated[GymTask, Tag("gym")]
+    Annotated[ArithmeticTask, Tag("<arithmetic>")]
+    | Annotated[CountdownTask, Tag("<countdown>")]
+    | Annotated[TfdsTask, Tag("<tfds>")]
+    | Annotated[JsonlTask, Tag("<jsonl>")]
+    | Annotated[ParquetTask, Tag("<parquet>")]
+    | Annotated[GymTask, Tag("<gym>")]
 )
-SingleTask = Annotated[_Tasks, Discriminator(_task_kind)]
-TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("mixture")], Discriminator(_task_kind)]
+_chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "mixture"))
+SingleTask = Annotated[_Tasks, _chosen]
+TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("<mixture>")], _chosen]
 MixturePart.model_rebuild()

@@ -57,7 +57,7 @@ class MeshSettings(Settings):
     def _check(self) -> MeshSettings:
         free = [axis for axis, size in self.sizes().items() if size == -1]
         if len(free) > 1:
-            raise ValueError(f"only one axis may be -1, got {' and '.join(free)}")
+            raise ValueError(f"{free[1]}: only one axis may be -1, got {' and '.join(free)}")
         return self
 
     def sizes(self) -> dict[str, int]:

@@ -21,7 +21,6 @@ import numpy as np
 import optax
 
 from r1jax.config.experiment import GrpoStage
-from r1jax.data.batches import Batches
 from r1jax.data.packing import Layout, lay_out
 from r1jax.models import Model
 from r1jax.parallel.jitted import Jitted, abstract
@@ -95,11 +94,30 @@ class Trainer:
             return sample(self.sampling, self.stage.batches, settings, weights, start, key)
 
     def minibatches(self, collected: Collected, step: int) -> tuple[np.ndarray, list[Layout | None]]:
-        """Which sequences each update has, and how those of the rollout and of each update lie in packed rows."""
-        with self.run.guard(f"{self.settings.name} minibatches"):
-            key = role_key(self.run.key, self.stage.number, step, "minibatches")
-            order = minibatch_order(key, self.settings)
-            return order, layouts_of(self.run.loaded(None), self.settings, self.stage.batches, collected.rollout, order)
+        """Which sequences each update has, and how those of the rollout and of each update lie in packed rows.
+
+        A layout is None where each sequence has a row of its own; the rollout's also where `prepare` runs no model on
+        it, since one that nothing reads would only be one more shape to compile.
+        """
+        settings, mesh, batches = self.settings, self.run.mesh, self.stage.batches
+
+        def layout(length_B: np.ndarray) -> Layout:
+            laid_out = lay_out(
+                length_B,
+                shards=row_shards(mesh),
+                microbatches=microbatches_of(len(length_B), settings.microbatch, mesh),
+                joined=batches.width["train"] + batches.max_completion_length,
+                width=settings.pack_length or 0,
+            )
+            return Layout(*(to_global(mesh, x[own_rows(mesh, len(x))], len(x)) for x in laid_out))
+
+        with self.run.guard(f"{settings.name} minibatches"):
+            order = minibatch_order(role_key(self.run.key, self.stage.number, step, "minibatches"), settings)
+            if settings.pack_length is None:
+                return order, [None] * (1 + len(order))
+            length_B = sequence_lengths(mesh, collected.rollout)
+            whole = layout(length_B) if needs_forwards(settings) else None
+            return order, [whole, *(layout(length_B[rows_B]) for rows_B in order)]
 
     def prepare(
         self, state: TrainState, collected: Collected, layout: Layout | None
@@ -199,32 +217,6 @@ def minibatch_order(key: jax.Array, stage: GrpoStage) -> np.ndarray:
     return order.astype(np.int32).reshape(stage.minibatches, -1)
 
 
-def layouts_of(
-    model: LoadedModel, stage: GrpoStage, batches: Batches, graded: Rollout, order: np.ndarray
-) -> list[Layout | None]:
-    """How the sequences of the rollout and of each update lie in packed rows.
-
-    None where each sequence has a row of its own, and for the rollout where `prepare` runs no model on it.
-    """
-    if stage.pack_length is None:
-        return [None] * (1 + len(order))
-    mesh, length_B = model.mesh, sequence_lengths(model.mesh, graded)
-
-    def layout(length_B: np.ndarray) -> Layout:
-        laid_out = lay_out(
-            length_B,
-            shards=row_shards(mesh),
-            microbatches=microbatches_of(len(length_B), stage.microbatch, mesh),
-            joined=batches.width["train"] + batches.max_completion_length,
-            width=stage.pack_length or 0,
-        )
-        return Layout(*(to_global(mesh, x[own_rows(mesh, len(x))], len(x)) for x in laid_out))
-
-    # A layout that nothing reads would only be one more shape to compile.
-    whole = layout(length_B) if needs_forwards(stage) else None
-    return [whole, *(layout(length_B[rows_B]) for rows_B in order)]
-
-
 def rows_of(layout: Layout | None) -> str:
     """The part of a region's name that tells shapes apart, each of which is compiled."""
     return "" if layout is None else f"of {len(layout.source_MW)} rows"
@@ -240,8 +232,8 @@ def step_metrics(
     prepared: Mapping[str, Any], sampled: Mapping[str, Any], updates: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     """A step's metrics: of its rollout and of its updates."""
-    metrics = {name: float(value) for name, value in {**prepared, **sampled}.items()}
-    return metrics | over_updates([{name: float(value) for name, value in update.items()} for update in updates])
+    metrics = [{name: float(value) for name, value in part.items()} for part in (prepared, sampled, *updates)]
+    return metrics[0] | metrics[1] | over_updates(metrics[2:])
 
 
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -252,9 +244,8 @@ def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """
     learnt = [update for update in updates if update["update_tokens"] > 0]
     if not learnt:
-        return {
-            name: updates[0][name] for name in ("loss", "grad_norm", "param_norm", "learning_rate", "update_tokens")
-        }
+        names = ("loss", "grad_norm", "param_norm", "learning_rate", "update_tokens")
+        return {name: updates[0][name] for name in names}
     metrics = {}
     for name, first in learnt[0].items():
         values = [update[name] for update in (updates if name == "update_tokens" else learnt)]

@@ -50,9 +50,8 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     with Steps(run, stage) as steps:
         state = restore_or_init(update.arguments[0], (optimizer, None), steps.checkpoints, weights)
         for step in steps.remaining(state):
-            batch = packed_batch(
-                run.mesh, batches, settings, stage.first_example + (step - 1) * settings.prompts_per_step
-            )
+            start = stage.first_example + (step - 1) * settings.prompts_per_step
+            batch = packed_batch(run.mesh, batches, settings, start)
             with run.guard(f"{settings.name} step of {len(batch.token_MW)} rows"), run.timers("update"):
                 state, metrics = update(state, batch)
             steps.end(step, state, functools.partial(dict, metrics))
@@ -119,9 +118,8 @@ def update_step(
         batch, weights_MW = rows
         hidden_MWD, _ = forward(model, params, batch.token_MW, batch.position_MW, batch.segment_MW)
         target_MW, weights_MW = batch.token_MW[:, 1:], weights_MW[:, 1:]
-        logp_MW, entropy_MW, is_argmax_MW = token_log_probs(
-            model, params, hidden_MWD[:, :-1], target_MW, temperature=1.0
-        )
+        hidden_MWD = hidden_MWD[:, :-1]
+        logp_MW, entropy_MW, is_argmax_MW = token_log_probs(model, params, hidden_MWD, target_MW, temperature=1.0)
         total = -jnp.sum(weights_MW * logp_MW)
         sums = {
             "loss": total,

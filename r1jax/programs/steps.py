@@ -10,11 +10,11 @@ with Steps(run, stage) as steps:
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -27,17 +27,7 @@ from r1jax.training.state import TrainState
 FINITE = ("loss", "grad_norm", "param_norm", "value/loss", "value/grad_norm", "value/param_norm")
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A step whose metrics are still being computed on the devices, and what the host knows about it."""
-
-    step: int
-    metrics: Callable[[], Mapping[str, float]]
-    timings: dict[str, float]
-    ready: float | None  # when it was done, where that is known
-
-
-class Steps:
+class Steps(contextlib.ExitStack):
     """The remaining steps of a stage.
 
     Metrics are fetched one step late, so that the devices never wait for the host; at once only after the first step,
@@ -47,28 +37,18 @@ class Steps:
     def __init__(
         self, run: Run, stage: StageRun, inspect: Callable[[int, Mapping[str, float]], None] = lambda *_: None
     ) -> None:
+        super().__init__()
         self.run, self.stage, self._inspect = run, stage, inspect
-        self.checkpoints: Checkpoints = run.checkpoints(stage.settings.name)
-        self._progress = Progress(stage.settings.name, stage.settings.steps, enabled=run.is_writer)
-        self._pending: Pending | None = None
-        self._first, self._last, self._compiles = 0, 0.0, 0
-        self._exit = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        self._exit.enter_context(self.checkpoints)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._exit.__exit__(*error)
+        self.checkpoints: Checkpoints = self.enter_context(run.checkpoints(stage.settings.name))
+        self._log_pending: Callable[[], None] = lambda: None
 
     def remaining(self, state: TrainState) -> Iterator[int]:
         """The steps after those that `state` has finished."""
-        finished = int(state.step)
-        self._first = finished + 1
-        self._progress.start(finished)
-        self._exit.enter_context(self._progress)
-        self._last, self._compiles = time.perf_counter(), self.run.guard.count
-        yield from range(self._first, self.stage.settings.steps + 1)
+        finished, settings = int(state.step), self.stage.settings
+        progress = Progress(settings.name, settings.steps, completed=finished, enabled=self.run.is_writer)
+        self._progress = self.enter_context(progress)
+        self._first, self._last, self._compiles = finished + 1, time.perf_counter(), self.run.guard.count
+        yield from range(self._first, settings.steps + 1)
 
     def end(
         self,
@@ -84,10 +64,9 @@ class Steps:
         """
         run, settings = self.run, self.stage.settings
         with run.timers("update"):  # the fetch waits for an update that was only dispatched
-            self._log()
-        shown = rows is not None and (
-            step == 1 or is_due(step, run.config.completions_every or settings.steps, settings.steps)
-        )
+            self._log_pending()
+        every = run.config.completions_every or settings.steps
+        shown = rows is not None and (step == 1 or is_due(step, every, settings.steps))
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
@@ -95,9 +74,10 @@ class Steps:
                 jax.block_until_ready(state.params)
             ready = time.perf_counter()
         timings = run.timers.collect() | {"compiles": run.guard.count - self._compiles}
-        self._pending, self._compiles = Pending(step, metrics, timings, ready), run.guard.count
+        self._log_pending = functools.partial(self._log, step, metrics, timings, ready)
+        self._compiles = run.guard.count
         if now:
-            self._log()
+            self._log_pending()
         if shown and rows is not None:
             self._show(step, rows())
         if evaluated:
@@ -108,19 +88,22 @@ class Steps:
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count
 
-    def _log(self) -> None:
-        """Fetches and logs the metrics of the pending step, and stops the run if they are not finite."""
-        if self._pending is None:
-            return
-        pending, self._pending = self._pending, None
-        metrics = {name: float(value) for name, value in pending.metrics().items()}
-        ready = pending.ready or time.perf_counter()
+    def _log(
+        self, step: int, fetch: Callable[[], Mapping[str, float]], timings: Mapping[str, float], ready: float | None
+    ) -> None:
+        """Fetches and logs the metrics of a step, and stops the run if they are not finite.
+
+        `ready` is when the devices were done with it, where that is known before its metrics are fetched.
+        """
+        self._log_pending = lambda: None
+        metrics = {name: float(value) for name, value in fetch().items()}
+        ready = ready or time.perf_counter()
         seconds, self._last = ready - self._last, ready
-        check_finite(metrics, self.stage.settings.name, pending.step, self.checkpoints)
-        self._inspect(pending.step, metrics)
-        metrics |= pending.timings | {"step_time": seconds, "tokens_per_second": metrics["num_tokens"] / seconds}
-        self.run.log.log(self.stage.settings.name, pending.step, metrics)
-        self._progress.update(pending.step, metrics)
+        check_finite(metrics, self.stage.settings.name, step, self.checkpoints)
+        self._inspect(step, metrics)
+        metrics |= {**timings, "step_time": seconds, "tokens_per_second": metrics["num_tokens"] / seconds}
+        self.run.log.log(self.stage.settings.name, step, metrics)
+        self._progress.update(step, metrics)
 
     def _show(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         if self.run.config.completions_every:
@@ -130,12 +113,11 @@ class Steps:
 
 def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:
     """The stage's held-out scores of some weights, logged as a row of `step`."""
-    key = role_key(run.key, stage.number, step, "evaluate")
-    with run.guard(f"{stage.settings.name} evaluation"), run.timers("evaluate"):
-        scores, _ = evaluate(
-            run.loaded(weights), stage.batches, stage.settings.evaluate, key, sequences=run.sequences_at_once
-        )
-    run.log.log(stage.settings.name, step, scores | run.timers.collect())
+    key, settings = role_key(run.key, stage.number, step, "evaluate"), stage.settings
+    with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
+        model, sequences = run.loaded(weights), run.sequences_at_once
+        scores, _ = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences)
+    run.log.log(settings.name, step, scores | run.timers.collect())
     return scores
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,100 +21,82 @@ from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
 from r1jax.run.loading import MODEL_FOLDER, find_checkpoint, saved_tokenizer
-from r1jax.tasks import Mixture, Task
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from r1jax.run.run import Run, StageRun
 
 DATA = "data.jsonl"  # rows that were given to the Python API
-FREE = (
-    "run_dir",
-    "mesh.",
-    "wandb_project",
-    "completions_every",
-    "keep_checkpoints",
-)  # settings that do not change what is computed
+# Settings that do not change what is computed.
+FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints")
 
 
 def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
     """What the stages ask for must fit the mesh and their tasks. Raises ConfigError."""
-    shards, context = row_shards(mesh), mesh.shape["context"]
     for stage in stages:
-        settings, batches = stage.settings, stage.batches
-        where, prompts = f"stages.{settings.name}", settings.prompts_per_step
-        if settings.evaluate.problems is None and batches.size("test") is None:
-            raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
-        prompt, completion = batches.width["train"], settings.max_completion_length
-        width, examples = prompt + completion, batches.size("train")
-        if width % context:
-            raise ConfigError(
-                f"mesh.context: {context} devices cannot split {prompt} prompt positions + max_completion_length "
-                f"{completion} = {width}; need a multiple"
-            )
-        if examples is not None and prompts > examples:
-            raise ConfigError(
-                f"{where}.prompts_per_step: {prompts} prompts a step, and the task has {examples} to train on; give "
-                f"fewer, or more data"
-            )
-        if prompts % shards:
-            raise ConfigError(
-                f"{where}.prompts_per_step: {prompts} prompts cannot be split over {shards} devices "
-                f"(data × fsdp × expert); need a multiple of {shards}"
-            )
-        if settings.pack_length is not None and settings.pack_length < width:
-            raise ConfigError(
-                f"{where}.pack_length: rows of {settings.pack_length} tokens cannot hold the longest prompt and "
-                f"completion, {prompt} + {completion}; need at least {width}"
-            )
-        if settings.pack_length is not None and settings.pack_length % context:
-            raise ConfigError(
-                f"{where}.pack_length: {context} devices (mesh.context) cannot split rows of {settings.pack_length}; "
-                f"need a multiple"
-            )
-        if isinstance(settings, GrpoStage):
-            _check_rollout(settings, batches.task)
-        _check_updates(settings, shards)
-        warmup = settings.optimizer.warmup_updates
-        if warmup >= settings.updates:
+        where = f"stages.{stage.settings.name}"
+        for problem in _problems(stage, mesh):
+            raise ConfigError(f"{where}.{problem}")
+        warmup, updates = stage.settings.optimizer.warmup_updates, stage.settings.updates
+        if warmup >= updates:
             warnings.warn(
                 f"{where}.optimizer.warmup_updates: the learning rate rises for {warmup} updates, and the stage ends "
-                f"after {settings.updates}; give fewer, or more steps",
+                f"after {updates}; give fewer, or more steps",
+                stacklevel=2,
+            )
+        kl = stage.settings.kl if isinstance(stage.settings, GrpoStage) else None
+        if kl and kl.coef == 0 and (kl.sync_reference_every is not None or kl.place == "reward"):
+            warnings.warn(
+                f"{where}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to sync",
                 stacklevel=2,
             )
 
 
-def _check_rollout(stage: GrpoStage, task: Task | Mixture) -> None:
-    if stage.kl.coef == 0 and (stage.kl.sync_reference_every is not None or stage.kl.place == "reward"):
-        warnings.warn(
-            f"stages.{stage.name}.kl: coef is 0, so there is no KL, wherever it is placed, and no reference to sync",
-            stacklevel=3,
+def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
+    """What does not fit, with the key of the stage that it is about."""
+    settings, batches, shards, context = stage.settings, stage.batches, row_shards(mesh), mesh.shape["context"]
+    if settings.evaluate.problems is None and batches.size("test") is None:
+        yield "evaluate.problems: null means all, and this task's problems have no end; give a number"
+    prompt, completion, pack = batches.width["train"], settings.max_completion_length, settings.pack_length
+    width, examples, prompts = prompt + completion, batches.size("train"), settings.prompts_per_step
+    if width % context:
+        yield (
+            f"max_completion_length: {prompt} prompt positions + {completion} = {width} cannot be split over the "
+            f"{context} devices of mesh.context; need a multiple of {context}"
         )
-    if unknown := sorted(set(stage.reward_weights) - set(task.rewards)):
-        known = ", ".join(task.rewards)
-        raise ConfigError(f"stages.{stage.name}.rewards: no reward {unknown[0]!r}; there are {known}")
-
-
-def _check_updates(stage: SftStage | GrpoStage, shards: int) -> None:
-    """The rows of an update must split over the devices and into micro-batches."""
-    where, rows, microbatch = f"stages.{stage.name}", stage.prompts_per_step, stage.microbatch or 1
-    if stage.program == "sft" and stage.pack_length is not None:  # as many rows as the examples fill
-        if microbatch * shards > rows:
-            raise ConfigError(
-                f"{where}.microbatch: {microbatch} rows on each of {shards} devices are more than the {rows} examples "
-                f"of a step; give fewer"
-            )
-        return
-    if stage.program == "grpo":
-        rows = rows * stage.group_size // stage.minibatches
-    if rows % shards:
-        raise ConfigError(
-            f"{where}.minibatches: an update of {rows} sequences cannot be split over {shards} devices; need a "
+    if examples is not None and prompts > examples:
+        yield (
+            f"prompts_per_step: {prompts} prompts a step, and the task has {examples} to train on; give fewer, or more "
+            f"data"
+        )
+    if prompts % shards:
+        yield (
+            f"prompts_per_step: {prompts} prompts cannot be split over {shards} devices (data × fsdp × expert); need a "
             f"multiple of {shards}"
         )
-    if rows % (microbatch * shards):
-        raise ConfigError(
-            f"{where}.microbatch: an update of {rows} sequences cannot be split into microbatches of {microbatch} on "
+    if pack is not None and pack < width:
+        yield (
+            f"pack_length: rows of {pack} tokens cannot hold the longest prompt and completion, {prompt} + "
+            f"{completion}; need at least {width}"
+        )
+    if pack is not None and pack % context:
+        yield (
+            f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a "
+            f"multiple of {context}"
+        )
+    if isinstance(settings, GrpoStage) and (unknown := sorted(settings.reward_weights.keys() - batches.task.rewards)):
+        yield f"rewards: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
+    at_once = (settings.microbatch or 1) * shards
+    if isinstance(settings, SftStage) and pack is not None:  # an update has as many rows as the examples fill
+        if at_once > prompts:
+            yield f"microbatch: {at_once} rows on {shards} devices, and a step has {prompts} examples; give fewer"
+        return
+    rows = prompts * settings.group_size // settings.minibatches if isinstance(settings, GrpoStage) else prompts
+    if rows % shards:
+        yield f"minibatches: an update of {rows} sequences is split over {shards} devices; need a multiple of {shards}"
+    if rows % at_once:
+        yield (
+            f"microbatch: an update of {rows} sequences cannot be split into microbatches of {settings.microbatch} on "
             f"each of {shards} devices; need {rows} to be a multiple of their product"
         )
 
@@ -140,20 +122,20 @@ def check_weights(run: Run) -> None:
     for stage in run.stages:
         if (source := run.source(stage)) in ("base", *names):
             continue
-        folder, where = Path(source), f"stages.{stage.settings.name}.init_from"
+        folder = Path(source)
         try:
             if (folder / "config.yaml").is_file():
                 other = load_config(folder / "config.yaml")
                 find_checkpoint(folder, [stage.name for stage in other.stages])
-                _check_same_model(source, model_config(other.model, folder / MODEL_FOLDER), config)
-                tokenizer = saved_tokenizer(other, folder)
+                model, tokenizer = model_config(other.model, folder / MODEL_FOLDER), saved_tokenizer(other, folder)
             else:
-                check_params(find_model(source), config, abstract)
-                _check_same_model(source, read_config(find_model(source)), config)
-                tokenizer = load_tokenizer(str(find_model(source)), ())
+                folder = find_model(source)
+                check_params(folder, config, abstract)
+                model, tokenizer = read_config(folder), load_tokenizer(str(folder), ())
+            _check_same_model(source, model, config)
             _check_same_tokenizer(source, tokenizer, run.tokenizer)
         except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
+            raise ConfigError(f"stages.{stage.settings.name}.init_from: {error}") from None
 
 
 def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:
@@ -190,9 +172,9 @@ def check_same_settings(folder: Path, config: Config) -> None:
 
 def changed_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
     """By key what a run was started with and what a config has, where they differ and the run would not be the same."""
-    before, now = _flat(load_config(folder / "config.yaml").model_dump()), _flat(config.model_dump())
-    keys = [key for key in {**before, **now} if not key.startswith(FREE)]
-    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+    before, now = (_flat(c.model_dump()) for c in (load_config(folder / "config.yaml"), config))
+    changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
+    return {key: values for key, values in changed.items() if not key.startswith(FREE)}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a run prints: the progress of a stage with its latest figures, and sampled completions.
 
 with Progress("rl", total=300) as progress:
-    progress.start(completed=0)
     progress.update(step, metrics)
 """
 
@@ -29,19 +28,18 @@ SECONDS = 10.0  # between two lines where there is no terminal; a tenth of the s
 
 
 class Progress:
-    """A stage's progress: a bar with live figures on a terminal, elsewhere a line now and then."""
+    """A stage's progress: a bar with live figures on a terminal, elsewhere a line now and then.
 
-    def __init__(self, stage: str, total: int, *, enabled: bool = True) -> None:
-        self.stage, self.total, self.completed, self.enabled = stage, total, 0, enabled
+    `completed` steps were finished before, in an earlier process.
+    """
+
+    def __init__(self, stage: str, total: int, *, completed: int = 0, enabled: bool = True) -> None:
+        self.stage, self.total, self.completed, self.enabled = stage, total, completed, enabled
         self._latest: dict[str, float] = {}
         self._held_out: tuple[int, float] | None = None
         self._live = self._bar = self._line = None
-        self.start(0)
-
-    def start(self, completed: int) -> None:
-        """`completed` steps were finished before, in an earlier process."""
-        self.completed = self._printed = completed
-        self._begin = self._printed_at = time.monotonic()
+        self._printed, self._begin = completed, time.monotonic()
+        self._printed_at = self._begin
 
     def __enter__(self) -> Self:
         if self.enabled and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
@@ -100,7 +98,7 @@ class Progress:
         console: Any = self._live.console if self._live else Console(force_terminal=False, force_jupyter=False)
         scores = (f"{name} {'none' if value is None else format(value, 'g')}" for name, value in rewards.items())
         title = Text(f"{self.stage} {self.completed}: {', '.join(scores)}")
-        text = Text.assemble((_excerpt(prompt), "dim"), _excerpt(completion))
+        text = Text.assemble((excerpt(prompt), "dim"), excerpt(completion))
         console.print(Panel(text, title=title, title_align="left"))
 
     def _print(self) -> None:
@@ -109,21 +107,19 @@ class Progress:
         print(f"{self.stage} {self.completed}/{self.total}  {now - self._begin:.0f} s  {self._figures()}", flush=True)
 
     def _figures(self) -> str:
-        hidden = {"loss"} if "reward" in self._latest else set()  # a policy loss tells a reader nothing
-        if not self._latest.get("completions/clipped_ratio"):
-            hidden.add("completions/clipped_ratio")
-        figures = [
-            figure.format(self._latest[name])
-            for name, figure in FIGURES.items()
-            if name in self._latest and name not in hidden and math.isfinite(self._latest[name])
-        ]
+        shown = {name: value for name, value in self._latest.items() if name in FIGURES and math.isfinite(value)}
+        if "reward" in shown:
+            shown.pop("loss", None)  # a policy loss tells a reader nothing
+        if not shown.get("completions/clipped_ratio"):
+            shown.pop("completions/clipped_ratio", None)
+        figures = [figure.format(shown[name]) for name, figure in FIGURES.items() if name in shown]
         if self._held_out is not None:
             step, accuracy = self._held_out
             figures.append(f"held-out {accuracy:.1%}" + (f" at step {step}" if step < self.completed else ""))
         return "  ".join(figures)
 
 
-def _excerpt(text: str, characters: int = 800, lines: int = 16) -> str:
+def excerpt(text: str, characters: int = 800, lines: int = 16) -> str:
     """The beginning and the end of a text, in which control and unprintable characters are escaped."""
     if len(text) > characters:
         text = f"{text[: characters // 2]} [...] {text[-characters // 2 :]}"

@@ -63,10 +63,9 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     trained = load_config(folder / "config.yaml")
     tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}
     # Looking for checkpoints asks for devices, and the processes have to be joined before that.
-    join_processes(parse_config(tree.copy(), [o for o in overrides if o.startswith("mesh")]).mesh)
+    join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
     stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
-    index = next(i for i, other in enumerate(trained.stages) if other.name == stage)
-    complete = trained.stage(index).model_dump()
+    complete = next(other for other in trained.stages if other.name == stage).model_dump()
     config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
     model, mesh = make_model(model_config(config.model, folder / MODEL_FOLDER), tokenizer.size), make_mesh(config.mesh)
@@ -90,7 +89,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
         "max_completion_length": LENGTH,
         "evaluate": {"problems": None, "temperature": 0.0},
     }
-    join_processes(parse_config(dict(tree), overrides).mesh)  # before a device is asked for
+    join_processes(parse_config(tree, overrides).mesh)  # before a device is asked for
     tree["model"] = {"path": path, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16"}
     config = parse_config(tree, overrides)
     tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), ()), make_mesh(config.mesh)
@@ -116,13 +115,11 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
     if not saved:
         raise ConfigError(f"{folder} has no checkpoint yet; train it with: r1jax train {folder / 'config.yaml'}")
     every = {f"{stage}-{step}": (stage, step) for stage, steps in saved.items() for step in steps}
-    last = [*saved][-1]
-    named = (
-        every | {str(step): (last, step) for step in saved[last]} | {s: (s, max(steps)) for s, steps in saved.items()}
-    )
-    if wanted is not None and wanted not in named:
+    last, *_ = reversed(saved)
+    named = every | {f"{step}": (last, step) for step in saved[last]} | {s: (s, max(saved[s])) for s in saved}
+    if (wanted or last) not in named:
         raise ConfigError(f"{folder} has no checkpoint {wanted!r}; there are {', '.join(every)}")
-    return named[last if wanted is None else wanted]
+    return named[wanted or last]
 
 
 def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:

@@ -56,13 +56,12 @@ class RunLog:
             stage, _, step = file.stem.rpartition("-")
             if step.isdigit() and int(step) > kept.get(stage, -1):
                 file.unlink()
-        self._start_wandb()
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         """Appends one row. A metric that is not finite is left out, since JSON has no NaN."""
         if not self.is_writer:
             return
-        values = {name: _number(metrics[name]) for name in sorted(metrics) if math.isfinite(metrics[name])}
+        values = {name: value for name, value in sorted(_json_ready(metrics).items()) if value is not None}
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / METRICS_FILE).open("ab")
@@ -73,8 +72,11 @@ class RunLog:
             self.on_log(row)
         for name, value in values.items():
             self._board(stage).add_scalar(name, value, step)
-        self._start_wandb()
-        if self._wandb_run is not None:
+        if self._wandb_project is not None:
+            if self._wandb_run is None:  # an interrupted one is resumed; steps that are run again are in it twice
+                self._wandb_run = _import_wandb().init(
+                    project=self._wandb_project, name=self.folder.name, dir=self.folder, resume="auto"
+                )
             self._wandb_run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             self._wandb_run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
@@ -116,14 +118,6 @@ class RunLog:
             suffix = f".{time.time_ns()}"
             self._boards[stage] = SummaryWriter(folder, purge_step=purge_step, flush_secs=10, filename_suffix=suffix)
         return self._boards[stage]
-
-    def _start_wandb(self) -> None:
-        """Starts the W&B run, or resumes an interrupted one. Steps that are run again are in W&B twice."""
-        if self._wandb_project is not None and self._wandb_run is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._wandb_run = _import_wandb().init(
-                project=self._wandb_project, name=self.folder.name, dir=self.folder, resume="auto"
-            )
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -188,10 +182,6 @@ def write_atomically(file: Path, data: bytes) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, file)
-
-
-def _number(value: Any) -> float | int:
-    return value if type(value) is int else float(value)
 
 
 def _json_ready(value: Any) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+SECONDS = 2.0  # between two drawings of a LivePlot
 SHOWN = ("stage", "step", "loss", "reward", "rewards/accuracy/mean", "completions/mean_length", "eval/accuracy")
 
 
@@ -92,14 +93,14 @@ def _png(figure: Figure) -> bytes:
 class LivePlot:
     """Curves that grow while a notebook's cell trains: `r1jax.train(config, on_log=LivePlot("reward"))`."""
 
-    def __init__(self, *y: str, seconds: float = 2.0) -> None:
-        """`y` are the metrics to draw, at most once in so many seconds."""
-        self._names, self._seconds, self._drawn, self._logged, self._handle = y, seconds, 0.0, [], None
+    def __init__(self, *y: str) -> None:
+        """`y` are the metrics to draw."""
+        self._names, self._drawn, self._logged, self._handle = y, 0.0, [], None
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Adds a logged row; draws the curves again if `seconds` have passed since the last time."""
+        """Adds a logged row; draws the curves again if SECONDS have passed since the last time."""
         self._logged.append(row)
-        if time.monotonic() - self._drawn >= self._seconds:
+        if time.monotonic() - self._drawn >= SECONDS:
             self.draw()
 
     def draw(self) -> None:

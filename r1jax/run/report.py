@@ -8,9 +8,9 @@ Both read metrics.jsonl alone, so they work during a run as well as after it.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,39 +21,29 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 type Row = dict[str, Any]
+type Stages = dict[str, tuple[int, int]]  # where each is on the common axis of steps: from (exclusive), to
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, safe for the color-blind
-BLUE, RED = COLORS[:2]
 INK, FAINT = "#333333", "#888888"
 SMOOTH = 40  # a curve is drawn as the mean over 1/SMOOTH of a stage, over the faint raw one
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage's place on the common axis of steps: from `start` (exclusive) to `stop`."""
-
-    name: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A metric to draw. Held-out scores are few and get markers; `main` curves are drawn stronger than the rest."""
-
-    metric: str
-    label: str
-    color: str
-    markers: bool = False
-    main: bool = True
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    curves: Sequence[Curve]
-    percent: bool = False
-    from_zero: bool = True
+SFT_LOSS = "sft loss"  # the loss of rows without rewards: a policy loss stays near zero
+PANELS = {  # by title, the metrics by their labels
+    "Reward": {"reward": "reward"},
+    "Accuracy": {"train": "rewards/accuracy/mean", "held out": "eval/accuracy"},
+    "Completion length (tokens)": {"train": "completions/mean_length", "held out": "eval/mean_length"},
+    "SFT loss (nats per token)": {"loss": SFT_LOSS},
+    "Entropy (nats per token)": {"entropy": "entropy"},
+    "KL to the reference": {"kl": "kl"},
+    "Clipped tokens": {"low": "clip_ratio/low_mean", "high": "clip_ratio/high_mean"},
+}
+SCORES = {  # the columns of the table, of which `pass` and `cons` are one for each k
+    "accuracy": "accuracy",
+    "pass": "pass",
+    "cons": "cons",
+    "format": "format",
+    "mean_length": "length",
+    "clipped_ratio": "truncated",
+}
 
 
 def draw_curves(folder: Path) -> Path:
@@ -65,19 +55,22 @@ def draw_curves(folder: Path) -> Path:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = read_metrics(folder)
-    panels = _panels(rows)
+    for row in rows:
+        if "loss" in row and "reward" not in row:
+            row[SFT_LOSS] = row["loss"]
+    panels, stages = _panels(rows), _stages(rows)
     if not panels:
         raise ValueError(f"{folder} has no metrics to draw yet; need one training step or evaluation: let it continue")
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
-    stages = _stages(rows)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(4.4 * columns, 2.9 * lines + 0.4), layout=layout)
-    names = "   ".join(f"({i}) {stage.name}: {stage.stop - stage.start} steps" for i, stage in enumerate(stages, 1))
-    figure.suptitle(f"{folder.resolve().name}   {names}", x=0.01, ha="left", fontsize=10, color=INK)
+    names = [f"({i}) {name}: {stop - start} steps" for i, (name, (start, stop)) in enumerate(stages.items(), 1)]
+    title = "   ".join([folder.resolve().name, *names])
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for panel, ax in zip(panels, axes, strict=False):
-        _draw_panel(ax, panel, rows, stages)
+    for (title, curves), ax in zip(panels.items(), axes, strict=False):
+        _draw_panel(ax, title, curves, rows, stages)
     for ax in axes[len(panels) :]:
         ax.remove()
     file = folder / "curves.png"
@@ -93,106 +86,56 @@ def summary_table(folder: Path) -> Table:
     from rich import box
     from rich.table import Table
 
-    scores = _scores(read_metrics(folder))
+    rows = read_metrics(folder)
+    scores: dict[str, Row] = {}
+    for row in rows:
+        if "eval/accuracy" in row and (row["step"] > 0 or row["stage"] == rows[0]["stage"]):
+            found = {name.removeprefix("eval/"): value for name, value in row.items()}
+            scores[f"after {row['stage']}" if row["step"] else "before"] = found
     if not scores:
         raise ValueError(f"{folder} has no evaluation yet; need one row with eval/accuracy: let the run continue")
-    names = {name for _, row in scores for name in row if name.startswith("eval/")}
 
-    def numbered(kind: str) -> list[str]:
-        return sorted((name for name in names if name.startswith(kind)), key=lambda name: int(name.rpartition("@")[2]))
+    def place(name: str) -> tuple[int, int]:
+        kind, _, k = name.partition("@")
+        return [*SCORES].index(kind), int(k or 0)
 
+    names = {name for row in scores.values() for name in row if name.partition("@")[0] in SCORES}
+    names = sorted(names, key=place)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"held-out scores of {folder.resolve().name}")
     table.add_column("", overflow="fold")
-    columns = {"eval/accuracy": "accuracy"}
-    columns |= {name: name.removeprefix("eval/") for name in numbered("eval/pass@") + numbered("eval/cons@")}
-    columns |= {"eval/format": "format", "eval/mean_length": "length", "eval/clipped_ratio": "truncated"}
-    columns = {name: label for name, label in columns.items() if name in names}
-    for label in columns.values():
-        table.add_column(label, justify="right", no_wrap=True)
-    for when, row in scores:
-        table.add_row(when, *(_cell(name, row.get(name)) for name in columns))
+    for name in names:
+        table.add_column(SCORES.get(name, name), justify="right", no_wrap=True)
+    for when, row in scores.items():
+        table.add_row(when, *(_cell(name, row.get(name)) for name in names))
     return table
 
 
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if name == "eval/mean_length" else f"{value:.1%}"
+    return f"{value:.1f}" if name == "mean_length" else f"{value:.1%}"
 
 
-def _scores(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """("before" or "after STAGE", its evaluation), in the order of the stages."""
-    scores: dict[str, Row] = {}
-    for row in rows:
-        if "eval/accuracy" not in row:
-            continue
-        if row["step"] > 0:
-            scores[f"after {row['stage']}"] = row
-        elif row["stage"] == rows[0]["stage"]:
-            scores["before"] = row
-    return list(scores.items())
-
-
-def _stages(rows: Sequence[Row]) -> list[Stage]:
+def _stages(rows: Sequence[Row]) -> Stages:
     steps: dict[str, int] = {}
     for row in rows:
         steps[row["stage"]] = max(row["step"], steps.get(row["stage"], 0))
-    stages, start = [], 0
+    stages: Stages = {}
+    start = 0
     for name, count in steps.items():
-        stages.append(Stage(name, start, start + count))
+        stages[name] = start, start + count
         start += count
     return stages
 
 
-def _panels(rows: Sequence[Row]) -> list[Panel]:
+def _panels(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """The panels that have something to show. On-policy nothing is ever clipped: that needs no panel."""
     present = {name for row in rows for name, value in row.items() if value or not name.startswith("clip_ratio/")}
-    rewards = sorted(name for name in present if name.startswith("rewards/") and name.endswith("/mean"))
-    parts = [
-        Curve(name, name.split("/", 1)[1].removesuffix("/mean"), COLORS[1 + i % (len(COLORS) - 1)], main=False)
-        for i, name in enumerate(rewards)
-    ]
-    panels = [
-        Panel("Reward", [Curve("reward", "reward", BLUE), *(parts if len(parts) > 1 else [])], from_zero=False),
-        Panel(
-            "Accuracy",
-            [
-                Curve("rewards/accuracy/mean", "train", BLUE, main=False),
-                Curve("eval/accuracy", "held out", RED, markers=True),
-            ],
-            percent=True,
-        ),
-        Panel(
-            "Completion length (tokens)",
-            [
-                Curve("completions/mean_length", "train", BLUE, main=False),
-                Curve("eval/mean_length", "held out", RED, markers=True),
-            ],
-        ),
-        Panel("SFT loss (nats per token)", [Curve("sft loss", "loss", BLUE)]),
-        Panel("Entropy (nats per token)", [Curve("entropy", "entropy", BLUE)]),
-        Panel("KL to the reference", [Curve("kl", "kl", BLUE)]),
-        Panel(
-            "Clipped tokens",
-            [
-                Curve("clip_ratio/low_mean", "low", BLUE, main=False),
-                Curve("clip_ratio/high_mean", "high", RED, main=False),
-            ],
-            percent=True,
-        ),
-    ]
-    if any("loss" in row and "reward" not in row for row in rows):
-        present.add("sft loss")
-    kept = [Panel(p.title, [c for c in p.curves if c.metric in present], p.percent, p.from_zero) for p in panels]
-    return [panel for panel in kept if panel.curves]
-
-
-def _points(rows: Sequence[Row], stage: Stage, metric: str) -> tuple[list[int], list[float]]:
-    """A stage's values of a metric, at steps of the whole run. A policy loss is left out: it stays near zero."""
-    if metric == "sft loss":
-        rows, metric = [row for row in rows if "reward" not in row], "loss"
-    points = [(stage.start + row["step"], row[metric]) for row in rows if row["stage"] == stage.name and metric in row]
-    return [x for x, _ in points], [y for _, y in points]
+    parts = sorted(name for name in present if name.startswith("rewards/") and name.endswith("/mean"))
+    reward = PANELS["Reward"] | ({name.split("/")[1]: name for name in parts} if len(parts) > 1 else {})
+    panels = PANELS | {"Reward": reward}
+    shown = {title: {k: v for k, v in curves.items() if v in present} for title, curves in panels.items()}
+    return {title: curves for title, curves in shown.items() if curves}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -202,56 +145,44 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _draw_panel(ax: Axes, panel: Panel, rows: Sequence[Row], stages: Sequence[Stage]) -> None:
+def _draw_panel(ax: Axes, title: str, curves: Mapping[str, str], rows: Sequence[Row], stages: Stages) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    for curve in panel.curves:
-        label, color = curve.label, curve.color
-        parts = [part for part in (_points(rows, stage, curve.metric) for stage in stages) if part[0]]
-        if curve.markers:  # one line through all stages: each continues with the model of the one before
-            xs, ys = ([value for part in parts for value in part[axis]] for axis in (0, 1))
-            style = {"ms": 4.5, "lw": 1.4, "mec": "white", "mew": 0.6, "clip_on": False}
-            ax.plot(xs, ys, "o-", color=color, label=label, zorder=4, **style)
+    for (label, metric), color in zip(curves.items(), itertools.cycle(COLORS), strict=False):
+        points = [(r["stage"], stages[r["stage"]][0] + r["step"], r[metric]) for r in rows if metric in r]
+        if metric.startswith("eval/"):  # few points, on one line: each stage continues with the model of the one before
+            xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
+            ax.plot(
+                xs, ys, "o-", color=color, label=label, ms=4.5, lw=1.4, mec="white", mew=0.6, clip_on=False, zorder=4
+            )
             continue
-        width, depth = (1.8, 3.5) if curve.main else (1.3, 3)
-        for xs, ys in parts:
+        for number, (_, part) in enumerate(itertools.groupby(points, key=lambda point: point[0])):
+            _, xs, ys = zip(*part, strict=True)
             ax.plot(xs, ys, color=color, lw=0.7, alpha=0.22, zorder=2)
-            ax.plot(xs, _smooth(ys), color=color, lw=width, label=label, zorder=depth)
-            label = "_nolegend_"
-    ax.set_title(panel.title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=16 if len(stages) > 1 else 6)
+            ax.plot(xs, _smooth(ys), color=color, lw=1.5, label="_nolegend_" if number else label, zorder=3)
+    ax.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=16 if len(stages) > 1 else 6)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("#bbbbbb")
     ax.tick_params(colors=INK, labelsize=8, length=3, color="#bbbbbb")
     ax.grid(axis="y", color="#e8e8e8", lw=0.7)
     ax.set_axisbelow(True)
     ax.set_xlabel("step", fontsize=8, color=FAINT, labelpad=1)
-    ax.set_xlim(0, max(stages[-1].stop, 1) * 1.01)
+    end = max(stop for _, stop in stages.values()) or 1
+    ax.set_xlim(0, end * 1.01)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if panel.from_zero:
+    if title != "Reward":
         ax.set_ylim(bottom=0)
-    if panel.percent:
+    if title in ("Accuracy", "Clipped tokens"):
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    if len(panel.curves) > 1 or panel.curves[0].markers:
+    if len(curves) > 1 or title == "Accuracy":
         ax.legend(fontsize=8, frameon=False, labelcolor=INK, handlelength=1.4)
-    _mark_stages(ax, stages)
-
-
-def _mark_stages(ax: Axes, stages: Sequence[Stage]) -> None:
-    """Every other stage on a shaded band, a line where one ends; above it its name, or its number if too narrow."""
-    for number, stage in enumerate(stages, 1):
+    for number, (name, (start, stop)) in enumerate(stages.items(), 1):
         if number % 2 == 0:
-            ax.axvspan(stage.start, stage.stop, color="#f4f6f8", lw=0, zorder=0)
+            ax.axvspan(start, stop, color="#f4f6f8", lw=0, zorder=0)
         if number > 1:
-            ax.axvline(stage.start, color="#aaaaaa", lw=0.8, ls=(0, (3, 3)), zorder=1)
-        if len(stages) > 1:
-            fits = (stage.stop - stage.start) / max(stages[-1].stop, 1) > 0.02 * len(stage.name)
-            ax.annotate(
-                stage.name if fits else f"({number})",
-                ((stage.start + stage.stop) / 2, 1),
-                xycoords=ax.get_xaxis_transform(),
-                xytext=(0, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color=FAINT,
-                ha="center",
-            )
+            ax.axvline(start, color="#aaaaaa", lw=0.8, ls=(0, (3, 3)), zorder=1)
+        if len(stages) > 1:  # the stage's name above it, or its number if it is too narrow
+            text = name if (stop - start) / end > 0.02 * len(name) else f"({number})"
+            where = ((start + stop) / (2 * end * 1.01), 1)
+            style = {"xycoords": "axes fraction", "xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            ax.annotate(text, where, fontsize=7, color=FAINT, **style)

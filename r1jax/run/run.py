@@ -138,52 +138,48 @@ def build_run(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     data: Sequence[Mapping[str, Any]] | None = None,
-    strict_compiles: bool = False,
 ) -> Run:
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
     `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
     that replace every stage's task; see `tasks.table.rows_table`.
     """
+    folder = Path(config.run_dir)
     with user_errors():
         join_processes(config.mesh)
         if not config.stages:
             raise ConfigError("stages: got none; training needs at least one")
-        begun = _is_begun(config)
-        architecture = model_config(config.model, Path(config.run_dir) / MODEL_FOLDER if begun else None)
-        stages = [config.stage(index) for index in range(len(config.stages))]
-        tasks = _tasks(config, stages, functions or {}, data)
-        tokenizer = saved_tokenizer(config, Path(config.run_dir)) if begun else _tokenizer(config, tasks)
+        # A run that has begun has copies of its model's description and tokenizer. One of other settings lends nothing.
+        begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
+        begun = begun and not changed_settings(folder, config)
+        architecture = model_config(config.model, folder / MODEL_FOLDER if begun else None)
+        tasks = _tasks(config, functions or {}, data)
+        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks)
         mesh = make_mesh(config.mesh)
         model = make_model(architecture, tokenizer.size)
         abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
         run = Run(
             config=config,
-            folder=Path(config.run_dir),
+            folder=folder,
             mesh=mesh,
             tokenizer=tokenizer,
             model=model,
-            stages=tuple(_stage_runs(config, stages, tasks, tokenizer)),
+            stages=tuple(_stage_runs(config, tasks, tokenizer)),
             key=jax.random.key(config.seed),
-            log=RunLog(Path(config.run_dir), is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
+            log=RunLog(folder, is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
-            guard=CompileGuard(strict=strict_compiles),
+            guard=CompileGuard(),
         )
         check_stages(run.stages, mesh)
         return run
 
 
-def open_run(
-    config: Config,
-    *,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
-    strict_compiles: bool = False,
-) -> Run:
+def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | None = None) -> Run:
     """`build_run`, then makes the run's folder or reopens it.
 
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
     """
-    run = build_run(config, functions=functions, strict_compiles=strict_compiles)
+    run = build_run(config, functions=functions)
     with user_errors():
         check_examples(run.stages)
         check_same_settings(run.folder, config)
@@ -198,14 +194,13 @@ def open_run(
 
 def _tasks(
     config: Config,
-    stages: list[SftStage | GrpoStage],
     functions: Mapping[str, Callable[..., Any]],
     data: Sequence[Mapping[str, Any]] | None,
 ) -> list[Task | Mixture]:
     """The task of each stage; stages whose tasks and rewards are the same share one."""
     made: dict[str, Task | Mixture] = {}
     tasks = []
-    for stage in stages:
+    for stage in config.stages:
         definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
         what = repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
         if what not in made:
@@ -225,11 +220,10 @@ def _tasks(
     return tasks
 
 
-def _stage_runs(
-    config: Config, stages: list[SftStage | GrpoStage], tasks: list[Task | Mixture], tokenizer: Tokenizer
-) -> Iterator[StageRun]:
+def _stage_runs(config: Config, tasks: list[Task | Mixture], tokenizer: Tokenizer) -> Iterator[StageRun]:
     """The stages with their data; stages that see the same data share it, and each begins where the last one ended."""
     made: dict[Any, Batches] = {}
+    stages = config.stages
     data = [(id(task), stage.prompt, stage.max_prompt_length) for task, stage in zip(tasks, stages, strict=True)]
     for number, stage in enumerate(stages):
         if data[number] not in made:
@@ -247,13 +241,6 @@ def _stage_runs(
         yield StageRun(number, stage, made[data[number]], sum(before))
 
 
-def _is_begun(config: Config) -> bool:
-    """Whether the run folder has a model and tokenizer of its own for this config, and not for other settings."""
-    folder = Path(config.run_dir)
-    exists = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
-    return exists and not changed_settings(folder, config)
-
-
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's."""
     source = config.tokenizer or config.model.path or "characters"
@@ -264,8 +251,7 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
     """The key of one use of randomness: folded from the root by stage, step and role, never carried along."""
-    roles = ("rollout", "minibatches", "evaluate")
-    for number in (stage + 1, step, roles.index(role)):
+    for number in (stage + 1, step, ("rollout", "minibatches", "evaluate").index(role)):
         key = jax.random.fold_in(key, number)
     return key
 

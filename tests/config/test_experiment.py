@@ -59,24 +59,23 @@ def error_of(*stages, **top):
 
 def test_a_stage_takes_from_the_top_level_what_it_does_not_have():
     shared = config(sft(), prompt={"template": "r1"}, evaluate={"problems": 7})
-    assert shared.stages[0].task is None and shared.stages[0].prompt is None
-    stage = shared.stage(0)
+    stage = shared.stages[0]
     assert stage.task == shared.task and stage.prompt == shared.prompt and stage.evaluate == shared.evaluate
     assert (stage.max_prompt_length, stage.max_completion_length) == (8, 32)
-    assert stage.name == "cold_start" and stage.optimizer == shared.stages[0].optimizer
+    assert stage.name == "cold_start"
 
 
 def test_defaults_of_the_top_level():
-    stage = config(sft()).stage(0)
+    stage = config(sft()).stages[0]
     assert stage.prompt.template == "plain" and stage.evaluate.problems == 512 and stage.rewards == {}
 
 
 def test_what_a_stage_has_replaces_the_top_levels():
     own = {"task": {"name": "countdown"}, "max_prompt_length": 20, "max_completion_length": 40}
     both = config(sft(), grpo(**own))
-    assert isinstance(both.stage(0).task, ArithmeticTask) and isinstance(both.stage(1).task, CountdownTask)
-    assert (both.stage(1).max_prompt_length, both.stage(1).max_completion_length) == (20, 40)
-    assert (both.stage(0).max_prompt_length, both.stage(0).max_completion_length) == (8, 32)
+    assert isinstance(both.stages[0].task, ArithmeticTask) and isinstance(both.stages[1].task, CountdownTask)
+    assert (both.stages[1].max_prompt_length, both.stages[1].max_completion_length) == (20, 40)
+    assert (both.stages[0].max_prompt_length, both.stages[0].max_completion_length) == (8, 32)
 
 
 def test_prompt_and_evaluate_are_merged_key_by_key():
@@ -86,10 +85,10 @@ def test_prompt_and_evaluate_are_merged_key_by_key():
         prompt={"chat": True, "system": "Be brief."},
         evaluate={"problems": 9, "temperature": 0.6},
     )
-    prompt, evaluate = both.stage(1).prompt, both.stage(1).evaluate
+    prompt, evaluate = both.stages[1].prompt, both.stages[1].evaluate
     assert (prompt.template, prompt.chat, prompt.system) == ("r1", True, "Be brief.")
     assert (evaluate.problems, evaluate.samples, evaluate.temperature) == (9, 4, 0.6)
-    assert both.stage(0).prompt.template == "plain" and both.stage(0).evaluate.samples == 1
+    assert both.stages[0].prompt.template == "plain" and both.stages[0].evaluate.samples == 1
 
 
 def test_a_merged_block_is_checked_as_a_whole():
@@ -116,16 +115,15 @@ def test_a_config_without_stages_needs_no_task():
 
 def test_rewards_of_a_stage_are_those_of_its_own_block():
     both = config(grpo("a", rewards={"accuracy": 2.0, "format": 0.0}), grpo("b", rewards=None), rewards={"format": 0.5})
-    assert both.stage(0).reward_weights == {"accuracy": 2.0, "format": 0.0}
-    assert both.stage(1).reward_weights == {"format": 0.5}
-    assert both.stage(0).reward_definitions == both.stage(1).reward_definitions == {}
+    assert both.stages[0].reward_weights == {"accuracy": 2.0, "format": 0.0}
+    assert both.stages[1].reward_weights == {"format": 0.5}
+    assert both.stages[0].reward_definitions == both.stages[1].reward_definitions == {}
 
 
 def test_a_reward_is_defined_and_weighted_in_one_block():
     stage = config(grpo(rewards={"exact": {"name": "exact"}, "short": {"name": "overlong", "cache": 4, "weight": 0.3}}))
-    assert stage.stage(0).reward_weights == {"exact": 1.0, "short": 0.3}
-    assert set(stage.stage(0).reward_definitions) == {"exact", "short"}
     assert stage.stages[0].reward_weights == {"exact": 1.0, "short": 0.3}
+    assert set(stage.stages[0].reward_definitions) == {"exact", "short"}
 
 
 def test_a_reward_is_looked_up_in_the_stage_then_at_the_top_level():
@@ -137,7 +135,7 @@ def test_a_reward_is_looked_up_in_the_stage_then_at_the_top_level():
         sft("c"),
         rewards=top,
     )
-    a, b, c = (both.stage(i) for i in range(3))
+    a, b, c = (both.stages[i] for i in range(3))
     assert a.reward_weights == {"accuracy": 2.0, "short": 1.0}
     assert isinstance(a.reward_definitions["accuracy"], ExactReward)
     assert isinstance(a.reward_definitions["form"], FormatReward)  # without a weight: it is evaluated, not optimised
@@ -151,11 +149,11 @@ def test_a_reward_is_looked_up_in_the_stage_then_at_the_top_level():
 @pytest.mark.parametrize(
     ("top", "message"),
     [
-        (None, "stages.rl.rewards has none with a weight"),
-        ({"accuracy": 0.0}, "stages.rl.rewards has none with a weight"),
-        ({"accuracy": {"name": "exact"}}, "stages.rl.rewards has none with a weight"),
-        ({"accuracy": {"name": "exact", "weight": 0.0}}, "stages.rl.rewards has none with a weight"),
-        ({"format": 1.0}, "stages.rl.dynamic_sampling.reward is 'accuracy', and rewards has format"),
+        (None, "rewards has none with a weight"),
+        ({"accuracy": 0.0}, "rewards has none with a weight"),
+        ({"accuracy": {"name": "exact"}}, "rewards has none with a weight"),
+        ({"accuracy": {"name": "exact", "weight": 0.0}}, "rewards has none with a weight"),
+        ({"format": 1.0}, "dynamic_sampling.reward is 'accuracy', and rewards has format"),
     ],
 )
 def test_rewards_of_the_top_level_are_checked_for_each_stage(top, message):
@@ -164,7 +162,7 @@ def test_rewards_of_the_top_level_are_checked_for_each_stage(top, message):
 
 @pytest.mark.parametrize("init_from", [None, "base", "cold_start", "runs/other", "Qwen/Qwen2.5-0.5B"])
 def test_init_from(init_from):
-    assert config(sft(), grpo(init_from=init_from)).stage(1).init_from == init_from
+    assert config(sft(), grpo(init_from=init_from)).stages[1].init_from == init_from
 
 
 @pytest.mark.parametrize("init_from", ["rl", "later"])
@@ -184,7 +182,7 @@ def test_two_stages_of_one_name():
 def test_the_length_changes_in_the_middle_of_a_run():
     """R1-Zero: 32,768 tokens until step 8,200, then 65,536."""
     long = config(grpo("short"), grpo("long", max_completion_length=65_536), max_completion_length=32_768)
-    assert [long.stage(i).max_completion_length for i in range(2)] == [32_768, 65_536]
+    assert [long.stages[i].max_completion_length for i in range(2)] == [32_768, 65_536]
 
 
 def settings_classes(of=Settings):

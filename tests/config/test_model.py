@@ -25,9 +25,9 @@ def test_what_is_valid_reads_back_the_same(settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "path is missing; give one, or describe a new model by family, hidden_size"),
-        ({"hidden_size": 16}, r"family is missing \(as are intermediate_size, num_hidden_layers"),
-        ({k: v for k, v in TINY.items() if k != "head_dim"}, "head_dim is missing; a model without a path needs"),
+        ({}, "missing: family, hidden_size, .*, head_dim; give a path, or the family and all sizes"),
+        ({"hidden_size": 16}, "missing: family, intermediate_size, num_hidden_layers"),
+        ({k: v for k, v in TINY.items() if k != "head_dim"}, "missing: head_dim; give a path"),
         (TINY | {"path": "x"}, "family is given beside path x, whose config.json describes .*leave out family, hidden"),
         ({"path": "x", "rope_theta": 300.0}, "rope_theta is given beside path x"),
         (TINY | {"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),

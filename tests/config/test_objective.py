@@ -35,7 +35,7 @@ TRAINER = {"old_log_probs": "trainer"}
         ({"loss": {"kind": "cispo", "dual_clip": 3.0}}, "kind cispo has no dual_clip"),
         ({"loss": {"kind": "gspo", "top_entropy_quantile": 0.2}}, "loss.kind gspo has one ratio"),
         (TRAINER | {"loss": {"kind": "gspo"}, "importance_sampling": {}}, "loss.kind gspo has one ratio"),
-        ({"importance_sampling": {}}, "importance_sampling compares"),
+        ({"importance_sampling": {}}, "importance_sampling needs"),
         (TRAINER | {"importance_sampling": {"low": 2.0, "high": 1.5}}, "low 2.0 to high 1.5 does not contain 1"),
         (TRAINER | {"importance_sampling": {"low": 1.5}}, "low 1.5 to high 2.0 does not contain 1"),
         (TRAINER | {"importance_sampling": {"high": 0.2}}, "low 0.0 to high 0.2 does not contain 1"),
@@ -56,11 +56,11 @@ TRAINER = {"old_log_probs": "trainer"}
         ),
         (
             {"value": {}, "advantage": {"scale": "none"}, "loss": {"kind": "gspo"}},
-            "loss.kind gspo has one ratio a sequence",
+            "loss.kind gspo needs one advantage a sequence",
         ),
         (
             {"value": {}, "advantage": {"scale": "none"}, "off_policy_mask_threshold": 0.5},
-            "off_policy_mask_threshold masks",
+            "off_policy_mask_threshold needs",
         ),
         ({"optimizer": {"learning_rate": 1e-3, "b2": 1.0}}, "less than 1"),
         ({"optimizer": {"learning_rate": 1e-3, "b2": 1.0}}, "less than 1"),

@@ -259,8 +259,8 @@ def test_the_command_line_wins(stage_file):
         ("kl: {coef: 0.1, estimator: k1}", "preset.yaml:1: stages.rl.kl: estimator k1 has an expected gradient"),
         ("preset: other.yaml", "it names a preset itself"),
         ("loss: {kind: dapo}", "stages.rl.loss.kind: got 'dapo'"),
-        ("- {group_size: 4}", "stages.rl.preset: "),
-        ("loss: [", "stages.rl.preset: "),
+        ("- {group_size: 4}", "preset.yaml: need a mapping of settings, got a list"),
+        ("loss: [", "preset.yaml:2: not valid YAML"),
     ],
 )
 def test_wrong_presets(text, message, stage_file, preset_file):
@@ -269,8 +269,6 @@ def test_wrong_presets(text, message, stage_file, preset_file):
     with pytest.raises(ConfigError) as error:
         load_config(stage_file(preset, **own))
     assert message in str(error.value)
-    if message.endswith("preset: "):
-        assert f"{preset} is not a mapping of a stage's settings" in str(error.value)
 
 
 def test_a_misspelt_key_of_a_preset_comes_before_one_that_is_missing(stage_file, preset_file):

@@ -78,7 +78,7 @@ def test_resumes_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
         shutil.rmtree(again / "checkpoints" / part)
     with (again / "metrics.jsonl").open("ab") as file:
         file.write(b'{"stage": "rl", "st')  # killed in the middle of a write
-    train(config.model_copy(update={"run_dir": str(again)}), strict_compiles=True)
+    train(config.model_copy(update={"run_dir": str(again)}))
     assert [without_timings(r) for r in read_metrics(again)] == [without_timings(r) for r in read_metrics(folder)]
     (name, params), (other_name, other) = weights_of(folder), weights_of(again)
     assert name == other_name == "rl-3"

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from r1jax.cli import app
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.config.tasks import JsonlTask
 from r1jax.evaluate import evaluate_model
 from r1jax.programs.pipeline import train
 from r1jax.run.loading import load_model
@@ -143,8 +142,8 @@ def test_eval_of_a_pretrained_model(pretrained, tmp_path, monkeypatch):
 
 
 def test_longer_prompts_are_dropped_with_a_count(pretrained, tmp_path):
-    config = load_config(config_file(tmp_path, pretrained), ["max_prompt_length=100"])
-    config = config.model_copy(update={"task": JsonlTask(jsonl=str(PROBLEMS), test=str(PROBLEMS), answer_after="####")})
+    task = f"task={{jsonl: '{PROBLEMS}', test: '{PROBLEMS}', answer_after: '####'}}"
+    config = load_config(config_file(tmp_path, pretrained), ["max_prompt_length=100", task])
     with pytest.warns(UserWarning, match=r"dropped \d+ of 20 train examples: \d+ have prompts over max_prompt_length"):
         batches = open_run(config).stages[0].batches
     assert batches.dropped["train"] + batches.size("train") == 20
@@ -208,4 +207,4 @@ def test_a_model_needs_no_config_to_be_read_twice(pretrained):
     assert model.model.config.vocab_size == model.tokenizer.size + 10
     assert embed_VD.shape[0] >= model.model.config.vocab_size and not embed_VD[-1].any()
     with pytest.raises(ConfigError, match="null means all, and this task's problems have no end"):
-        evaluate_model(str(pretrained), task={"name": "arithmetic"})
+        evaluate_model(str(pretrained), task="{name: arithmetic}")

@@ -80,7 +80,7 @@ def config_of(tmp_path_factory):
 @pytest.fixture(scope="module")
 def left_alone(config_of):
     config = config_of("left_alone")
-    train(config, strict_compiles=True)
+    train(config)
     return config
 
 

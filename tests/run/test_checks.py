@@ -15,7 +15,10 @@ REFUSED = {
     ),
     "updates and devices": (["stages.rl.minibatches=8"], r"stages\.rl\.minibatches: an update of 4 sequences"),
     "micro-batches": (["stages.rl.microbatch=3"], r"stages\.rl\.microbatch: an update of 16 sequences"),
-    "positions and devices": (["mesh.data=1", "mesh.context=8", "max_completion_length=33"], "mesh.context: 8 devices"),
+    "positions and devices": (
+        ["mesh.data=1", "mesh.context=8", "max_completion_length=33"],
+        "max_completion_length: 6 prompt positions .* over the 8 devices of mesh.context",
+    ),
     "packed rows": (["stages.cold_start.pack_length=20"], r"stages\.cold_start\.pack_length: rows of 20 tokens"),
     "all problems of a generator": (["evaluate.problems=null"], "null means all, and this task's problems have no end"),
     "a stage's own prompts": (["stages.rl.max_prompt_length=2"], "max_prompt_length allows 1 to 2"),

@@ -42,8 +42,7 @@ def test_progress_on_a_terminal_draws_a_bar_and_never_obeys_model_text(monkeypat
     monkeypatch.setenv("COLUMNS", "100")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    with Progress("sft", 4) as progress:
-        progress.start(completed=1)
+    with Progress("sft", 4, completed=1) as progress:
         progress.update(2, {"loss": 0.5, "token_accuracy": 0.75})
         progress.show_sample("Q", "[bold]A[/bold]\x1b[2J", {})
         progress.update(4, {"loss": 0.25})

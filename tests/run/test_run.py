@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import load_config
+from r1jax.config.load import load_config, parse_config, settings_tree
 from r1jax.config.tasks import JsonlTask
 from r1jax.run.run import build_run, open_run, role_key
 
@@ -51,8 +51,7 @@ def test_a_run_folder_of_other_settings_lends_neither_model_nor_tokenizer(traine
     same.close()
     (tmp_path / "rows.jsonl").write_text('{"question": "what?", "answer": "1", "completion": "2"}\n' * 16)
     task = JsonlTask(jsonl=str(tmp_path / "rows.jsonl"), test=str(tmp_path / "rows.jsonl"), completion="completion")
-    wider = config.model.model_copy(update={"intermediate_size": 64})
-    changed = config.model_copy(update={"model": wider, "task": task})
+    changed = parse_config(settings_tree(config) | {"task": task.model_dump()}, ["model.intermediate_size=64"])
     run = build_run(changed)
     run.close()
     assert run.model.config.intermediate_size == 64 != same.model.config.intermediate_size
