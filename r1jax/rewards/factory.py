@@ -25,7 +25,7 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests
 from r1jax.rewards.example import Reward
 from r1jax.rewards.format import think_answer, think_text
-from r1jax.rewards.function import InProcessFunction, SubprocessFunction
+from r1jax.rewards.function import in_process_function, subprocess_function
 from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import cosine, overlong, repetition
 from r1jax.rewards.text_match import check_pattern, exact, pattern
@@ -50,7 +50,7 @@ def make_reward(
     """
     match settings:
         case FunctionReward(function=path, seconds=seconds):
-            return SubprocessFunction(path, columns=columns, seconds=seconds)
+            return subprocess_function(path, columns=columns, seconds=seconds)
         case MathReward():
             return math_answer
         case CodeReward():
@@ -80,4 +80,4 @@ def make_reward(
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case RepetitionReward():
             return functools.partial(repetition, n=REPETITION_WORDS)
-    return InProcessFunction(settings, columns=columns)
+    return in_process_function(settings, columns=columns)
