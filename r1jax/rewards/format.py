@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from r1jax.rewards.example import Example, RewardResult
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_MISSING = dict(zip(TAGS, ("missing_think", "unclosed_think", "missing_answer", "unclosed_answer"), strict=True))
+_MISSING: dict[str, str] = {TAGS[0]: "missing_think", TAGS[1]: "unclosed_think"}
+_MISSING |= {TAGS[2]: "missing_answer", TAGS[3]: "unclosed_answer"}
 # Tokens with which models end a text, and padding. A completion contains them only where the tokenizer does not know
 # them as stop tokens.
 END_TOKENS = (

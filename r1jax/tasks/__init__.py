@@ -24,7 +24,7 @@ from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym
 from r1jax.tasks.mixture import Mixture
 from r1jax.tasks.split import Split
-from r1jax.tasks.table import Rows, Table, jsonl_table, parquet_table, rows_table, tfds_table
+from r1jax.tasks.table import Rows, Table, read_table, rows_table
 
 RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
 TaskSource = TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
@@ -93,15 +93,11 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
 def _single(source: SingleTask | Rows, seed: int) -> Task:
     match source:
         case ArithmeticTask():
-            return Arithmetic(seed, **source.model_dump(exclude={"name"}))
+            return Arithmetic(source, seed)
         case CountdownTask():
-            return Countdown(seed, **source.model_dump(exclude={"name"}))
-        case JsonlTask():
-            return jsonl_table(source)
-        case ParquetTask():
-            return parquet_table(source)
-        case TfdsTask():
-            return tfds_table(source)
+            return Countdown(source, seed)
         case GymTask():
-            return Gym(source.gym, seed, size=source.size, arguments=source.arguments)
+            return Gym(source, seed)
+        case JsonlTask() | ParquetTask() | TfdsTask():
+            return read_table(source)
     return rows_table(source)
