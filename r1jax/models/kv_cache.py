@@ -25,8 +25,9 @@ class Cache:
     filled: jax.Array
 
     @classmethod
-    def empty(cls, *, layers: int, rows: int, slots: int, heads: int, head_dim: int, dtype: str) -> Cache:
-        zeros = constrain(jnp.zeros((layers, rows, slots, heads, head_dim), dtype), "LBSKH")
+    def empty(cls, shape: tuple[int, int, int, int, int], dtype: str) -> Cache:
+        """No slot is filled; `shape` is that of [L, B, S, K, H]."""
+        zeros = constrain(jnp.zeros(shape, dtype), "LBSKH")
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
 
     def write(self, layer: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> Cache:

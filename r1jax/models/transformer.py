@@ -173,14 +173,7 @@ class Transformer(nn.Module):
     def empty_cache(self, rows: int, slots: int) -> Cache:
         """A cache for `rows` sequences of at most `slots` tokens each."""
         c = self.config
-        return Cache.empty(
-            layers=c.num_hidden_layers,
-            rows=rows,
-            slots=slots,
-            heads=c.num_key_value_heads,
-            head_dim=c.head_dim,
-            dtype=c.dtype,
-        )
+        return Cache.empty((c.num_hidden_layers, rows, slots, c.num_key_value_heads, c.head_dim), c.dtype)
 
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""

@@ -12,10 +12,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from r1jax.models import Model, forward
-from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights
 
 
 def init_value_params(params: Any) -> Any:
@@ -24,19 +22,8 @@ def init_value_params(params: Any) -> Any:
     return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
 
 
-def abstract_value_params(params: Any, mesh: Mesh) -> Any:
-    """Shapes and training shardings of a value model that begins from such weights."""
-    return abstract_weights(mesh, jax.eval_shape(init_value_params, params), TRAIN_WEIGHTS)
-
-
-def values(
-    model: Model,
-    value_params: Any,
-    tokens_BT: jax.Array,
-    positions_BT: jax.Array | None = None,
-    segments_BT: jax.Array | None = None,
-) -> jax.Array:
-    """The value at each position, which has seen the tokens up to it: float32 [B, T]."""
-    hidden_BTD, _ = forward(model, value_params["model"], tokens_BT, positions_BT, segments_BT)
+def values(model: Model, value_params: Any, *inputs: jax.Array | None) -> jax.Array:
+    """The value at each position, which has seen the tokens up to it: float32 [B, T]; `inputs` are `forward`'s."""
+    hidden_BTD, _ = forward(model, value_params["model"], *inputs)  # pyright: ignore[reportArgumentType]
     head_D = value_params["head_D"].astype(hidden_BTD.dtype)
     return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)

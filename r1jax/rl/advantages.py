@@ -64,13 +64,16 @@ def weighted_sum(weights_R: jax.Array, x_R: jax.Array) -> jax.Array:
     return (weights_R * jnp.where(weights_R == 0, 0.0, x_R)).sum(axis=0)
 
 
+def differ(x: ArrayLike, axis: int | None = None) -> jax.Array:
+    """Whether the values along an axis, or all of them, differ; those that are NaN do not count."""
+    return jnp.nanmax(x, axis=axis) > jnp.nanmin(x, axis=axis)
+
+
 def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
     graded_PG = ~jnp.isnan(r_PG)
     count_P1 = graded_PG.sum(axis=1, keepdims=True)
     known_PG = jnp.where(graded_PG, r_PG, 0.0)
     centred_PG = jnp.where(graded_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / jnp.maximum(count_P1, 1), 0.0)
-    highest_P1 = jnp.where(graded_PG, r_PG, -jnp.inf).max(axis=1, keepdims=True)
-    lowest_P1 = jnp.where(graded_PG, r_PG, jnp.inf).min(axis=1, keepdims=True)
     advantage_PG = centred_PG
     if baseline == "leave_one_out":
         advantage_PG = centred_PG * (count_P1 / jnp.maximum(count_P1 - 1, 1))
@@ -81,7 +84,7 @@ def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
         around_mean_PG = jnp.where(graded_PG, known_PG - known_PG.sum() / jnp.maximum(count, 1), 0.0)
         advantage_PG = advantage_PG / (_deviation(around_mean_PG, count, axis=None) + GUARD)
     # Rounding leaves centred rewards of an equal group at 1e-8, which a small std would blow up.
-    return jnp.where(highest_P1 > lowest_P1, advantage_PG, 0.0)
+    return jnp.where(differ(r_PG, axis=1)[:, None], advantage_PG, 0.0)
 
 
 def _deviation(centred: jax.Array, count: jax.Array, axis: int | None) -> jax.Array:
@@ -96,8 +99,8 @@ def _standardised(x: jax.Array, mask: jax.Array) -> jax.Array:
     count = mask.sum()
     mean = jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum(count, 1)
     centred = jnp.where(mask > 0, x - mean, 0.0)
-    differ = jnp.where(mask > 0, x, -jnp.inf).max() > jnp.where(mask > 0, x, jnp.inf).min()
-    return jnp.where(differ, centred / (_deviation(centred, count, axis=None) + GUARD), 0.0)
+    scaled = centred / (_deviation(centred, count, axis=None) + GUARD)
+    return jnp.where(differ(jnp.where(mask > 0, x, jnp.nan)), scaled, 0.0)
 
 
 def gae(

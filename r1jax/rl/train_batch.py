@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.packing import Layout
 from r1jax.models import Model
-from r1jax.rl.advantages import advantages, gae, token_advantages, total_rewards
+from r1jax.rl.advantages import advantages, differ, gae, token_advantages, total_rewards
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import importance_weights, kl_terms, length_mask, top_entropy_mask
 from r1jax.rl.types import Rollout, TrainBatch
@@ -151,9 +151,6 @@ def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) ->
 def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:
     """Metrics of the included groups; `frac_reward_zero_std` alone also counts those that only fill the batch."""
     samples, included_P1 = rollout.samples, rollout.included_P[:, None]
-    graded_PG = ~jnp.isnan(total_PG) & included_P1
-    highest_P = jnp.where(graded_PG, total_PG, -jnp.inf).max(axis=1)
-    lowest_P = jnp.where(graded_PG, total_PG, jnp.inf).min(axis=1)
 
     def counted(x_B: jax.Array) -> jax.Array:
         return jnp.where(included_P1, x_B.reshape(total_PG.shape), jnp.nan)
@@ -162,7 +159,7 @@ def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:
     metrics = {
         "reward": jnp.nanmean(counted(total_PG)),
         "reward_std": jnp.nanmean(jnp.nanstd(counted(total_PG), axis=1, ddof=1)),
-        "frac_reward_zero_std": 1 - (highest_P > lowest_P).mean(),
+        "frac_reward_zero_std": 1 - differ(counted(total_PG), axis=1).mean(),
         "frac_reward_none": jnp.nanmean(counted(jnp.isnan(total_PG))),
         "completions/mean_length": jnp.nanmean(length_PG),
         "completions/min_length": jnp.nanmin(length_PG),

@@ -7,7 +7,7 @@ from r1jax.models.kv_cache import Cache
 
 
 def test_each_layer_is_written_after_the_filled_slots():
-    cache = Cache.empty(layers=2, rows=3, slots=5, heads=1, head_dim=2, dtype="float32")
+    cache = Cache.empty((2, 3, 5, 1, 2), "float32")
     written = np.random.default_rng(0).normal(size=(2, 2, 3, 4, 1, 2)).astype(np.float32)  # layer, keys or values, ...
     for part in (slice(0, 3), slice(3, 4)):
         for layer in range(2):
