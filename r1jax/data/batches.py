@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Prompts:
     id_P: np.ndarray
 
 
+@dataclass(eq=False)
 class Batches:
     """The prompts of a task as token arrays of fixed width, and its demonstrations as token ids.
 
@@ -58,24 +59,17 @@ class Batches:
     `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end.
     """
 
-    def __init__(
-        self,
-        task: Task | Mixture,
-        tokenizer: Tokenizer,
-        *,
-        prompt: PromptSettings,
-        seed: int,
-        max_prompt_length: int,
-        max_completion_length: int,
-        needs_completions: bool = False,
-    ) -> None:
-        self.task = task
-        self.tokenizer = tokenizer
-        self.prompt = prompt
-        self.seed = seed
-        self.max_prompt_length = max_prompt_length
-        self.max_completion_length = max_completion_length
-        self.needs_completions = needs_completions
+    task: Task | Mixture
+    tokenizer: Tokenizer
+    _: KW_ONLY
+    prompt: PromptSettings
+    seed: int
+    max_prompt_length: int
+    max_completion_length: int
+    needs_completions: bool = False
+
+    def __post_init__(self) -> None:
+        task = self.task
         self.parts = task.parts if isinstance(task, Mixture) else (task,)
         self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
         self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
@@ -197,12 +191,8 @@ class Batches:
                     digest = hashlib.blake2b(f"{self.seed}/{part}".encode(), digest_size=4).digest()
                     order = order.shuffle(int.from_bytes(digest))
                 order = order.repeat()
-            orders.append(order.map(_tag(part)))
+            orders.append(order.map(lambda place, part=part: (part, place)))
         return orders[0] if len(orders) == 1 else MapDataset.mix(orders, self.weights)
-
-
-def _tag(part: int) -> Any:
-    return lambda place: (part, place)
 
 
 def _demonstration(example: Example) -> str:

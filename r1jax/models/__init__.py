@@ -5,14 +5,11 @@
     hidden_BTD, _ = forward(model, params, token_BT)
     logits_BTV = unembed(model, params, hidden_BTD)
 
-A family is a module such as `transformer`. It has
-
-- a config: a frozen dataclass of the architecture, by whose class `make_model` picks the Linen module;
-- the Linen module, with `__call__` (one forward for training, prefill and decode, with an explicit cache), `unembed`,
-  `empty_cache`, and the fields `config`, `vocabulary` and `rows`;
-- weights whose names end in their letters, such as `q_DNH` for [D, N, H]: `parallel.mesh` places them by these. Stacked
-  layers have an L in front that the name leaves out. Scales of norms are named `scale_…`, the embedding `embed_VD`;
-- a table in `huggingface.weights`, which says what each weight is called in a Hugging Face folder.
+A family is a module such as `transformer`: a frozen dataclass of the architecture, a Linen module with `__call__` (one
+forward for training, prefill and decode, with an explicit cache), `unembed` and `empty_cache`, and a table in
+`huggingface.tables`. The names of its weights end in their letters, such as `q_DNH` for [D, N, H], by which
+`parallel.mesh` places them; stacked layers have an L in front that the name leaves out. Scales of norms are named
+`scale_…`, the embedding `embed_VD`.
 
 Letters: B sequences, T query positions, D model width, V vocabulary.
 """

@@ -1,6 +1,6 @@
 """Chat messages → the text a model was trained on, by the Jinja template that comes with its tokenizer.
 
-    template = ChatTemplate(read_chat_template(folder), {"eos_token": "<|im_end|>"}, folder)
+    template = load_chat_template(folder, {"eos_token": "<|im_end|>"})
     text = template.render([{"role": "user", "content": "2+2?"}])
 
 A template is downloaded code: it runs in Jinja's sandbox, in a process of its own that can be killed.
@@ -83,6 +83,12 @@ def _raise_exception(message: str) -> NoReturn:
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """JSON as it is: Jinja's own filter escapes <, > and & for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def load_chat_template(folder: Path, variables: Mapping[str, str]) -> ChatTemplate | None:
+    """The template of a Hugging Face folder with its special tokens; None where it has none."""
+    template = read_chat_template(folder)
+    return None if template is None else ChatTemplate(template, variables, folder)
 
 
 def read_chat_template(folder: Path) -> str | None:

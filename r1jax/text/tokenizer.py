@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from r1jax.text.chat_template import ChatTemplate, read_chat_template
+from r1jax.text.chat_template import ChatTemplate, load_chat_template
 
 CHARACTERS = "characters"
 SETTINGS_FILES = (
@@ -117,25 +117,21 @@ class CharacterTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A `tokenizer.json`, or the folder of a model that has one.
+    """A `tokenizer.json`, with the settings in the other files of its folder.
 
     Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
     config.json where that has none. `bos_id` is set only if the model's own tokenizer puts the start token in front of
     texts; many define one that they never use.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, file: Path) -> None:
         from tokenizers import Tokenizer as Backend
 
-        path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.is_file():
-            raise ValueError(f"tokenizer: no tokenizer.json at {path}; give the file or the folder that holds it")
         try:
             self._backend: Any = Backend.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"tokenizer: {file} is not a tokenizer.json: {error}") from None
-        self.source, self._file = str(path), file
+        self.source, self._file = str(file), file
         self._backend.no_truncation()  # a file may have either setting, and both would change ids silently
         self._backend.no_padding()
         # Not the number of tokens, since ids may have gaps.
@@ -155,9 +151,9 @@ class HuggingFaceTokenizer:
         added = settings.get("add_bos_token")
         return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
 
-    @property
+    @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, tuple(self._specials.items()))
+        return load_chat_template(self._file.parent, self._specials)
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -170,29 +166,25 @@ class HuggingFaceTokenizer:
         return self._backend.decode(text_ids, skip_special_tokens=False)  # tags such as <think> may be special tokens
 
     def save(self, folder: Path) -> None:
-        _copy(self._file.parent, VOCABULARY_FILES + SETTINGS_FILES, folder)
-        _copy_file(self._file, folder / "tokenizer.json")  # the file may have another name
+        _copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece `.model` file, or the folder of a model that has a `tokenizer.model`.
+    """A SentencePiece `.model` file, with the settings in the other files of its folder.
 
     Its eos piece is the first stop token; those that generation_config.json or config.json name follow. Its bos piece,
     if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As in Hugging Face's tokenizers, and
     unlike SentencePiece itself, control pieces in a text (`<s>` in a rendered chat) are encoded as their ids.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, file: Path) -> None:
         from sentencepiece import SentencePieceProcessor
 
-        file = Path(path) / "tokenizer.model" if Path(path).is_dir() else Path(path)
-        if not file.is_file():
-            raise ValueError(f"tokenizer: no SentencePiece model at {file}; give the .model file or its folder")
         try:
             self._backend: Any = SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
             raise ValueError(f"tokenizer: {file} is not a SentencePiece model: {error}") from None
-        self.source, self._file = str(path), file
+        self.source, self._file = str(file), file
         self.size: int = self._backend.get_piece_size()
         added = _read_json(file.parent / "added_tokens.json")
         if beyond := [token for token, i in added.items() if i >= self.size]:
@@ -214,9 +206,9 @@ class SentencePieceTokenizer:
         texts = {name: self._backend.id_to_piece(i) for name, i in named.items() if i >= 0}
         self._specials = texts | _special_tokens(file.parent)
 
-    @property
+    @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, tuple(self._specials.items()))
+        return load_chat_template(self._file.parent, self._specials)
 
     def encode(self, text: str) -> list[int]:
         ids = []
@@ -231,8 +223,7 @@ class SentencePieceTokenizer:
         return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])
 
     def save(self, folder: Path) -> None:
-        _copy(self._file.parent, SETTINGS_FILES, folder)
-        _copy_file(self._file, folder / "tokenizer.model")
+        _copy_files(self._file, SETTINGS_FILES, folder / "tokenizer.model")
 
 
 def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokenizer:
@@ -243,22 +234,21 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokeniz
     """
     if source is None or source == CHARACTERS:
         return CharacterTokenizer(symbols)
-    path = Path(source)
-    if path.is_dir():
-        files = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+    file = Path(source)
+    if file.is_dir():
+        files = [file / name for name in ("tokenizer.json", "tokenizer.model") if (file / name).is_file()]
         if not files:
-            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
-        is_json = files[0] == "tokenizer.json"
-    elif path.is_file():
-        with path.open("rb") as file:
-            is_json = file.read(64).lstrip().startswith(b"{")
-    else:
+            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {file}; give a folder with one")
+        file = files[0]
+    elif not file.is_file():
         raise ValueError(
-            f"tokenizer: there is no file or folder {path}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
+            f"tokenizer: there is no file or folder {file}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
             f"SentencePiece model"
         )
+    with file.open("rb") as opened:
+        is_json = file.name == "tokenizer.json" or opened.read(64).lstrip().startswith(b"{")
     kind: Any = HuggingFaceTokenizer if is_json else SentencePieceTokenizer
-    return kind(path)
+    return kind(file)
 
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
@@ -287,22 +277,13 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-@functools.cache
-def _chat_template(folder: Path, variables: tuple[tuple[str, str], ...]) -> ChatTemplate | None:
-    template = read_chat_template(folder)
-    return None if template is None else ChatTemplate(template, dict(variables), folder)
-
-
-def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (source / name).is_file():
-            _copy_file(source / name, folder / name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    if source.resolve() != target.resolve():
-        shutil.copyfile(source, target)
+def _copy_files(file: Path, beside: Sequence[str], target: Path) -> None:
+    """Copies a file to `target`, under whose name the original may be another, and the files beside it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sources = {target.parent / name: file.parent / name for name in beside} | {target: file}
+    for to, source in sources.items():
+        if source.is_file() and source.resolve() != to.resolve():
+            shutil.copyfile(source, to)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
