@@ -148,35 +148,29 @@ class Batches:
         if size is None:
             self.width[split] = self.max_prompt_length
             return None
-        limited = self.needs_completions and split == "train"
-        fits, in_prompt, in_completion, longest = [], 0, 0, 0
+        prompt_lengths, completion_lengths = np.zeros((2, size), np.int32)
         for indices in itertools.batched(range(size), CHUNK):
             examples = [self._rendered(split, part, index) for index in indices]
-            encoded = self.tokenizer.encode_batch([example.prompt for example in examples])
-            prompts = [with_start(self.tokenizer, ids) for ids in encoded]
-            targets: list[list[int]] = [[]] * len(examples)
-            if limited:
+            prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
+            prompt_lengths[list(indices)] = [len(with_start(self.tokenizer, ids)) for ids in prompts]
+            if self.needs_completions and split == "train":
                 targets = self.tokenizer.encode_batch([_demonstration(example) for example in examples])
-            for index, ids, completion in zip(indices, prompts, targets, strict=True):
-                if not 0 < len(ids) <= self.max_prompt_length:
-                    in_prompt += 1
-                elif len(completion) + 1 > self.max_completion_length:  # the stop token
-                    in_completion += 1
-                else:
-                    fits.append(index)
-                    longest = max(longest, len(ids))
-        count = in_prompt + in_completion
-        self.dropped[split] += count
+                completion_lengths[list(indices)] = [len(ids) + 1 for ids in targets]  # the stop token
+        prompt_fits = (prompt_lengths > 0) & (prompt_lengths <= self.max_prompt_length)
+        fits = np.flatnonzero(prompt_fits & (completion_lengths <= self.max_completion_length)).astype(np.int32)
+        in_prompt = size - int(prompt_fits.sum())
+        dropped = size - len(fits)
         why = (
-            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {in_completion} "
+            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {dropped - in_prompt} "
             f"have demonstrations over max_completion_length {self.max_completion_length}"
         )
-        if not fits:
+        if not len(fits):
             raise ValueError(f"none of {size} {split} examples can be used: {why}; raise the limits")
-        if count:
-            warnings.warn(f"dropped {count} of {size} {split} examples: {why}", stacklevel=3)
-        self.width[split] = max(self.width[split], longest)
-        return np.array(fits, np.int32)
+        if dropped:
+            warnings.warn(f"dropped {dropped} of {size} {split} examples: {why}", stacklevel=3)
+        self.dropped[split] += dropped
+        self.width[split] = max(self.width[split], int(prompt_lengths[fits].max()))
+        return fits
 
     def _order(self, split: Split) -> MapDataset[Any]:
         """(part, index among the examples of that part that are within the limits), by position."""

@@ -37,7 +37,7 @@ class Layout(NamedTuple):
 
     Sequences and rows come in blocks, one for each device and micro-batch, and indices count within a block:
     `source_MW` into its sequences, each `joined` positions long, `place_B` the first token of each into its rows.
-    `segment_MW` numbers a row's sequences from 1 (0: padding), `position_MW` counts from 0 in each of them.
+    `segment_MW` and `position_MW` are those of `Packed`.
     """
 
     source_MW: Any

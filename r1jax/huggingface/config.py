@@ -91,11 +91,7 @@ def read_config(folder: Path) -> ModelConfig:
     theta, scaling = _rope(raw, file)
     try:
         return TransformerConfig(
-            **values,
-            rope_theta=float(theta),
-            rope_scaling=scaling,
-            qkv_bias=family.qkv_bias,
-            qk_norm=family.qk_norm,
+            **values, rope_theta=float(theta), rope_scaling=scaling, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file}: {error}") from None

@@ -1,7 +1,6 @@
 """Keys and values of earlier tokens: explicit pytrees that a forward is given and returns.
 
-Letters: L layers, B sequences, P prompts (B = P × G samples each), T query positions, S key positions, K key-value
-heads, H head dim.
+Letters: L layers, B sequences, T query positions, S key positions, K key-value heads, H head dim.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import constrain
 
 
@@ -44,18 +42,6 @@ class Cache:
         """One layer's keys and values, [B, S, K, H] each."""
         return self.k_LBSKH[layer], self.v_LBSKH[layer]
 
-    def shared(self, length_P: jax.Array) -> Prefix:
-        """This cache of prompts, which have these lengths, to be read by several samples of each."""
-        return Prefix(self.k_LBSKH, self.v_LBSKH, length_P)
 
-
-@flax.struct.dataclass
-class Prefix:
-    """A prefilled cache of prompts that the G samples of each share: row b reads prompt b // G, up to its length."""
-
-    k_LPSKH: jax.Array
-    v_LPSKH: jax.Array
-    length_P: jax.Array
-
-    def layer(self, layer: jax.Array) -> Shared:
-        return Shared(self.k_LPSKH[layer], self.v_LPSKH[layer], self.length_P)
+# A prefilled cache of prompts that the G samples of each share, and their lengths: row b reads prompt b // G.
+Prefix = tuple[Cache, jax.Array]

@@ -142,7 +142,8 @@ def language_fraction(text: str, language: str) -> float | None:
 def _target(counts: Counter[str], latin: list[str], language: str) -> int:
     script = LANGUAGES[language]
     if script == "latin":
-        return counts["latin"] if latin and _accepted(" ".join(latin), language) else 0
+        accepted = latin and dict(_detector().rank(" ".join(latin)))[language] >= MIN_PROBABILITY
+        return counts["latin"] if accepted else 0
     if language == "zh":
         return 0 if counts["kana"] else counts["han"]
     if language == "ja":
@@ -174,10 +175,6 @@ def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
             counts, latin, length = Counter(), [], 0
     if counts:
         yield counts, latin
-
-
-def _accepted(text: str, language: str) -> bool:
-    return dict(_detector().rank(text))[language] >= MIN_PROBABILITY
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def advantages(
         graded_PG = ~jnp.isnan(total_PG)
         each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
-        return _standardised(advantage_PG, graded_PG.astype(jnp.float32))
+        return standardised(advantage_PG, graded_PG)
     return _relative(total_PG, baseline, scale)
 
 
@@ -71,36 +71,33 @@ def differ(x: ArrayLike, axis: int | None = None) -> jax.Array:
 
 def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
     graded_PG = ~jnp.isnan(r_PG)
-    count_P1 = graded_PG.sum(axis=1, keepdims=True)
-    known_PG = jnp.where(graded_PG, r_PG, 0.0)
-    centred_PG = jnp.where(graded_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / jnp.maximum(count_P1, 1), 0.0)
+    centred_PG, std_P1 = _centred(r_PG, graded_PG, axis=1)
     advantage_PG = centred_PG
     if baseline == "leave_one_out":
+        count_P1 = graded_PG.sum(axis=1, keepdims=True)
         advantage_PG = centred_PG * (count_P1 / jnp.maximum(count_P1 - 1, 1))
     if scale == "group":
-        advantage_PG = advantage_PG / (_deviation(centred_PG, count_P1, axis=1) + GUARD)
+        advantage_PG = advantage_PG / (std_P1 + GUARD)
     elif scale == "batch":
-        count = graded_PG.sum()
-        around_mean_PG = jnp.where(graded_PG, known_PG - known_PG.sum() / jnp.maximum(count, 1), 0.0)
-        advantage_PG = advantage_PG / (_deviation(around_mean_PG, count, axis=None) + GUARD)
+        advantage_PG = advantage_PG / (_centred(r_PG, graded_PG, axis=None)[1] + GUARD)
     # Rounding leaves centred rewards of an equal group at 1e-8, which a small std would blow up.
     return jnp.where(differ(r_PG, axis=1)[:, None], advantage_PG, 0.0)
 
 
-def _deviation(centred: jax.Array, count: jax.Array, axis: int | None) -> jax.Array:
-    """The standard deviation (n - 1) of centred values, without squaring large ones."""
+def _centred(x: jax.Array, counted: jax.Array, axis: int | None) -> tuple[jax.Array, jax.Array]:
+    """x less the mean of what is counted, 0 elsewhere; and the standard deviation (n - 1), without squaring large x."""
+    count = counted.sum(axis=axis, keepdims=True)
+    known = jnp.where(counted, x, 0.0)
+    centred = jnp.where(counted, known - known.sum(axis=axis, keepdims=True) / jnp.maximum(count, 1), 0.0)
     largest = jnp.maximum(jnp.abs(centred).max(axis=axis, keepdims=True), 1e-30)
     squares = jnp.square(centred / largest).sum(axis=axis, keepdims=True)
-    return largest * jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+    return centred, largest * jnp.sqrt(squares / jnp.maximum(count - 1, 1))
 
 
-def _standardised(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """(x - mean) / (std + 1e-4) over all that the mask counts; 0 elsewhere and where all are equal."""
-    count = mask.sum()
-    mean = jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum(count, 1)
-    centred = jnp.where(mask > 0, x - mean, 0.0)
-    scaled = centred / (_deviation(centred, count, axis=None) + GUARD)
-    return jnp.where(differ(jnp.where(mask > 0, x, jnp.nan)), scaled, 0.0)
+def standardised(x: jax.Array, counted: jax.Array) -> jax.Array:
+    """(x - mean) / (std + 1e-4) over all that is counted; 0 elsewhere and where all are equal."""
+    centred, std = _centred(x, counted, axis=None)
+    return jnp.where(differ(jnp.where(counted, x, jnp.nan)), centred / (std + GUARD), 0.0)
 
 
 def gae(
@@ -122,8 +119,3 @@ def gae(
     _, advantage_TB = jax.lax.scan(step, jnp.zeros_like(delta_BT[:, 0]), delta_BT.T, reverse=True)
     advantage_BT = advantage_TB.T * mask_BT
     return advantage_BT, advantage_BT + value_BT
-
-
-def token_advantages(advantage_BT: jax.Array, mask_BT: jax.Array, *, scale: str) -> jax.Array:
-    """PPO's usual treatment of its advantages: `scale` batch makes mean 0 and std 1 over all tokens, none nothing."""
-    return _standardised(advantage_BT, mask_BT) if scale == "batch" else advantage_BT

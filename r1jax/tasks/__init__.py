@@ -47,11 +47,7 @@ class Task(Protocol):
 
 
 def make_task(
-    source: TaskSource,
-    seed: int,
-    *,
-    rewards: Mapping[str, RewardSource] | None = None,
-    max_completion_length: int = 0,
+    source: TaskSource, seed: int, *, rewards: Mapping[str, RewardSource] | None = None, max_completion_length: int = 0
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 

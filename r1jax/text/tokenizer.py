@@ -136,20 +136,15 @@ class HuggingFaceTokenizer:
         self._backend.no_padding()
         # Not the number of tokens, since ids may have gaps.
         self.size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
-        settings = _read_json(file.parent / "tokenizer_config.json")
         self._specials = _special_tokens(file.parent)
-        eos, bos, pad = (self._id(self._specials.get(name)) for name in ("eos_token", "bos_token", "pad_token"))
+        ids = {name: self._backend.token_to_id(token) for name, token in self._specials.items()}
+        eos, bos, pad = (ids.get(name) for name in ("eos_token", "bos_token", "pad_token"))
         self.stop_ids = _stop_ids(eos, file.parent, self.size)
-        self.bos_id = bos if self._prepends(bos, settings) else None
+        added = _read_json(file.parent / "tokenizer_config.json").get("add_bos_token")
+        if added is None:  # then it is as tokenizer.json's post-processor does
+            added = bos in self._backend.encode("", add_special_tokens=True).ids[:1]
+        self.bos_id = bos if added else None
         self._dropped = {*self.stop_ids, bos, pad}
-
-    def _id(self, token: str | None) -> int | None:
-        return None if token is None else self._backend.token_to_id(token)
-
-    def _prepends(self, bos: int | None, settings: dict[str, Any]) -> bool:
-        """As `add_bos_token` says, or where it is not given, as tokenizer.json's post-processor does."""
-        added = settings.get("add_bos_token")
-        return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
 
     @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:

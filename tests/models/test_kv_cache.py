@@ -18,6 +18,3 @@ def test_each_layer_is_written_after_the_filled_slots():
         for read, expected in zip(cache.layer(jnp.int32(layer)), written[layer], strict=True):
             np.testing.assert_array_equal(read[:, :4], expected)
             assert (np.asarray(read[:, 4:]) == 0).all()
-    shared = cache.shared(jnp.array([4, 2, 1])).layer(jnp.int32(1))
-    np.testing.assert_array_equal(shared.k_PSKH[:, :4], written[1, 0])
-    assert shared.length_P.tolist() == [4, 2, 1]
