@@ -67,6 +67,19 @@ def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
     return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore
 
 
+def values(model: Model, value_params: Any, *inputs: jax.Array | None) -> jax.Array:
+    """PPO's value model at each position, which has seen the tokens up to it, float32 [B, T]; inputs as `forward`'s."""
+    hidden_BTD, _ = forward(model, value_params["model"], *inputs)  # pyright: ignore[reportArgumentType]
+    head_D = value_params["head_D"].astype(hidden_BTD.dtype)
+    return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)
+
+
+def init_value_params(params: Any) -> Any:
+    """A value model: a copy of the policy and a linear head of zeros on its last hidden states."""
+    width = params["embed_VD"].shape[1]
+    return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
+
+
 def init_params(model: Model, key: jax.Array) -> Any:
     """Random weights, float32; run it under jit with out_shardings, so that no device holds all of a weight."""
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]

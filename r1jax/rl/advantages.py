@@ -13,18 +13,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from r1jax.config.experiment import GrpoStage
+from r1jax.config.objective import AdvantageSettings
 
 GUARD = 1e-4  # added to every standard deviation, as in TRL
 
 
-def advantages(
-    rewards_RPG: jax.Array,
-    weights_R: jax.Array,
-    *,
-    baseline: str = "mean",
-    scale: str = "group",
-    per_reward: bool = False,
-) -> jax.Array:
+def advantages(rewards_RPG: jax.Array, weights_R: jax.Array, settings: AdvantageSettings) -> jax.Array:
     """advantage_PG of the weighted sum of several rewards.
 
     The sum r of a sample has a `baseline` taken from it: the mean of its group (DeepSeekMath 2402.03300, 4.1.2), or of
@@ -37,12 +31,12 @@ def advantages(
     (x - mean) / (std + 1e-4) over the batch. A sample that one reward with a weight could not grade is graded by none.
     """
     total_PG = weighted_sum(weights_R, rewards_RPG)
-    if per_reward:
+    if settings.per_reward:
         graded_PG = ~jnp.isnan(total_PG)
-        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
+        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), settings) for r_PG in rewards_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
         return standardised(advantage_PG, graded_PG)
-    return _relative(total_PG, baseline, scale)
+    return _relative(total_PG, settings)
 
 
 def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
@@ -69,16 +63,16 @@ def differ(x: ArrayLike, axis: int | None = None) -> jax.Array:
     return jnp.nanmax(x, axis=axis) > jnp.nanmin(x, axis=axis)
 
 
-def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
+def _relative(r_PG: jax.Array, settings: AdvantageSettings) -> jax.Array:
     graded_PG = ~jnp.isnan(r_PG)
     centred_PG, std_P1 = _centred(r_PG, graded_PG, axis=1)
     advantage_PG = centred_PG
-    if baseline == "leave_one_out":
+    if settings.baseline == "leave_one_out":
         count_P1 = graded_PG.sum(axis=1, keepdims=True)
         advantage_PG = centred_PG * (count_P1 / jnp.maximum(count_P1 - 1, 1))
-    if scale == "group":
+    if settings.scale == "group":
         advantage_PG = advantage_PG / (std_P1 + GUARD)
-    elif scale == "batch":
+    elif settings.scale == "batch":
         advantage_PG = advantage_PG / (_centred(r_PG, graded_PG, axis=None)[1] + GUARD)
     # Rounding leaves centred rewards of an equal group at 1e-8, which a small std would blow up.
     return jnp.where(differ(r_PG, axis=1)[:, None], advantage_PG, 0.0)

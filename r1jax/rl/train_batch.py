@@ -105,7 +105,7 @@ def build_batch(
             rewards_RB = jnp.stack([rollout.rewards[name] for name in stage.reward_weights])
             weights = list(stage.reward_weights.values())
         rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
-        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), **stage.advantage.model_dump())
+        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), stage.advantage)
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         value_BT = forwards["value_BT"] * mask_BT

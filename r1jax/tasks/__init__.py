@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from r1jax.config import tasks as config
 from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
-from r1jax.config.tasks import (
-    ArithmeticTask,
-    CountdownTask,
-    GymTask,
-    JsonlTask,
-    MixtureTask,
-    ParquetTask,
-    SingleTask,
-    TaskSettings,
-    TfdsTask,
-)
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward
 from r1jax.tasks.arithmetic import Arithmetic
@@ -27,7 +17,7 @@ from r1jax.tasks.split import Split
 from r1jax.tasks.table import Rows, Table, read_table, rows_table
 
 RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
-TaskSource = TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
+TaskSource = config.TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
 
 
 class Task(Protocol):
@@ -54,7 +44,7 @@ def make_task(
     Every part of a mixture gets the rewards, and its own besides. Raises ValueError for a task or reward that cannot
     be made.
     """
-    if not isinstance(source, MixtureTask):
+    if not isinstance(source, config.MixtureTask):
         return _with_rewards(_single(source, seed), rewards or {}, max_completion_length)
     parts = [
         _with_rewards(_single(part.task, seed), {**(rewards or {}), **part.rewards}, max_completion_length)
@@ -86,14 +76,14 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
     return task
 
 
-def _single(source: SingleTask | Rows, seed: int) -> Task:
+def _single(source: config.SingleTask | Rows, seed: int) -> Task:
     match source:
-        case ArithmeticTask():
+        case config.ArithmeticTask():
             return Arithmetic(source, seed)
-        case CountdownTask():
+        case config.CountdownTask():
             return Countdown(source, seed)
-        case GymTask():
+        case config.GymTask():
             return Gym(source, seed)
-        case JsonlTask() | ParquetTask() | TfdsTask():
+        case config.JsonlTask() | config.ParquetTask() | config.TfdsTask():
             return read_table(source)
     return rows_table(source)

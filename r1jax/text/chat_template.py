@@ -97,10 +97,7 @@ def read_chat_template(folder: Path) -> str | None:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
-        try:
-            template = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.is_file() else None
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} is not a JSON object: {error}") from None
+        template = read_json(file).get("chat_template")
         if isinstance(template, list):
             named = {entry["name"]: entry["template"] for entry in template}
             if "default" not in named:
@@ -109,3 +106,14 @@ def read_chat_template(folder: Path) -> str | None:
         if template is not None:
             return template
     return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file beside a tokenizer; empty where there is no file."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"tokenizer: {file} has no JSON object; use the files of one model")
+    return value

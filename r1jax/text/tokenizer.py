@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from r1jax.text.chat_template import ChatTemplate, load_chat_template
+from r1jax.text.chat_template import ChatTemplate, load_chat_template, read_json
 
 CHARACTERS = "characters"
 SETTINGS_FILES = (
@@ -78,7 +78,7 @@ class CharacterTokenizer:
     @classmethod
     def load(cls, folder: Path) -> CharacterTokenizer:
         """The tokenizer that `save` wrote."""
-        ids = _read_json(folder / "tokenizer.json")["model"]["vocab"]
+        ids = read_json(folder / "tokenizer.json")["model"]["vocab"]
         return cls(sorted(ids, key=ids.get)[2:])
 
     def encode(self, text: str) -> list[int]:
@@ -140,7 +140,7 @@ class HuggingFaceTokenizer:
         ids = {name: self._backend.token_to_id(token) for name, token in self._specials.items()}
         eos, bos, pad = (ids.get(name) for name in ("eos_token", "bos_token", "pad_token"))
         self.stop_ids = _stop_ids(eos, file.parent, self.size)
-        added = _read_json(file.parent / "tokenizer_config.json").get("add_bos_token")
+        added = read_json(file.parent / "tokenizer_config.json").get("add_bos_token")
         if added is None:  # then it is as tokenizer.json's post-processor does
             added = bos in self._backend.encode("", add_special_tokens=True).ids[:1]
         self.bos_id = bos if added else None
@@ -181,7 +181,7 @@ class SentencePieceTokenizer:
             raise ValueError(f"tokenizer: {file} is not a SentencePiece model: {error}") from None
         self.source, self._file = str(file), file
         self.size: int = self._backend.get_piece_size()
-        added = _read_json(file.parent / "added_tokens.json")
+        added = read_json(file.parent / "added_tokens.json")
         if beyond := [token for token, i in added.items() if i >= self.size]:
             raise ValueError(
                 f"tokenizer: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
@@ -191,7 +191,7 @@ class SentencePieceTokenizer:
         if eos < 0:
             raise ValueError(f"tokenizer: {file} has no eos piece, so that completions could not end")
         self.stop_ids: tuple[int, ...] = _stop_ids(eos, file.parent, self.size)
-        starts = bos >= 0 and _read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
+        starts = bos >= 0 and read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
         self.bos_id: int | None = bos if starts else None
         self._dropped = {*self.stop_ids, bos, pad}
         pieces = {i: self._backend.id_to_piece(i) for i in range(self.size) if i == eos or self._backend.is_control(i)}
@@ -248,10 +248,10 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokeniz
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
     file = folder / "generation_config.json"
-    named = _read_json(file).get("eos_token_id")
+    named = read_json(file).get("eos_token_id")
     if named is None:
         file = folder / "config.json"
-        named = _read_json(file).get("eos_token_id")
+        named = read_json(file).get("eos_token_id")
     more = named if isinstance(named, list) else [named]
     if unknown := [stop for stop in more if stop is not None and not 0 <= stop < size]:
         raise ValueError(
@@ -266,7 +266,7 @@ def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
 
 def _special_tokens(folder: Path) -> dict[str, str]:
     """The special tokens that templates may use, by name; the files give each as a text or as an object with one."""
-    settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     tokens = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
     return {name: text for name, text in texts.items() if text is not None}
@@ -279,12 +279,3 @@ def _copy_files(file: Path, beside: Sequence[str], target: Path) -> None:
     for to, source in sources.items():
         if source.is_file() and source.resolve() != to.resolve():
             shutil.copyfile(source, to)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None

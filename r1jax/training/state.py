@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from r1jax.models import Model, abstract_params
-from r1jax.models.value import init_value_params
+from r1jax.models import Model, abstract_params, init_value_params
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights, row_shards
 from r1jax.training.checkpoint import Checkpoints
 

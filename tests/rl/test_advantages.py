@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1jax.config.objective import AdvantageSettings
 from r1jax.rl import advantages as module
 from r1jax.rl import losses as objectives
-from r1jax.rl.advantages import GUARD, advantages
+from r1jax.rl.advantages import GUARD
 
 gae = jax.jit(module.gae)
 standardised = jax.jit(module.standardised)
@@ -18,6 +19,10 @@ value_terms = jax.jit(objectives.value_terms, static_argnames="clip")
 BASELINES, SCALES = ("mean", "leave_one_out"), ("group", "batch", "none")
 NAN = np.nan
 R, P, G = 2, 7, 12
+
+
+def advantages(rewards_RPG, weights_R, **settings):
+    return module.advantages(rewards_RPG, weights_R, AdvantageSettings(**settings))
 
 
 def of(*rewards, **settings):
