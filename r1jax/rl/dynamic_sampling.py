@@ -49,16 +49,12 @@ def collect(
         totals.append(np.asarray(total_rewards(scores, truncated_B, stage)))
         tokens += int(new.samples.length_B.sum())
         varied_P = has_variance(stage, scores, truncated_B)
-        source_P = np.arange(P)  # p < P is the group p so far, P + p that of the new batch
-        if rollout is None:
-            rollout = new
-            source_P = np.argsort(~varied_P, kind="stable")
-            found = int(varied_P.sum())
-        else:
-            taken = np.flatnonzero(varied_P)[: P - found]
-            source_P[found : found + len(taken)] = P + taken
-            found += len(taken)
-        rollout = _chooser(mesh)(rollout, new, source_P, found)
+        # p < P is the group p so far, P + p that of the new batch.
+        taken = P + np.flatnonzero(varied_P)[: P - found]
+        rest = P + np.flatnonzero(~varied_P) if rollout is None else np.arange(found + len(taken), P)
+        source_P = np.concatenate([np.arange(found), taken, rest])
+        found += len(taken)
+        rollout = _chooser(mesh)(new if rollout is None else rollout, new, source_P, found)
     assert rollout is not None
     # These are of everything that was sampled: the groups that were chosen have a mean near one half by choice.
     reasons = {name: [word for batch in sampled for word in batch.reasons[name]] for name in sampled[0].reasons}
