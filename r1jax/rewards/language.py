@@ -109,12 +109,11 @@ _TOKEN = re.compile(
 
 
 def consistency(example: Example, completion: str, *, language: str = "en") -> RewardResult:
-    """The fraction of the reasoning's words that are in `language`, an ISO 639-1 code of LANGUAGES.
+    """The fraction of the reasoning's words that are in `language`, a code that `check_language` accepts.
 
     A completion without reasoning scores 0.0 with the reason no_reasoning, and reasoning without words 0.0 with the
-    reason no_words, so that it does not pay to write none. Raises ValueError as `check_language` does.
+    reason no_words, so that it does not pay to write none.
     """
-    check_language(language)
     thought = reasoning(strip_end(completion), example.prompt_opens_think)
     if thought is None or not thought.strip():
         return 0.0, "no_reasoning"
@@ -123,7 +122,7 @@ def consistency(example: Example, completion: str, *, language: str = "en") -> R
 
 
 def check_language(language: str) -> None:
-    """Loads the detector. Raises ValueError for an unknown language, or where its detector is not installed."""
+    """Loads the detector. Raises ValueError but for an ISO 639-1 code of LANGUAGES, or where the detector is missing."""
     if language not in LANGUAGES:
         raise ValueError(f"language {language!r} is not known; need one of {', '.join(sorted(LANGUAGES))}")
     if LANGUAGES[language] == "latin":
