@@ -122,7 +122,7 @@ def consistency(example: Example, completion: str, *, language: str = "en") -> R
 
 
 def check_language(language: str) -> None:
-    """Loads the detector. Raises ValueError but for an ISO 639-1 code of LANGUAGES, or where the detector is missing."""
+    """Loads the detector. Raises ValueError unless LANGUAGES has the ISO 639-1 code and its detector is installed."""
     if language not in LANGUAGES:
         raise ValueError(f"language {language!r} is not known; need one of {', '.join(sorted(LANGUAGES))}")
     if LANGUAGES[language] == "latin":
