@@ -58,9 +58,11 @@ class Gym:
         wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}
         examples: dict[Split, list[Example]] = {"train": [], "test": []}
         for index in range(len(dataset)):
-            question, answer = dataset[index]["question"], dataset[index]["answer"]
-            if len(chosen := examples[split_of(question)]) < wanted[split_of(question)]:
-                chosen.append(Example(question, "" if answer is None else str(answer), data={"index": index}))
+            problem = dataset[index]  # made anew at each access
+            split = split_of(problem["question"])
+            if len(examples[split]) < wanted[split]:
+                answer = "" if problem["answer"] is None else str(problem["answer"])
+                examples[split].append(Example(problem["question"], answer, data={"index": index}))
             if sum(map(len, examples.values())) == sum(wanted.values()):
                 return examples
         raise ValueError(
