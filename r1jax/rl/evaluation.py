@@ -124,10 +124,9 @@ def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
     metrics["eval/frac_reward_none"] = float(1 - graded_P.sum() / (G * len(graded_P)))
+    counts = list(zip(graded_P.tolist(), right_P.tolist(), strict=True))
     for k in (2**power for power in range(1, G.bit_length())):
-        chances = [
-            pass_at_k(n, right, k) for n, right in zip(graded_P.tolist(), right_P.tolist(), strict=True) if n >= k
-        ]
+        chances = [pass_at_k(n, right, k) for n, right in counts if n >= k]
         metrics[f"eval/pass@{k}"] = float(np.mean(chances or [math.nan]))
     if G > 1:
         metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
