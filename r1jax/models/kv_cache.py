@@ -43,5 +43,5 @@ class Cache:
         return self.k_LBSKH[layer], self.v_LBSKH[layer]
 
 
-# A prefilled cache of prompts that the G samples of each share, and their lengths: row b reads prompt b // G.
+# A prefilled cache whose rows are prompts, and their lengths; the G samples of a prompt share its row.
 Prefix = tuple[Cache, jax.Array]
