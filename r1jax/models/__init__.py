@@ -67,9 +67,11 @@ def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
     return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore
 
 
-def values(model: Model, value_params: Any, *inputs: jax.Array | None) -> jax.Array:
-    """PPO's value model at each position, which has seen the tokens up to it, float32 [B, T]; inputs as `forward`'s."""
-    hidden_BTD, _ = forward(model, value_params["model"], *inputs)  # pyright: ignore[reportArgumentType]
+def values(
+    model: Model, value_params: Any, tokens_BT: jax.Array, positions_BT: Any = None, segments_BT: Any = None
+) -> jax.Array:
+    """What PPO's value model expects at each position, which has seen the tokens up to it: float32 [B, T]."""
+    hidden_BTD, _ = forward(model, value_params["model"], tokens_BT, positions_BT, segments_BT)
     head_D = value_params["head_D"].astype(hidden_BTD.dtype)
     return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)
 
