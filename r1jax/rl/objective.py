@@ -56,10 +56,13 @@ def loss_and_sums(
     if has_ratio:
         per_token["ratio/mean"] = ratio_BT
     if stage.loss.clip_low is not None:
-        low_BT, high_BT = clipped_sides(ratio_BT, advantage_BT, stage.loss)
-        sides = {"low": low_BT, "high": high_BT, "region": low_BT | high_BT}
         # A token without a policy term has nothing to clip.
-        per_token |= {f"clip_ratio/{side}_mean": side_BT & (factor_BT > 0) for side, side_BT in sides.items()}
+        low_BT, high_BT = (side_BT & (factor_BT > 0) for side_BT in clipped_sides(ratio_BT, advantage_BT, stage.loss))
+        per_token |= {
+            "clip_ratio/low_mean": low_BT,
+            "clip_ratio/high_mean": high_BT,
+            "clip_ratio/region_mean": low_BT | high_BT,
+        }
     if stage.off_policy_mask_threshold is not None:
         per_token["off_policy_masked"] = 1 - keep_BT
     if batch.reference_logp_BT is not None:
