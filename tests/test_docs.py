@@ -88,12 +88,12 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
 
 def test_reward_functions_of_the_page_work():
     from r1jax.rewards.example import Completion, Example
-    from r1jax.rewards.function import InProcessFunction
+    from r1jax.rewards.function import in_process_function
 
     names = {}
     for example in blocks(PAGES["docs/rewards.md"], "python"):
         exec(example, names)
-    brief, trl = (InProcessFunction(names[name], columns=[]) for name in ("brief", "brief_trl"))
+    brief, trl = (in_process_function(names[name], columns=[]) for name in ("brief", "brief_trl"))
     completion = Completion("It is 4.", length=60, truncated=False)
     assert brief(Example("2+2?", "4"), completion) == 0.5
     assert trl(Example("2+2?", "4"), completion) == 1.0 and trl(Example("2+2?", "5"), completion) == 0.0

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Prompts:
     id_P: np.ndarray
 
 
+@dataclass(eq=False)
 class Batches:
     """The prompts of a task as token arrays of fixed width, and its demonstrations as token ids.
 
@@ -58,24 +59,17 @@ class Batches:
     `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end.
     """
 
-    def __init__(
-        self,
-        task: Task | Mixture,
-        tokenizer: Tokenizer,
-        *,
-        prompt: PromptSettings,
-        seed: int,
-        max_prompt_length: int,
-        max_completion_length: int,
-        needs_completions: bool = False,
-    ) -> None:
-        self.task = task
-        self.tokenizer = tokenizer
-        self.prompt = prompt
-        self.seed = seed
-        self.max_prompt_length = max_prompt_length
-        self.max_completion_length = max_completion_length
-        self.needs_completions = needs_completions
+    task: Task | Mixture
+    tokenizer: Tokenizer
+    _: KW_ONLY
+    prompt: PromptSettings
+    seed: int
+    max_prompt_length: int
+    max_completion_length: int
+    needs_completions: bool = False
+
+    def __post_init__(self) -> None:
+        task = self.task
         self.parts = task.parts if isinstance(task, Mixture) else (task,)
         self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
         self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
@@ -154,35 +148,29 @@ class Batches:
         if size is None:
             self.width[split] = self.max_prompt_length
             return None
-        limited = self.needs_completions and split == "train"
-        fits, in_prompt, in_completion, longest = [], 0, 0, 0
+        prompt_lengths, completion_lengths = np.zeros((2, size), np.int32)
         for indices in itertools.batched(range(size), CHUNK):
             examples = [self._rendered(split, part, index) for index in indices]
-            encoded = self.tokenizer.encode_batch([example.prompt for example in examples])
-            prompts = [with_start(self.tokenizer, ids) for ids in encoded]
-            targets: list[list[int]] = [[]] * len(examples)
-            if limited:
+            prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
+            prompt_lengths[list(indices)] = [len(with_start(self.tokenizer, ids)) for ids in prompts]
+            if self.needs_completions and split == "train":
                 targets = self.tokenizer.encode_batch([_demonstration(example) for example in examples])
-            for index, ids, completion in zip(indices, prompts, targets, strict=True):
-                if not 0 < len(ids) <= self.max_prompt_length:
-                    in_prompt += 1
-                elif len(completion) + 1 > self.max_completion_length:  # the stop token
-                    in_completion += 1
-                else:
-                    fits.append(index)
-                    longest = max(longest, len(ids))
-        count = in_prompt + in_completion
-        self.dropped[split] += count
+                completion_lengths[list(indices)] = [len(ids) + 1 for ids in targets]  # the stop token
+        prompt_fits = (prompt_lengths > 0) & (prompt_lengths <= self.max_prompt_length)
+        fits = np.flatnonzero(prompt_fits & (completion_lengths <= self.max_completion_length)).astype(np.int32)
+        in_prompt = size - int(prompt_fits.sum())
+        dropped = size - len(fits)
         why = (
-            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {in_completion} "
+            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {dropped - in_prompt} "
             f"have demonstrations over max_completion_length {self.max_completion_length}"
         )
-        if not fits:
+        if not len(fits):
             raise ValueError(f"none of {size} {split} examples can be used: {why}; raise the limits")
-        if count:
-            warnings.warn(f"dropped {count} of {size} {split} examples: {why}", stacklevel=3)
-        self.width[split] = max(self.width[split], longest)
-        return np.array(fits, np.int32)
+        if dropped:
+            warnings.warn(f"dropped {dropped} of {size} {split} examples: {why}", stacklevel=3)
+        self.dropped[split] += dropped
+        self.width[split] = max(self.width[split], int(prompt_lengths[fits].max()))
+        return fits
 
     def _order(self, split: Split) -> MapDataset[Any]:
         """(part, index among the examples of that part that are within the limits), by position."""
@@ -197,12 +185,8 @@ class Batches:
                     digest = hashlib.blake2b(f"{self.seed}/{part}".encode(), digest_size=4).digest()
                     order = order.shuffle(int.from_bytes(digest))
                 order = order.repeat()
-            orders.append(order.map(_tag(part)))
+            orders.append(order.map(lambda place, part=part: (part, place)))
         return orders[0] if len(orders) == 1 else MapDataset.mix(orders, self.weights)
-
-
-def _tag(part: int) -> Any:
-    return lambda place: (part, place)
 
 
 def _demonstration(example: Example) -> str:

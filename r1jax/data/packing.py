@@ -10,7 +10,7 @@ Letters: B sequences, M packed rows of W positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
 
     Sequences and rows come in blocks, one for each device and micro-batch, and indices count within a block:
     `source_MW` into its sequences, each `joined` positions long, `place_B` the first token of each into its rows.
-    `segment_MW` numbers a row's sequences from 1 (0: padding), `position_MW` counts from 0 in each of them.
+    `segment_MW` and `position_MW` are those of `Packed`.
     """
 
     source_MW: Any
@@ -61,17 +61,12 @@ def lay_out(length_B: np.ndarray, *, shards: int, microbatches: int, joined: int
     source, segment, position = np.zeros((3, shards, height, microbatches, width), np.int32)
     for block, rows in enumerate(blocks):
         s, m = divmod(block, microbatches)
-        for r, row in enumerate(rows):
-            start = 0
-            for number, i in enumerate(row, start=1):
-                sequence = members[s, m, i]
-                count = int(length_B[sequence])
-                end = start + count
-                source[s, r, m, start:end] = i * joined + np.arange(count)
-                segment[s, r, m, start:end] = number
-                position[s, r, m, start:end] = np.arange(count)
-                place_B[sequence] = r * width + start
-                start = end
+        lengths = length_B[members[s, m]].tolist()
+        for r, number, i, where in _places(rows, lengths):
+            source[s, r, m, where] = i * joined + np.arange(lengths[i])
+            segment[s, r, m, where] = number
+            position[s, r, m, where] = np.arange(lengths[i])
+            place_B[members[s, m, i]] = r * width + where.start
     source, segment, position = (x.reshape(-1, width) for x in (source, segment, position))
     return Layout(source, segment, position, place_B)
 
@@ -99,14 +94,20 @@ def pack(
 ) -> Packed:
     """Token ids of (prompt, completion) → `height` rows of `width`; those after the last of `rows` are empty."""
     packed = Packed(*np.zeros((4, height, width), np.int32))
-    for row, indices in enumerate(rows):
-        start = 0
-        for segment, index in enumerate(indices, start=1):
-            prompt, completion = demonstrations[index]
-            end = start + len(prompt) + len(completion)
-            packed.token_MW[row, start:end] = [*prompt, *completion]
-            packed.segment_MW[row, start:end] = segment
-            packed.position_MW[row, start:end] = np.arange(end - start)
-            packed.learned_MW[row, start + len(prompt) : end] = 1
-            start = end
+    lengths = [len(prompt) + len(completion) for prompt, completion in demonstrations]
+    for row, number, i, where in _places(rows, lengths):
+        prompt, completion = demonstrations[i]
+        packed.token_MW[row, where] = [*prompt, *completion]
+        packed.segment_MW[row, where] = number
+        packed.position_MW[row, where] = np.arange(lengths[i])
+        packed.learned_MW[row, where.start + len(prompt) : where.stop] = 1
     return packed
+
+
+def _places(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> Iterator[tuple[int, int, int, slice]]:
+    """(row, its number there from 1, sequence, its positions) of each sequence."""
+    for row, sequences in enumerate(rows):
+        start = 0
+        for number, i in enumerate(sequences, start=1):
+            yield row, number, i, slice(start, start + lengths[i])
+            start += lengths[i]

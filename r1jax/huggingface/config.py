@@ -53,14 +53,13 @@ def model_config(settings: ModelSettings, folder: Path | None = None) -> ModelCo
     """
     if folder is None and settings.path is not None:
         folder = find_model(settings.path)
-    config = _described(settings) if folder is None else read_config(folder)
+    if folder is None:
+        family = FAMILIES[settings.family or "none"]
+        given = settings.model_dump(include={*SIZES, "rope_theta"}, exclude_none=True)
+        config = TransformerConfig(**given, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
+    else:
+        config = read_config(folder)
     return dataclasses.replace(config, dtype=settings.dtype, remat=settings.remat)
-
-
-def _described(settings: ModelSettings) -> ModelConfig:
-    family = FAMILIES[settings.family or "none"]
-    given = settings.model_dump(include={*SIZES, "rope_theta"}, exclude_none=True)
-    return TransformerConfig(**given, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -92,11 +91,7 @@ def read_config(folder: Path) -> ModelConfig:
     theta, scaling = _rope(raw, file)
     try:
         return TransformerConfig(
-            **values,
-            rope_theta=float(theta),
-            rope_scaling=scaling,
-            qkv_bias=family.qkv_bias,
-            qk_norm=family.qk_norm,
+            **values, rope_theta=float(theta), rope_scaling=scaling, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file}: {error}") from None

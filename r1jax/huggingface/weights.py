@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 
 from r1jax.config.base import ConfigError
 from r1jax.huggingface.folder import read_json
-from r1jax.huggingface.tables import Weight, WeightTable, weight_table
+from r1jax.huggingface.tables import Weight, weight_table
 from r1jax.models import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -45,8 +45,9 @@ class Leaf(NamedTuple):
     sizes: dict[str, int]
     stacked: int
 
-    def tensors(self, bounds: Mapping[str, tuple[int, int]]) -> Iterator[tuple[tuple[int, ...], str]]:
-        """(place among the stacked axes, name) of each tensor within these bounds of our letters."""
+    def tensors(self, bounds: Mapping[str, tuple[int, int]] | None = None) -> Iterator[tuple[tuple[int, ...], str]]:
+        """(place among the stacked axes, name) of each tensor, or of those within these bounds of our letters."""
+        bounds = bounds or {letter: (0, size) for letter, size in self.sizes.items()}
         letters = list(self.sizes)[: self.stacked]
         for numbers in itertools.product(*(range(*bounds[letter]) for letter in letters)):
             named = dict(zip(letters, numbers, strict=True))
@@ -54,9 +55,6 @@ class Leaf(NamedTuple):
             if "L" in named:
                 named["L"] += self.weight.first_layer
             yield place, self.weight.name.format(**named)
-
-    def all_tensors(self) -> Iterator[tuple[tuple[int, ...], str]]:
-        return self.tensors({letter: (0, size) for letter, size in self.sizes.items()})
 
     @property
     def inner(self) -> str:
@@ -75,8 +73,10 @@ def import_params(folder: Path, config: ModelConfig, abstract: Any) -> Any:
     Raises ConfigError, before anything is loaded, for a file that is truncated and for a tensor that is missing, not
     expected, or of another shape.
     """
-    tensors, table = check_params(folder, config, abstract), weight_table(config)
-    return jax.tree.map_with_path(lambda path, leaf: _load(tensors, _leaf(table, path, leaf), leaf), abstract)
+    tensors = check_params(folder, config, abstract)
+    likes, structure = jax.tree.flatten(abstract)
+    leaves = zip(_leaves(config, abstract), likes, strict=True)
+    return jax.tree.unflatten(structure, [_load(tensors, leaf, like) for leaf, like in leaves])
 
 
 def check_params(folder: Path, config: ModelConfig, abstract: Any) -> dict[str, Tensor]:
@@ -125,13 +125,7 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def export_params(
-    params: Any,
-    config: ModelConfig,
-    folder: Path,
-    *,
-    dtype: str,
-    shard_bytes: int = 5 * 10**9,
-    is_writer: bool = True,
+    params: Any, config: ModelConfig, folder: Path, *, dtype: str, shard_bytes: int = 5 * 10**9, is_writer: bool = True
 ) -> None:
     """Writes weights as safetensors, one file or several of at most `shard_bytes` with an index.
 
@@ -177,7 +171,7 @@ def _expected(config: ModelConfig, params: Any) -> Iterator[tuple[str, tuple[int
     for leaf in _leaves(config, params):
         if "V" in leaf.sizes and config.vocab_size is not None:
             leaf.sizes["V"] = config.vocab_size
-        for _, name in leaf.all_tensors():
+        for _, name in leaf.tensors():
             yield name, tuple(leaf.shape)
 
 
@@ -226,21 +220,16 @@ def _on_host(config: ModelConfig, params: Any) -> Iterator[tuple[str, np.ndarray
     """(name, value on the host, float32) of every tensor, in the order of `_expected`."""
     for leaf, value in zip(_leaves(config, params), jax.tree.leaves(params), strict=True):
         order = ["".join(leaf.sizes)[leaf.stacked :].index(letter) for letter in leaf.inner]
-        for place, name in leaf.all_tensors():
+        for place, name in leaf.tensors():
             host = np.asarray(multihost_utils.process_allgather(value[place], tiled=True))
             yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
 
 
 def _leaves(config: ModelConfig, params: Any) -> Iterator[Leaf]:
-    table = weight_table(config)
-    return (_leaf(table, path, leaf) for path, leaf in jax.tree.leaves_with_path(params))
-
-
-def _leaf(table: WeightTable, path: tuple[Any, ...], array: Any) -> Leaf:
-    name = "/".join(entry.key for entry in path)
-    weight = table.weights[name]
-    stacked = re.findall(r"{(\w)}", weight.name)
-    letters = name.rpartition("_")[2]
-    if "L" in stacked:
-        letters = "L" + letters
-    return Leaf(weight, dict(zip(letters, array.shape, strict=True)), len(stacked))
+    """The arrays of a tree of weights, in its order."""
+    for path, array in jax.tree.leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        weight = weight_table(config).weights[name]
+        stacked = re.findall(r"{(\w)}", weight.name)
+        letters = ("L" if "L" in stacked else "") + name.rpartition("_")[2]
+        yield Leaf(weight, dict(zip(letters, array.shape, strict=True)), len(stacked))

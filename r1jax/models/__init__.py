@@ -5,14 +5,11 @@
     hidden_BTD, _ = forward(model, params, token_BT)
     logits_BTV = unembed(model, params, hidden_BTD)
 
-A family is a module such as `transformer`. It has
-
-- a config: a frozen dataclass of the architecture, by whose class `make_model` picks the Linen module;
-- the Linen module, with `__call__` (one forward for training, prefill and decode, with an explicit cache), `unembed`,
-  `empty_cache`, and the fields `config`, `vocabulary` and `rows`;
-- weights whose names end in their letters, such as `q_DNH` for [D, N, H]: `parallel.mesh` places them by these. Stacked
-  layers have an L in front that the name leaves out. Scales of norms are named `scale_…`, the embedding `embed_VD`;
-- a table in `huggingface.weights`, which says what each weight is called in a Hugging Face folder.
+A family is a module such as `transformer`: a frozen dataclass of the architecture, a Linen module with `__call__` (one
+forward for training, prefill and decode, with an explicit cache), `unembed` and `empty_cache`, and a table in
+`huggingface.tables`. The names of its weights end in their letters, such as `q_DNH` for [D, N, H], by which
+`parallel.mesh` places them; stacked layers have an L in front that the name leaves out. Scales of norms are named
+`scale_…`, the embedding `embed_VD`.
 
 Letters: B sequences, T query positions, D model width, V vocabulary.
 """
@@ -68,6 +65,21 @@ def forward(
 def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
     """Float32 logits over the padded vocabulary, [B, T, V]."""
     return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore
+
+
+def values(
+    model: Model, value_params: Any, tokens_BT: jax.Array, positions_BT: Any = None, segments_BT: Any = None
+) -> jax.Array:
+    """What PPO's value model expects at each position, which has seen the tokens up to it: float32 [B, T]."""
+    hidden_BTD, _ = forward(model, value_params["model"], tokens_BT, positions_BT, segments_BT)
+    head_D = value_params["head_D"].astype(hidden_BTD.dtype)
+    return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)
+
+
+def init_value_params(params: Any) -> Any:
+    """A value model: a copy of the policy and a linear head of zeros on its last hidden states."""
+    width = params["embed_VD"].shape[1]
+    return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
 
 
 def init_params(model: Model, key: jax.Array) -> Any:

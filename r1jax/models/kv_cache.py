@@ -1,7 +1,6 @@
 """Keys and values of earlier tokens: explicit pytrees that a forward is given and returns.
 
-Letters: L layers, B sequences, P prompts (B = P × G samples each), T query positions, S key positions, K key-value
-heads, H head dim.
+Letters: L layers, B sequences, T query positions, S key positions, K key-value heads, H head dim.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import constrain
 
 
@@ -25,8 +23,9 @@ class Cache:
     filled: jax.Array
 
     @classmethod
-    def empty(cls, *, layers: int, rows: int, slots: int, heads: int, head_dim: int, dtype: str) -> Cache:
-        zeros = constrain(jnp.zeros((layers, rows, slots, heads, head_dim), dtype), "LBSKH")
+    def empty(cls, shape: tuple[int, int, int, int, int], dtype: str) -> Cache:
+        """No slot is filled; `shape` is that of [L, B, S, K, H]."""
+        zeros = constrain(jnp.zeros(shape, dtype), "LBSKH")
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
 
     def write(self, layer: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> Cache:
@@ -43,18 +42,6 @@ class Cache:
         """One layer's keys and values, [B, S, K, H] each."""
         return self.k_LBSKH[layer], self.v_LBSKH[layer]
 
-    def shared(self, length_P: jax.Array) -> Prefix:
-        """This cache of prompts, which have these lengths, to be read by several samples of each."""
-        return Prefix(self.k_LBSKH, self.v_LBSKH, length_P)
 
-
-@flax.struct.dataclass
-class Prefix:
-    """A prefilled cache of prompts that the G samples of each share: row b reads prompt b // G, up to its length."""
-
-    k_LPSKH: jax.Array
-    v_LPSKH: jax.Array
-    length_P: jax.Array
-
-    def layer(self, layer: jax.Array) -> Shared:
-        return Shared(self.k_LPSKH[layer], self.v_LPSKH[layer], self.length_P)
+# A prefilled cache whose rows are prompts, and their lengths; the G samples of a prompt share its row.
+Prefix = tuple[Cache, jax.Array]

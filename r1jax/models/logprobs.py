@@ -60,9 +60,25 @@ def token_log_probs(
     is the whole vocabulary. Where all logits take more than UNCHUNKED_BYTES on a device, they are computed in chunks of
     positions, and computed again in the backward pass.
     """
-    (B, T), chunks = token_BT.shape, min(token_BT.shape[1], logit_chunks(token_BT.size, model))
+
+    def of_chunk(params: Any, rows: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        hidden_BCD, token_BC, support_BCI = rows
+        logits_BCV = unembed(model, params, hidden_BCD)
+        logp_BCV = log_probabilities(logits_BCV, temperature=temperature, vocabulary=model.vocabulary)
+        if support_BCI is None:
+            logp_BC = jnp.take_along_axis(logp_BCV, token_BC[:, :, None], axis=2)[:, :, 0]
+            return logp_BC, entropy(logp_BCV), jnp.argmax(logp_BCV, axis=-1) == token_BC
+        keep_BCI = support_BCI >= 0
+        logp_BCI = renormalize(jnp.take_along_axis(logp_BCV, jnp.maximum(support_BCI, 0), axis=2), keep_BCI)
+        is_token_BCI = keep_BCI & (support_BCI == token_BC[:, :, None])
+        logp_BC = jnp.where(is_token_BCI, logp_BCI, 0.0).sum(axis=2)
+        logp_BC = jnp.where(is_token_BCI.any(axis=2), logp_BC, MASKED)
+        return logp_BC, entropy(logp_BCI), support_BCI[:, :, 0] == token_BC
+
+    rows, (B, T) = (hidden_BTD, token_BT, support_BTI), token_BT.shape
+    chunks = min(T, logit_chunks(token_BT.size, model))
     if chunks == 1:
-        return _of_chunk(model, params, hidden_BTD, token_BT, support_BTI, temperature)
+        return of_chunk(params, rows)
     C = -(-T // chunks)
 
     # Chunk i has the positions that are i modulo `chunks`, so that each one is spread over the context axis as T is.
@@ -71,12 +87,10 @@ def token_log_probs(
         return jnp.moveaxis(x_BT.reshape(B, C, chunks, *x_BT.shape[2:]), 2, 0)
 
     @jax.checkpoint
-    def of_chunk(params: Any, rows: Any) -> Any:
-        hidden_BCD, token_BC, support_BCI = jax.tree.map(lambda x: constrain(x, "BT_"[: x.ndim]), rows)
-        return _of_chunk(model, params, hidden_BCD, token_BC, support_BCI, temperature)
+    def constrained(params: Any, rows: Any) -> Any:
+        return of_chunk(params, jax.tree.map(lambda x: constrain(x, "BT_"[: x.ndim]), rows))
 
-    parts = jax.tree.map(split, (hidden_BTD, token_BT, support_BTI))
-    outputs = jax.lax.scan(lambda _, rows: (None, of_chunk(params, rows)), None, parts)[1]
+    outputs = jax.lax.scan(lambda _, rows: (None, constrained(params, rows)), None, jax.tree.map(split, rows))[1]
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(B, C * chunks)[:, :T], outputs)
 
 
@@ -85,24 +99,3 @@ def logit_chunks(tokens: int, model: Model) -> int:
     mesh = jax.sharding.get_abstract_mesh()
     size = tokens * model.rows * 4 / (1 if mesh.empty else mesh.size)
     return 1 if size <= UNCHUNKED_BYTES else math.ceil(size / CHUNK_BYTES)
-
-
-def _of_chunk(
-    model: Model,
-    params: Any,
-    hidden_BCD: jax.Array,
-    token_BC: jax.Array,
-    support_BCI: jax.Array | None,
-    temperature: float,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    logits_BCV = unembed(model, params, hidden_BCD)
-    logp_BCV = log_probabilities(logits_BCV, temperature=temperature, vocabulary=model.vocabulary)
-    if support_BCI is None:
-        logp_BC = jnp.take_along_axis(logp_BCV, token_BC[:, :, None], axis=2)[:, :, 0]
-        return logp_BC, entropy(logp_BCV), jnp.argmax(logp_BCV, axis=-1) == token_BC
-    keep_BCI = support_BCI >= 0
-    logp_BCI = renormalize(jnp.take_along_axis(logp_BCV, jnp.maximum(support_BCI, 0), axis=2), keep_BCI)
-    is_token_BCI = keep_BCI & (support_BCI == token_BC[:, :, None])
-    logp_BC = jnp.where(is_token_BCI, logp_BCI, 0.0).sum(axis=2)
-    logp_BC = jnp.where(is_token_BCI.any(axis=2), logp_BC, MASKED)
-    return logp_BC, entropy(logp_BCI), support_BCI[:, :, 0] == token_BC

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config.model import check_heads
-from r1jax.models.attention import attend
+from r1jax.models.attention import Shared, attend
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
 from r1jax.parallel.mesh import constrain
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         rope = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
-        shared = None if prefix is None else prefix.layer(layer)
+        shared = None if prefix is None else Shared(*prefix[0].layer(layer), prefix[1])
         if cache is None:
             out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, segments_BT=segments_BT, shared=shared)
         else:
@@ -173,14 +173,7 @@ class Transformer(nn.Module):
     def empty_cache(self, rows: int, slots: int) -> Cache:
         """A cache for `rows` sequences of at most `slots` tokens each."""
         c = self.config
-        return Cache.empty(
-            layers=c.num_hidden_layers,
-            rows=rows,
-            slots=slots,
-            heads=c.num_key_value_heads,
-            head_dim=c.head_dim,
-            dtype=c.dtype,
-        )
+        return Cache.empty((c.num_hidden_layers, rows, slots, c.num_key_value_heads, c.head_dim), c.dtype)
 
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""

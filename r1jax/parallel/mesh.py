@@ -72,7 +72,7 @@ def make_mesh(config: MeshSettings) -> Mesh:
 
 def row_shards(mesh: Mesh) -> int:
     """How many parts the sequences of a batch are split into."""
-    return math.prod(mesh.shape[axis] for axis in ROWS)
+    return _parts(mesh.shape, ROWS)
 
 
 def sharding(mesh: Mesh, letters: str) -> NamedSharding:
@@ -96,7 +96,7 @@ def constrain(x: jax.Array, letters: str) -> jax.Array:
 def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """Applies `function` to each device's own rows of the arrays, inside jit, so that its indexing moves no data."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or math.prod(mesh.shape[axis] for axis in ROWS) == 1:
+    if mesh.empty or _parts(mesh.shape, ROWS) == 1:
         return function(*arrays)
     rows = PartitionSpec(ROWS)
     return jax.shard_map(function, in_specs=(rows,) * len(arrays), out_specs=rows, axis_names=set(ROWS))(*arrays)
@@ -110,21 +110,24 @@ def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
 def weight_shardings(mesh: Mesh, params: Any, table: Table) -> Any:
     """One sharding per weight, from the letters that its name ends in; for arrays or their abstract shapes.
 
-    Raises ConfigError where a mesh axis does not divide a weight; key-value heads are replicated instead.
+    A number has a copy on every device. Raises ConfigError where a mesh axis does not divide a weight; key-value heads
+    are replicated instead.
     """
 
     def place(path: tuple[Any, ...], weight: Any) -> NamedSharding:
-        names = [entry.key for entry in path]
-        letters = names[-1].rpartition("_")[2]
+        if weight.ndim == 0:
+            return sharding(mesh, "")
+        letters = path[-1].key.rpartition("_")[2]
         letters = "L" * (weight.ndim - len(letters)) + letters
         spec: list[Any] = []
         for letter, size in zip(letters, weight.shape, strict=True):
             axes = table.get(letter)
             parts = _parts(mesh.shape, axes)
             if size % parts and letter != "K":
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
                 raise ConfigError(
-                    f"mesh: {axes}={parts} does not divide {letter}={size} of weight {'/'.join(names)}; "
-                    f"choose a mesh size that divides it"
+                    f"mesh: {axes}={parts} does not divide {letter}={size} of weight {name}; choose a mesh size that "
+                    f"divides it"
                 )
             spec.append(None if size % parts else axes)
         return NamedSharding(mesh, PartitionSpec(*spec))
@@ -145,16 +148,9 @@ def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
 
 def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
     """A pytree of this process's rows, in the order of `own_rows` → global arrays of `rows` rows, split over ROWS."""
-    own = own_rows(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
-        if len(x) != len(own):
-            raise ValueError(f"got {len(x)} local rows, this process holds {len(own)} of {rows}")
-
-        def shard(index: Any) -> np.ndarray:
-            return x[np.searchsorted(own, np.arange(rows)[index[0]])]
-
-        return jax.make_array_from_callback((rows, *x.shape[1:]), sharding(mesh, "B"), shard)
+        return jax.make_array_from_process_local_data(sharding(mesh, "B"), x, (rows, *x.shape[1:]))
 
     return jax.tree.map(put, local)
 
@@ -173,14 +169,9 @@ def gather(mesh: Mesh, local: Any, rows: int) -> Any:
     """A pytree of this process's rows → numpy arrays of all rows, the same on every process."""
     if jax.process_count() == 1:
         return local
-    copy = jax.jit(_identity, out_shardings=sharding(mesh, ""))
-    return jax.tree.map(np.asarray, copy(to_global(mesh, local, rows)))
+    return multihost_utils.process_allgather(to_global(mesh, local, rows), tiled=True)
 
 
 def greatest(number: int) -> int:
     """The greatest of the processes' numbers, the same on every process."""
     return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
-
-
-def _identity(tree: Any) -> Any:
-    return tree

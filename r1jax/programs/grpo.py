@@ -225,7 +225,7 @@ def rows_of(layout: Layout | None) -> str:
 def sample_rows(collected: Collected, batch: TrainBatch) -> list[dict[str, Any]]:
     """This process's samples for completions/; an advantage is the mean over the sample's tokens."""
     advantage_BT, length_B, included_B = to_local((batch.advantage_BT, batch.length_B, batch.included_B))
-    return collected.transcript.rows(advantage_BT.sum(axis=1) / np.maximum(length_B, 1), included_B)
+    return collected.transcript.rows(advantage=advantage_BT.sum(axis=1) / np.maximum(length_B, 1), in_loss=included_B)
 
 
 def step_metrics(

@@ -6,38 +6,26 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from r1jax.config.rewards import (
-    ChoiceReward,
-    CodeReward,
-    CosineReward,
-    ExactReward,
-    FormatReward,
-    FunctionReward,
-    LanguageReward,
-    MathReward,
-    OverlongReward,
-    RegexReward,
-    RepetitionReward,
-    RewardSettings,
-)
+from r1jax.config import rewards as config
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests
 from r1jax.rewards.example import Reward
 from r1jax.rewards.format import think_answer, think_text
-from r1jax.rewards.function import InProcessFunction, SubprocessFunction
+from r1jax.rewards.function import in_process_function, subprocess_function
 from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import cosine, overlong, repetition
 from r1jax.rewards.text_match import check_pattern, exact, pattern
 from r1jax.sandbox.programs import check_isolation
 
-COMPARES_WITH_GOLD = MathReward | ChoiceReward | ExactReward  # the gold answer itself has to earn full reward
+# The gold answer itself has to earn full reward.
+COMPARES_WITH_GOLD = config.MathReward | config.ChoiceReward | config.ExactReward
 REPETITION_WORDS = 3  # of an n-gram
 STYLES = {"think_answer": think_answer, "think_text": think_text}
 
 
 def make_reward(
-    settings: RewardSettings | Callable[..., Any],
+    settings: config.RewardSettings | Callable[..., Any],
     *,
     accuracy: Reward | None,
     columns: Sequence[str],
@@ -49,35 +37,35 @@ def make_reward(
     `data`. Raises ValueError for settings with which no completion could ever be scored.
     """
     match settings:
-        case FunctionReward(function=path, seconds=seconds):
-            return SubprocessFunction(path, columns=columns, seconds=seconds)
-        case MathReward():
+        case config.FunctionReward(function=path, seconds=seconds):
+            return subprocess_function(path, columns=columns, seconds=seconds)
+        case config.MathReward():
             return math_answer
-        case CodeReward():
+        case config.CodeReward():
             if "tests" not in columns:
                 raise ValueError("it needs column 'tests'; add it to task.columns")
             check_isolation(settings.sandbox)
             return functools.partial(passes_tests, **settings.model_dump(exclude={"name", "weight"}))
-        case ChoiceReward():
+        case config.ChoiceReward():
             return letter
-        case ExactReward():
+        case config.ExactReward():
             return exact
-        case RegexReward():
+        case config.RegexReward():
             check_pattern(settings.pattern)
             return functools.partial(pattern, pattern=settings.pattern)
-        case FormatReward():
+        case config.FormatReward():
             return STYLES[settings.style]
-        case LanguageReward():
+        case config.LanguageReward():
             check_language(settings.language)
             return functools.partial(consistency, language=settings.language)
-        case OverlongReward():
+        case config.OverlongReward():
             if settings.cache > max_completion_length:
                 raise ValueError(f"its cache {settings.cache} is above max_completion_length {max_completion_length}")
             return functools.partial(overlong, max_length=max_completion_length, cache=settings.cache)
-        case CosineReward():
+        case config.CosineReward():
             if accuracy is None:
                 raise ValueError("it needs a reward named accuracy; define rewards.accuracy")
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
-        case RepetitionReward():
+        case config.RepetitionReward():
             return functools.partial(repetition, n=REPETITION_WORDS)
-    return InProcessFunction(settings, columns=columns)
+    return in_process_function(settings, columns=columns)

@@ -13,16 +13,13 @@ at its end token. Where the prompt has opened `<think>`, the completion must not
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from r1jax.rewards.example import Example, RewardResult
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_MISSING_TAG: dict[str, str] = {
-    "<think>": "missing_think",
-    "</think>": "unclosed_think",
-    "<answer>": "missing_answer",
-    "</answer>": "unclosed_answer",
-}
+_MISSING: dict[str, str] = {TAGS[0]: "missing_think", TAGS[1]: "unclosed_think"}
+_MISSING |= {TAGS[2]: "missing_answer", TAGS[3]: "unclosed_answer"}
 # Tokens with which models end a text, and padding. A completion contains them only where the tokenizer does not know
 # them as stop tokens.
 END_TOKENS = (
@@ -38,59 +35,27 @@ _UNMISTAKABLE = tuple(token for token in END_TOKENS if token[1] in "|｜")
 
 
 def think_answer(example: Example, completion: str) -> RewardResult:
-    """The format `<think>reasoning</think><answer>answer</answer>`; see `format_error` for what is rejected."""
-    reason = format_error(completion, example.prompt_opens_think)
-    return (0.0, reason) if reason else 1.0
-
-
-def think_text(example: Example, completion: str) -> RewardResult:
-    """The format `<think>reasoning</think>` followed by text; see `text_format_error` for what is rejected."""
-    reason = text_format_error(completion, example.prompt_opens_think)
-    return (0.0, reason) if reason else 1.0
-
-
-def format_error(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """Why a completion does not have R1-Zero's format; None where it does.
+    """R1-Zero's format, `<think>reasoning</think><answer>answer</answer>`.
 
     Each tag occurs once, in order; reasoning and answer are not blank; outside the two blocks there is only white
-    space. The first of these reasons that applies is returned: missing_think, unclosed_think, missing_answer,
+    space. The reason is the first of these that applies: missing_think, unclosed_think, missing_answer,
     unclosed_answer, repeated_tag, wrong_order, text_before_think, empty_think, text_before_answer, empty_answer,
     text_after_answer, text_after_end.
     """
-    parts = _split(completion, prompt_opens_think, TAGS)
-    if isinstance(parts, str):
-        return parts
-    before, reasoning, between, answer, after = parts
-    errors = {
-        "text_before_think": not _blank(before),
-        "empty_think": _blank(reasoning),
-        "text_before_answer": not _blank(between),
-        "empty_answer": _blank(answer),
-        "text_after_answer": not _blank(after),
-        "text_after_end": _continues_after_end(completion),
-    }
-    return next((reason for reason, applies in errors.items() if applies), None)
+    errors = ("text_before_think", "empty_think", "text_before_answer", "empty_answer", "text_after_answer")
+    return _has_format(completion, example.prompt_opens_think, TAGS, errors)
 
 
-def text_format_error(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """Why a completion is not reasoning in `<think>…</think>` followed by text; None where it is.
+def think_text(example: Example, completion: str) -> RewardResult:
+    """R1's format, reasoning in `<think>…</think>` followed by text.
 
     Both tags occur once, in order; neither the reasoning nor the text after it is blank; before `<think>` there is only
-    white space. The text may contain anything else, `<answer>` too. The first of these reasons that applies is
-    returned: missing_think, unclosed_think, repeated_tag, wrong_order, text_before_think, empty_think, empty_text,
+    white space. The text may contain anything else, `<answer>` too. The reason is the first of these that applies:
+    missing_think, unclosed_think, repeated_tag, wrong_order, text_before_think, empty_think, empty_text,
     text_after_end.
     """
-    parts = _split(completion, prompt_opens_think, TAGS[:2])
-    if isinstance(parts, str):
-        return parts
-    before, reasoning, text = parts
-    errors = {
-        "text_before_think": not _blank(before),
-        "empty_think": _blank(reasoning),
-        "empty_text": _blank(text),
-        "text_after_end": _continues_after_end(completion),
-    }
-    return next((reason for reason, applies in errors.items() if applies), None)
+    errors = ("text_before_think", "empty_think", "empty_text")
+    return _has_format(completion, example.prompt_opens_think, TAGS[:2], errors)
 
 
 def strip_end(completion: str) -> str:
@@ -113,27 +78,20 @@ def reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
     return inside if opened else text if closed else None
 
 
-def _split(completion: str, prompt_opens_think: bool, tags: tuple[str, ...]) -> list[str] | str:
-    """The text before, between and after the tags; or the reason why they do not occur once and in order."""
+def _has_format(completion: str, prompt_opens_think: bool, tags: Sequence[str], errors: Sequence[str]) -> RewardResult:
+    """1.0 where the tags occur once and in order, and the texts before, between and after them are blank or not.
+
+    `errors` has a reason for each of these texts: `empty_…` where it must not be blank, `text_…` where it must be.
+    """
     rest = strip_end("<think>" + completion if prompt_opens_think else completion)
     for tag in tags:
         if tag not in rest:
-            return _MISSING_TAG[tag]
+            return 0.0, _MISSING[tag]
     if any(rest.count(tag) > 1 for tag in tags):
-        return "repeated_tag"
-    parts = []
-    for tag in tags:
-        part, found, rest = rest.partition(tag)
-        if not found:
-            return "wrong_order"
-        parts.append(part)
-    return [*parts, rest]
-
-
-def _blank(text: str) -> bool:
-    return not strip_end(text.translate(_ZERO_WIDTH))
-
-
-def _continues_after_end(completion: str) -> bool:
-    text = strip_end(completion)
-    return any(token in text for token in _UNMISTAKABLE)
+        return 0.0, "repeated_tag"
+    if (places := [rest.index(tag) for tag in tags]) != sorted(places):
+        return 0.0, "wrong_order"
+    for text, error in zip(re.split("|".join(tags), rest), errors, strict=True):
+        if error.startswith("empty") == (not strip_end(text.translate(_ZERO_WIDTH))):
+            return 0.0, error
+    return (0.0, "text_after_end") if any(token in strip_end(completion) for token in _UNMISTAKABLE) else 1.0

@@ -22,75 +22,67 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax.rewards.example import Completion, Example, RewardResult
+from r1jax.rewards.example import Completion, Example, Reward, RewardResult
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout, WorkerUnavailable
 
 WORKER = "r1jax.rewards.function:run_in_worker"
 MEMORY_MB = 4096  # of a child process
 
 
-class SubprocessFunction:
+def subprocess_function(path: str, *, columns: Sequence[str], seconds: float) -> Reward:
     """The function "file.py:name" or "package.module:name", called in a pool of child processes.
 
     A call that takes longer than `seconds`, or ends its process, gives None and affects no other call. Raises
-    ValueError at once for a function that cannot be loaded or cannot be called with the task's `columns`.
+    ValueError for a function that cannot be loaded or cannot be called with the task's `columns`.
     """
+    # A worker loads the function, and what that imports, before the time of a call is counted.
+    pool = WorkerPool(WORKER, timeout=seconds, memory_mb=MEMORY_MB, setup=(path, None, list(columns)))
+    try:
+        pool.start()
+    except WorkerUnavailable as error:
+        message = str(error).removeprefix(f"{WORKER} cannot be loaded: ")
+        raise ValueError(message if path in message else f"the reward {path}: {message}") from None
 
-    def __init__(self, path: str, *, columns: Sequence[str], seconds: float) -> None:
-        self.path = path
-        # A worker loads the function, and what that imports, before the time of a call is counted.
-        self._pool = WorkerPool(WORKER, timeout=seconds, memory_mb=MEMORY_MB, setup=(path, None, list(columns)))
-        try:
-            self._pool.start()
-        except WorkerUnavailable as error:
-            message = str(error).removeprefix(f"{WORKER} cannot be loaded: ")
-            raise ValueError(message if path in message else f"the reward {path}: {message}") from None
-
-    def __call__(self, example: Example, completion: str) -> RewardResult:
+    def reward(example: Example, completion: str) -> RewardResult:
         tokens = [completion.length, completion.truncated] if isinstance(completion, Completion) else []
         try:
-            score, reason = self._pool.call(self.path, dataclasses.asdict(example), [completion, *tokens])
-            return (score, reason) if reason else score
+            result = pool.call(path, dataclasses.asdict(example), [completion, *tokens])
         except WorkerTimeout:
             return None, "timeout"
         except WorkerCrash:
             return None, "crash"
+        return tuple(result) if isinstance(result, list) else result  # JSON has no tuples
+
+    return reward
 
 
-class InProcessFunction:
+def in_process_function(function: Callable[..., Any], *, columns: Sequence[str]) -> Reward:
     """A callable of this process, such as a lambda in a notebook, called by the threads that grade completions.
 
     Several threads call it at the same time, and nothing ends a call that hangs: what may hang or crash belongs in a
-    file. Raises ValueError at once for a callable that cannot be called with the task's `columns`.
+    file. Raises ValueError for a callable that cannot be called with the task's `columns`.
     """
-
-    def __init__(self, function: Callable[..., Any], *, columns: Sequence[str]) -> None:
-        self.function, self.name = function, getattr(function, "__name__", repr(function))
-        check_signature(self.name, function, columns)
-
-    def __call__(self, example: Example, completion: str) -> RewardResult:
-        score, reason = call(self.name, self.function, example, completion)
-        return (score, reason) if reason else score
+    name = getattr(function, "__name__", repr(function))
+    check_signature(name, function, columns)
+    return functools.partial(call, name, function)
 
 
-def run_in_worker(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> tuple[float | None, str]:
+def run_in_worker(path: str, example: dict[str, Any] | None, arguments: list[Any]) -> RewardResult:
     """What a child process runs. Without an example it only checks the function; `arguments` are then the columns."""
     function = load(path)
     if example is None:
-        check_signature(path, function, arguments)
-        return None, ""
+        return check_signature(path, function, arguments)
     text, *tokens = arguments
     completion = Completion(text, length=tokens[0], truncated=tokens[1]) if tokens else text
     return call(path, function, Example(**example), completion)
 
 
-def call(name: str, function: Callable[..., Any], example: Example, completion: str) -> tuple[float | None, str]:
-    """The function's score and its reason, "" where it gives none. Raises ValueError for a score that is not finite."""
+def call(name: str, function: Callable[..., Any], example: Example, completion: str) -> RewardResult:
+    """The function's score, with its reason where it gives one. Raises ValueError for a score that is not finite."""
     parameters = inspect.signature(function).parameters
     if "completions" not in parameters:
         result = _awaited(function(example, completion))
-        score, reason = result if isinstance(result, tuple) else (result, "")
-        return _checked(name, score), str(reason)
+        return (_checked(name, result[0]), str(result[1])) if isinstance(result, tuple) else _checked(name, result)
     chat = not isinstance(example.question, str)
     columns = {"question": example.question, "answer": example.answer, **example.data}
     columns["prompts"] = example.question if chat else example.prompt
@@ -98,7 +90,7 @@ def call(name: str, function: Callable[..., Any], example: Example, completion: 
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         columns = {name: columns[name] for name in parameters if name in columns}
     (score,) = _awaited(function(**{name: [value] for name, value in columns.items()}))
-    return _checked(name, score), ""
+    return _checked(name, score)
 
 
 def _awaited(result: Any) -> Any:

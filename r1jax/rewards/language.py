@@ -109,12 +109,11 @@ _TOKEN = re.compile(
 
 
 def consistency(example: Example, completion: str, *, language: str = "en") -> RewardResult:
-    """The fraction of the reasoning's words that are in `language`, an ISO 639-1 code of LANGUAGES.
+    """The fraction of the reasoning's words that are in `language`, a code that `check_language` accepts.
 
     A completion without reasoning scores 0.0 with the reason no_reasoning, and reasoning without words 0.0 with the
-    reason no_words, so that it does not pay to write none. Raises ValueError as `check_language` does.
+    reason no_words, so that it does not pay to write none.
     """
-    check_language(language)
     thought = reasoning(strip_end(completion), example.prompt_opens_think)
     if thought is None or not thought.strip():
         return 0.0, "no_reasoning"
@@ -123,7 +122,7 @@ def consistency(example: Example, completion: str, *, language: str = "en") -> R
 
 
 def check_language(language: str) -> None:
-    """Loads the detector. Raises ValueError for an unknown language, or where its detector is not installed."""
+    """Loads the detector. Raises ValueError unless LANGUAGES has the ISO 639-1 code and its detector is installed."""
     if language not in LANGUAGES:
         raise ValueError(f"language {language!r} is not known; need one of {', '.join(sorted(LANGUAGES))}")
     if LANGUAGES[language] == "latin":
@@ -142,7 +141,8 @@ def language_fraction(text: str, language: str) -> float | None:
 def _target(counts: Counter[str], latin: list[str], language: str) -> int:
     script = LANGUAGES[language]
     if script == "latin":
-        return counts["latin"] if latin and _accepted(" ".join(latin), language) else 0
+        accepted = latin and dict(_detector().rank(" ".join(latin)))[language] >= MIN_PROBABILITY
+        return counts["latin"] if accepted else 0
     if language == "zh":
         return 0 if counts["kana"] else counts["han"]
     if language == "ja":
@@ -174,10 +174,6 @@ def _sentences(text: str) -> Iterator[tuple[Counter[str], list[str]]]:
             counts, latin, length = Counter(), [], 0
     if counts:
         yield counts, latin
-
-
-def _accepted(text: str, language: str) -> bool:
-    return dict(_detector().rank(text))[language] >= MIN_PROBABILITY
 
 
 @functools.cache

@@ -7,6 +7,7 @@ for warning in monitor(metrics):
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,8 @@ class RewardMonitor:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._means: dict[str, deque[float]] = {name: deque(maxlen=2 * WINDOW) for name in names}
-        self._constant_steps = dict.fromkeys(names, 0)
-        self._last_mean: dict[str, float] = {}
+        # The mean and the standard deviation of each reward in the last steps.
+        self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in names}
         self._given: set[str] = set()
 
     def __call__(self, metrics: Mapping[str, float]) -> list[str]:
@@ -51,18 +51,13 @@ class RewardMonitor:
             )
         for name in self.names:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
-            constant = std <= ROUNDING * max(1.0, abs(mean))
-            last = self._last_mean.get(name, math.nan)
-            same = math.isclose(mean, last, rel_tol=ROUNDING, abs_tol=ROUNDING)
-            self._constant_steps[name] = (self._constant_steps[name] + 1 if same else 1) if constant else 0
-            self._last_mean[name] = mean
-            self._means[name].append(mean)
-            if self._constant_steps[name] >= WINDOW:
+            self._history[name].append((mean, std))
+            if self._constant(name):
                 warnings[name] = (
                     f"reward {name} has been {mean:g} for every completion of {WINDOW} steps, so it teaches nothing: "
                     f"look at completions/ for what was scored, and try the reward alone with: r1jax reward"
                 )
-        change = {name: self._change(name) for name in ("accuracy", "format") if name in self._means}
+        change = {name: self._change(name) for name in ("accuracy", "format") if name in self._history}
         if change.get("format", 0) > CHANGE and change.get("accuracy", 0) < -CHANGE:
             warnings["hacking"] = (
                 f"format rose by {change['format']:.2f} while accuracy fell by {-change['accuracy']:.2f} over "
@@ -72,6 +67,15 @@ class RewardMonitor:
         self._given.update(warnings)
         return new
 
+    def _constant(self, name: str) -> bool:
+        """Whether all completions of the last WINDOW steps had one and the same value."""
+        last = list(self._history[name])[-WINDOW:]
+        if len(last) < WINDOW or any(not std <= ROUNDING * max(1.0, abs(mean)) for mean, std in last):
+            return False
+        pairs = itertools.pairwise(mean for mean, _ in last)
+        return all(math.isclose(before, mean, rel_tol=ROUNDING, abs_tol=ROUNDING) for before, mean in pairs)
+
     def _change(self, name: str) -> float:
-        means = list(self._means[name])
+        """How far the mean of the last WINDOW steps is from that of the WINDOW before."""
+        means = [mean for mean, _ in self._history[name]]
         return float(np.mean(means[WINDOW:]) - np.mean(means[:WINDOW])) if len(means) == 2 * WINDOW else 0.0

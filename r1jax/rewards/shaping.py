@@ -21,38 +21,24 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 def overlong(example: Example, completion: str, *, max_length: int, cache: int) -> RewardResult:
     """DAPO's soft overlong punishment: max(−1, min(0, (max_length − cache − length) / cache)).
 
-    It is 0 up to max_length − cache tokens and falls linearly to −1 at max_length. Raises ValueError unless
-    0 < cache ≤ max_length.
+    It is 0 up to max_length − cache tokens and falls linearly to −1 at max_length; 0 < cache ≤ max_length.
     """
-    if not 0 < cache <= max_length:
-        raise ValueError(f"overlong got max_length {max_length} and cache {cache}; it needs 0 < cache <= max_length")
     return max(-1.0, min(0.0, (max_length - cache - _tokens(completion, "overlong")) / cache))
 
 
-def cosine(
-    example: Example,
-    completion: str,
-    *,
-    accuracy: Reward,
-    max_length: int,
-    right_short: float = 1.0,
-    right_long: float = 0.5,
-    wrong_short: float = -1.0,
-    wrong_long: float = -0.5,
-) -> RewardResult:
+def cosine(example: Example, completion: str, *, accuracy: Reward, max_length: int) -> RewardResult:
     """The accuracy, scaled by length: long + (short − long) · (1 + cos(π · length / max_length)) / 2.
 
-    `short` and `long` are the values at length 0 and at max_length or more, of a right answer (an `accuracy` of at
-    least 0.5) or a wrong one. Where the accuracy could not score the completion, this does not either; a reason is
-    passed on. The paper's extra penalty for completions that reach max_length is left to `overlong`.
+    `short` and `long` are the values at length 0 and at max_length or more: of a right answer (an `accuracy` of at
+    least 0.5) 1 and 0.5, of a wrong one −1 and −0.5. Where the accuracy could not score the completion, this does not
+    either; a reason is passed on. The paper's extra penalty for completions that reach max_length is left to
+    `overlong`.
     """
-    if max_length < 1:
-        raise ValueError(f"cosine got max_length {max_length}; it needs the most tokens a completion can have")
     result = accuracy(example, completion)
     score, reason = result if isinstance(result, tuple) else (result, None)
     if score is None:
         return result
-    short, long = (right_short, right_long) if score >= 0.5 else (wrong_short, wrong_long)
+    short, long = (1.0, 0.5) if score >= 0.5 else (-1.0, -0.5)
     progress = min(_tokens(completion, "cosine") / max_length, 1.0)
     scaled = long + (short - long) * (1 + math.cos(math.pi * progress)) / 2
     return scaled if reason is None else (scaled, reason)
@@ -63,10 +49,8 @@ def repetition(example: Example, completion: str, *, n: int) -> RewardResult:
 
     Words are separated by white space and compared without regard to case; in scripts that put no spaces between words
     (Chinese, Japanese, Thai and the like) each character is a word. Short n-grams repeat in every long text, so the
-    longer completions are, the larger n has to be. Raises ValueError unless n ≥ 1.
+    longer completions are, the larger n has to be.
     """
-    if n < 1:
-        raise ValueError(f"repetition got n={n}; an n-gram needs at least one word")
     words = _WORD.findall(completion.lower())
     ngrams = list(zip(*(words[start:] for start in range(n)), strict=False))
     repeated = len(ngrams) - len(set(ngrams))

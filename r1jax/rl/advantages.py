@@ -13,18 +13,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from r1jax.config.experiment import GrpoStage
+from r1jax.config.objective import AdvantageSettings
 
 GUARD = 1e-4  # added to every standard deviation, as in TRL
 
 
-def advantages(
-    rewards_RPG: jax.Array,
-    weights_R: jax.Array,
-    *,
-    baseline: str = "mean",
-    scale: str = "group",
-    per_reward: bool = False,
-) -> jax.Array:
+def advantages(rewards_RPG: jax.Array, weights_R: jax.Array, settings: AdvantageSettings) -> jax.Array:
     """advantage_PG of the weighted sum of several rewards.
 
     The sum r of a sample has a `baseline` taken from it: the mean of its group (DeepSeekMath 2402.03300, 4.1.2), or of
@@ -37,12 +31,12 @@ def advantages(
     (x - mean) / (std + 1e-4) over the batch. A sample that one reward with a weight could not grade is graded by none.
     """
     total_PG = weighted_sum(weights_R, rewards_RPG)
-    if per_reward:
+    if settings.per_reward:
         graded_PG = ~jnp.isnan(total_PG)
-        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), baseline, scale) for r_PG in rewards_RPG]
+        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), settings) for r_PG in rewards_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
-        return _standardised(advantage_PG, graded_PG.astype(jnp.float32))
-    return _relative(total_PG, baseline, scale)
+        return standardised(advantage_PG, graded_PG)
+    return _relative(total_PG, settings)
 
 
 def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
@@ -64,40 +58,40 @@ def weighted_sum(weights_R: jax.Array, x_R: jax.Array) -> jax.Array:
     return (weights_R * jnp.where(weights_R == 0, 0.0, x_R)).sum(axis=0)
 
 
-def _relative(r_PG: jax.Array, baseline: str, scale: str) -> jax.Array:
+def differ(x: ArrayLike, axis: int | None = None) -> jax.Array:
+    """Whether the values along an axis, or all of them, differ; those that are NaN do not count."""
+    return jnp.nanmax(x, axis=axis) > jnp.nanmin(x, axis=axis)
+
+
+def _relative(r_PG: jax.Array, settings: AdvantageSettings) -> jax.Array:
     graded_PG = ~jnp.isnan(r_PG)
-    count_P1 = graded_PG.sum(axis=1, keepdims=True)
-    known_PG = jnp.where(graded_PG, r_PG, 0.0)
-    centred_PG = jnp.where(graded_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / jnp.maximum(count_P1, 1), 0.0)
-    highest_P1 = jnp.where(graded_PG, r_PG, -jnp.inf).max(axis=1, keepdims=True)
-    lowest_P1 = jnp.where(graded_PG, r_PG, jnp.inf).min(axis=1, keepdims=True)
+    centred_PG, std_P1 = _centred(r_PG, graded_PG, axis=1)
     advantage_PG = centred_PG
-    if baseline == "leave_one_out":
+    if settings.baseline == "leave_one_out":
+        count_P1 = graded_PG.sum(axis=1, keepdims=True)
         advantage_PG = centred_PG * (count_P1 / jnp.maximum(count_P1 - 1, 1))
-    if scale == "group":
-        advantage_PG = advantage_PG / (_deviation(centred_PG, count_P1, axis=1) + GUARD)
-    elif scale == "batch":
-        count = graded_PG.sum()
-        around_mean_PG = jnp.where(graded_PG, known_PG - known_PG.sum() / jnp.maximum(count, 1), 0.0)
-        advantage_PG = advantage_PG / (_deviation(around_mean_PG, count, axis=None) + GUARD)
+    if settings.scale == "group":
+        advantage_PG = advantage_PG / (std_P1 + GUARD)
+    elif settings.scale == "batch":
+        advantage_PG = advantage_PG / (_centred(r_PG, graded_PG, axis=None)[1] + GUARD)
     # Rounding leaves centred rewards of an equal group at 1e-8, which a small std would blow up.
-    return jnp.where(highest_P1 > lowest_P1, advantage_PG, 0.0)
+    return jnp.where(differ(r_PG, axis=1)[:, None], advantage_PG, 0.0)
 
 
-def _deviation(centred: jax.Array, count: jax.Array, axis: int | None) -> jax.Array:
-    """The standard deviation (n - 1) of centred values, without squaring large ones."""
+def _centred(x: jax.Array, counted: jax.Array, axis: int | None) -> tuple[jax.Array, jax.Array]:
+    """x less the mean of what is counted, 0 elsewhere; and the standard deviation (n - 1), without squaring large x."""
+    count = counted.sum(axis=axis, keepdims=True)
+    known = jnp.where(counted, x, 0.0)
+    centred = jnp.where(counted, known - known.sum(axis=axis, keepdims=True) / jnp.maximum(count, 1), 0.0)
     largest = jnp.maximum(jnp.abs(centred).max(axis=axis, keepdims=True), 1e-30)
     squares = jnp.square(centred / largest).sum(axis=axis, keepdims=True)
-    return largest * jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+    return centred, largest * jnp.sqrt(squares / jnp.maximum(count - 1, 1))
 
 
-def _standardised(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """(x - mean) / (std + 1e-4) over all that the mask counts; 0 elsewhere and where all are equal."""
-    count = mask.sum()
-    mean = jnp.where(mask > 0, x, 0.0).sum() / jnp.maximum(count, 1)
-    centred = jnp.where(mask > 0, x - mean, 0.0)
-    differ = jnp.where(mask > 0, x, -jnp.inf).max() > jnp.where(mask > 0, x, jnp.inf).min()
-    return jnp.where(differ, centred / (_deviation(centred, count, axis=None) + GUARD), 0.0)
+def standardised(x: jax.Array, counted: jax.Array) -> jax.Array:
+    """(x - mean) / (std + 1e-4) over all that is counted; 0 elsewhere and where all are equal."""
+    centred, std = _centred(x, counted, axis=None)
+    return jnp.where(differ(jnp.where(counted, x, jnp.nan)), centred / (std + GUARD), 0.0)
 
 
 def gae(
@@ -119,8 +113,3 @@ def gae(
     _, advantage_TB = jax.lax.scan(step, jnp.zeros_like(delta_BT[:, 0]), delta_BT.T, reverse=True)
     advantage_BT = advantage_TB.T * mask_BT
     return advantage_BT, advantage_BT + value_BT
-
-
-def token_advantages(advantage_BT: jax.Array, mask_BT: jax.Array, *, scale: str) -> jax.Array:
-    """PPO's usual treatment of its advantages: `scale` batch makes mean 0 and std 1 over all tokens, none nothing."""
-    return _standardised(advantage_BT, mask_BT) if scale == "batch" else advantage_BT

@@ -20,7 +20,7 @@ from r1jax.config.experiment import GrpoStage
 from r1jax.data.batches import Batches
 from r1jax.parallel.mesh import gather, own_rows, sharding, to_local
 from r1jax.rewards.grading import Grades, reason_shares
-from r1jax.rl.advantages import limited, total_rewards
+from r1jax.rl.advantages import differ, limited, total_rewards
 from r1jax.rl.rollout import Collected, Sampling, Transcript, all_reasons, completion_texts, roll_out
 from r1jax.rl.types import Rollout
 
@@ -36,53 +36,40 @@ def collect(
     assert stage.dynamic_sampling is not None
     mesh, P, G = sampling.mesh, stage.prompts_per_step, stage.group_size
     rollout: Rollout | None = None
-    reasons: dict[str, np.ndarray] = {}
-    found, number, tokens = 0, 0, 0
-    all_scores: list[Mapping[str, np.ndarray]] = []
-    all_totals: list[np.ndarray] = []
-    every_reason: dict[str, list[str]] = {}
-    times: list[dict[str, float]] = []
-    while found < P and number < stage.dynamic_sampling.max_batches:
-        prompts = batches.prompts("train", start + number * P, own_rows(mesh, P))
+    sampled: list[Grades] = []  # of each batch, from all processes
+    totals: list[np.ndarray] = []
+    found = tokens = 0
+    while found < P and len(sampled) < stage.dynamic_sampling.max_batches:
+        prompts = batches.prompts("train", start + len(sampled) * P, own_rows(mesh, P))
         new, transcript = roll_out(sampling, weights, prompts, P, key)
-        number += 1
-        given = all_reasons(mesh, transcript.grades, P * G)
-        new_reasons = {name: np.array(words, object) for name, words in given.items()}
-        every_reason = {name: [*every_reason.get(name, ()), *words] for name, words in given.items()}
-        scores = gather(mesh, transcript.grades.scores, P * G)
+        grades = transcript.grades
+        scores = gather(mesh, grades.scores, P * G)
         truncated_B = gather(mesh, to_local(new.samples.truncated_B), P * G)
-        all_scores.append(scores)
-        all_totals.append(np.asarray(total_rewards(scores, truncated_B, stage)))
+        sampled.append(Grades(scores, all_reasons(mesh, grades, P * G), grades.seconds))
+        totals.append(np.asarray(total_rewards(scores, truncated_B, stage)))
         tokens += int(new.samples.length_B.sum())
-        times.append(transcript.grades.times())
         varied_P = has_variance(stage, scores, truncated_B)
-        source_P = np.arange(P)  # p < P is the group p so far, P + p that of the new batch
-        if rollout is None:
-            rollout, reasons = new, new_reasons
-            source_P = np.argsort(~varied_P, kind="stable")
-            found = int(varied_P.sum())
-        else:
-            taken = np.flatnonzero(varied_P)[: P - found]
-            source_P[found : found + len(taken)] = P + taken
-            found += len(taken)
-        source_B = (source_P[:, None] * G + np.arange(G)).ravel()
-        reasons = {name: np.concatenate([reasons[name], new_reasons[name]])[source_B] for name in new_reasons}
-        rollout = _chooser(mesh)(rollout, new, source_P, found)
+        # p < P is the group p so far, P + p that of the new batch.
+        taken = P + np.flatnonzero(varied_P)[: P - found]
+        rest = P + np.flatnonzero(~varied_P) if rollout is None else np.arange(found + len(taken), P)
+        source_P = np.concatenate([np.arange(found), taken, rest])
+        found += len(taken)
+        rollout = _chooser(mesh)(new if rollout is None else rollout, new, source_P, found)
     assert rollout is not None
+    # These are of everything that was sampled: the groups that were chosen have a mean near one half by choice.
+    reasons = {name: [word for batch in sampled for word in batch.reasons[name]] for name in sampled[0].reasons}
     metrics: dict[str, float] = {
-        "dynamic_sampling/batches": number,
+        "dynamic_sampling/batches": len(sampled),
         "dynamic_sampling/groups": found,
         "num_tokens": tokens,
+        "reward": _mean_and_std(totals)[0],
     }
-    # These are of everything that was sampled: the groups that were chosen have a mean near one half by choice.
-    metrics["reward"], _ = _mean_and_std(all_totals)
-    for name in all_scores[0]:
-        mean, std = _mean_and_std([scores[name] for scores in all_scores])
+    for name in sampled[0].scores:
+        mean, std = _mean_and_std([batch.scores[name] for batch in sampled])
         metrics |= {f"rewards/{name}/mean": mean, f"rewards/{name}/std": std}
-    metrics |= {name: float(np.mean([each[name] for each in times])) for name in times[0]}
-    return Collected(
-        rollout, _transcript(sampling, batches, rollout, reasons), metrics | reason_shares(every_reason), number
-    )
+    metrics |= {name: float(np.mean([batch.times()[name] for batch in sampled])) for name in sampled[0].times()}
+    metrics |= reason_shares(reasons)
+    return Collected(rollout, _transcript(sampling, batches, rollout, reasons, start), metrics, len(sampled))
 
 
 def has_variance(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
@@ -96,9 +83,8 @@ def has_variance(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B
         by_B = np.asarray(limited(scores[stage.dynamic_sampling.reward], truncated_B, stage))
     graded_B = ~np.isnan(total_B) & ~np.isnan(by_B)
     in_loss_B = graded_B & ~truncated_B if stage.truncated == "mask" else graded_B
-    highest_P = np.where(graded_B, by_B, -np.inf).reshape(-1, stage.group_size).max(axis=1)
-    lowest_P = np.where(graded_B, by_B, np.inf).reshape(-1, stage.group_size).min(axis=1)
-    return (highest_P > lowest_P) & in_loss_B.reshape(-1, stage.group_size).any(axis=1)
+    by_PG = np.where(graded_B, by_B, np.nan).reshape(-1, stage.group_size)
+    return np.asarray(differ(by_PG, axis=1)) & in_loss_B.reshape(by_PG.shape).any(axis=1)
 
 
 @functools.cache
@@ -118,15 +104,20 @@ def _chooser(mesh: Mesh) -> Callable[..., Rollout]:
 
 
 def _transcript(
-    sampling: Sampling, batches: Batches, rollout: Rollout, reasons: Mapping[str, np.ndarray]
+    sampling: Sampling, batches: Batches, rollout: Rollout, reasons: Mapping[str, list[str]], start: int
 ) -> Transcript:
-    """What this process holds of a rollout whose groups may have come from other processes."""
-    id_P, scores = to_local((rollout.prompt_id_P, rollout.rewards))
-    own = own_rows(sampling.mesh, rollout.samples.length_B.shape[0])
+    """What this process holds of a rollout whose groups may have come from other processes.
+
+    `reasons` are those of all samples of the prompts from position `start` on.
+    """
+    id_P, length_B, scores = to_local((rollout.prompt_id_P, rollout.samples.length_B, rollout.rewards))
+    G = len(length_B) // len(id_P)
+    sample_B = ((id_P - start)[:, None] * G + np.arange(G)).ravel()
+    own_reasons = {name: [words[b] for b in sample_B] for name, words in reasons.items()}
     return Transcript(
         [batches.example("train", int(position)) for position in id_P],
         completion_texts(rollout.samples, sampling.tokenizer),
-        Grades(scores=dict(scores), reasons={n: list(words[own]) for n, words in reasons.items()}, seconds={}),
+        Grades(scores=dict(scores), reasons=own_reasons, seconds={}),
     )
 
 

@@ -101,41 +101,36 @@ def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     """[problems, ...] arrays of this process's part."""
-    accuracy_PG = transcript.grades.scores["accuracy"].reshape(-1, G)
-    right_PG = accuracy_PG == 1.0
-    consensus_P = [
-        consensus(
-            [
-                None
-                if np.isnan(score)
-                else extract_answer(text, prompt_opens_think=example.prompt_opens_think, kind=kind_of(example.answer))
-                for text, score in zip(transcript.texts[p * G : (p + 1) * G], accuracy_PG[p], strict=True)
-            ],
-            right_PG[p].tolist(),
-        )
-        for p, example in enumerate(transcript.examples)
+    texts, scores = transcript.texts, transcript.grades.scores
+    examples = [example for example in transcript.examples for _ in range(G)]
+    answers = [
+        None
+        if np.isnan(score)
+        else extract_answer(text, prompt_opens_think=e.prompt_opens_think, kind=kind_of(e.answer))
+        for text, score, e in zip(texts, scores["accuracy"], examples, strict=True)
     ]
+    right_PG = scores["accuracy"].reshape(-1, G) == 1.0
+    consensus_P = [consensus(answers[p * G : (p + 1) * G], right_G.tolist()) for p, right_G in enumerate(right_PG)]
     return {
-        **{f"reward/{name}": values.reshape(-1, G) for name, values in transcript.grades.scores.items()},
-        "right": right_PG.sum(axis=1),
-        "graded": (~np.isnan(accuracy_PG)).sum(axis=1),
+        **{f"reward/{name}": values.reshape(-1, G) for name, values in scores.items()},
         "consensus": np.array(consensus_P, np.float32),
-        "length": np.array([text.length for text in transcript.texts]).reshape(-1, G),
-        "truncated": np.array([text.truncated for text in transcript.texts]).reshape(-1, G),
+        "length": np.array([text.length for text in texts]).reshape(-1, G),
+        "truncated": np.array([text.truncated for text in texts]).reshape(-1, G),
     }
 
 
 def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
     rewards = {name.removeprefix("reward/"): values for name, values in table.items() if name.startswith("reward/")}
+    graded_P = (~np.isnan(rewards["accuracy"])).sum(axis=1)
+    right_P = (rewards["accuracy"] == 1.0).sum(axis=1)
     metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in rewards.items()}
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
-    metrics["eval/frac_reward_none"] = float(1 - table["graded"].sum() / (G * len(table["graded"])))
-    k = 2
-    while k <= G:
-        counts = [(int(n), int(right)) for n, right in zip(table["graded"], table["right"], strict=True) if n >= k]
-        metrics[f"eval/pass@{k}"] = float(np.mean([pass_at_k(n, right, k) for n, right in counts] or [math.nan]))
-        k *= 2
+    metrics["eval/frac_reward_none"] = float(1 - graded_P.sum() / (G * len(graded_P)))
+    counts = list(zip(graded_P.tolist(), right_P.tolist(), strict=True))
+    for k in (2**power for power in range(1, G.bit_length())):
+        chances = [pass_at_k(n, right, k) for n, right in counts if n >= k]
+        metrics[f"eval/pass@{k}"] = float(np.mean(chances or [math.nan]))
     if G > 1:
         metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
     return metrics

@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models import Model, forward
+from r1jax.models import Model, forward, values
 from r1jax.models.logprobs import token_log_probs
-from r1jax.models.value import values
 from r1jax.parallel.mesh import by_rows
 from r1jax.rl.types import TrainBatch
 

@@ -36,12 +36,7 @@ def sequence_mean(x_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
 
 
 def policy_terms(
-    logp_BT: jax.Array,
-    *,
-    old_logp_BT: jax.Array,
-    advantage_BT: jax.Array,
-    mask_BT: jax.Array,
-    settings: LossSettings,
+    logp_BT: jax.Array, *, old_logp_BT: jax.Array, advantage_BT: jax.Array, mask_BT: jax.Array, settings: LossSettings
 ) -> tuple[jax.Array, jax.Array]:
     """The policy's loss per token and the ratio that it uses, both [B, T].
 

@@ -32,23 +32,20 @@ def loss_and_sums(
     mask_BT = (token_BT > 0).astype(jnp.float32)
     logp_BT, entropy_BT = completion_log_probs(model, policy, batch, temperature=stage.temperature)
     entropy_BT = jnp.where(mask_BT > 0, entropy_BT, 0.0)
+    old_logp_BT, advantage_BT = batch.old_logp_BT, batch.advantage_BT
     policy_BT, ratio_BT = policy_terms(
-        logp_BT,
-        old_logp_BT=batch.old_logp_BT,
-        advantage_BT=batch.advantage_BT,
-        mask_BT=mask_BT,
-        settings=stage.loss,
+        logp_BT, old_logp_BT=old_logp_BT, advantage_BT=advantage_BT, mask_BT=mask_BT, settings=stage.loss
     )
     factor_BT = batch.factor_BT
     if stage.off_policy_mask_threshold is not None:
         keep_BT = off_policy_mask(
-            logp_BT, batch.sampler_logp_BT, batch.advantage_BT, mask_BT, threshold=stage.off_policy_mask_threshold
+            logp_BT, batch.sampler_logp_BT, advantage_BT, mask_BT, threshold=stage.off_policy_mask_threshold
         )
         factor_BT = factor_BT * keep_BT
     terms_BT = policy_BT * factor_BT
     if stage.loss.entropy_coef > 0:  # the entropy's gradient takes a fifth of the head's time
         terms_BT -= stage.loss.entropy_coef * entropy_BT
-    moved_BT = log_ratio(logp_BT, batch.old_logp_BT, mask_BT)
+    moved_BT = log_ratio(logp_BT, old_logp_BT, mask_BT)
     difference_BT = jnp.abs(log_ratio(logp_BT, batch.sampler_logp_BT, mask_BT))
     per_token: dict[str, Any] = {
         "entropy": entropy_BT,
@@ -60,9 +57,7 @@ def loss_and_sums(
         per_token["ratio/mean"] = ratio_BT
     if stage.loss.clip_low is not None:
         # A token without a policy term has nothing to clip.
-        low_BT, high_BT = (
-            side_BT & (factor_BT > 0) for side_BT in clipped_sides(ratio_BT, batch.advantage_BT, stage.loss)
-        )
+        low_BT, high_BT = (side_BT & (factor_BT > 0) for side_BT in clipped_sides(ratio_BT, advantage_BT, stage.loss))
         per_token |= {
             "clip_ratio/low_mean": low_BT,
             "clip_ratio/high_mean": high_BT,
@@ -72,11 +67,7 @@ def loss_and_sums(
         per_token["off_policy_masked"] = 1 - keep_BT
     if batch.reference_logp_BT is not None:
         kl_BT = kl_terms(
-            logp_BT,
-            batch.reference_logp_BT,
-            mask_BT,
-            estimator=stage.kl.estimator,
-            old_logp_BT=batch.old_logp_BT,
+            logp_BT, batch.reference_logp_BT, mask_BT, estimator=stage.kl.estimator, old_logp_BT=old_logp_BT
         )
         per_token["kl"] = kl_BT
         if stage.kl.place == "loss":

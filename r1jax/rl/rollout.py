@@ -52,34 +52,27 @@ class Transcript:
     texts: list[Completion]
     grades: Grades
 
-    def rows(self, advantage_B: np.ndarray | None = None, included_B: np.ndarray | None = None) -> list[dict[str, Any]]:
-        """A JSON-able dict for each sample; `r1jax reward` reads them. `included_B` says which are in the loss."""
-        group, grades, rows = len(self.texts) // len(self.examples), self.grades, []
-        for i, text in enumerate(self.texts):
-            example = self.examples[i // group]
-            row: dict[str, Any] = {
+    def rows(self, **columns: np.ndarray) -> list[dict[str, Any]]:
+        """A JSON-able dict for each sample; `r1jax reward` reads them. `columns` are added to them by name."""
+        grades = self.grades
+        examples = [example for example in self.examples for _ in range(len(self.texts) // len(self.examples))]
+        return [
+            {
                 "prompt": example.prompt,
                 "answer": example.answer,
                 "completion": text,
-                "rewards": {n: None if np.isnan(s[i]) else float(s[i]) for n, s in grades.scores.items()},
-                "reasons": {name: words[i] for name, words in grades.reasons.items() if words[i]},
+                "rewards": {n: None if np.isnan(s[b]) else float(s[b]) for n, s in grades.scores.items()},
+                "reasons": {name: words[b] for name, words in grades.reasons.items() if words[b]},
+                **{name: values[b].item() for name, values in columns.items()},
+                "length": text.length,
+                "truncated": text.truncated,
+                "question": example.question,
+                "prompt_opens_think": example.prompt_opens_think,
+                "part": example.part,
+                "data": dict(example.data),
             }
-            if advantage_B is not None:
-                row["advantage"] = float(advantage_B[i])
-            if included_B is not None:
-                row["in_loss"] = bool(included_B[i])
-            rows.append(
-                row
-                | {
-                    "length": text.length,
-                    "truncated": text.truncated,
-                    "question": example.question,
-                    "prompt_opens_think": example.prompt_opens_think,
-                    "part": example.part,
-                    "data": dict(example.data),
-                }
-            )
-        return rows
+            for b, (example, text) in enumerate(zip(examples, self.texts, strict=True))
+        ]
 
 
 @dataclass(frozen=True)
@@ -131,19 +124,12 @@ def sequence_lengths(mesh: Mesh, rollout: Rollout) -> np.ndarray:
 
 
 def all_reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
-    """The reasons that rewards gave for all processes' samples."""
+    """The reasons that rewards gave for all processes' samples, each at most LONGEST_REASON letters."""
     if jax.process_count() == 1:
         return grades.reasons
-    letters = {
-        name: np.array([w.encode("ascii", "replace") for w in words], f"S{LONGEST_REASON}")
-        .view(np.uint8)
-        .reshape(-1, LONGEST_REASON)
-        for name, words in grades.reasons.items()
-    }
-    return {
-        name: [word.decode("ascii", "replace") for word in array.view(f"S{LONGEST_REASON}").ravel()]
-        for name, array in gather(mesh, letters, rows).items()
-    }
+    text = f"U{LONGEST_REASON}"
+    letters = {n: np.array(words, text).view(np.uint32).reshape(len(words), -1) for n, words in grades.reasons.items()}
+    return {name: array.view(text).ravel().tolist() for name, array in gather(mesh, letters, rows).items()}
 
 
 def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:

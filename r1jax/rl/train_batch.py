@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.packing import Layout
 from r1jax.models import Model
-from r1jax.rl.advantages import advantages, gae, token_advantages, total_rewards
+from r1jax.rl.advantages import advantages, differ, gae, standardised, total_rewards
 from r1jax.rl.logprobs import completion_log_probs, completion_values
 from r1jax.rl.losses import importance_weights, kl_terms, length_mask, top_entropy_mask
 from r1jax.rl.types import Rollout, TrainBatch
@@ -35,11 +35,7 @@ def prepare(
     stage: GrpoStage,
     microbatches: int,
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
-    """What updates train on, and the rollout's metrics: the forwards that the stage needs, then `build_batch`.
-
-    The forwards give the trainer's own log-probs and entropies where the stage asks for old log-probs of the trainer or
-    for the tokens of highest entropy, the reference's log-probs, and the value model's values.
-    """
+    """What updates train on, and the rollout's metrics: the forwards that the stage needs, then `build_batch`."""
     batch = joined(rollout, stage.group_size)
 
     def forwards(batch: TrainBatch) -> dict[str, jax.Array]:
@@ -65,6 +61,7 @@ def needs_forwards(stage: GrpoStage) -> bool:
 
 
 def _needs_own_log_probs(stage: GrpoStage) -> bool:
+    """Whether the old log-probs are the trainer's, or only the tokens of the highest entropy have a loss."""
     return stage.old_log_probs == "trainer" or stage.loss.top_entropy_quantile < 1
 
 
@@ -105,18 +102,17 @@ def build_batch(
     if stage.value is None:
         rewards_RB, weights = (total_B - penalty_BT.sum(axis=1))[None], [1.0]
         if stage.advantage.per_reward:
-            rewards_RB, weights = (
-                jnp.stack([rollout.rewards[n] for n in stage.reward_weights]),
-                [*stage.reward_weights.values()],
-            )
+            rewards_RB = jnp.stack([rollout.rewards[name] for name in stage.reward_weights])
+            weights = list(stage.reward_weights.values())
         rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
-        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), **stage.advantage.model_dump())
+        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), stage.advantage)
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         value_BT = forwards["value_BT"] * mask_BT
         reward_BT = _last_token(jnp.where(included_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
         advantage_BT, return_BT = gae(reward_BT, value_BT, mask_BT, gae_lambda=stage.value.gae_lambda)
-        advantage_BT = token_advantages(advantage_BT, mask_BT, scale=stage.advantage.scale)
+        if stage.advantage.scale == "batch":  # over all tokens, as is usual in PPO
+            advantage_BT = standardised(advantage_BT, mask_BT > 0)
     metrics = _metrics(rollout, total_B.reshape(-1, G))
     factor_BT, count = mask_BT, jnp.maximum(mask_BT.sum(), 1)
     if stage.importance_sampling is not None:
@@ -127,7 +123,9 @@ def build_batch(
         top_BT = top_entropy_mask(forwards["entropy_BT"], mask_BT, share=stage.loss.top_entropy_quantile)
         factor_BT *= top_BT
         metrics["low_entropy_masked"] = (mask_BT - top_BT).sum() / count
-    batch = dataclasses.replace(
+    if value_BT is not None and return_BT is not None:
+        metrics |= _value_metrics(value_BT, return_BT, mask_BT)
+    return dataclasses.replace(
         batch,
         old_logp_BT=old_logp_BT,
         reference_logp_BT=reference_logp_BT,
@@ -136,10 +134,7 @@ def build_batch(
         included_B=included_B,
         value_BT=value_BT,
         return_BT=return_BT,
-    )
-    if value_BT is not None and return_BT is not None:
-        metrics |= _value_metrics(value_BT, return_BT, mask_BT)
-    return batch, metrics
+    ), metrics
 
 
 def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) -> jax.Array:
@@ -151,9 +146,6 @@ def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) ->
 def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:
     """Metrics of the included groups; `frac_reward_zero_std` alone also counts those that only fill the batch."""
     samples, included_P1 = rollout.samples, rollout.included_P[:, None]
-    graded_PG = ~jnp.isnan(total_PG) & included_P1
-    highest_P = jnp.where(graded_PG, total_PG, -jnp.inf).max(axis=1)
-    lowest_P = jnp.where(graded_PG, total_PG, jnp.inf).min(axis=1)
 
     def counted(x_B: jax.Array) -> jax.Array:
         return jnp.where(included_P1, x_B.reshape(total_PG.shape), jnp.nan)
@@ -162,7 +154,7 @@ def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:
     metrics = {
         "reward": jnp.nanmean(counted(total_PG)),
         "reward_std": jnp.nanmean(jnp.nanstd(counted(total_PG), axis=1, ddof=1)),
-        "frac_reward_zero_std": 1 - (highest_P > lowest_P).mean(),
+        "frac_reward_zero_std": 1 - differ(counted(total_PG), axis=1).mean(),
         "frac_reward_none": jnp.nanmean(counted(jnp.isnan(total_PG))),
         "completions/mean_length": jnp.nanmean(length_PG),
         "completions/min_length": jnp.nanmin(length_PG),

@@ -82,7 +82,7 @@ def make_sampler(
         hidden_PSD, prompts = forward(model, params, prompt_PS, cache=model.empty_cache(P, S))
         last_P11 = (prompt_length_P - 1)[:, None, None]
         hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
-        prefix = prompts.shared(prompt_length_P)
+        prefix = prompts, prompt_length_P
         prompt_length_B = jnp.repeat(prompt_length_P, G)
         group_PG = jnp.broadcast_to(jnp.arange(G)[None], (P, G))
         prompt_keys_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)

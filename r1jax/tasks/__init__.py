@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from r1jax.config import tasks as config
 from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
-from r1jax.config.tasks import (
-    ArithmeticTask,
-    CountdownTask,
-    GymTask,
-    JsonlTask,
-    MixtureTask,
-    ParquetTask,
-    SingleTask,
-    TaskSettings,
-    TfdsTask,
-)
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward
 from r1jax.tasks.arithmetic import Arithmetic
@@ -24,10 +14,10 @@ from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym
 from r1jax.tasks.mixture import Mixture
 from r1jax.tasks.split import Split
-from r1jax.tasks.table import Rows, Table, jsonl_table, parquet_table, rows_table, tfds_table
+from r1jax.tasks.table import Rows, Table, read_table, rows_table
 
 RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
-TaskSource = TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
+TaskSource = config.TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
 
 
 class Task(Protocol):
@@ -47,18 +37,14 @@ class Task(Protocol):
 
 
 def make_task(
-    source: TaskSource,
-    seed: int,
-    *,
-    rewards: Mapping[str, RewardSource] | None = None,
-    max_completion_length: int = 0,
+    source: TaskSource, seed: int, *, rewards: Mapping[str, RewardSource] | None = None, max_completion_length: int = 0
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
     Every part of a mixture gets the rewards, and its own besides. Raises ValueError for a task or reward that cannot
     be made.
     """
-    if not isinstance(source, MixtureTask):
+    if not isinstance(source, config.MixtureTask):
         return _with_rewards(_single(source, seed), rewards or {}, max_completion_length)
     parts = [
         _with_rewards(_single(part.task, seed), {**(rewards or {}), **part.rewards}, max_completion_length)
@@ -90,18 +76,14 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
     return task
 
 
-def _single(source: SingleTask | Rows, seed: int) -> Task:
+def _single(source: config.SingleTask | Rows, seed: int) -> Task:
     match source:
-        case ArithmeticTask():
-            return Arithmetic(seed, **source.model_dump(exclude={"name"}))
-        case CountdownTask():
-            return Countdown(seed, **source.model_dump(exclude={"name"}))
-        case JsonlTask():
-            return jsonl_table(source)
-        case ParquetTask():
-            return parquet_table(source)
-        case TfdsTask():
-            return tfds_table(source)
-        case GymTask():
-            return Gym(source.gym, seed, size=source.size, arguments=source.arguments)
+        case config.ArithmeticTask():
+            return Arithmetic(source, seed)
+        case config.CountdownTask():
+            return Countdown(source, seed)
+        case config.GymTask():
+            return Gym(source, seed)
+        case config.JsonlTask() | config.ParquetTask() | config.TfdsTask():
+            return read_table(source)
     return rows_table(source)

@@ -8,6 +8,7 @@ import re
 from r1jax.answers.extraction import extract_answer
 from r1jax.answers.latex import plain
 from r1jax.answers.quantities import number
+from r1jax.config.tasks import ArithmeticTask
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
@@ -16,23 +17,13 @@ from r1jax.tasks.split import Split, draw
 class Arithmetic:
     """Problems a∘b with operands of min_digits to max_digits digits. a-b has a ≥ b, so that no answer is negative.
 
-    a+b and b+a count as one problem, so that they are always in the same split. A fraction `direct_share` of the
-    demonstrations answers without steps.
+    a+b and b+a count as one problem, so that they are always in the same split.
     """
 
-    def __init__(
-        self, seed: int, *, min_digits: int, max_digits: int, operators: str = "+", direct_share: float
-    ) -> None:
-        if not 1 <= min_digits <= max_digits or not operators or set(operators) - set("+-"):
-            raise ValueError(
-                f"arithmetic got min_digits {min_digits}, max_digits {max_digits}, operators {operators!r}; "
-                f"need 1 <= min_digits <= max_digits and operators of + and -"
-            )
-        self.seed = seed
-        self.min_digits, self.max_digits = min_digits, max_digits
-        self.operators = operators
-        self.direct_share = direct_share
-        self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
+    symbols: tuple[str, ...] = (*TAGS, *"0123456789+-=,")
+
+    def __init__(self, settings: ArithmeticTask, seed: int) -> None:
+        self.settings, self.seed = settings, seed
         self.rewards: dict[str, Reward] = {"accuracy": accuracy, "format": think_answer}
 
     def size(self, split: Split) -> None:
@@ -42,7 +33,7 @@ class Arithmetic:
         a, operator, b = draw(split, self.seed, index, self._sample, canonical)
         answer = result(a, operator, b)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
-        reasoning = (direct if style.random() < self.direct_share else steps)(a, operator, b)
+        reasoning = answer if style.random() < self.settings.direct_share else steps(a, operator, b)
         return Example(
             question=f"{a}{operator}{b}=",
             answer=str(answer),
@@ -51,11 +42,11 @@ class Arithmetic:
 
     def _sample(self, rng: random.Random) -> tuple[int, str, int]:
         a, b = (self._operand(rng) for _ in range(2))
-        operator = rng.choice(self.operators)
+        operator = rng.choice(self.settings.operators)
         return (max(a, b), operator, min(a, b)) if operator == "-" else (a, operator, b)
 
     def _operand(self, rng: random.Random) -> int:
-        digits = rng.randint(self.min_digits, self.max_digits)
+        digits = rng.randint(self.settings.min_digits, self.settings.max_digits)
         return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
 
 
@@ -74,11 +65,6 @@ def canonical(problem: tuple[int, str, int]) -> str:
 
 def result(a: int, operator: str, b: int) -> int:
     return a + b if operator == "+" else a - b
-
-
-def direct(a: int, operator: str, b: int) -> str:
-    """The reasoning of a direct demonstration: the result alone."""
-    return str(result(a, operator, b))
 
 
 def steps(a: int, operator: str, b: int) -> str:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from r1jax.answers.extraction import extract_answer
 from r1jax.answers.latex import plain
 from r1jax.answers.quantities import number
+from r1jax.config.tasks import CountdownTask
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.format import TAGS, think_answer
 from r1jax.tasks.split import Split, draw
@@ -22,29 +23,21 @@ _OTHER = re.compile(r"(?:^|[({+*/-]) ?[+-]|\d ?(?:\\frac| \d)", re.ASCII)
 
 @dataclass(frozen=True)
 class Problem:
-    """Numbers and a target, with one solution and its partial results in the order of computation."""
+    """Numbers and a target, with one solution and its operations one after another: `25*3=75,75-7=68`."""
 
     numbers: tuple[int, ...]
     target: int
     solution: str
-    partial: tuple[str, ...]
+    steps: str
 
 
 class Countdown:
-    """Numbers from 1 to max_number, and as target the positive whole value of some expression that uses all of them.
+    """Numbers from 1 to max_number, and as target the positive whole value of some expression that uses all of them."""
 
-    In a fraction `direct_share` of the demonstrations the reasoning is the solution alone, in the others its partial
-    results.
-    """
+    symbols: tuple[str, ...] = (*TAGS, *"0123456789+-*/()=,>:")
 
-    def __init__(self, seed: int, *, numbers: int, max_number: int, direct_share: float) -> None:
-        if numbers < 2 or max_number < 2:
-            raise ValueError(f"countdown got numbers {numbers} and max_number {max_number}; need at least 2 of each")
-        self.seed = seed
-        self.numbers = numbers
-        self.max_number = max_number
-        self.direct_share = direct_share
-        self.symbols: tuple[str, ...] = (*TAGS, *"0123456789+-*/()=,>:")
+    def __init__(self, settings: CountdownTask, seed: int) -> None:
+        self.settings, self.seed = settings, seed
         self.rewards: dict[str, Reward] = {"accuracy": accuracy, "format": think_answer}
 
     def size(self, split: Split) -> None:
@@ -53,7 +46,7 @@ class Countdown:
     def example(self, split: Split, index: int) -> Example:
         problem = draw(split, self.seed, index, self._sample, canonical)
         style = random.Random(f"{self.seed}/{split}/{index}/style")
-        reasoning = (direct if style.random() < self.direct_share else steps)(problem)
+        reasoning = problem.solution if style.random() < self.settings.direct_share else problem.steps
         return Example(
             question=f"{','.join(map(str, problem.numbers))}>{problem.target}:",
             answer=problem.solution,
@@ -64,20 +57,20 @@ class Countdown:
     def _sample(self, rng: random.Random) -> Problem:
         """Combines two numbers at a time by random operations until one is left; all are whole and positive."""
         while True:
-            numbers = tuple(rng.randint(1, self.max_number) for _ in range(self.numbers))
+            numbers = tuple(rng.randint(1, self.settings.max_number) for _ in range(self.settings.numbers))
             terms = [(Fraction(n), str(n)) for n in numbers]
-            partial: list[str] = []
+            steps: list[str] = []
             while len(terms) > 1:
                 (x, left), (y, right) = (terms.pop(rng.randrange(len(terms))) for _ in range(2))
                 operator = rng.choice("+-*/")
                 value = {"+": x + y, "-": x - y, "*": x * y, "/": x / y}[operator]
                 if value < 1 or value.denominator != 1:
                     break
-                partial.append(f"{x}{operator}{y}={value}")
+                steps.append(f"{x}{operator}{y}={value}")
                 terms.append((value, f"({left}{operator}{right})"))
             else:
                 value, solution = terms[0]
-                return Problem(numbers, int(value), solution[1:-1], tuple(partial))
+                return Problem(numbers, int(value), solution[1:-1], ",".join(steps))
 
 
 def accuracy(example: Example, completion: str) -> float:
@@ -103,13 +96,3 @@ def arithmetic(text: str) -> tuple[Fraction, list[int]] | None:
 def canonical(problem: Problem) -> str:
     """The text by which a problem is assigned to a split, the same for any order of its numbers."""
     return f"{sorted(problem.numbers)}>{problem.target}"
-
-
-def direct(problem: Problem) -> str:
-    """The reasoning of a direct demonstration: the solution alone."""
-    return problem.solution
-
-
-def steps(problem: Problem) -> str:
-    """One operation after another: `25*3=75,75-7=68`."""
-    return ",".join(problem.partial)

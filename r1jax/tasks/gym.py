@@ -1,4 +1,4 @@
-"""A problem generator of reasoning-gym (2505.24760): `Gym("chain_sum", 0, size=1000, arguments={})`."""
+"""A problem generator of reasoning-gym (2505.24760): `Gym(GymTask(gym="chain_sum"), seed=0)`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1jax.answers.extraction import extract_answer, kind_of
+from r1jax.config.tasks import GymTask
 from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
@@ -34,19 +35,19 @@ class Gym:
     the child process is limited in time and memory only, not in its access to files and the network.
     """
 
-    def __init__(self, name: str, seed: int, *, size: int, arguments: Mapping[str, Any]) -> None:
-        self.name = name
+    def __init__(self, settings: GymTask, seed: int) -> None:
+        self.name, size = settings.gym, settings.size
         digest = hashlib.blake2b(f"{seed}".encode(), digest_size=8).digest()
         # Generators seed with this plus the index, some of them numpy, whose seeds have 32 bits.
-        self.settings = {**arguments, "seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
+        self.arguments = settings.arguments | {"seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
         self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
         self._workers = WorkerPool("r1jax.rewards.gym_worker:score", timeout=SECONDS)
-        self._examples = self._make(make_dataset(name, arguments, self.settings), size)
+        self._examples = self._make(make_dataset(settings, self.arguments), size)
         for example in self._examples["train"][:CHECKED]:
             try:
                 self._score_in_worker(example, example.answer)  # raises where another process makes another problem
             except (WorkerTimeout, WorkerCrash) as error:
-                raise ValueError(f"task.gym: {name} cannot be scored: {error}; choose another generator") from None
+                raise ValueError(f"task.gym: {self.name} cannot be scored: {error}; choose another generator") from None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -57,12 +58,12 @@ class Gym:
         wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}
         examples: dict[Split, list[Example]] = {"train": [], "test": []}
         for index in range(len(dataset)):
-            problem = dataset[index]
+            problem = dataset[index]  # made anew at each access
             split = split_of(problem["question"])
             if len(examples[split]) < wanted[split]:
                 answer = "" if problem["answer"] is None else str(problem["answer"])
-                examples[split].append(Example(question=problem["question"], answer=answer, data={"index": index}))
-            if all(len(examples[split]) == count for split, count in wanted.items()):
+                examples[split].append(Example(problem["question"], answer, data={"index": index}))
+            if sum(map(len, examples.values())) == sum(wanted.values()):
                 return examples
         raise ValueError(
             f"task.gym: {len(dataset)} problems of {self.name} gave {len(examples['train'])} of {size} to train on and "
@@ -91,22 +92,24 @@ class Gym:
         return value if math.isfinite(value) else None
 
     def _score_in_worker(self, example: Example, answer: str) -> float:
-        return self._workers.call(self.name, self.settings, example.data["index"], example.question, answer)
+        return self._workers.call(self.name, self.arguments, example.data["index"], example.question, answer)
 
 
-def make_dataset(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The generator with `settings`: the user's `arguments`, the seed and the size. Raises ValueError for bad ones."""
+def make_dataset(settings: GymTask, arguments: Mapping[str, Any]) -> Any:
+    """The generator with `arguments`: the user's, the seed and the size. Raises ValueError for bad ones."""
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError:
         raise ValueError('task.gym needs reasoning-gym; install it with: pip install "r1jax[gym]"') from None
+    name = settings.gym
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.4)
         raise ValueError(f"task.gym: reasoning-gym has no {name!r}; the nearest are {', '.join(near) or 'none'}")
     valid = [field.name for field in dataclasses.fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
-    if unknown := [argument for argument in arguments if argument not in valid]:
+    if unknown := [argument for argument in settings.arguments if argument not in valid]:
         raise ValueError(f"task.arguments: {name} has no {unknown[0]!r}; it takes {', '.join(valid)}")
     try:
-        return create_dataset(name, **settings)
+        return create_dataset(name, **arguments)
     except (AssertionError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"task.arguments: {name} refuses {dict(arguments)}: {error or type(error).__name__}") from None
+        reason = error or type(error).__name__
+        raise ValueError(f"task.arguments: {name} refuses {settings.arguments}: {reason}") from None

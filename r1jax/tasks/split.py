@@ -20,11 +20,7 @@ def split_of(problem: str) -> Split:
 
 
 def draw[Problem](
-    split: Split,
-    seed: int,
-    index: int,
-    sample: Callable[[random.Random], Problem],
-    key: Callable[[Problem], str],
+    split: Split, seed: int, index: int, sample: Callable[[random.Random], Problem], key: Callable[[Problem], str]
 ) -> Problem:
     """Problem `index` of a split: the first from `sample` whose canonical text, which `key` gives, is in that split.
 

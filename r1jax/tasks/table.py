@@ -1,6 +1,6 @@
 """Questions and answers from the columns of a data set: JSONL, Parquet, tensorflow-datasets, or rows in Python.
 
-    task = jsonl_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl"))
+    task = read_table(JsonlTask(jsonl="train.jsonl", test="test.jsonl"))
     task = rows_table([{"question": "2+2?", "answer": 4}, ...])
 
 Only the columns that the settings name are kept. Without a test set, `split_of` holds out one question in sixteen.
@@ -8,6 +8,7 @@ Only the columns that the settings name are kept. Without a test set, `split_of`
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import warnings
@@ -100,19 +101,16 @@ class Table:
         return self._examples[split][index]
 
 
-def jsonl_table(settings: JsonlTask) -> Table:
-    test = None if settings.test is None else _jsonl_rows(_file("task.test", settings.test))
-    return Table(settings, _jsonl_rows(_file("task.jsonl", settings.jsonl)), test)
-
-
-def parquet_table(settings: ParquetTask) -> Table:
-    test = None if settings.test is None else _parquet_rows(_file("task.test", settings.test), settings)
-    return Table(settings, _parquet_rows(_file("task.parquet", settings.parquet), settings), test)
-
-
-def tfds_table(settings: TfdsTask) -> Table:
-    """The data set of that name, or the prepared one in that folder, which is where its dataset_info.json is."""
-    return Table(settings, _tfds_rows(settings.tfds, "train"), _tfds_rows(settings.tfds, settings.test or "test"))
+def read_table(settings: JsonlTask | ParquetTask | TfdsTask) -> Table:
+    """The rows of files, or of the tensorflow-datasets data set of that name or in that folder."""
+    if isinstance(settings, TfdsTask):
+        return Table(settings, _tfds_rows(settings.tfds, "train"), _tfds_rows(settings.tfds, settings.test or "test"))
+    if isinstance(settings, JsonlTask):
+        key, path, rows = "task.jsonl", settings.jsonl, _jsonl_rows
+    else:
+        key, path, rows = "task.parquet", settings.parquet, functools.partial(_parquet_rows, settings)
+    test = None if settings.test is None else rows(_file("task.test", settings.test))
+    return Table(settings, rows(_file(key, path)), test)
 
 
 def rows_table(rows: Rows) -> Table:
@@ -154,7 +152,7 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
             yield f"{file}:{number}", row
 
 
-def _parquet_rows(file: Path, settings: TableTask) -> Iterator[Row]:
+def _parquet_rows(settings: TableTask, file: Path) -> Iterator[Row]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -253,25 +251,21 @@ def _column(where: str, row: Mapping[str, Any], name: str) -> Any:
 
 def _plain(where: str, name: str, value: Any) -> Any:
     """A column for rewards, converted to what JSON can represent, as worker processes and transcripts need it."""
-
-    def plain(value: Any) -> Any:
-        if hasattr(value, "tolist"):  # numpy
-            value = value.tolist()
-        if isinstance(value, bytes):
-            return value.decode("utf-8")
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
     try:
-        value = plain(value)
-        json.dumps(value)
+        return json.loads(json.dumps(value, default=_without_numpy))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{where}: column {name!r} cannot be given to rewards: {error}; leave it out or make it text, numbers or "
             f"lists of them"
         ) from None
-    return value
+
+
+def _without_numpy(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no type of JSON")
 
 
 def _text(example: Example) -> str:

@@ -1,6 +1,6 @@
 """Chat messages → the text a model was trained on, by the Jinja template that comes with its tokenizer.
 
-    template = ChatTemplate(read_chat_template(folder), {"eos_token": "<|im_end|>"}, folder)
+    template = load_chat_template(folder, {"eos_token": "<|im_end|>"})
     text = template.render([{"role": "user", "content": "2+2?"}])
 
 A template is downloaded code: it runs in Jinja's sandbox, in a process of its own that can be killed.
@@ -85,16 +85,19 @@ def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, 
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
+def load_chat_template(folder: Path, variables: Mapping[str, str]) -> ChatTemplate | None:
+    """The template of a Hugging Face folder with its special tokens; None where it has none."""
+    template = read_chat_template(folder)
+    return None if template is None else ChatTemplate(template, variables, folder)
+
+
 def read_chat_template(folder: Path) -> str | None:
     """The template of a Hugging Face folder; None where it has none. Raises ValueError where it cannot be read."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
-        try:
-            template = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.is_file() else None
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} is not a JSON object: {error}") from None
+        template = read_json(file).get("chat_template")
         if isinstance(template, list):
             named = {entry["name"]: entry["template"] for entry in template}
             if "default" not in named:
@@ -103,3 +106,14 @@ def read_chat_template(folder: Path) -> str | None:
         if template is not None:
             return template
     return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file beside a tokenizer; empty where there is no file."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"tokenizer: {file} has no JSON object; use the files of one model")
+    return value

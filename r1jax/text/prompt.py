@@ -76,15 +76,6 @@ def _messages(question: Question, template: str, system: str | None) -> list[dic
         raise ValueError("the task's questions are chat messages, which take no template; set prompt.template=plain")
     else:
         messages = list(question)
-    _check(messages)
-    if system is None:
-        return messages
-    if messages[0]["role"] == "system":
-        raise ValueError("the question has a system message, and prompt.system gives another; drop one of the two")
-    return [{"role": "system", "content": system}, *messages]
-
-
-def _check(messages: list[dict[str, Any]]) -> None:
     if not messages:
         raise ValueError("the question is an empty list of chat messages; it needs a user message at least")
     for i, message in enumerate(messages):
@@ -92,3 +83,8 @@ def _check(messages: list[dict[str, Any]]) -> None:
             raise ValueError(f"message {i} of the question is {message!r:.200}; each needs a role and a content text")
     if messages[-1]["role"] == "assistant":
         raise ValueError("the question's last message is the assistant's, the answer itself; end with a user message")
+    if system is None:
+        return messages
+    if messages[0]["role"] == "system":
+        raise ValueError("the question has a system message, and prompt.system gives another; drop one of the two")
+    return [{"role": "system", "content": system}, *messages]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from r1jax.text.chat_template import ChatTemplate, read_chat_template
+from r1jax.text.chat_template import ChatTemplate, load_chat_template, read_json
 
 CHARACTERS = "characters"
 SETTINGS_FILES = (
@@ -78,7 +78,7 @@ class CharacterTokenizer:
     @classmethod
     def load(cls, folder: Path) -> CharacterTokenizer:
         """The tokenizer that `save` wrote."""
-        ids = _read_json(folder / "tokenizer.json")["model"]["vocab"]
+        ids = read_json(folder / "tokenizer.json")["model"]["vocab"]
         return cls(sorted(ids, key=ids.get)[2:])
 
     def encode(self, text: str) -> list[int]:
@@ -117,47 +117,38 @@ class CharacterTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A `tokenizer.json`, or the folder of a model that has one.
+    """A `tokenizer.json`, with the settings in the other files of its folder.
 
     Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
     config.json where that has none. `bos_id` is set only if the model's own tokenizer puts the start token in front of
     texts; many define one that they never use.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, file: Path) -> None:
         from tokenizers import Tokenizer as Backend
 
-        path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.is_file():
-            raise ValueError(f"tokenizer: no tokenizer.json at {path}; give the file or the folder that holds it")
         try:
             self._backend: Any = Backend.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"tokenizer: {file} is not a tokenizer.json: {error}") from None
-        self.source, self._file = str(path), file
+        self.source, self._file = str(file), file
         self._backend.no_truncation()  # a file may have either setting, and both would change ids silently
         self._backend.no_padding()
         # Not the number of tokens, since ids may have gaps.
         self.size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
-        settings = _read_json(file.parent / "tokenizer_config.json")
         self._specials = _special_tokens(file.parent)
-        eos, bos, pad = (self._id(self._specials.get(name)) for name in ("eos_token", "bos_token", "pad_token"))
+        ids = {name: self._backend.token_to_id(token) for name, token in self._specials.items()}
+        eos, bos, pad = (ids.get(name) for name in ("eos_token", "bos_token", "pad_token"))
         self.stop_ids = _stop_ids(eos, file.parent, self.size)
-        self.bos_id = bos if self._prepends(bos, settings) else None
+        added = read_json(file.parent / "tokenizer_config.json").get("add_bos_token")
+        if added is None:  # then it is as tokenizer.json's post-processor does
+            added = bos in self._backend.encode("", add_special_tokens=True).ids[:1]
+        self.bos_id = bos if added else None
         self._dropped = {*self.stop_ids, bos, pad}
 
-    def _id(self, token: str | None) -> int | None:
-        return None if token is None else self._backend.token_to_id(token)
-
-    def _prepends(self, bos: int | None, settings: dict[str, Any]) -> bool:
-        """As `add_bos_token` says, or where it is not given, as tokenizer.json's post-processor does."""
-        added = settings.get("add_bos_token")
-        return bos in self._backend.encode("", add_special_tokens=True).ids[:1] if added is None else bool(added)
-
-    @property
+    @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, tuple(self._specials.items()))
+        return load_chat_template(self._file.parent, self._specials)
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -170,31 +161,27 @@ class HuggingFaceTokenizer:
         return self._backend.decode(text_ids, skip_special_tokens=False)  # tags such as <think> may be special tokens
 
     def save(self, folder: Path) -> None:
-        _copy(self._file.parent, VOCABULARY_FILES + SETTINGS_FILES, folder)
-        _copy_file(self._file, folder / "tokenizer.json")  # the file may have another name
+        _copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece `.model` file, or the folder of a model that has a `tokenizer.model`.
+    """A SentencePiece `.model` file, with the settings in the other files of its folder.
 
     Its eos piece is the first stop token; those that generation_config.json or config.json name follow. Its bos piece,
     if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As in Hugging Face's tokenizers, and
     unlike SentencePiece itself, control pieces in a text (`<s>` in a rendered chat) are encoded as their ids.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, file: Path) -> None:
         from sentencepiece import SentencePieceProcessor
 
-        file = Path(path) / "tokenizer.model" if Path(path).is_dir() else Path(path)
-        if not file.is_file():
-            raise ValueError(f"tokenizer: no SentencePiece model at {file}; give the .model file or its folder")
         try:
             self._backend: Any = SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
             raise ValueError(f"tokenizer: {file} is not a SentencePiece model: {error}") from None
-        self.source, self._file = str(path), file
+        self.source, self._file = str(file), file
         self.size: int = self._backend.get_piece_size()
-        added = _read_json(file.parent / "added_tokens.json")
+        added = read_json(file.parent / "added_tokens.json")
         if beyond := [token for token, i in added.items() if i >= self.size]:
             raise ValueError(
                 f"tokenizer: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
@@ -204,7 +191,7 @@ class SentencePieceTokenizer:
         if eos < 0:
             raise ValueError(f"tokenizer: {file} has no eos piece, so that completions could not end")
         self.stop_ids: tuple[int, ...] = _stop_ids(eos, file.parent, self.size)
-        starts = bos >= 0 and _read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
+        starts = bos >= 0 and read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
         self.bos_id: int | None = bos if starts else None
         self._dropped = {*self.stop_ids, bos, pad}
         pieces = {i: self._backend.id_to_piece(i) for i in range(self.size) if i == eos or self._backend.is_control(i)}
@@ -214,9 +201,9 @@ class SentencePieceTokenizer:
         texts = {name: self._backend.id_to_piece(i) for name, i in named.items() if i >= 0}
         self._specials = texts | _special_tokens(file.parent)
 
-    @property
+    @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:
-        return _chat_template(self._file.parent, tuple(self._specials.items()))
+        return load_chat_template(self._file.parent, self._specials)
 
     def encode(self, text: str) -> list[int]:
         ids = []
@@ -231,8 +218,7 @@ class SentencePieceTokenizer:
         return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])
 
     def save(self, folder: Path) -> None:
-        _copy(self._file.parent, SETTINGS_FILES, folder)
-        _copy_file(self._file, folder / "tokenizer.model")
+        _copy_files(self._file, SETTINGS_FILES, folder / "tokenizer.model")
 
 
 def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokenizer:
@@ -243,30 +229,29 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokeniz
     """
     if source is None or source == CHARACTERS:
         return CharacterTokenizer(symbols)
-    path = Path(source)
-    if path.is_dir():
-        files = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+    file = Path(source)
+    if file.is_dir():
+        files = [file / name for name in ("tokenizer.json", "tokenizer.model") if (file / name).is_file()]
         if not files:
-            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {path}; give a folder with one")
-        is_json = files[0] == "tokenizer.json"
-    elif path.is_file():
-        with path.open("rb") as file:
-            is_json = file.read(64).lstrip().startswith(b"{")
-    else:
+            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {file}; give a folder with one")
+        file = files[0]
+    elif not file.is_file():
         raise ValueError(
-            f"tokenizer: there is no file or folder {path}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
+            f"tokenizer: there is no file or folder {file}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
             f"SentencePiece model"
         )
+    with file.open("rb") as opened:
+        is_json = file.name == "tokenizer.json" or opened.read(64).lstrip().startswith(b"{")
     kind: Any = HuggingFaceTokenizer if is_json else SentencePieceTokenizer
-    return kind(path)
+    return kind(file)
 
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
     file = folder / "generation_config.json"
-    named = _read_json(file).get("eos_token_id")
+    named = read_json(file).get("eos_token_id")
     if named is None:
         file = folder / "config.json"
-        named = _read_json(file).get("eos_token_id")
+        named = read_json(file).get("eos_token_id")
     more = named if isinstance(named, list) else [named]
     if unknown := [stop for stop in more if stop is not None and not 0 <= stop < size]:
         raise ValueError(
@@ -281,34 +266,16 @@ def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
 
 def _special_tokens(folder: Path) -> dict[str, str]:
     """The special tokens that templates may use, by name; the files give each as a text or as an object with one."""
-    settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     tokens = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
     return {name: text for name, text in texts.items() if text is not None}
 
 
-@functools.cache
-def _chat_template(folder: Path, variables: tuple[tuple[str, str], ...]) -> ChatTemplate | None:
-    template = read_chat_template(folder)
-    return None if template is None else ChatTemplate(template, dict(variables), folder)
-
-
-def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (source / name).is_file():
-            _copy_file(source / name, folder / name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    if source.resolve() != target.resolve():
-        shutil.copyfile(source, target)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None
+def _copy_files(file: Path, beside: Sequence[str], target: Path) -> None:
+    """Copies a file to `target`, under whose name the original may be another, and the files beside it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sources = {target.parent / name: file.parent / name for name in beside} | {target: file}
+    for to, source in sources.items():
+        if source.is_file() and source.resolve() != to.resolve():
+            shutil.copyfile(source, to)

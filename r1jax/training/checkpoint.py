@@ -7,23 +7,21 @@ with Checkpoints(folder, keep=2) as checkpoints:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orbax.checkpoint as ocp
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one stage: `folder/STEP`. A save that was killed leaves nothing that `steps` would name."""
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self.folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()

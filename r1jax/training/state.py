@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from r1jax.models import Model, abstract_params
-from r1jax.models.value import abstract_value_params, init_value_params
-from r1jax.parallel.mesh import row_shards, sharding
+from r1jax.models import Model, abstract_params, init_value_params
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights, row_shards
 from r1jax.training.checkpoint import Checkpoints
 
 Sums = dict[str, Any]  # metrics; those whose name ends in /max are maxima
@@ -50,18 +49,14 @@ class TrainState:
 
     def items(self) -> dict[str, Any]:
         """What a checkpoint keeps: the weights apart, because evaluation and the next stage want nothing else."""
-        names = ("step", "opt_state", "reference", "batches_consumed")
-        rest = {name: getattr(self, name) for name in names}
+        rest = {name: getattr(self, name) for name in ("step", "opt_state", "reference", "batches_consumed")}
         if self.value is not None:
             rest |= {"value_params": self.value.params, "value_opt_state": self.value.opt_state}
         return {"params": self.params, "training": {name: x for name, x in rest.items() if x is not None}}
 
 
 def restore_or_init(
-    abstract: TrainState,
-    optimizers: Optimizers,
-    checkpoints: Checkpoints,
-    weights: Callable[[], Any],
+    abstract: TrainState, optimizers: Optimizers, checkpoints: Checkpoints, weights: Callable[[], Any]
 ) -> TrainState:
     """The state of the last checkpoint; where there is none, a state at step 0 around `weights()`."""
     latest = checkpoints.latest()
@@ -75,42 +70,29 @@ def restore_or_init(
 
 def abstract_state(model: Model, optimizers: Optimizers, mesh: Mesh, *, keep_reference: bool = False) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
-    optimizer, value_optimizer = optimizers
     params = abstract_params(model, mesh)
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding(mesh, ""))
-    value = None
-    if value_optimizer is not None:
-        value_weights = abstract_value_params(params, mesh)
-        value = ValueState(value_weights, _abstract_moments(value_optimizer, value_weights, mesh))
-    moments = _abstract_moments(optimizer, params, mesh)
-    return TrainState(params, step, moments, params if keep_reference else None, step, value)
-
-
-def _abstract_moments(optimizer: optax.GradientTransformation, params: Any, mesh: Mesh) -> Any:
-    everywhere = sharding(mesh, "")
-    return optax.tree.map_params(
-        optimizer,
-        lambda shape, weight: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=weight.sharding),
-        jax.eval_shape(optimizer.init, params),
-        params,
-        transform_non_params=lambda shape: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=everywhere),
-    )
+    shapes = jax.eval_shape(lambda params: _first_state(params, optimizers, keep_reference), params)
+    return abstract_weights(mesh, shapes, TRAIN_WEIGHTS)
 
 
 def init_state(abstract: TrainState, optimizers: Optimizers, params: Any) -> TrainState:
     """A state at step 0 around given weights, which also become the reference where one is kept."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    keep_reference = abstract.reference is not None
+    return jax.jit(_first_state, static_argnums=(1, 2), out_shardings=shardings, donate_argnums=0)(
+        params, optimizers, keep_reference
+    )
+
+
+def _first_state(params: Any, optimizers: Optimizers, keep_reference: bool) -> TrainState:
     optimizer, value_optimizer = optimizers
-
-    def make(params: Any) -> TrainState:
-        reference = None if abstract.reference is None else jax.tree.map(jnp.copy, params)
-        value = None
-        if value_optimizer is not None:
-            begun = init_value_params(params)
-            value = ValueState(begun, value_optimizer.init(begun))
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(params, zero, optimizer.init(params), reference, zero, value)
-
-    return jax.jit(make, out_shardings=jax.tree.map(lambda x: x.sharding, abstract), donate_argnums=0)(params)
+    reference = jax.tree.map(jnp.copy, params) if keep_reference else None
+    value = None
+    if value_optimizer is not None:
+        value_params = init_value_params(params)
+        value = ValueState(value_params, value_optimizer.init(value_params))
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, zero, optimizer.init(params), reference, zero, value)
 
 
 def summed_gradients(

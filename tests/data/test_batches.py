@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from r1jax.config.sampling import PromptSettings
+from r1jax.config.tasks import ArithmeticTask
 from r1jax.data.batches import Batches
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
@@ -41,7 +42,7 @@ def counting(*args, **settings):
 
 
 def batches(task=None, prompt=6, completion=32, seed=0, template="plain", needs_completions=False, tokenizer=None):
-    task = task or Arithmetic(0, min_digits=1, max_digits=2, direct_share=0.5)
+    task = task or Arithmetic(ArithmeticTask(name="arithmetic", max_digits=2), 0)
     return Batches(
         task,
         tokenizer or CharacterTokenizer(task.symbols),
@@ -183,6 +184,6 @@ def test_parts_of_one_size_have_orders_of_their_own():
 
 
 def sums():
-    task = Arithmetic(0, min_digits=1, max_digits=2, direct_share=0.5)
+    task = Arithmetic(ArithmeticTask(name="arithmetic", max_digits=2), 0)
     task.symbols = ALPHABET
     return task

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import abstract_params, cast_for_sampling, forward, init_params, make_model, unembed
+from r1jax.models import (
+    abstract_params,
+    cast_for_sampling,
+    forward,
+    init_params,
+    init_value_params,
+    make_model,
+    unembed,
+    values,
+)
 
 
 def test_the_embedding_has_rows_for_the_tokenizer_and_the_models_own(model_config):
@@ -42,3 +51,16 @@ def test_the_cast_for_sampling_changes_no_output(model_config):
         return unembed(model, params, forward(model, params, jnp.arange(12).reshape(2, 6))[0])
 
     np.testing.assert_array_equal(logits(params), logits(cast))
+
+
+def test_values_are_the_head_on_the_models_own_hidden_states(model_config):
+    model = make_model(model_config, 20)
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
+    value_params = init_value_params(params)
+    tokens = jnp.arange(12).reshape(2, 6)
+    value = jax.jit(values, static_argnums=0)
+    assert (np.asarray(value(model, value_params, tokens)) == 0).all()
+    head = np.random.default_rng(0).normal(size=16).astype(np.float32)
+    hidden, _ = jax.jit(forward, static_argnums=0)(model, params, tokens)
+    expected = np.asarray(hidden) @ head
+    np.testing.assert_allclose(value(model, value_params | {"head_D": jnp.array(head)}, tokens), expected, atol=1e-5)

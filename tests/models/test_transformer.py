@@ -120,7 +120,7 @@ def test_a_shared_prompt_equals_rows_that_repeat_it(model_config):
     rng = np.random.default_rng(2)
     prompts, lengths, answers = rng.integers(0, VOCABULARY, (2, 5)), np.array([5, 3]), rng.integers(0, 20, (4, 3))
     _, filled = forward(model, params, jnp.array(prompts), cache=model.empty_cache(2, 5))
-    prefix = filled.shared(jnp.array(lengths))
+    prefix = filled, jnp.array(lengths)
     cache, hidden = model.empty_cache(4, 3), []
     for t in range(3):
         positions = jnp.array(np.repeat(lengths, 2)[:, None] + t)

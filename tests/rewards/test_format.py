@@ -7,16 +7,7 @@ import re
 import pytest
 
 from r1jax.rewards.example import Completion, Example
-from r1jax.rewards.format import (
-    END_TOKENS,
-    TAGS,
-    format_error,
-    reasoning,
-    strip_end,
-    text_format_error,
-    think_answer,
-    think_text,
-)
+from r1jax.rewards.format import END_TOKENS, TAGS, reasoning, strip_end, think_answer, think_text
 
 PLAIN, OPENED = Example("", ""), Example("", "", prompt_opens_think=True)
 
@@ -103,13 +94,11 @@ TEXT = [
 
 @pytest.mark.parametrize(("completion", "reason"), ANSWER)
 def test_the_format_with_an_answer_block(completion, reason):
-    assert format_error(completion) == reason
     assert think_answer(PLAIN, completion) == (1.0 if reason is None else (0.0, reason))
 
 
 @pytest.mark.parametrize(("completion", "reason"), TEXT)
 def test_the_format_with_a_text(completion, reason):
-    assert text_format_error(completion) == reason
     assert think_text(PLAIN, completion) == (1.0 if reason is None else (0.0, reason))
 
 
@@ -148,7 +137,7 @@ def test_of_all_orders_of_the_tags_one_passes():
     orders = [
         tags
         for tags in itertools.permutations(TAGS)
-        if format_error("x".join(tags).replace("x<answer>", "<answer>")) is None
+        if think_answer(PLAIN, "x".join(tags).replace("x<answer>", "<answer>")) == 1.0
     ]
     assert orders == [TAGS]
 
@@ -185,6 +174,6 @@ def test_reasoning(completion, opened, thought):
 
 
 def test_long_completions_are_read_once():
-    assert format_error("<think>" + "r" * 1_000_000 + "</think><answer>4</answer>") is None
-    assert format_error("<think>" * 100_000) == "unclosed_think"
+    assert think_answer(PLAIN, "<think>" + "r" * 1_000_000 + "</think><answer>4</answer>") == 1.0
+    assert think_answer(PLAIN, "<think>" * 100_000) == (0.0, "unclosed_think")
     assert strip_end("r" + "</s> \n" * 100_000) == "r"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r1jax.rewards.example import Completion, Example
-from r1jax.rewards.function import InProcessFunction, SubprocessFunction, load
+from r1jax.rewards.function import in_process_function, load, subprocess_function
 from r1jax.rewards.grading import grade
 
 FUNCTIONS = """
@@ -64,11 +64,11 @@ def file(tmp_path):
 
 
 def in_child(file, name, columns=(), seconds=60.0):
-    return SubprocessFunction(f"{file}:{name}", columns=columns, seconds=seconds)
+    return subprocess_function(f"{file}:{name}", columns=columns, seconds=seconds)
 
 
 def in_process(file, name, columns=(), seconds=60.0):
-    return InProcessFunction(load(f"{file}:{name}"), columns=columns)
+    return in_process_function(load(f"{file}:{name}"), columns=columns)
 
 
 QUESTION = Example("q", "4", data={"solution": "x"}, prompt="Q: q")
@@ -125,7 +125,7 @@ def test_a_call_that_raises_affects_no_other(own, file):
 )
 def test_refused_when_made(path, message, file):
     with pytest.raises(ValueError, match=message):
-        SubprocessFunction(path.format(file=file), columns=(), seconds=5.0)
+        subprocess_function(path.format(file=file), columns=(), seconds=5.0)
 
 
 def test_imports_of_a_file_are_not_part_of_a_call(tmp_path):
@@ -133,7 +133,7 @@ def test_imports_of_a_file_are_not_part_of_a_call(tmp_path):
         f"open({str(tmp_path / 'read')!r}, 'a').write('once')\n"
         "def f(example, completion):\n    import random\n    return random.Random(0).random()\n"
     )
-    reward = SubprocessFunction(f"{tmp_path}/random.py:f", columns=(), seconds=60.0)
+    reward = subprocess_function(f"{tmp_path}/random.py:f", columns=(), seconds=60.0)
     assert (tmp_path / "read").read_text() == "once"
     assert reward(QUESTION, "x") == random.Random(0).random()
     assert (tmp_path / "read").read_text() == "once"

@@ -7,17 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1jax.config.objective import AdvantageSettings
 from r1jax.rl import advantages as module
 from r1jax.rl import losses as objectives
-from r1jax.rl.advantages import GUARD, advantages
+from r1jax.rl.advantages import GUARD
 
 gae = jax.jit(module.gae)
-token_advantages = jax.jit(module.token_advantages, static_argnames="scale")
+standardised = jax.jit(module.standardised)
 value_terms = jax.jit(objectives.value_terms, static_argnames="clip")
 
 BASELINES, SCALES = ("mean", "leave_one_out"), ("group", "batch", "none")
 NAN = np.nan
 R, P, G = 2, 7, 12
+
+
+def advantages(rewards_RPG, weights_R, **settings):
+    return module.advantages(rewards_RPG, weights_R, AdvantageSettings(**settings))
 
 
 def of(*rewards, **settings):
@@ -207,26 +212,24 @@ def test_nothing_matters_where_no_token_counts(garbage):
     filled = (np.where(mask_BT > 0, x, np.float32(garbage)) for x in (reward_BT, value_BT))
     for x, y in zip(plain, gae(*filled, mask_BT, discount=1.0, gae_lambda=0.95), strict=True):
         assert (np.asarray(x) == np.asarray(y)).all()
-    for scale in ("batch", "none"):
-        x = token_advantages(plain[0], mask_BT, scale=scale)
-        y = token_advantages(np.where(mask_BT > 0, plain[0], np.float32(garbage)), mask_BT, scale=scale)
-        assert (np.asarray(x) == np.asarray(y))[mask_BT > 0].all()
+    x = standardised(plain[0], mask_BT > 0)
+    y = standardised(np.where(mask_BT > 0, plain[0], np.float32(garbage)), mask_BT > 0)
+    assert (np.asarray(x) == np.asarray(y))[mask_BT > 0].all()
 
 
-def test_token_advantages():
+def test_standardised():
     advantage_BT, _, mask_BT = tokens(3)
     there = np.float64(advantage_BT[mask_BT > 0])
     scaled = (there - there.mean()) / (there.std(ddof=1) + GUARD)
-    for scale, expected in (("batch", scaled), ("none", there)):
-        result = np.asarray(token_advantages(advantage_BT, mask_BT, scale=scale))
-        np.testing.assert_allclose(result[mask_BT > 0], expected, rtol=1e-4, atol=1e-6)
+    result = np.asarray(standardised(advantage_BT, mask_BT > 0))
+    np.testing.assert_allclose(result[mask_BT > 0], scaled, rtol=1e-4, atol=1e-6)
 
 
-def test_token_advantages_at_the_edges():
+def test_standardised_at_the_edges():
     advantage_BT, _, mask_BT = tokens(4)
     one_BT = np.pad(np.ones((1, 1), np.float32), ((1, 3), (0, 5)))
     for values, mask in ((advantage_BT, 0 * mask_BT), (0 * advantage_BT + 0.1, mask_BT), (advantage_BT, one_BT)):
-        assert (np.asarray(token_advantages(values, mask, scale="batch")) == 0).all()
+        assert (np.asarray(standardised(values, mask > 0)) == 0).all()
 
 
 @pytest.mark.parametrize("clip", [None, 0.2])

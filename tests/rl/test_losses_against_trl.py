@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.config.objective import ImportanceSamplingSettings, LossSettings
+from r1jax.config.objective import AdvantageSettings, ImportanceSamplingSettings, LossSettings
 from r1jax.rl.advantages import advantages
 from r1jax.rl.losses import (
     importance_weights,
@@ -152,7 +152,8 @@ def test_advantages_are_those_of_trl(name):
     settings = {"per_reward": True} if name == "per_reward" else {"scale": name}
 
     def ours(rewards):
-        return advantages(jnp.array(REFERENCES[rewards]), jnp.array(REFERENCES["weights"]), **settings)
+        given = jnp.array(REFERENCES[rewards]), jnp.array(REFERENCES["weights"])
+        return advantages(*given, AdvantageSettings(**settings))
 
     np.testing.assert_allclose(ours("rewards"), REFERENCES[f"{name}/rewards"], atol=TOLERANCE)
     # A sample that one of two rewards could not grade has none here; TRL goes by the other's alone.

@@ -7,10 +7,14 @@ import pytest
 from r1jax.config.tasks import ArithmeticTask
 from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
-from r1jax.tasks.arithmetic import Arithmetic, accuracy, direct, steps
+from r1jax.tasks.arithmetic import Arithmetic, accuracy, steps
 from r1jax.text.tokenizer import CharacterTokenizer
 
 BOTH = {"min_digits": 1, "max_digits": 3, "operators": "+-", "direct_share": 0.5}
+
+
+def arithmetic(seed, **settings):
+    return Arithmetic(ArithmeticTask(name="arithmetic", **settings), seed)
 
 
 def test_column_addition_and_subtraction():
@@ -19,8 +23,6 @@ def test_column_addition_and_subtraction():
     assert steps(432, "-", 285) == "12-5=7,13-8=5,5-1=4,4-2=2,2-1=1"
     assert steps(100, "-", 1) == "10-1=9,10-0=10,10-1=9,1-0=1,1-1=0"
     assert steps(0, "+", 0) == "0+0=0"
-    assert direct(347, "+", 285) == "632"
-    assert direct(432, "-", 285) == "147"
 
 
 @pytest.mark.parametrize("operator", ["+", "-"])
@@ -45,18 +47,18 @@ def test_steps_are_true_and_their_last_digits_spell_the_answer(operator):
 
 
 def test_examples_are_fixed():
-    task = Arithmetic(0, min_digits=3, max_digits=3, direct_share=0.6)
+    task = arithmetic(0, min_digits=3, max_digits=3, direct_share=0.6)
     example = task.example("train", 0)
     assert (example.question, example.answer) == ("276+434=", "710")
     assert example.demonstration == "<think>710</think><answer>710</answer>"
     assert [task.example("test", i).question for i in range(3)] == ["918+624=", "451+806=", "575+779="]
-    example = Arithmetic(0, **BOTH).example("train", 1)
+    example = arithmetic(0, **BOTH).example("train", 1)
     assert example.question == "77+745="
     assert example.demonstration == "<think>7+5=12,7+4=11,11+1=12,0+7=7,7+1=8</think><answer>822</answer>"
 
 
 def test_same_index_same_example_and_another_seed_another():
-    task, again, other = Arithmetic(3, **BOTH), Arithmetic(3, **BOTH), Arithmetic(4, **BOTH)
+    task, again, other = arithmetic(3, **BOTH), arithmetic(3, **BOTH), arithmetic(4, **BOTH)
     backwards = [again.example("train", i) for i in reversed(range(50))]
     assert [task.example("train", i) for i in range(50)] == backwards[::-1]
     assert [task.example("train", i) for i in range(50)] != [other.example("train", i) for i in range(50)]
@@ -64,19 +66,19 @@ def test_same_index_same_example_and_another_seed_another():
 
 @pytest.mark.parametrize("digits", [1, 3])
 def test_no_problem_is_in_both_splits(digits):
-    task = Arithmetic(0, min_digits=1, max_digits=digits, operators="+-", direct_share=0.5)
+    task = arithmetic(0, min_digits=1, max_digits=digits, operators="+-", direct_share=0.5)
 
     def problem(example):
         a, operator, b = re.fullmatch(r"(\d+)([+-])(\d+)=", example.question).groups()
         return (operator, frozenset((a, b))) if operator == "+" else (operator, a, b)
 
     train = {problem(task.example("train", i)) for i in range(2000)}
-    test = {problem(Arithmetic(9, **BOTH | {"max_digits": digits}).example("test", i)) for i in range(500)}
+    test = {problem(arithmetic(9, **BOTH | {"max_digits": digits}).example("test", i)) for i in range(500)}
     assert train and test and not train & test
 
 
 def test_answers_prompts_and_demonstrations():
-    task = Arithmetic(1, **BOTH)
+    task = arithmetic(1, **BOTH)
     tokenizer = CharacterTokenizer(task.symbols)
     for i in range(1000):
         example = task.example("train", i)
@@ -94,34 +96,34 @@ def test_answers_prompts_and_demonstrations():
 
 
 def test_every_symbol_is_used():
-    task = Arithmetic(1, **BOTH)
+    task = arithmetic(1, **BOTH)
     texts = "".join(e.question + e.demonstration for e in (task.example("train", i) for i in range(200)))
     assert all(symbol in texts for symbol in task.symbols)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_direct_share(share):
-    task = Arithmetic(0, **BOTH | {"direct_share": share})
+    task = arithmetic(0, **BOTH | {"direct_share": share})
     examples = [task.example("train", i) for i in range(400)]
     found = sum(f"<think>{e.answer}</think>" in e.demonstration for e in examples) / 400
     assert abs(found - share) <= 4 * (share * (1 - share) / 400) ** 0.5
 
 
 def test_digits_stay_within_their_bounds():
-    task = Arithmetic(0, min_digits=2, max_digits=4, direct_share=1.0)
+    task = arithmetic(0, min_digits=2, max_digits=4, direct_share=1.0)
     lengths = [len(n) for i in range(300) for n in task.example("train", i).question[:-1].split("+")]
     assert set(lengths) == {2, 3, 4}
 
 
 @pytest.mark.parametrize("bad", [{"min_digits": 4}, {"min_digits": 0}, {"operators": ""}, {"operators": "+*"}])
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="arithmetic got"):
-        Arithmetic(0, **BOTH | bad)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        arithmetic(0, **BOTH | bad)
 
 
 def test_make_task_passes_the_settings_on():
     made = make_task(ArithmeticTask(name="arithmetic", operators="+-"), 1)
-    assert [made.example("test", i) for i in range(5)] == [Arithmetic(1, **BOTH).example("test", i) for i in range(5)]
+    assert [made.example("test", i) for i in range(5)] == [arithmetic(1, **BOTH).example("test", i) for i in range(5)]
 
 
 @pytest.mark.parametrize(

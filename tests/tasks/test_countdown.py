@@ -15,6 +15,12 @@ from r1jax.tasks.countdown import Countdown, accuracy, arithmetic
 from r1jax.text.tokenizer import CharacterTokenizer
 
 THREE = {"numbers": 3, "max_number": 25, "direct_share": 0.5}
+
+
+def countdown(seed, **settings):
+    return Countdown(CountdownTask(name="countdown", **settings), seed)
+
+
 OPERATIONS = {"+": Fraction.__add__, "-": Fraction.__sub__, "*": Fraction.__mul__, "/": Fraction.__truediv__}
 
 
@@ -24,7 +30,7 @@ def read(prompt):
 
 
 def test_examples_are_fixed():
-    task = Countdown(0, **THREE)
+    task = countdown(0, **THREE)
     example = task.example("train", 2)
     assert example.question == "14,8,9>58:"
     assert example.demonstration == "<think>8*9=72,72-14=58</think><answer>(8*9)-14</answer>"
@@ -35,7 +41,7 @@ def test_examples_are_fixed():
 
 @pytest.mark.parametrize("numbers", [2, 3, 4, 6])
 def test_demonstrations_score_full_marks_and_steps_are_true(numbers):
-    task = Countdown(0, numbers=numbers, max_number=25, direct_share=0.5)
+    task = countdown(0, numbers=numbers, max_number=25, direct_share=0.5)
     tokenizer = CharacterTokenizer(task.symbols)
     for i in range(1000 if numbers == 3 else 200):
         example = task.example("train", i)
@@ -56,7 +62,7 @@ def test_demonstrations_score_full_marks_and_steps_are_true(numbers):
 
 
 def test_every_symbol_is_used():
-    task = Countdown(0, **THREE)
+    task = countdown(0, **THREE)
     texts = "".join(e.question + e.demonstration for e in (task.example("train", i) for i in range(300)))
     assert all(symbol in texts for symbol in task.symbols)
 
@@ -67,13 +73,13 @@ def test_no_problem_is_in_both_splits(settings):
         numbers, target = read(example.question)
         return tuple(sorted(numbers)), target
 
-    train = {problem(Countdown(0, **settings).example("train", i)) for i in range(2000)}
-    test = {problem(Countdown(9, **settings).example("test", i)) for i in range(500)}
+    train = {problem(countdown(0, **settings).example("train", i)) for i in range(2000)}
+    test = {problem(countdown(9, **settings).example("test", i)) for i in range(500)}
     assert train and test and not train & test
 
 
 def test_same_index_same_example_and_another_seed_another():
-    task, again, other = Countdown(3, **THREE), Countdown(3, **THREE), Countdown(4, **THREE)
+    task, again, other = countdown(3, **THREE), countdown(3, **THREE), countdown(4, **THREE)
     backwards = [again.example("train", i) for i in reversed(range(50))]
     assert [task.example("train", i) for i in range(50)] == backwards[::-1]
     assert [task.example("train", i) for i in range(50)] != [other.example("train", i) for i in range(50)]
@@ -81,20 +87,20 @@ def test_same_index_same_example_and_another_seed_another():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_direct_share(share):
-    task = Countdown(0, **THREE | {"direct_share": share})
+    task = countdown(0, **THREE | {"direct_share": share})
     examples = [task.example("train", i) for i in range(50)]
     assert {f"<think>{e.answer}</think>" in e.demonstration for e in examples} == {share == 1.0}
 
 
 @pytest.mark.parametrize("bad", [{"numbers": 1}, {"max_number": 1}])
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="countdown got"):
-        Countdown(0, **THREE | bad)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        countdown(0, **THREE | bad)
 
 
 def test_make_task_passes_the_settings_on():
     made = make_task(CountdownTask(name="countdown"), 1)
-    assert [made.example("test", i) for i in range(5)] == [Countdown(1, **THREE).example("test", i) for i in range(5)]
+    assert [made.example("test", i) for i in range(5)] == [countdown(1, **THREE).example("test", i) for i in range(5)]
 
 
 def answered(answer):

@@ -125,14 +125,14 @@ def test_missing_values_and_prose_are_no_golds(tmp_path):
 # Of the training set of GSM8K (Cobbe et al. 2110.14168), published under the MIT licence.
 GSM8K = [
     {
-        "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How "
-        "many clips did Natalia sell altogether in April and May?",
+        "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+        "How many clips did Natalia sell altogether in April and May?",
         "answer": "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips "
         "altogether in April and May.\n#### 72",
     },
     {
-        "question": "Weng earns $12 an hour for babysitting. Yesterday, she just did 50 minutes of babysitting. How much "
-        "did she earn?",
+        "question": "Weng earns $12 an hour for babysitting. Yesterday, she just did 50 minutes of babysitting. How "
+        "much did she earn?",
         "answer": "Weng earns 12/60 = $<<12/60=0.2>>0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = "
         "$<<0.2*50=10>>10.\n#### 10",
     },

@@ -172,5 +172,5 @@ def test_read_chat_template_errors(tmp_path):
     with pytest.raises(ValueError, match=r"has the chat templates rag; rename the one to use to default"):
         read_chat_template(tmp_path)
     file.write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json is not a JSON object"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json is not valid JSON"):
         read_chat_template(tmp_path)

@@ -73,23 +73,23 @@ def test_alphabet_must_be_distinct_and_not_empty(symbols):
 
 def test_huggingface_folder_and_file_agree(tmp_path):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>", "pad_token": "<pad>"})
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     assert (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id, tokenizer.chat_template) == (11, (2,), None, None)
     assert tokenizer.encode("12 + 34 =") == [4, 5, 6, 7]
     assert tokenizer.encode_batch(["12 + 34 =", "", "46"]) == [[4, 5, 6, 7], [], [8]]
-    assert HuggingFaceTokenizer(folder / "tokenizer.json").encode("12 + 34 =") == [4, 5, 6, 7]
+    assert load_tokenizer(folder / "tokenizer.json", ()).encode("12 + 34 =") == [4, 5, 6, 7]
 
 
 def test_huggingface_never_adds_special_tokens(tmp_path):
     folder = write_huggingface(tmp_path / "m", template=True, config={"eos_token": "</s>", "bos_token": "<s>"})
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     assert tokenizer.encode("12") == [4]
     assert tokenizer.bos_id == 1
 
 
 def test_huggingface_decode_keeps_tags_and_drops_pad_stop_start(tmp_path):
     config = {"eos_token": "</s>", "bos_token": {"content": "<s>"}, "pad_token": "<pad>"}
-    tokenizer = HuggingFaceTokenizer(write_huggingface(tmp_path / "m", config=config))
+    tokenizer = load_tokenizer(write_huggingface(tmp_path / "m", config=config), ())
     ids = tokenizer.encode("<think> 46 </think>")
     assert ids == [9, 8, 10]
     assert tokenizer.decode([1, *ids, 2, 0, 0]) == "<think> 46 </think>"
@@ -106,7 +106,7 @@ def test_huggingface_decode_keeps_tags_and_drops_pad_stop_start(tmp_path):
 )
 def test_huggingface_collects_all_stops_the_eos_token_first(tmp_path, config, generation, stops):
     folder = write_huggingface(tmp_path / "m", config=config, generation=generation)
-    assert HuggingFaceTokenizer(folder).stop_ids == stops
+    assert load_tokenizer(folder, ()).stop_ids == stops
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_huggingface_collects_all_stops_the_eos_token_first(tmp_path, config, ge
 def test_huggingface_stops_of_config_json_only_where_generation_config_has_none(tmp_path, generation, model, stops):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>"}, generation=generation)
     (folder / "config.json").write_text(json.dumps(model))
-    assert HuggingFaceTokenizer(folder).stop_ids == stops
+    assert load_tokenizer(folder, ()).stop_ids == stops
 
 
 def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_path):
@@ -130,7 +130,7 @@ def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_pat
     (folder / "chat_template.jinja").write_text(
         "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ unk_token }}"
     )
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     assert tokenizer.stop_ids == (2,)
     assert tokenizer.chat_template is tokenizer.chat_template
     text = tokenizer.chat_template.render([{"role": "user", "content": " 12 "}])
@@ -143,50 +143,46 @@ def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_pat
 )
 def test_huggingface_start_token_only_where_the_model_prepends_it(tmp_path, template, extra, bos):
     config = {"eos_token": "</s>", "bos_token": "<s>", **extra}
-    assert HuggingFaceTokenizer(write_huggingface(tmp_path / "m", template=template, config=config)).bos_id == bos
+    assert load_tokenizer(write_huggingface(tmp_path / "m", template=template, config=config), ()).bos_id == bos
 
 
 def test_huggingface_add_bos_token_false_wins_over_the_template(tmp_path):
     config = {"eos_token": "</s>", "bos_token": "<s>", "add_bos_token": False}
-    assert HuggingFaceTokenizer(write_huggingface(tmp_path / "m", template=True, config=config)).bos_id is None
+    assert load_tokenizer(write_huggingface(tmp_path / "m", template=True, config=config), ()).bos_id is None
 
 
 def test_huggingface_undeclared_pad_keeps_token_0_in_texts(tmp_path):
     vocabulary = {"12": 0, "<pad>": 1, "<s>": 2, "</s>": 3, "<|end|>": 4}
     folder = write_huggingface(tmp_path / "m", vocabulary=vocabulary, config={"eos_token": "</s>"})
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     assert tokenizer.decode([0, 3]) == "12"
 
 
 def test_huggingface_ids_with_gaps_count_to_the_highest(tmp_path):
     vocabulary = {word: i for i, word in enumerate(WORDS)} | {"99": 40}
     folder = write_huggingface(tmp_path / "m", vocabulary=vocabulary, config={"eos_token": "</s>"})
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     assert tokenizer.encode("99") == [40]
     assert tokenizer.size > 40
 
 
 def test_huggingface_ignores_truncation_and_padding_of_the_file(tmp_path):
     folder = write_huggingface(tmp_path / "m", truncate=True, config={"eos_token": "</s>"})
-    assert HuggingFaceTokenizer(folder).encode("12 + 34 =") == [4, 5, 6, 7]
-    assert HuggingFaceTokenizer(folder).encode("12") == [4]
+    assert load_tokenizer(folder, ()).encode("12 + 34 =") == [4, 5, 6, 7]
+    assert load_tokenizer(folder, ()).encode("12") == [4]
 
 
 def test_huggingface_errors_say_what_is_missing(tmp_path):
-    with pytest.raises(ValueError, match=r"no tokenizer\.json at .*nowhere"):
-        HuggingFaceTokenizer(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"no tokenizer\.json at"):
-        HuggingFaceTokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
-        HuggingFaceTokenizer(tmp_path)
+        load_tokenizer(tmp_path, ())
     with pytest.raises(ValueError, match="no stop token in"):
-        HuggingFaceTokenizer(write_huggingface(tmp_path / "a"))
+        load_tokenizer(write_huggingface(tmp_path / "a"), ())
     with pytest.raises(ValueError, match="eos_token_id 99, and the tokenizer has ids 0 to 10"):
-        HuggingFaceTokenizer(write_huggingface(tmp_path / "b", generation={"eos_token_id": 99}))
+        load_tokenizer(write_huggingface(tmp_path / "b", generation={"eos_token_id": 99}), ())
     (write_huggingface(tmp_path / "c") / "generation_config.json").write_text("{")
     with pytest.raises(ValueError, match=r"generation_config\.json is not valid JSON"):
-        HuggingFaceTokenizer(tmp_path / "c")
+        load_tokenizer(tmp_path / "c", ())
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +220,6 @@ def test_sentencepiece_special_ids(sentencepiece_model):
 
 
 def test_sentencepiece_errors(tmp_path):
-    with pytest.raises(ValueError, match="no SentencePiece model at"):
-        SentencePieceTokenizer(tmp_path / "nowhere.model")
     (tmp_path / "bad.model").write_bytes(b"not a model")
     with pytest.raises(ValueError, match="is not a SentencePiece model"):
         SentencePieceTokenizer(tmp_path / "bad.model")
@@ -262,12 +256,12 @@ def test_sentencepiece_folder_settings(tmp_path, sentencepiece_model):
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "chat_template": "{{ bos_token }}x"}')
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
-    tokenizer = SentencePieceTokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, ())
     assert (tokenizer.bos_id, tokenizer.stop_ids) == (None, (2, 5))
     assert tokenizer.chat_template.render([]) == "<s>x"
     (tmp_path / "added_tokens.json").write_text('{"</s>": 2, "<|im_end|>": 999}')
     with pytest.raises(ValueError, match=r"added_tokens\.json beside .* has '<\|im_end\|>', which the model does not"):
-        SentencePieceTokenizer(tmp_path)
+        load_tokenizer(tmp_path, ())
 
 
 def test_sentencepiece_control_pieces_in_a_text_become_their_ids(sentencepiece_model):
@@ -281,10 +275,10 @@ def test_huggingface_save_round_trip(tmp_path):
     folder = write_huggingface(tmp_path / "m", config=config)
     (folder / "chat_template.jinja").write_text("{{ eos_token }}")
     (folder / "model.safetensors").write_text("weights are not the tokenizer's")
-    tokenizer = HuggingFaceTokenizer(folder)
+    tokenizer = load_tokenizer(folder, ())
     tokenizer.save(tmp_path / "new" / "copy")
     tokenizer.save(folder)  # onto itself: nothing to do
-    copy = HuggingFaceTokenizer(tmp_path / "new" / "copy")
+    copy = load_tokenizer(tmp_path / "new" / "copy", ())
     names = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert {file.name for file in (tmp_path / "new" / "copy").iterdir()} == names
     assert (copy.size, copy.stop_ids, copy.bos_id) == (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id)
@@ -311,7 +305,7 @@ def test_sentencepiece_save_round_trip(tmp_path, sentencepiece_model):
 def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, text):
     tokenizer = CharacterTokenizer(symbols)
     tokenizer.save(tmp_path / "saved")
-    saved = HuggingFaceTokenizer(tmp_path / "saved")
+    saved = load_tokenizer(tmp_path / "saved", ())
     assert (saved.size, saved.stop_ids, saved.bos_id) == (tokenizer.size, tokenizer.stop_ids, tokenizer.bos_id)
     ids = tokenizer.encode(text)
     assert saved.encode(text) == ids
