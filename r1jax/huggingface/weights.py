@@ -1,9 +1,9 @@
-"""Weights in Hugging Face folders, in and out, by the table of the model's family.
+"""Weights in Hugging Face folders, in and out, by the table of their names.
 
     params = import_params(folder, model.config, abstract_params(model, mesh))
     export_params(params, model.config, Path("out"), dtype="bfloat16")
 
-Letters: L layers, E experts, V vocabulary; the others are those of the tables.
+Letters: those of the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 
 from r1jax.config.base import ConfigError
 from r1jax.huggingface.folder import read_json
-from r1jax.huggingface.tables import Weight, weight_table
+from r1jax.huggingface.tables import IGNORED, WEIGHTS, Weight
 from r1jax.models import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,6 +42,7 @@ class Leaf(NamedTuple):
     """One array of ours as the table sees it: its letters in order, of which the first `stacked` number tensors."""
 
     weight: Weight
+    array: Any
     sizes: dict[str, int]
     stacked: int
 
@@ -74,17 +75,14 @@ def import_params(folder: Path, config: ModelConfig, abstract: Any) -> Any:
     expected, or of another shape.
     """
     tensors = check_params(folder, config, abstract)
-    likes, structure = jax.tree.flatten(abstract)
-    leaves = zip(_leaves(config, abstract), likes, strict=True)
-    return jax.tree.unflatten(structure, [_load(tensors, leaf, like) for leaf, like in leaves])
+    return jax.tree.unflatten(jax.tree.structure(abstract), [_load(tensors, leaf) for leaf in _leaves(abstract)])
 
 
 def check_params(folder: Path, config: ModelConfig, abstract: Any) -> dict[str, Tensor]:
     """Every tensor of a folder, after a check that they are those that `abstract` needs; reads the headers alone."""
     tensors = find_tensors(folder)
     expected = dict(_expected(config, abstract))
-    ignored = weight_table(config).ignored
-    extra = [name for name in tensors if name not in expected and not ignored.fullmatch(name)]
+    extra = [name for name in tensors if name not in expected and not IGNORED.fullmatch(name)]
     missing = [name for name in expected if name not in tensors]
     if missing:
         also = f"; it has {extra[0]}, which is not expected" if extra else ""
@@ -140,7 +138,7 @@ def export_params(
         files[-1].append(name)
     n = len(files)
     names = [SINGLE] if n == 1 else [f"model-{i:05d}-of-{n:05d}.safetensors" for i in range(1, n + 1)]
-    tensors = _on_host(config, params)
+    tensors = _on_host(params)
     for file, wanted in zip(names, files, strict=True):
         values = {}
         for name, value in itertools.islice(tensors, len(wanted)):
@@ -168,21 +166,22 @@ def _save(tensors: dict[str, np.ndarray], file: Path) -> None:
 
 def _expected(config: ModelConfig, params: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(name, shape) of every tensor for a tree of weights, the embedding without the rows that pad it."""
-    for leaf in _leaves(config, params):
+    for leaf in _leaves(params):
         if "V" in leaf.sizes and config.vocab_size is not None:
             leaf.sizes["V"] = config.vocab_size
         for _, name in leaf.tensors():
             yield name, tuple(leaf.shape)
 
 
-def _load(tensors: Mapping[str, Tensor], leaf: Leaf, abstract: Any) -> jax.Array:
+def _load(tensors: Mapping[str, Tensor], leaf: Leaf) -> jax.Array:
     """One weight, a device's part at a time; neighbouring devices that hold the same part share it."""
     arrays, last_index, last_part = [], None, np.empty(0)
-    for device, index in abstract.sharding.addressable_devices_indices_map(abstract.shape).items():
+    shape, sharding = leaf.array.shape, leaf.array.sharding
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
         if index != last_index:
             last_index, last_part = index, _read(tensors, leaf, index)
         arrays.append(jax.device_put(last_part, device))
-    return jax.make_array_from_single_device_arrays(abstract.shape, abstract.sharding, arrays)
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
 def _read(tensors: Mapping[str, Tensor], leaf: Leaf, index: tuple[slice, ...]) -> np.ndarray:
@@ -216,20 +215,20 @@ def _rows(axis: str, bounds: Mapping[str, tuple[int, int]], sizes: Mapping[str, 
     return slice(start * inner, min(stop * inner, rows))
 
 
-def _on_host(config: ModelConfig, params: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _on_host(params: Any) -> Iterator[tuple[str, np.ndarray]]:
     """(name, value on the host, float32) of every tensor, in the order of `_expected`."""
-    for leaf, value in zip(_leaves(config, params), jax.tree.leaves(params), strict=True):
+    for leaf in _leaves(params):
         order = ["".join(leaf.sizes)[leaf.stacked :].index(letter) for letter in leaf.inner]
         for place, name in leaf.tensors():
-            host = np.asarray(multihost_utils.process_allgather(value[place], tiled=True))
+            host = np.asarray(multihost_utils.process_allgather(leaf.array[place], tiled=True))
             yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
 
 
-def _leaves(config: ModelConfig, params: Any) -> Iterator[Leaf]:
+def _leaves(params: Any) -> Iterator[Leaf]:
     """The arrays of a tree of weights, in its order."""
     for path, array in jax.tree.leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        weight = weight_table(config).weights[name]
+        weight = WEIGHTS[name]
         stacked = re.findall(r"{(\w)}", weight.name)
         letters = ("L" if "L" in stacked else "") + name.rpartition("_")[2]
-        yield Leaf(weight, dict(zip(letters, array.shape, strict=True)), len(stacked))
+        yield Leaf(weight, array, dict(zip(letters, array.shape, strict=True)), len(stacked))

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from r1jax.config.base import ConfigError
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
 RENDER_SECONDS = 5.0
@@ -28,9 +29,7 @@ class ChatTemplate:
 
     def __init__(self, template: str, variables: Mapping[str, str], source: str | Path = "the tokenizer") -> None:
         self.template, self.variables, self.source = template, dict(variables), source
-        self._pool = WorkerPool(
-            "r1jax.text.chat_template:render", size=1, timeout=RENDER_SECONDS, memory_mb=RENDER_MB
-        )
+        self._pool = WorkerPool("r1jax.text.chat_template:render", size=1, timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """The messages as text, up to where the model's reply begins. Raises ValueError where the template fails."""
@@ -111,11 +110,11 @@ def read_chat_template(folder: Path) -> str | None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file beside a tokenizer; empty where there is no file."""
+    """The object in a JSON file of a model's folder; empty where there is no file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
-        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None
+        raise ConfigError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"tokenizer: {file} has no JSON object; use the files of one model")
+        raise ConfigError(f"{file} has no JSON object; use the files of one model")
     return value
