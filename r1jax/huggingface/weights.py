@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,28 +129,26 @@ def export_params(
 
     Rows that pad the embedding beyond the config's `vocab_size` are left out. All processes call it.
     """
+    from huggingface_hub import split_state_dict_into_shards_factory
+
     shapes = dict(_expected(config, params))
-    size = {name: math.prod(shape) * jnp.dtype(dtype).itemsize for name, shape in shapes.items()}
-    files: list[list[str]] = [[]]
-    for name in shapes:
-        if files[-1] and sum(size[n] for n in files[-1]) + size[name] > shard_bytes:
-            files.append([])
-        files[-1].append(name)
-    n = len(files)
-    names = [SINGLE] if n == 1 else [f"model-{i:05d}-of-{n:05d}.safetensors" for i in range(1, n + 1)]
-    tensors = _on_host(params)
-    for file, wanted in zip(names, files, strict=True):
+    split = split_state_dict_into_shards_factory(
+        shapes,
+        get_storage_size=lambda shape: math.prod(shape) * jnp.dtype(dtype).itemsize,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    for file, wanted in split.filename_to_tensors.items():
         values = {}
-        for name, value in itertools.islice(tensors, len(wanted)):
+        for name, value in _on_host(params, set(wanted)):
             with np.errstate(over="ignore"):
                 values[name] = value[: shapes[name][0]].astype(dtype)
             if not np.isfinite(values[name]).all():
                 raise ConfigError(f"export: {name} has values that {dtype} cannot hold; choose bfloat16 or float32")
         if is_writer:
             _save(values, folder / file)
-    if is_writer and n > 1:
-        places = {name: file for file, wanted in zip(names, files, strict=True) for name in wanted}
-        index = {"metadata": {"total_size": sum(size.values())}, "weight_map": dict(sorted(places.items()))}
+    if is_writer and split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": dict(sorted(split.tensor_to_filename.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
@@ -215,13 +213,14 @@ def _rows(axis: str, bounds: Mapping[str, tuple[int, int]], sizes: Mapping[str, 
     return slice(start * inner, min(stop * inner, rows))
 
 
-def _on_host(params: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, value on the host, float32) of every tensor, in the order of `_expected`."""
+def _on_host(params: Any, wanted: Set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, value on the host, float32) of the tensors with these names."""
     for leaf in _leaves(params):
         order = ["".join(leaf.sizes)[leaf.stacked :].index(letter) for letter in leaf.inner]
         for place, name in leaf.tensors():
-            host = np.asarray(multihost_utils.process_allgather(leaf.array[place], tiled=True))
-            yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
+            if name in wanted:
+                host = np.asarray(multihost_utils.process_allgather(leaf.array[place], tiled=True))
+                yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
 
 
 def _leaves(params: Any) -> Iterator[Leaf]:
