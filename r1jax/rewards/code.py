@@ -9,6 +9,7 @@ Outputs are compared in this process. The program never has access to an expecte
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -255,9 +256,15 @@ def _lines(text: Any) -> Any:
 
 
 def _parse(test: Any, number: int) -> list[Case]:
-    if isinstance(test, str):
-        return _parse_assertions(test, number)
     match test:
+        case str():
+            with contextlib.suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+                if cases := [_assertion(statement) for statement in ast.parse(test.strip()).body]:
+                    return cases
+            raise ValueError(
+                f"test {number} is {_short(test)}; an assertion has to compare a call with a literal, as in "
+                f"assert f(1, [2]) == 3; rewrite it or drop it"
+            )
         case {"input": str(stdin), "output": str(output)}:
             return [Case(output, stdin=stdin)]
         case {"call": str(name), "args": list(arguments), "result": result} if _NAME.fullmatch(name):
@@ -267,20 +274,6 @@ def _parse(test: Any, number: int) -> list[Case]:
                 raise ValueError(f"test {number} needs plain JSON, got {_short(test)}: {error}") from None
             return [Case(plain(result), call=f"{name}(*arguments)", arguments=arguments)]
     raise ValueError(f"test {number} is {_short(test)}; write it as {TEST_FORMATS}")
-
-
-def _parse_assertions(source: str, number: int) -> list[Case]:
-    try:
-        statements = ast.parse(source.strip()).body
-        cases = [_assertion(statement) for statement in statements]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        cases = []
-    if not cases:
-        raise ValueError(
-            f"test {number} is {_short(source)}; an assertion has to compare a call with a literal, as in "
-            f"assert f(1, [2]) == 3; rewrite it or drop it"
-        )
-    return cases
 
 
 _NAME = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*")

@@ -26,7 +26,6 @@ class RewardMonitor:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
         # The mean and the standard deviation of each reward in the last steps.
         self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in names}
         self._given: set[str] = set()
@@ -47,7 +46,7 @@ class RewardMonitor:
                 "every completion of this step that could be scored was truncated, so with truncated: mask nothing was "
                 "learnt: raise max_completion_length"
             )
-        for name in self.names:
+        for name in self._history:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             self._history[name].append((mean, std))
             if self._constant(name):

@@ -70,11 +70,10 @@ class Worker:
         """Starts the child if there is none. Raises WorkerUnavailable."""
         if self._process is not None:
             return
-        command = [sys.executable, "-m", "r1jax.sandbox.workers", self.function, str(self.timeout), str(self.memory_mb)]
-        command.append(json.dumps(self.setup))
+        limits = [str(self.timeout), str(self.memory_mb)]
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "r1jax.sandbox.workers", self.function, *limits, json.dumps(self.setup)],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -114,9 +113,13 @@ class Worker:
             self.close()
             raise
         self.close()
-        if process.returncode == -signal.SIGALRM:  # the child's own timer was first
+        status = process.returncode
+        if status == -signal.SIGALRM:  # the child's own timer was first
             raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
-        raise WorkerCrash(f"{self.function} {_describe(process.returncode, self.memory_mb)}")
+        if status == OUT_OF_MEMORY:
+            raise WorkerCrash(f"{self.function} needed more than {self.memory_mb} MB of memory")
+        how = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended its process with status {status}"
+        raise WorkerCrash(f"{self.function} {how}")
 
     def _transfer(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
         """The child's line, or b"" where the child died. It reads while it writes, so that neither side can block."""
@@ -184,12 +187,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         pipe.close()  # pyright: ignore[reportOptionalMemberAccess]
-
-
-def _describe(status: int, memory_mb: int) -> str:
-    if status == OUT_OF_MEMORY:
-        return f"needed more than {memory_mb} MB of memory"
-    return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended its process with status {status}"
 
 
 def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:

@@ -154,11 +154,9 @@ def _parquet_rows(settings: TableTask, file: Path) -> Iterator[Row]:
     named = [c for c in (settings.question, settings.answer, settings.completion, *settings.columns) if c is not None]
     if missing := [c for c in named if c not in columns]:
         raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
-    number = 0
-    for batch in table.iter_batches(columns=named):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{file} row {number}", row
+    rows = (row for batch in table.iter_batches(columns=named) for row in batch.to_pylist())
+    for number, row in enumerate(rows, 1):
+        yield f"{file} row {number}", row
 
 
 def _tfds_rows(name: str, split: str) -> Iterator[Row]:
