@@ -6,12 +6,12 @@ raw = read_json(folder / CONFIG)
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError
+from r1jax.text import chat_template
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "merges.txt")
@@ -43,16 +43,10 @@ def find_model(path: str) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ConfigError where there is none."""
+    """The object in a JSON file. Raises ConfigError where there is none."""
     if not file.is_file():
         hint = "give the folder of a Hugging Face model"
         if (file.parent / "config.yaml").is_file():
             hint = f"of a run folder make a model first: r1jax export {file.parent} OUT --dtype float32"
         raise ConfigError(f"{file.parent}: no {file.name}; {hint}")
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{file}: need a JSON object")
-    return value
+    return chat_template.read_json(file)

@@ -1,4 +1,4 @@
-"""What each weight is called in a Hugging Face folder: one table a family, read both ways.
+"""What each weight is called in a Hugging Face folder: a table that is read both ways.
 
 Letters: D model width, F mlp hidden, V vocabulary, N query heads, K key-value heads, H head dim, L layers, E experts.
 """
@@ -6,10 +6,7 @@ Letters: D model width, F mlp hidden, V vocabulary, N query heads, K key-value h
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
-
-from r1jax.models import ModelConfig
 
 
 class Weight(NamedTuple):
@@ -25,42 +22,29 @@ class Weight(NamedTuple):
     first_layer: int = 0
 
 
-class WeightTable(NamedTuple):
-    """Weights by their path among our parameters, and the tensors that a folder may have and we do not need."""
-
-    weights: Mapping[str, Weight]
-    ignored: re.Pattern[str]
-
-
 def _in_layer(name: str, axes: str) -> Weight:
     return Weight(f"model.layers.{{L}}.{name}", axes)
 
 
-TRANSFORMER = WeightTable(
-    weights={
-        "embed_VD": Weight("model.embed_tokens.weight", "V D"),
-        "unembed_DV": Weight("lm_head.weight", "V D"),
-        "norm/scale_D": Weight("model.norm.weight", "D"),
-        "layers/attention_norm/scale_D": _in_layer("input_layernorm.weight", "D"),
-        "layers/attention/q_DNH": _in_layer("self_attn.q_proj.weight", "NH D"),
-        "layers/attention/k_DKH": _in_layer("self_attn.k_proj.weight", "KH D"),
-        "layers/attention/v_DKH": _in_layer("self_attn.v_proj.weight", "KH D"),
-        "layers/attention/o_NHD": _in_layer("self_attn.o_proj.weight", "D NH"),
-        "layers/attention/q_bias_NH": _in_layer("self_attn.q_proj.bias", "NH"),
-        "layers/attention/k_bias_KH": _in_layer("self_attn.k_proj.bias", "KH"),
-        "layers/attention/v_bias_KH": _in_layer("self_attn.v_proj.bias", "KH"),
-        "layers/attention/q_norm/scale_H": _in_layer("self_attn.q_norm.weight", "H"),
-        "layers/attention/k_norm/scale_H": _in_layer("self_attn.k_norm.weight", "H"),
-        "layers/mlp_norm/scale_D": _in_layer("post_attention_layernorm.weight", "D"),
-        "layers/mlp/gate_DF": _in_layer("mlp.gate_proj.weight", "F D"),
-        "layers/mlp/up_DF": _in_layer("mlp.up_proj.weight", "F D"),
-        "layers/mlp/down_FD": _in_layer("mlp.down_proj.weight", "D F"),
-    },
-    # Older Llama files store the rotary frequencies, which are computed here; some files store a tied weight twice.
-    ignored=re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight"),
-)
-
-
-def weight_table(config: ModelConfig) -> WeightTable:
-    """The table of the family that this config is of."""
-    return TRANSFORMER
+# Weights by their path among our parameters.
+WEIGHTS = {
+    "embed_VD": Weight("model.embed_tokens.weight", "V D"),
+    "unembed_DV": Weight("lm_head.weight", "V D"),
+    "norm/scale_D": Weight("model.norm.weight", "D"),
+    "layers/attention_norm/scale_D": _in_layer("input_layernorm.weight", "D"),
+    "layers/attention/q_DNH": _in_layer("self_attn.q_proj.weight", "NH D"),
+    "layers/attention/k_DKH": _in_layer("self_attn.k_proj.weight", "KH D"),
+    "layers/attention/v_DKH": _in_layer("self_attn.v_proj.weight", "KH D"),
+    "layers/attention/o_NHD": _in_layer("self_attn.o_proj.weight", "D NH"),
+    "layers/attention/q_bias_NH": _in_layer("self_attn.q_proj.bias", "NH"),
+    "layers/attention/k_bias_KH": _in_layer("self_attn.k_proj.bias", "KH"),
+    "layers/attention/v_bias_KH": _in_layer("self_attn.v_proj.bias", "KH"),
+    "layers/attention/q_norm/scale_H": _in_layer("self_attn.q_norm.weight", "H"),
+    "layers/attention/k_norm/scale_H": _in_layer("self_attn.k_norm.weight", "H"),
+    "layers/mlp_norm/scale_D": _in_layer("post_attention_layernorm.weight", "D"),
+    "layers/mlp/gate_DF": _in_layer("mlp.gate_proj.weight", "F D"),
+    "layers/mlp/up_DF": _in_layer("mlp.up_proj.weight", "F D"),
+    "layers/mlp/down_FD": _in_layer("mlp.down_proj.weight", "D F"),
+}
+# Older Llama files store the rotary frequencies, which are computed here; some files store a tied weight twice.
+IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight")

@@ -1,9 +1,9 @@
-"""Weights in Hugging Face folders, in and out, by the table of the model's family.
+"""Weights in Hugging Face folders, in and out, by the table of their names.
 
     params = import_params(folder, model.config, abstract_params(model, mesh))
     export_params(params, model.config, Path("out"), dtype="bfloat16")
 
-Letters: L layers, E experts, V vocabulary; the others are those of the tables.
+Letters: those of the table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 
 from r1jax.config.base import ConfigError
 from r1jax.huggingface.folder import read_json
-from r1jax.huggingface.tables import Weight, weight_table
+from r1jax.huggingface.tables import IGNORED, WEIGHTS, Weight
 from r1jax.models import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,6 +42,7 @@ class Leaf(NamedTuple):
     """One array of ours as the table sees it: its letters in order, of which the first `stacked` number tensors."""
 
     weight: Weight
+    array: Any
     sizes: dict[str, int]
     stacked: int
 
@@ -74,17 +75,14 @@ def import_params(folder: Path, config: ModelConfig, abstract: Any) -> Any:
     expected, or of another shape.
     """
     tensors = check_params(folder, config, abstract)
-    likes, structure = jax.tree.flatten(abstract)
-    leaves = zip(_leaves(config, abstract), likes, strict=True)
-    return jax.tree.unflatten(structure, [_load(tensors, leaf, like) for leaf, like in leaves])
+    return jax.tree.unflatten(jax.tree.structure(abstract), [_load(tensors, leaf) for leaf in _leaves(abstract)])
 
 
 def check_params(folder: Path, config: ModelConfig, abstract: Any) -> dict[str, Tensor]:
     """Every tensor of a folder, after a check that they are those that `abstract` needs; reads the headers alone."""
     tensors = find_tensors(folder)
     expected = dict(_expected(config, abstract))
-    ignored = weight_table(config).ignored
-    extra = [name for name in tensors if name not in expected and not ignored.fullmatch(name)]
+    extra = [name for name in tensors if name not in expected and not IGNORED.fullmatch(name)]
     missing = [name for name in expected if name not in tensors]
     if missing:
         also = f"; it has {extra[0]}, which is not expected" if extra else ""
@@ -131,28 +129,26 @@ def export_params(
 
     Rows that pad the embedding beyond the config's `vocab_size` are left out. All processes call it.
     """
+    from huggingface_hub import split_state_dict_into_shards_factory
+
     shapes = dict(_expected(config, params))
-    size = {name: math.prod(shape) * jnp.dtype(dtype).itemsize for name, shape in shapes.items()}
-    files: list[list[str]] = [[]]
-    for name in shapes:
-        if files[-1] and sum(size[n] for n in files[-1]) + size[name] > shard_bytes:
-            files.append([])
-        files[-1].append(name)
-    n = len(files)
-    names = [SINGLE] if n == 1 else [f"model-{i:05d}-of-{n:05d}.safetensors" for i in range(1, n + 1)]
-    tensors = _on_host(config, params)
-    for file, wanted in zip(names, files, strict=True):
+    split = split_state_dict_into_shards_factory(
+        shapes,
+        get_storage_size=lambda shape: math.prod(shape) * jnp.dtype(dtype).itemsize,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    for file, wanted in split.filename_to_tensors.items():
         values = {}
-        for name, value in itertools.islice(tensors, len(wanted)):
+        for name, value in _on_host(params, set(wanted)):
             with np.errstate(over="ignore"):
                 values[name] = value[: shapes[name][0]].astype(dtype)
             if not np.isfinite(values[name]).all():
                 raise ConfigError(f"export: {name} has values that {dtype} cannot hold; choose bfloat16 or float32")
         if is_writer:
             _save(values, folder / file)
-    if is_writer and n > 1:
-        places = {name: file for file, wanted in zip(names, files, strict=True) for name in wanted}
-        index = {"metadata": {"total_size": sum(size.values())}, "weight_map": dict(sorted(places.items()))}
+    if is_writer and split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": dict(sorted(split.tensor_to_filename.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
@@ -168,21 +164,22 @@ def _save(tensors: dict[str, np.ndarray], file: Path) -> None:
 
 def _expected(config: ModelConfig, params: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(name, shape) of every tensor for a tree of weights, the embedding without the rows that pad it."""
-    for leaf in _leaves(config, params):
+    for leaf in _leaves(params):
         if "V" in leaf.sizes and config.vocab_size is not None:
             leaf.sizes["V"] = config.vocab_size
         for _, name in leaf.tensors():
             yield name, tuple(leaf.shape)
 
 
-def _load(tensors: Mapping[str, Tensor], leaf: Leaf, abstract: Any) -> jax.Array:
+def _load(tensors: Mapping[str, Tensor], leaf: Leaf) -> jax.Array:
     """One weight, a device's part at a time; neighbouring devices that hold the same part share it."""
     arrays, last_index, last_part = [], None, np.empty(0)
-    for device, index in abstract.sharding.addressable_devices_indices_map(abstract.shape).items():
+    shape, sharding = leaf.array.shape, leaf.array.sharding
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
         if index != last_index:
             last_index, last_part = index, _read(tensors, leaf, index)
         arrays.append(jax.device_put(last_part, device))
-    return jax.make_array_from_single_device_arrays(abstract.shape, abstract.sharding, arrays)
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
 def _read(tensors: Mapping[str, Tensor], leaf: Leaf, index: tuple[slice, ...]) -> np.ndarray:
@@ -216,20 +213,21 @@ def _rows(axis: str, bounds: Mapping[str, tuple[int, int]], sizes: Mapping[str, 
     return slice(start * inner, min(stop * inner, rows))
 
 
-def _on_host(config: ModelConfig, params: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, value on the host, float32) of every tensor, in the order of `_expected`."""
-    for leaf, value in zip(_leaves(config, params), jax.tree.leaves(params), strict=True):
+def _on_host(params: Any, wanted: Set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, value on the host, float32) of the tensors with these names."""
+    for leaf in _leaves(params):
         order = ["".join(leaf.sizes)[leaf.stacked :].index(letter) for letter in leaf.inner]
         for place, name in leaf.tensors():
-            host = np.asarray(multihost_utils.process_allgather(value[place], tiled=True))
-            yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
+            if name in wanted:
+                host = np.asarray(multihost_utils.process_allgather(leaf.array[place], tiled=True))
+                yield name, np.ascontiguousarray(host.transpose(order).reshape(leaf.shape))
 
 
-def _leaves(config: ModelConfig, params: Any) -> Iterator[Leaf]:
+def _leaves(params: Any) -> Iterator[Leaf]:
     """The arrays of a tree of weights, in its order."""
     for path, array in jax.tree.leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        weight = weight_table(config).weights[name]
+        weight = WEIGHTS[name]
         stacked = re.findall(r"{(\w)}", weight.name)
         letters = ("L" if "L" in stacked else "") + name.rpartition("_")[2]
-        yield Leaf(weight, dict(zip(letters, array.shape, strict=True)), len(stacked))
+        yield Leaf(weight, array, dict(zip(letters, array.shape, strict=True)), len(stacked))

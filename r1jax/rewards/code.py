@@ -9,6 +9,7 @@ Outputs are compared in this process. The program never has access to an expecte
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -67,20 +68,18 @@ def passes_tests(
     if "tests" not in example.data:
         raise ValueError(f"the example has no column 'tests'; it has {', '.join(example.data) or 'none'}")
     cases = parse_tests(example.data["tests"])
+    if after_reasoning(completion, example.prompt_opens_think) is None:
+        return 0.0, "unclosed_think"
     code = extract_program(completion, prompt_opens_think=example.prompt_opens_think)
     if code is None:
-        closed = after_reasoning(strip_end(completion), example.prompt_opens_think) is not None
-        return 0.0, "no_code" if closed else "unclosed_think"
+        return 0.0, "no_code"
     passed, reason, left = 0, None, TOTAL_SECONDS
     for case in cases:
         if left <= 0:
             reason = reason or "time_limit"
             break
         try:
-            limit = min(seconds, left)
-            run = run_program(
-                code, case.stdin, call=case.call, arguments=case.arguments, seconds=limit, sandbox=sandbox
-            )
+            run = run_program(code, case.stdin, case.call, case.arguments, seconds=min(seconds, left), sandbox=sandbox)
         except (SandboxError, ValueError):  # the program did not start
             return None, "sandbox_unreachable"
         left -= run.seconds
@@ -173,21 +172,16 @@ def same_value(value: Any, expected: Any, *, typed: bool) -> bool:
 
     Neither is turned into a Python object, since a program could send one that takes forever to hash.
     """
-    kind, a = _kind(value)
-    wanted, b = _kind(expected)
-    if not typed and kind == "tuple":
-        kind = "list"
-    if kind != wanted:
+    (kind, a), (wanted, b) = _kind(value), _kind(expected)
+    if kind != wanted and (typed or (kind, wanted) != ("tuple", "list")):
         return False
     if kind == "number":
         return a == b or (isinstance(b, float) and _close(a, b))
-    if kind in ("list", "tuple", "set", "dict", "complex") and len(a) != len(b):
-        return False
     if kind in ("list", "tuple", "complex"):
-        return all(same_value(x, y, typed=typed) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same_value(x, y, typed=typed) for x, y in zip(a, b, strict=True))
     if kind == "set":
-        return {_key(item) for item in a} == {_key(item) for item in b}
-    if kind == "dict":
+        return len(a) == len(b) and {_key(item) for item in a} == {_key(item) for item in b}
+    if kind == "dict" and len(a) == len(b):
         a, b = ({_key(key, typed): item for key, item in items} for items in (a, b))
         return a.keys() == b.keys() and all(same_value(a[key], b[key], typed=typed) for key in b)
     return a == b
@@ -262,9 +256,15 @@ def _lines(text: Any) -> Any:
 
 
 def _parse(test: Any, number: int) -> list[Case]:
-    if isinstance(test, str):
-        return _parse_assertions(test, number)
     match test:
+        case str():
+            with contextlib.suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+                if cases := [_assertion(statement) for statement in ast.parse(test.strip()).body]:
+                    return cases
+            raise ValueError(
+                f"test {number} is {_short(test)}; an assertion has to compare a call with a literal, as in "
+                f"assert f(1, [2]) == 3; rewrite it or drop it"
+            )
         case {"input": str(stdin), "output": str(output)}:
             return [Case(output, stdin=stdin)]
         case {"call": str(name), "args": list(arguments), "result": result} if _NAME.fullmatch(name):
@@ -274,20 +274,6 @@ def _parse(test: Any, number: int) -> list[Case]:
                 raise ValueError(f"test {number} needs plain JSON, got {_short(test)}: {error}") from None
             return [Case(plain(result), call=f"{name}(*arguments)", arguments=arguments)]
     raise ValueError(f"test {number} is {_short(test)}; write it as {TEST_FORMATS}")
-
-
-def _parse_assertions(source: str, number: int) -> list[Case]:
-    try:
-        statements = ast.parse(source.strip()).body
-        cases = [_assertion(statement) for statement in statements]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        cases = []
-    if not cases:
-        raise ValueError(
-            f"test {number} is {_short(source)}; an assertion has to compare a call with a literal, as in "
-            f"assert f(1, [2]) == 3; rewrite it or drop it"
-        )
-    return cases
 
 
 _NAME = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*")
@@ -330,12 +316,11 @@ def _is_call(node: ast.expr) -> bool:
     return False
 
 
-def _is_data(node: ast.expr) -> bool:
-    makers = (*_CONSTRUCTORS, "range")
-    calls = [child for child in ast.walk(node) if isinstance(child, ast.Call)]
-    names = {id(call.func) for call in calls if isinstance(call.func, ast.Name) and call.func.id in makers}
-    allowed = (child for child in ast.walk(node) if id(child) not in names)
-    return len(names) == len(calls) and all(isinstance(child, (*_DATA, ast.Call)) for child in allowed)
+def _is_data(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in (*_CONSTRUCTORS, "range"):
+            return all(map(_is_data, arguments))
+    return isinstance(node, _DATA) and all(map(_is_data, ast.iter_child_nodes(node)))
 
 
 def _literal(node: ast.expr) -> Any:

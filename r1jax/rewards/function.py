@@ -94,10 +94,7 @@ def call(name: str, function: Callable[..., Any], example: Example, completion: 
 
 
 def _awaited(result: Any) -> Any:
-    async def wait() -> Any:
-        return await result
-
-    return asyncio.run(wait()) if inspect.isawaitable(result) else result
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def _checked(name: str, score: Any) -> float | None:

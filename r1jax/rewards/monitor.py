@@ -7,8 +7,6 @@ for warning in monitor(metrics):
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +26,6 @@ class RewardMonitor:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
         # The mean and the standard deviation of each reward in the last steps.
         self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in names}
         self._given: set[str] = set()
@@ -49,7 +46,7 @@ class RewardMonitor:
                 "every completion of this step that could be scored was truncated, so with truncated: mask nothing was "
                 "learnt: raise max_completion_length"
             )
-        for name in self.names:
+        for name in self._history:
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             self._history[name].append((mean, std))
             if self._constant(name):
@@ -69,11 +66,9 @@ class RewardMonitor:
 
     def _constant(self, name: str) -> bool:
         """Whether all completions of the last WINDOW steps had one and the same value."""
-        last = list(self._history[name])[-WINDOW:]
-        if len(last) < WINDOW or any(not std <= ROUNDING * max(1.0, abs(mean)) for mean, std in last):
-            return False
-        pairs = itertools.pairwise(mean for mean, _ in last)
-        return all(math.isclose(before, mean, rel_tol=ROUNDING, abs_tol=ROUNDING) for before, mean in pairs)
+        mean, std = np.array(list(self._history[name])[-WINDOW:]).T
+        unvaried = np.all(std <= ROUNDING * np.maximum(1.0, np.abs(mean)))
+        return bool(len(mean) == WINDOW and unvaried and np.allclose(mean[1:], mean[:-1], ROUNDING, ROUNDING))
 
     def _change(self, name: str) -> float:
         """How far the mean of the last WINDOW steps is from that of the WINDOW before."""

@@ -70,7 +70,7 @@ def main() -> None:
     _set_limits(job["cpu_seconds"], job["memory_mb"] << 20, isolated=job["sandbox"] != "unsafe")
     if job["sandbox"] != "unsafe":
         _drop_privileges()
-    _run(job["code"], job["stdin"], job["call"], job["arguments"])
+    _run(**job["program"])
 
 
 def _enter_namespaces(visible: list[str], parent: int) -> int | None:

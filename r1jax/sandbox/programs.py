@@ -36,7 +36,7 @@ from r1jax.sandbox.namespaces import LINKS, TMP_BYTES
 START_SECONDS = 60.0  # for Python and the sandbox to start, on a busy machine
 END_SECONDS = 10.0  # for the kernel to end killed processes
 MAX_OUTPUT = 8 << 20  # bytes, which this process has to hold
-MIN_MEMORY_MB = 64
+MEMORY_MB = 1024  # of address space, for each process
 SANDBOXES = ("auto", "bwrap", "namespaces", "unsafe")
 SCRIPT = Path(__file__).with_name("namespaces.py")
 # The whole environment of a program. Sets print in the same order in every run, and whole numbers may have any length.
@@ -62,13 +62,12 @@ class SandboxError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """A program's output, its exit status (above 128 for a signal), the reason of its failure or None, and its seconds.
+    """A program's output, the reason of its failure or None, and its seconds.
 
-    The reasons are time_limit and output_limit, without a status, and runtime_error, for a status other than 0.
+    The reasons are time_limit, output_limit, and runtime_error, for an exit status other than 0.
     """
 
     output: bytes
-    status: int | None
     reason: str | None
     seconds: float
 
@@ -76,11 +75,10 @@ class Run:
 def run_program(
     code: str,
     stdin: str = "",
-    *,
     call: str | None = None,
     arguments: Sequence[Any] = (),
+    *,
     seconds: float = 5.0,
-    memory_mb: int = 1024,
     sandbox: str = "auto",
 ) -> Run:
     """Runs Python code, with the standard library only, as `python main.py`; `input()` reads `stdin`.
@@ -89,17 +87,16 @@ def run_program(
     output is then the expression's value as JSON (`namespaces.plain`), or nothing where the program ends early; what
     the program prints is lost. The expression may use the plain data `arguments` by that name.
 
-    `seconds` is wall-clock time from the start of the program. `memory_mb` limits the address space of each process; a
-    program that forks may have more in all, and is killed first where the machine runs out of memory. Further limits
-    are 16 processes and threads, three of which the sandbox needs, 64 MiB in /tmp, and MAX_OUTPUT. Any number of
-    threads may call this. `sandbox` is one of SANDBOXES; "unsafe" has the limits of each process and no isolation.
+    `seconds` is wall-clock time from the start of the program. A program that forks may have more than MEMORY_MB in
+    all, and is killed first where the machine runs out of memory. Further limits are 16 processes and threads, three of
+    which the sandbox needs, 64 MiB in /tmp, and MAX_OUTPUT. Any number of threads may call this. `sandbox` is one of
+    SANDBOXES; "unsafe" has the limits of each process and no isolation.
 
     Raises SandboxError where the program could not be started or the sandbox was killed from outside, and ValueError as
     `check_isolation` does.
     """
-    if memory_mb < MIN_MEMORY_MB:
-        raise ValueError(f"memory_mb: {memory_mb} is too little for Python itself; need at least {MIN_MEMORY_MB}")
-    return _run(check_isolation(sandbox), code, stdin, call, arguments, seconds, memory_mb)
+    program = dict(code=code, stdin=stdin, call=call, arguments=list(arguments))
+    return _run(check_isolation(sandbox), program, seconds)
 
 
 @functools.cache
@@ -145,7 +142,7 @@ def _probe(sandbox: str) -> str | None:
     if sandbox == "bwrap" and not shutil.which("bwrap"):
         return "not installed"
     try:
-        run = _run(sandbox, _PROBE, "", "escape()", (), 30.0, 1024)
+        run = _run(sandbox, dict(code=_PROBE, stdin="", call="escape()", arguments=[]), seconds=30.0)
     except SandboxError as error:
         return str(error)
     if run.reason:
@@ -154,15 +151,15 @@ def _probe(sandbox: str) -> str | None:
     return found and f"{found} in a trial"
 
 
-def _run(
-    sandbox: str, code: str, stdin: str, call: str | None, arguments: Sequence[Any], seconds: float, memory_mb: int
-) -> Run:
+def _run(sandbox: str, program: dict[str, Any], seconds: float) -> Run:
     visible = _visible_paths()
-    job = dict(code=code, stdin=stdin, call=call, arguments=list(arguments))
-    job |= dict(cpu_seconds=math.ceil(seconds) + 1, memory_mb=memory_mb)
-    job |= dict(sandbox=sandbox, visible=visible, parent=os.getpid())
+    job = dict(program=program, sandbox=sandbox, visible=visible, parent=os.getpid())
+    job |= dict(cpu_seconds=math.ceil(seconds) + 1, memory_mb=MEMORY_MB)
     command = [*_bubblewrap(visible), *PYTHON, "/namespaces.py"] if sandbox == "bwrap" else [*PYTHON, str(SCRIPT)]
-    with _slots, tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as stderr, _folder(sandbox) as folder:
+    # The folder in which the outermost process starts; with "unsafe" it is the program's.
+    unsafe = sandbox == "unsafe"
+    cwd = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if unsafe else contextlib.nullcontext("/")
+    with _slots, tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as stderr, cwd as folder:
         request.write(marshal.dumps(job))
         request.seek(0)
         try:
@@ -188,10 +185,9 @@ def _run(
             stderr.seek(0)
             lines = stderr.read().decode(errors="replace").strip().splitlines()
             raise SandboxError(lines[-1] if lines else f"did not start within {START_SECONDS:g} s")
-    if reason is None and process.returncode < 0 and sandbox != "unsafe":  # no program can do that
+    if reason is None and process.returncode < 0 and not unsafe:  # no program can do that
         raise SandboxError(f"was killed from outside by {signal.Signals(-process.returncode).name}")
-    status = process.returncode if reason is None else None
-    return Run(output[1:], status, reason or ("runtime_error" if status else None), elapsed)
+    return Run(output[1:], reason or ("runtime_error" if process.returncode else None), elapsed)
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str | None, float]:
@@ -236,13 +232,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + END_SECONDS
         while poll.poll(max(0.0, deadline - time.monotonic()) * 1000) and os.read(pipe.fileno(), 1 << 16):
             pass
-
-
-def _folder(sandbox: str) -> contextlib.AbstractContextManager[str]:
-    """The folder in which the outermost process starts; with "unsafe" it is the program's."""
-    return (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if sandbox == "unsafe" else contextlib.nullcontext("/")
-    )
 
 
 @functools.cache

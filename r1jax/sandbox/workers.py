@@ -1,7 +1,7 @@
 """A child process that calls a function on untrusted input and is killed when it exceeds its limits. POSIX only.
 
-    with Worker("r1jax.text.chat_template:render", timeout=5.0) as worker:
-        text = worker.call(template, messages, variables)
+    workers = WorkerPool("r1jax.text.chat_template:render", timeout=5.0)
+    text = workers.call(template, messages, variables)
 
 Parent and child exchange lines of JSON, so that a result can be nothing but data.
 """
@@ -9,19 +9,18 @@ Parent and child exchange lines of JSON, so that a result can be nothing but dat
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
+import pkgutil
 import queue
 import resource
 import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 START_SECONDS = 60.0  # for Python and the function's imports, on a busy machine
@@ -48,59 +47,38 @@ class Worker:
     `timeout` is the time limit of a call in seconds, without the start of the child; `memory_mb` limits the child's
     address space. Where `setup` is given, a new child calls the function with it first, as part of its start. The child
     gets only paths and language from the parent's environment, its prints are discarded, and it must not use SIGALRM.
-    Calls from several threads take turns.
+    One thread at a time may use a worker.
     """
 
     def __init__(
         self, function: str, *, timeout: float = 5.0, memory_mb: int = 2048, setup: Sequence[Any] | None = None
     ) -> None:
-        if not all(function.partition(":")):
-            raise ValueError(f"a worker's function is written package.module:name, got {function!r}")
         self.function, self.timeout, self.memory_mb, self.setup = function, timeout, memory_mb, setup
-        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._end: Any = None
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def call(self, *arguments: Any) -> Any:
         """The function's result. Raises WorkerTimeout, WorkerCrash, or ValueError with what the function raised."""
         request = json.dumps(arguments).encode() + b"\n"
-        with self._lock:
-            if self._process is None:
-                self._start()
-            succeeded, result = self._exchange(request, self.timeout)
+        self.start()
+        succeeded, result = self._exchange(request, self.timeout)
         if not succeeded:
             raise ValueError(result)
         return result
 
     def start(self) -> None:
         """Starts the child if there is none. Raises WorkerUnavailable."""
-        with self._lock:
-            if self._process is None:
-                self._start()
-
-    def close(self) -> None:
-        """Kills the child and its process group; a later call starts another."""
-        with self._lock:
-            self._kill()
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "r1jax.sandbox.workers", self.function, str(self.timeout), str(self.memory_mb)]
-        command.append(json.dumps(self.setup))
+        if self._process is not None:
+            return
+        limits = [str(self.timeout), str(self.memory_mb)]
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "r1jax.sandbox.workers", self.function, *limits, json.dumps(self.setup)],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment
-            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # each thread reserves address space
+            env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # threads reserve address space
             start_new_session=True,  # so that the group can be killed, and Ctrl-C in the terminal does not reach it
         )
         self._end = weakref.finalize(self, _end, self._process)
@@ -110,10 +88,11 @@ class Worker:
         except (WorkerTimeout, WorkerCrash) as error:
             raise WorkerUnavailable(str(error)) from None
         if not loaded:
-            self._kill()
+            self.close()
             raise WorkerUnavailable(f"{self.function} cannot be loaded: {message}")
 
-    def _kill(self) -> None:
+    def close(self) -> None:
+        """Kills the child and its process group; a later call starts another."""
         if self._process is not None:
             self._end()
             self._process = None
@@ -128,15 +107,19 @@ class Worker:
                 succeeded, result = json.loads(line)
                 return succeeded, result
         except (ValueError, TypeError, RecursionError):
-            self._kill()
+            self.close()
             raise WorkerCrash(f"{self.function} wrote to the pipe of the worker's results") from None
         except BaseException:
-            self._kill()
+            self.close()
             raise
-        self._kill()
-        if process.returncode == -signal.SIGALRM:  # the child's own timer was first
+        self.close()
+        status = process.returncode
+        if status == -signal.SIGALRM:  # the child's own timer was first
             raise WorkerTimeout(f"{self.function} took longer than {seconds:g} s")
-        raise WorkerCrash(f"{self.function} {_describe(process.returncode, self.memory_mb)}")
+        if status == OUT_OF_MEMORY:
+            raise WorkerCrash(f"{self.function} needed more than {self.memory_mb} MB of memory")
+        how = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended its process with status {status}"
+        raise WorkerCrash(f"{self.function} {how}")
 
     def _transfer(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
         """The child's line, or b"" where the child died. It reads while it writes, so that neither side can block."""
@@ -169,44 +152,33 @@ class Worker:
 
 
 class WorkerPool:
-    """`size` workers of one function (by default one a CPU), so that a slow or crashing call delays no other.
+    """`size` workers (by default one a CPU) with the settings of `Worker`, so that a slow call delays no other.
 
     Any number of threads may call; each call takes a free worker or waits for one.
     """
 
-    def __init__(
-        self,
-        function: str,
-        *,
-        size: int | None = None,
-        timeout: float = 5.0,
-        memory_mb: int = 2048,
-        setup: Sequence[Any] | None = None,
-    ) -> None:
-        self._workers = [
-            Worker(function, timeout=timeout, memory_mb=memory_mb, setup=setup)
-            for _ in range(size or os.cpu_count() or 1)
-        ]
+    def __init__(self, function: str, *, size: int | None = None, **settings: Any) -> None:
         self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # so that the worker used last is used next
-        for worker in self._workers:
-            self._free.put(worker)
+        for _ in range(size or os.cpu_count() or 1):
+            self._free.put(Worker(function, **settings))
 
     def call(self, *arguments: Any) -> Any:
         """Calls the function in a free worker, as `Worker.call` does."""
-        worker = self._free.get()
-        try:
+        with self._worker() as worker:
             return worker.call(*arguments)
-        finally:
-            self._free.put(worker)
 
     def start(self) -> None:
         """Starts the worker that the next call uses. Raises WorkerUnavailable."""
-        self._workers[-1].start()
+        with self._worker() as worker:
+            worker.start()
 
-    def close(self) -> None:
-        """Kills the children; a later call starts others."""
-        for worker in self._workers:
-            worker.close()
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        worker = self._free.get()
+        try:
+            yield worker
+        finally:
+            self._free.put(worker)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -215,12 +187,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         pipe.close()  # pyright: ignore[reportOptionalMemberAccess]
-
-
-def _describe(status: int, memory_mb: int) -> str:
-    if status == OUT_OF_MEMORY:
-        return f"needed more than {memory_mb} MB of memory"
-    return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended its process with status {status}"
 
 
 def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
@@ -235,9 +201,8 @@ def serve(name: str, timeout: float, memory_mb: int, setup: str) -> None:
         results.write(text.encode() + b"\n")
         results.flush()
 
-    module, _, attribute = name.partition(":")
     try:
-        function = getattr(importlib.import_module(module), attribute)
+        function = pkgutil.resolve_name(name)
         if setup != "null":
             function(*json.loads(setup))
     except Exception as error:

@@ -12,17 +12,17 @@ from typing import Any
 
 from r1jax.answers.extraction import extract_answer, kind_of
 from r1jax.config.tasks import GymTask
-from r1jax.rewards.example import Example, Reward, RewardResult
+from r1jax.rewards.example import Example, RewardResult
 from r1jax.rewards.format import think_answer
 from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
-from r1jax.tasks.alphabet import alphabet
+from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.split import ATTEMPTS, Split, split_of
 
 SECONDS = 10.0  # the time limit of scoring one answer, most of which the worker needs to make the problem again
 CHECKED = 4  # problems that are made again in the worker before a run begins
 
 
-class Gym:
+class Gym(ListedTask):
     """`size` problems to train on and a sixteenth as many, at least one, to test on, all made when the task is made.
 
     `split_of` assigns a problem to a split by its question, so that the two never share one. The generator's seed is a
@@ -40,19 +40,14 @@ class Gym:
         digest = hashlib.blake2b(f"{seed}".encode(), digest_size=8).digest()
         # Generators seed with this plus the index, some of them numpy, whose seeds have 32 bits.
         self.arguments = settings.arguments | {"seed": int.from_bytes(digest) % 2**31, "size": 2 * size + ATTEMPTS}
-        self.rewards: dict[str, Reward] = {"accuracy": self.score, "format": think_answer}
         self._workers = WorkerPool("r1jax.rewards.gym_worker:score", timeout=SECONDS)
-        self._examples = self._make(make_dataset(settings, self.arguments), size)
-        for example in self._examples["train"][:CHECKED]:
+        examples = self._make(make_dataset(settings, self.arguments), size)
+        super().__init__(examples, {"accuracy": self.score, "format": think_answer})
+        for example in examples["train"][:CHECKED]:
             try:
                 self._score_in_worker(example, example.answer)  # raises where another process makes another problem
             except (WorkerTimeout, WorkerCrash) as error:
                 raise ValueError(f"task.gym: {self.name} cannot be scored: {error}; choose another generator") from None
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The alphabet of its problems."""
-        return alphabet(example for examples in self._examples.values() for example in examples)
 
     def _make(self, dataset: Any, size: int) -> dict[Split, list[Example]]:
         wanted: dict[Split, int] = {"train": size, "test": max(1, size // 16)}
@@ -69,12 +64,6 @@ class Gym:
             f"task.gym: {len(dataset)} problems of {self.name} gave {len(examples['train'])} of {size} to train on and "
             f"{len(examples['test'])} of {wanted['test']} to test on: it has too few; widen task.arguments"
         )
-
-    def size(self, split: Split) -> int:
-        return len(self._examples[split])
-
-    def example(self, split: Split, index: int) -> Example:
-        return self._examples[split][index]
 
     def score(self, example: Example, completion: str) -> RewardResult:
         """The reward, with the reasons no_answer, timeout and crash. ValueError where the worker's problem differs."""

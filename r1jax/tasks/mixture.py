@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,20 +16,14 @@ class Mixture:
     """`rewards` are those that every part has; an example is scored by the rewards of its own part."""
 
     def __init__(self, parts: Sequence[Task], weights: Sequence[float]) -> None:
-        self.parts = tuple(parts)
-        self.weights = tuple(weights)
-        first, *others = self.parts
-        self.rewards: dict[str, Reward] = {
-            name: self._of_each_part(name) for name in first.rewards if all(name in part.rewards for part in others)
-        }
+        self.parts, self.weights = tuple(parts), tuple(weights)
+        shared = [name for name in parts[0].rewards if all(name in part.rewards for part in parts)]
+        self.rewards: dict[str, Reward] = {name: functools.partial(self._score, name) for name in shared}
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """The union of the parts' alphabets."""
         return tuple(dict.fromkeys(symbol for part in self.parts for symbol in part.symbols))
 
-    def _of_each_part(self, name: str) -> Reward:
-        def reward(example: Example, completion: str) -> RewardResult:
-            return self.parts[example.part].rewards[name](example, completion)
-
-        return reward
+    def _score(self, name: str, example: Example, completion: str) -> RewardResult:
+        return self.parts[example.part].rewards[name](example, completion)

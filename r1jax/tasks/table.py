@@ -20,9 +20,9 @@ from r1jax.answers.extraction import gold_answer
 from r1jax.config.tasks import JsonlTask, ParquetTask, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.code import parse_tests
-from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
-from r1jax.tasks.alphabet import alphabet
+from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.split import Split, split_of
 
 # A missing value, or a text of more than twelve words.
@@ -31,7 +31,7 @@ Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its co
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Table:
+class Table(ListedTask):
     """Rows with a question, a gold answer and perhaps a demonstration. Without `test`, the rows of `train` are split.
 
     `columns` are the names in the examples' `data`. Raises ValueError for the first row that cannot be used, and for a
@@ -40,26 +40,20 @@ class Table:
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
         self.columns = tuple(settings.columns)
-        self.rewards: dict[str, Reward] = {"accuracy": math_answer, "format": think_answer}
-        self._examples: dict[Split, list[Example]] = {"train": [], "test": []}
+        super().__init__({"train": [], "test": []}, {"accuracy": math_answer, "format": think_answer})
         self._places: list[tuple[str, Example]] = []
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
         for split, rows in given.items():
             for where, row in rows:
                 example = _example(settings, where, row)
                 self._places.append((where, example))
-                self._examples[split_of(_text(example)) if test is None else split].append(example)
-        if not self._examples["train"]:
+                self.examples[split_of(_text(example)) if test is None else split].append(example)
+        if not self.examples["train"]:
             raise ValueError("the task's data set has no rows to train on; give one with rows")
-        if not self._examples["test"]:
+        if not self.examples["test"]:
             raise ValueError(
                 f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
             )
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The alphabet of its rows."""
-        return alphabet(example for _, example in self._places)
 
     def check_golds(self) -> None:
         """Warns, once, of gold answers that no short answer can equal: missing values, prose, what does not verify.
@@ -93,12 +87,6 @@ class Table:
                 parse_tests(example.data["tests"])
             except ValueError as error:
                 raise ValueError(f"{where}: column 'tests': {error}") from None
-
-    def size(self, split: Split) -> int:
-        return len(self._examples[split])
-
-    def example(self, split: Split, index: int) -> Example:
-        return self._examples[split][index]
 
 
 def read_table(settings: JsonlTask | ParquetTask | TfdsTask) -> Table:
@@ -166,11 +154,9 @@ def _parquet_rows(settings: TableTask, file: Path) -> Iterator[Row]:
     named = [c for c in (settings.question, settings.answer, settings.completion, *settings.columns) if c is not None]
     if missing := [c for c in named if c not in columns]:
         raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
-    number = 0
-    for batch in table.iter_batches(columns=named):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{file} row {number}", row
+    rows = (row for batch in table.iter_batches(columns=named) for row in batch.to_pylist())
+    for number, row in enumerate(rows, 1):
+        yield f"{file} row {number}", row
 
 
 def _tfds_rows(name: str, split: str) -> Iterator[Row]:

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from r1jax.sandbox.workers import Worker, WorkerCrash, WorkerTimeout
+from r1jax.config.base import ConfigError
+from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
 RENDER_SECONDS = 5.0
 RENDER_MB = 512
@@ -28,13 +29,13 @@ class ChatTemplate:
 
     def __init__(self, template: str, variables: Mapping[str, str], source: str | Path = "the tokenizer") -> None:
         self.template, self.variables, self.source = template, dict(variables), source
-        self._worker = Worker("r1jax.text.chat_template:render", timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
+        self._pool = WorkerPool("r1jax.text.chat_template:render", size=1, timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """The messages as text, up to where the model's reply begins. Raises ValueError where the template fails."""
         variables = self.variables | {"add_generation_prompt": add_generation_prompt}
         try:
-            return self._worker.call(self.template, list(messages), variables)
+            return self._pool.call(self.template, list(messages), variables)
         except (ValueError, WorkerTimeout, WorkerCrash) as error:
             reason = " ".join(str(error).split())[:300]  # a template may write errors of its own, of any length
             raise ValueError(
@@ -109,11 +110,11 @@ def read_chat_template(folder: Path) -> str | None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file beside a tokenizer; empty where there is no file."""
+    """The object in a JSON file of a model's folder; empty where there is no file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
-        raise ValueError(f"tokenizer: {file} is not valid JSON: {error}") from None
+        raise ConfigError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"tokenizer: {file} has no JSON object; use the files of one model")
+        raise ConfigError(f"{file} has no JSON object; use the files of one model")
     return value

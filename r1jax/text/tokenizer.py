@@ -46,7 +46,8 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -55,7 +56,7 @@ class Tokenizer(Protocol):
         ...
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """One id for each symbol of an alphabet; of symbols of several characters the longest that fits is taken.
 
     Id 0 is padding, id 1 the stop token, and the symbols follow in order.
@@ -93,9 +94,6 @@ class CharacterTokenizer:
             ids.append(self._ids[match.group()])
         return ids
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
-
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.symbols[i - 2] for i in ids if i >= 2)
 
@@ -116,7 +114,7 @@ class CharacterTokenizer:
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(Tokenizer):
     """A `tokenizer.json`, with the settings in the other files of its folder.
 
     Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
@@ -164,7 +162,7 @@ class HuggingFaceTokenizer:
         _copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(Tokenizer):
     """A SentencePiece `.model` file, with the settings in the other files of its folder.
 
     Its eos piece is the first stop token; those that generation_config.json or config.json name follow. Its bos piece,
@@ -210,9 +208,6 @@ class SentencePieceTokenizer:
         for part in self._pattern.split(text):
             ids += [self._control[part]] if part in self._control else self._backend.encode(part)
         return ids
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])

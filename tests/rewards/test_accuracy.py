@@ -137,8 +137,7 @@ def quick_workers(monkeypatch):
     """Workers of this test alone, with little time."""
     pool = WorkerPool("r1jax.rewards.math_worker:same", size=2, timeout=4.0)
     monkeypatch.setattr(accuracy, "_workers", lambda: pool)
-    yield pool
-    pool.close()
+    return pool
 
 
 def test_a_slow_comparison_scores_0_and_affects_no_other(quick_workers):

@@ -293,6 +293,7 @@ def test_assertions_are_read_as_calls(source, expected, call):
         [{"call": "f", "args": [object()], "result": 1}],
         [3],
         ["f(1) == 2"],
+        ["# no assertion"],
         ["assert f(1) ==="],
         ["assert True"],
         ["assert 1 == 1"],

@@ -105,7 +105,7 @@ def no_process_left(ancestor, seconds=30.0):
 )
 def test_a_program_runs_as_a_script_does(code, stdin, output):
     run = run_program(code, stdin)
-    assert (run.status, run.reason) == (0, None)
+    assert run.reason is None
     assert output is None or run.output == output
 
 
@@ -154,7 +154,6 @@ def test_a_call_gives_its_value(code, call, value):
 def test_a_failure_has_a_reason(code, reason):
     run = run_program(code, seconds=0.5 if reason == "time_limit" else 10.0)
     assert run.reason == reason
-    assert (run.status is None) == (reason == "time_limit")
 
 
 @pytest.mark.parametrize(
@@ -287,9 +286,10 @@ FATAL = {
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
 @pytest.mark.parametrize("attack", FATAL)
-def test_an_attack_fails_and_leaves_no_process(attack, sandbox):
+def test_an_attack_fails_and_leaves_no_process(attack, sandbox, monkeypatch):
+    monkeypatch.setattr(programs, "MEMORY_MB", 512)
     code = BEFORE.format(canary="") + FATAL[attack] + "\nos.write(1, b'survived')\n"
-    run = run_program(code, seconds=0.5, memory_mb=512, sandbox=sandbox)
+    run = run_program(code, seconds=0.5, sandbox=sandbox)
     assert run.reason is not None and run.seconds < 30
     assert b"survived" not in run.output[-100:]
     assert no_process_left(os.getpid())
@@ -399,12 +399,9 @@ def test_isolation_is_tried(unchecked, monkeypatch):
     assert check_isolation("unsafe") == "unsafe"
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"), [({"sandbox": "safe"}, "'safe' is unknown"), ({"memory_mb": 1}, "at least 64")]
-)
-def test_bad_settings_are_named(settings, message):
-    with pytest.raises(ValueError, match=message):
-        run_program("print(1)", **settings)
+def test_an_unknown_sandbox_is_refused():
+    with pytest.raises(ValueError, match="'safe' is unknown"):
+        run_program("print(1)", sandbox="safe")
 
 
 def test_unsafe_programs_keep_their_limits():
