@@ -48,18 +48,17 @@ def attend(
     q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
     scores = jnp.einsum("BTKQH,BSKH->BKQTS", q_BTKQH, k_BSKH, preferred_element_type=jnp.float32)
     scores = jnp.where(visible[:, None, None], scores, MASKED)
-    if shared is None:
-        weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
-        return jnp.einsum("BKQTS,BSKH->BTKQH", weights, v_BSKH).reshape(B, T, N, H)
-    k_PSKH, v_PSKH, length_P = shared
-    P, prompt = k_PSKH.shape[:2]
-    q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
-    prompt_scores = jnp.einsum("PGTKQH,PSKH->PGKQTS", q_PGTKQH, k_PSKH, preferred_element_type=jnp.float32)
-    visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
-    prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
-    prompt_scores = prompt_scores.reshape(B, K, N // K, T, prompt)
-    weights = jax.nn.softmax(jnp.concatenate([prompt_scores, scores], axis=-1), axis=-1).astype(v_BSKH.dtype)
-    prompt_weights = weights[..., :prompt].reshape(P, B // P, K, N // K, T, prompt)
-    out_BTKQH = jnp.einsum("BKQTS,BSKH->BTKQH", weights[..., prompt:], v_BSKH)
-    out_BTKQH += jnp.einsum("PGKQTS,PSKH->PGTKQH", prompt_weights, v_PSKH).reshape(out_BTKQH.shape)
+    if shared is not None:
+        k_PSKH, v_PSKH, length_P = shared
+        P, prompt = k_PSKH.shape[:2]
+        q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
+        prompt_scores = jnp.einsum("PGTKQH,PSKH->PGKQTS", q_PGTKQH, k_PSKH, preferred_element_type=jnp.float32)
+        visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
+        prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
+        scores = jnp.concatenate([prompt_scores.reshape(B, K, N // K, T, prompt), scores], axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
+    out_BTKQH = jnp.einsum("BKQTS,BSKH->BTKQH", weights[..., -S:], v_BSKH)
+    if shared is not None:
+        prompt_weights = weights[..., :prompt].reshape(P, B // P, K, N // K, T, prompt)
+        out_BTKQH += jnp.einsum("PGKQTS,PSKH->PGTKQH", prompt_weights, v_PSKH).reshape(out_BTKQH.shape)
     return out_BTKQH.reshape(B, T, N, H)

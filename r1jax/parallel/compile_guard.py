@@ -1,6 +1,6 @@
 """The compile guard: after the first step of each shape, a compilation is a bug, and is reported as one.
 
-guard = CompileGuard(strict=True)
+guard = CompileGuard()
 with guard("update"):
     state = update(state, batch)
 """
@@ -17,10 +17,9 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class CompileGuard:
-    """Counts compilations. One in a named region that has run before is a warning, or a RuntimeError if `strict`."""
+    """Counts compilations, and warns of one in a named region that has run before."""
 
-    def __init__(self, *, strict: bool = False) -> None:
-        self.strict = strict
+    def __init__(self) -> None:
         self.count = 0
         self._seen: set[str] = set()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
@@ -35,8 +34,6 @@ class CompileGuard:
         compiled = self.count - before
         if compiled and region in self._seen:
             message = f"{compiled} compilation(s) in {region}, which has run before: a shape or a type has changed"
-            if self.strict:
-                raise RuntimeError(message)
             warnings.warn(message, stacklevel=3)
         self._seen.add(region)
 

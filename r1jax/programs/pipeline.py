@@ -13,7 +13,7 @@ from typing import Any
 from r1jax.config.experiment import Config
 from r1jax.programs import grpo, sft
 from r1jax.programs.steps import evaluate_stage
-from r1jax.run.run import Run, StageRun, open_run
+from r1jax.run.run import Run, open_run
 
 PROGRAMS = {"sft": sft.train, "grpo": grpo.train}
 
@@ -52,13 +52,10 @@ def train(
                 run.print(f"evaluating before {stage.settings.name} (the first use of each program compiles it)")
                 held = held or [run.stage_weights(stage)]
                 evaluate_stage(run, stage, held[0], 0)
-            held = [PROGRAMS[stage.settings.program](run, stage, functools.partial(_take, held, run, stage))]
+            # The program takes the weights out of the list, so that no other reference is left.
+            weights = held.pop if held else functools.partial(run.stage_weights, stage)
+            held = [PROGRAMS[stage.settings.program](run, stage, weights)]
     return run
-
-
-def _take(held: list[Any], run: Run, stage: StageRun) -> Any:
-    """The weights that a stage begins with, of which no other reference is left."""
-    return held.pop() if held else run.stage_weights(stage)
 
 
 def _saved_steps(run: Run) -> dict[str, int]:

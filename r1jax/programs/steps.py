@@ -79,7 +79,10 @@ class Steps(contextlib.ExitStack):
         if now:
             self._log_pending()
         if shown and rows is not None:
-            self._show(step, rows())
+            samples = rows()
+            if run.config.completions_every:
+                run.log.completions(settings.name, step, samples)
+            self._progress.show_sample(samples[0]["prompt"], samples[0]["completion"], samples[0]["rewards"])
         if evaluated:
             self._progress.update(step, evaluate_stage(run, self.stage, state.params, step))
         if saved:
@@ -105,11 +108,6 @@ class Steps(contextlib.ExitStack):
         self.run.log.log(self.stage.settings.name, step, metrics)
         self._progress.update(step, metrics)
 
-    def _show(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        if self.run.config.completions_every:
-            self.run.log.completions(self.stage.settings.name, step, rows)
-        self._progress.show_sample(rows[0]["prompt"], rows[0]["completion"], rows[0]["rewards"])
-
 
 def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:
     """The stage's held-out scores of some weights, logged as a row of `step`."""
@@ -131,9 +129,8 @@ def check_finite(metrics: Mapping[str, float], stage: str, step: int, checkpoint
     bad = [name for name in FINITE if not math.isfinite(metrics.get(name, 0.0))]
     if not bad:
         return
-    latest = checkpoints.latest()
-    saved = "there is no checkpoint yet"
-    if latest is not None:
-        saved = f"the last good checkpoint is {checkpoints.folder / str(latest)}"
+    step_saved = checkpoints.latest()
+    good = f"the last good checkpoint is {checkpoints.folder / str(step_saved)}"
+    saved = "there is no checkpoint yet" if step_saved is None else good
     values = " and ".join(f"{name} is {metrics[name]}" for name in bad)
     raise FloatingPointError(f"stage {stage}, step {step}: {values}; {saved}")

@@ -109,7 +109,9 @@ def build_batch(
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         value_BT = forwards["value_BT"] * mask_BT
-        reward_BT = _last_token(jnp.where(included_B, total_B, 0.0), samples.length_B, mask_BT) - penalty_BT
+        reward_B = jnp.clip(jnp.where(included_B, total_B, 0.0), -LARGEST_RETURN, LARGEST_RETURN)
+        is_last_BT = jnp.arange(mask_BT.shape[1])[None] == samples.length_B[:, None] - 1
+        reward_BT = jnp.where(is_last_BT, reward_B[:, None], 0.0) - penalty_BT
         advantage_BT, return_BT = gae(reward_BT, value_BT, mask_BT, gae_lambda=stage.value.gae_lambda)
         if stage.advantage.scale == "batch":  # over all tokens, as is usual in PPO
             advantage_BT = standardised(advantage_BT, mask_BT > 0)
@@ -135,12 +137,6 @@ def build_batch(
         value_BT=value_BT,
         return_BT=return_BT,
     ), metrics
-
-
-def _last_token(reward_B: jax.Array, length_B: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    """A sample's reward, within ±LARGEST_RETURN, at its last token: [B, T]."""
-    last_BT = jnp.arange(mask_BT.shape[1])[None] == length_B[:, None] - 1
-    return jnp.where(last_BT, jnp.clip(reward_B, -LARGEST_RETURN, LARGEST_RETURN)[:, None], 0.0)
 
 
 def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:

@@ -39,17 +39,15 @@ def manifest(mesh: Mesh, batches: Mapping[str, Batches], *, seed: int, parameter
 def commit() -> str | None:
     """The commit of r1jax's own repository, with "+" where its files have changed since; None outside of one."""
 
-    def git(*arguments: str) -> str | None:
+    def git(*arguments: str) -> str:
         command = ["git", *arguments]
-        try:
-            done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-        except OSError:  # no git here
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
 
-    if not git("ls-files", Path(__file__).name):  # installed into some other project's repository
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if some other project has r1jax in its folder
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").strip()
+    except (OSError, subprocess.CalledProcessError):  # OSError: there is no git here
         return None
-    return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '-uno') else ''}"
 
 
 def data_fingerprint(batches: Batches, examples: int = 64) -> str:

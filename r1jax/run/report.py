@@ -95,12 +95,8 @@ def summary_table(folder: Path) -> Table:
     if not scores:
         raise ValueError(f"{folder} has no evaluation yet; need one row with eval/accuracy: let the run continue")
 
-    def place(name: str) -> tuple[int, int]:
-        kind, _, k = name.partition("@")
-        return [*SCORES].index(kind), int(k or 0)
-
-    names = {name for row in scores.values() for name in row if name.partition("@")[0] in SCORES}
-    names = sorted(names, key=place)
+    names, kinds = {name for row in scores.values() for name in row if name.partition("@")[0] in SCORES}, [*SCORES]
+    names = sorted(names, key=lambda name: (kinds.index(name.partition("@")[0]), len(name), name))  # @2 before @16
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"held-out scores of {folder.resolve().name}")
     table.add_column("", overflow="fold")
     for name in names:
@@ -117,15 +113,9 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def _stages(rows: Sequence[Row]) -> Stages:
-    steps: dict[str, int] = {}
-    for row in rows:
-        steps[row["stage"]] = max(row["step"], steps.get(row["stage"], 0))
-    stages: Stages = {}
-    start = 0
-    for name, count in steps.items():
-        stages[name] = start, start + count
-        start += count
-    return stages
+    steps = {row["stage"]: row["step"] for row in rows}  # a stage's last row has its last step
+    bounds = itertools.accumulate(steps.values(), initial=0)
+    return dict(zip(steps, itertools.pairwise(bounds), strict=True))
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
@@ -151,10 +141,8 @@ def _draw_panel(ax: Axes, title: str, curves: Mapping[str, str], rows: Sequence[
     for (label, metric), color in zip(curves.items(), itertools.cycle(COLORS), strict=False):
         points = [(r["stage"], stages[r["stage"]][0] + r["step"], r[metric]) for r in rows if metric in r]
         if metric.startswith("eval/"):  # few points, on one line: each stage continues with the model of the one before
-            xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
-            ax.plot(
-                xs, ys, "o-", color=color, label=label, ms=4.5, lw=1.4, mec="white", mew=0.6, clip_on=False, zorder=4
-            )
+            _, xs, ys = zip(*points, strict=True)
+            ax.plot(xs, ys, "o-", color=color, label=label, ms=4.5, mec="white", mew=0.6, clip_on=False, zorder=4)
             continue
         for number, (_, part) in enumerate(itertools.groupby(points, key=lambda point: point[0])):
             _, xs, ys = zip(*part, strict=True)

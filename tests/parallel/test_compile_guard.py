@@ -30,15 +30,11 @@ def test_a_second_shape_in_a_region_is_reported(double):
     guard.close()
 
 
-def test_strict_raises_and_closed_counts_nothing(double):
-    guard = CompileGuard(strict=True)
-    arrays = [jnp.zeros(n) for n in (6, 7, 8)]
-    with guard("double"):
-        double(arrays[0])
-    with pytest.raises(RuntimeError, match="in double, which has run before"), guard("double"):
-        double(arrays[1])
+def test_a_closed_guard_counts_nothing(double):
+    guard = CompileGuard()
+    array = jnp.zeros(6)
     guard.close()
     before = guard.count
     with guard("double"):
-        double(arrays[2])
+        double(array)
     assert guard.count == before
