@@ -44,17 +44,15 @@ def train(
             before = run.stages[stage.number - 1] if stage.number else None
             if before is None or run.source(stage) != before.settings.name:
                 before, held = None, []
-            evaluated = before and (before.batches, before.settings.evaluate) == (
-                stage.batches,
-                stage.settings.evaluate,
-            )
-            if stage.settings.name not in saved and not evaluated:
-                run.print(f"evaluating before {stage.settings.name} (the first use of each program compiles it)")
+            settings = stage.settings
+            evaluated = before and (before.batches, before.settings.evaluate) == (stage.batches, settings.evaluate)
+            if settings.name not in saved and not evaluated:
+                run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
                 held = held or [run.stage_weights(stage)]
                 evaluate_stage(run, stage, held[0], 0)
             # The program takes the weights out of the list, so that no other reference is left.
             weights = held.pop if held else functools.partial(run.stage_weights, stage)
-            held = [PROGRAMS[stage.settings.program](run, stage, weights)]
+            held = [PROGRAMS[settings.program](run, stage, weights)]
     return run
 
 

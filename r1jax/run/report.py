@@ -102,14 +102,9 @@ def summary_table(folder: Path) -> Table:
     for name in names:
         table.add_column(SCORES.get(name, name), justify="right", no_wrap=True)
     for when, row in scores.items():
-        table.add_row(when, *(_cell(name, row.get(name)) for name in names))
+        cells = {name: format(row[name], ".1f" if name == "mean_length" else ".1%") for name in names if name in row}
+        table.add_row(when, *(cells.get(name, "-") for name in names))
     return table
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if name == "mean_length" else f"{value:.1%}"
 
 
 def _stages(rows: Sequence[Row]) -> Stages:
