@@ -51,19 +51,19 @@ class MetricsTable:
         """The rows of one stage."""
         return MetricsTable([row for row in self.rows if row["stage"] == name])
 
-    def plot(self, y: str | Sequence[str]) -> Figure:
-        """Curves of the metrics `y` over the steps, a panel for each; a line for each stage."""
+    def plot(self, y: str | Sequence[str], x: str = "step") -> Figure:
+        """Curves of the metrics `y` over `x`, a panel for each; a line for each stage."""
         from matplotlib.figure import Figure
 
         names = [y] if isinstance(y, str) else list(y)
         figure = Figure(figsize=(4.4 * len(names), 3.0), layout="constrained")
         for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
             for stage in dict.fromkeys(row["stage"] for row in self.rows):
-                points = [(r["step"], r[name]) for r in self.rows if r["stage"] == stage and name in r]
+                points = [(r[x], r[name]) for r in self.rows if r["stage"] == stage and name in r and x in r]
                 if points:
                     axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 20 else "", label=stage)
             axes.set_title(name, loc="left", fontsize=10)
-            axes.set_xlabel("step", fontsize=9)
+            axes.set_xlabel(x, fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
             if axes.lines:
                 axes.legend(frameon=False, fontsize=9)
