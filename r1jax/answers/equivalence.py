@@ -68,7 +68,7 @@ _UNIT = re.compile(
     r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
     r"( ?\^\{?[23]\}?)?$"
 )
-KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
+KNOWN = {*FUNCTIONS.split("|"), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
 _MACROS: str = (
     "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
     "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "

@@ -43,7 +43,7 @@ _CLAUSE = re.compile(
     re.DOTALL,
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
-_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS.replace(' ', '|')})\b)[A-Za-z]{{2,}}")
+_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 _JOINT = re.compile(r"[} $]*,?[ $]*(?:and|or|,)[ $]*(?:\w+ ?= ?)?")  # between two boxes that are one answer
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.

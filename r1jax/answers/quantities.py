@@ -43,7 +43,7 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
 # Words after a number that are not its unit, since they change it or go on with the sentence.
 _NOT_UNITS: str = "half pi sqrt and or to plus minus times over mod am pm"
-NOT_UNITS = {*_NOT_UNITS.split(), *FUNCTIONS.split()}
+NOT_UNITS = {*_NOT_UNITS.split(), *FUNCTIONS.split("|")}
 _TABLE = """
 length: 0.001 mm millimeter millimetre, 0.01 cm centimeter centimetre 厘米, 1 m meter metre 米
 length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foot feet, 0.9144 yd yard, 1609.344 mi mile
