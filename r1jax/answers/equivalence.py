@@ -5,8 +5,8 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A clock time: the same time. A ratio: a proportional one. A residue (3 mod 7): the same one. A numeral with a base
-  (101_2): the same digits in the same base, or without a base, which the question may give. A date: the same text.
+- A clock time, a ratio, a residue (3 mod 7) or a numeral with a base (101_2): the same one, where a proportional ratio
+  is the same, and the base may be missing, since the question may give it. A date: the same text.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
 - A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
 - A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
@@ -16,13 +16,12 @@ The first of these types that the gold answer has decides what equals it:
 - A tuple, point or interval: the same elements in the same order; with two elements, also the same brackets. ]0,1[ is
   (0,1). An interval and an inequality in one variable may stand for each other.
 - An inequality: the same relation, in either direction, or `prove`.
-- An assignment (x = 5, f(x) = 2x, y = 2x + 1): the same assignment, or its right side alone. Any other equation: an
-  equivalent equation, but never one side of it.
+- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation,
+  but never one side of it.
 - Text: the same words, without regard to case, white space and the punctuation around them.
 - Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
 
-`prove(answer, gold)` compares two expressions, equations or inequalities. It is given only text that consists of known
-macros, function names, products of variables, and numbers, powers and factorials of moderate size.
+`prove` is given only expressions, equations and inequalities that are `provable`.
 """
 
 from __future__ import annotations
@@ -47,10 +46,12 @@ Prove = Callable[[str, str], bool]
 # Quantifiers are possessive where a space or letter could belong to two parts: "\alpha : \alpha : …" could be read in
 # 2^n ways.
 _NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]++ *+|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w++|\{[^{}]*+\}))?'*"
-_NAMES = rf"\((?:{_NAME} ?, ?)+{_NAME}\)"
-_VARIABLE = rf"{_NAME} ?\([^()=]*\)|\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)|{_NAME}"
-_LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*|{_NAMES}", re.ASCII)
-_MEMBER = re.compile(rf"(?:{_VARIABLE}|{_NAMES}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_VARIABLE = (
+    rf"{_NAME} ?\([^()=]*\)|\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)"
+    rf"|{_NAME}|\((?:{_NAME} ?, ?)+{_NAME}\)"
+)
+_LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*", re.ASCII)
+_MEMBER = re.compile(rf"(?:{_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
@@ -128,14 +129,13 @@ def right_side(text: str) -> str:
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
         text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip()
-    sides = split(text, _EQUALS)
+    name, value = _named(text)
+    sides = [] if name else split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
-        return text
-    if name_and_value := _assignment(text):
-        return name_and_value[1]
+        return value
     variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
-    value, *values = [number(side) for side in reversed(sides)]
-    wrong = value is not None and any(other not in (None, value) for other in values)
+    last, *others = [number(side) for side in reversed(sides)]
+    wrong = last is not None and any(other not in (None, last) for other in others)
     return text if len(variables) == 1 or wrong else sides[-1]
 
 
@@ -148,8 +148,7 @@ def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
     if times := _times(gold):
         return set() < _times(given) <= times
     if ratio := _ratio(gold):
-        other = _ratio(given)
-        return len(other) == len(ratio) and all(a * ratio[0] == g * other[0] for a, g in zip(other, ratio, strict=True))
+        return _ratio(given) == ratio
     if residue := _residue(gold):
         return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
     if numeral := _numeral(gold):
@@ -168,8 +167,9 @@ def _times(text: str) -> set[int]:
 
 
 def _ratio(text: str) -> list[Any]:
-    terms = [number(term) for term in text.split(":")]
-    return terms if len(terms) > 1 and None not in terms else []
+    terms: list[Any] = [number(term) for term in text.split(":")]
+    unit = next(filter(None, terms), 1)
+    return [term / unit for term in terms] if len(terms) > 1 and None not in terms else []
 
 
 def _residue(text: str) -> tuple[int, int] | None:
@@ -227,32 +227,32 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
         return None
     if max(len(given), len(expected)) > MAX_ELEMENTS:
         return False
-    names, given_names = ({_name(item) for item in items} for items in (expected, given))
-    if len(names - {None}) > 1 and names != given_names:
-        return given_names == {None} and len(given) == len(expected) and all(map(again, given, expected))
-    if braced:
-        return all(any(again(a, g) for a in given) for g in expected) and all(
-            any(again(a, g) for g in expected) for a in given
-        )
+    names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
+    if len(names - {""}) > 1 and names != given_names:
+        return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
+    if braced and not all(any(again(a, g) for g in expected) for a in given):
+        return False
     left = list(given)
     for g in expected:
         match = next((i for i, a in enumerate(left) if again(a, g)), None)
-        if match is not None:
+        if match is None:
+            return "\\cup" in gold and prove(answer, gold)
+        if not braced:
             del left[match]
-    return (len(given) == len(expected) and not left) or ("\\cup" in gold and prove(answer, gold))
+    return braced or not left
 
 
 def _elements(text: str) -> tuple[bool, list[str]]:
     r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    bracket = wrapped(_assigned(text))
+    bracket = wrapped(_named(text)[1])
     braced = bracket is not None and bracket[0] + bracket[2] == "{}"
-    inside = bracket[1] if bracket and braced else _MEMBER.sub("", text, count=1)
+    inside = bracket[1] if bracket and braced else text
     if _SPACED_LIST.search(inside):
         inside = _THOUSANDS.sub("", inside)
-    signs = (("+-", "-+") if "\\pm" in item else ("",) for item in split(inside, _LIST))
-    items = zip(split(inside, _LIST), signs, strict=True)
     return braced, [
-        item.replace("\\pm", s[:1]).replace("\\mp", s[1:]).strip() if s else item for item, both in items for s in both
+        element
+        for item in split(inside, _LIST)
+        for element in dict.fromkeys(item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+"))
     ]
 
 
@@ -260,15 +260,14 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     expected = _ordered(gold)
     if expected is None:
         return None
-    given = _ordered(right_side(answer))
-    if given is None and (vector := _entries(answer)):
+    interval, vector = _interval(answer), _entries(answer)
+    given = _ordered(interval[1] if interval else right_side(answer))
+    if given is None and vector:
         given = expected[0], vector[1]
-    if given is None and (interval := _interval(answer)):
-        given = _ordered(interval[1])
     if given is None:  # x = 1, y = 2
-        values = [_assignment(item) or ("", "") for item in _elements(answer)[1]]
-        names = [name for name, _ in values]
-        given = "()" if sorted({*names} - {""}) == names else "", [value for _, value in values]
+        named = [_named(item) for item in _elements(answer)[1]]
+        names = [name for name, _ in named]
+        given = "()", [value for _, value in named if sorted({*names} - {""}) == names]
     if len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
         return False
     return all(map(again, given[1], expected[1]))
@@ -276,7 +275,7 @@ def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 def _ordered(text: str) -> tuple[str, list[str]] | None:
     """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
-    bracket = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", _assigned(text))))
+    bracket = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1])))
     items = split(bracket[1], re.compile(",|;")) if bracket and bracket[0] != "{" else []
     return (bracket[0] + bracket[2], items) if bracket and len(items) > 1 else None
 
@@ -289,7 +288,7 @@ def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | No
         return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
     if interval and _ordered(answer):
         return again(answer, interval[1])
-    return _chain(answer) == _chain(gold) or prove(_MEMBER.sub("", answer, count=1), gold)
+    return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
 
 
 def _chain(text: str) -> list[str]:
@@ -315,13 +314,11 @@ def _interval(text: str) -> tuple[str, str] | None:
 def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if len(split(gold, _EQUALS)) < 2:
         return None
-    assigned, given = _assignment(gold), _assignment(answer)
+    (given, value), (name, expected) = _named(answer), _named(gold)
     equation = len(split(answer, _EQUALS)) > 1
-    if assigned is None:
-        return equation and prove(answer, gold)
-    if not equation or (given and _compact(given[0]) == _compact(assigned[0])):
-        return again(given[1] if given and equation else answer, assigned[1])
-    return number(assigned[1]) is None and prove(answer, gold)  # 2x = 10 is not solved yet
+    if name and (given == name or not equation):
+        return again(value, expected)
+    return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
@@ -347,23 +344,14 @@ def _unit(text: str) -> tuple[str, Any]:
     return (text[: unit.start()], known) if known or words else (text, None)
 
 
-def _assignment(text: str) -> tuple[str, str] | None:
-    """The name and the value in x = 5, 5 = x or x = 2 + 3 = 5."""
+def _named(text: str) -> tuple[str, str]:
+    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5 or x \in A; "" and the text where it is none of these."""
+    if member := _MEMBER.match(text):
+        return _compact(text[: member.end()]), text[member.end() :]
     sides = split(text, _EQUALS)
-    if len(sides) > 1 and _LABEL.fullmatch(sides[0]):
-        return sides[0], sides[-1]
-    return (sides[1], sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else None
-
-
-def _assigned(text: str) -> str:
-    """What a name is or lies in; any other text as it is."""
-    sides = split(_MEMBER.sub("", text, count=1), _EQUALS)
-    return sides[-1] if len(sides) == 1 or (len(sides) == 2 and _LABEL.fullmatch(sides[0])) else text
-
-
-def _name(text: str) -> str | None:
-    assigned = _assignment(text)
-    return assigned and _compact(assigned[0])
+    if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
+        return _compact(sides[0]), sides[-1]
+    return (_compact(sides[1]), sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else ("", text)
 
 
 def _unwrapped(text: str) -> str:
