@@ -50,16 +50,16 @@ _JOINT = re.compile(r"[} $]*,?[ $]*(?:and|or|,)[ $]*(?:\w+ ?= ?)?")  # between t
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
 _LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+[^\d.]*")
 
-# A number inside a text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no operand
-# precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
+# A number inside a plain text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no
+# operand precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
 _IN_TEXT = re.compile(
-    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
+    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
+    r"|\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
     r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
     re.ASCII,
 )
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
-_FRACTION = re.compile(r"(?:(\d) ?)?\\frac\{([^{}]*+)\}\{([^{}]*+)\}(?! *+\d)")
 
 
 def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: Kind = "number") -> str | None:
@@ -79,31 +79,33 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: K
     rest = after_reasoning(completion, prompt_opens_think)
     if rest is None:
         return None
-    block = _last_block(rest) if "<answer>" in rest else None
-    if "<answer>" in rest and block is None:
+    blocks = [block.partition("</answer>") for block in rest.split("<answer>")[1:]]
+    closed = [answer.strip() for answer, end, _ in blocks if end]
+    if blocks and not any(closed[-1:]):
         return None
-    answer = _explicit(block or rest, kind)
+    answer = _explicit(closed[-1] if closed else rest, kind)
     if answer is not None:
         return answer or None
-    if block is not None:
-        return _place(block, kind)
-    return _last_number(rest) if kind == "number" else _last_formula(rest) or _last_line(rest)
+    if closed:
+        return _place(closed[-1], kind)
+    if kind == "number":
+        return _last_number(rest)
+    return _last_formula(rest) or next(filter(None, map(str.strip, reversed(rest.split("\n")))), None)
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """The text after the reasoning, up to a turn that the model makes up; None where the reasoning was not closed."""
+    """The text after the reasoning, up to a turn that the model makes up; None where the reasoning was not closed.
+
+    Such a turn begins with a chat marker or another question, after some answer.
+    """
     first = completion.find("</think>") + 1
-    before, _, rest = (completion[:first] + before_new_turn(completion[first:])).rpartition("</think>")
+    text = completion[first:]
+    blank = len(text) - len(text.lstrip())
+    answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
+    turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
+    end = next((start for start in turns if start > blank), len(text))
+    before, _, rest = completion[: first + end].rpartition("</think>")
     return None if "<think>" in rest or (prompt_opens_think and not before) else rest
-
-
-def before_new_turn(text: str) -> str:
-    """The text before the first turn that the model makes up after its answer: a chat marker, or another question."""
-    for turn in _TURN.finditer(text):
-        answer = text[: turn.start()]
-        if answer.strip() and (not turn["question"] or _DIGIT.search(answer) or _MARK.search(answer)):
-            return answer
-    return text
 
 
 def kind_of(gold: str) -> Kind:
@@ -123,19 +125,11 @@ def gold_answer(gold: str) -> str:
     """
     answer = gold
     if _MARK.search(gold):
-        found = _explicit(gold, "number"), _explicit(gold, "formula")
-        answer = next(filter(None, found), "" if re.search(r"\{\s*\}\W*$|#\s*$", gold) else gold)
+        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
+        answer = _explicit(gold, "number") or _explicit(gold, "formula") or ("" if empty else gold)
     if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
     return answer
-
-
-def _last_block(text: str) -> str | None:
-    for block in reversed(text.split("<answer>")[1:]):
-        answer, end, _ = block.partition("</answer>")
-        if end:
-            return answer.strip() or None
-    return None
 
 
 def _explicit(text: str, kind: Kind) -> str | None:
@@ -178,17 +172,15 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     ends = (end.start() for end in _SENTENCE_END.finditer(tail))
     stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
     sentence = tail[:stop].strip(" *_`")
-    clause = _CLAUSE.sub("", sentence).strip(" *_`")
     if kind == "number":
         answer = _place(sentence, kind)
-        readable = number(right_side(answer)) is not None or (answer != sentence and not _WORD.search(plain(answer)))
+        readable = number(right_side(answer)) is not None or (answer != sentence and not _has_word(answer))
         return plain(answer) if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
-    if kind == "formula" and _WORD.search(plain(clause)):
-        clause = (
-            formulas[0][1] if formulas and not tail[: formulas[0][0]].strip(" *_`") else _last_formula(clause) or clause
-        )
-    proven = sure or named or (kind == "formula" and not _WORD.search(plain(clause)))
-    return plain(clause) if proven else None
+    clause = _CLAUSE.sub("", sentence).strip(" *_`")
+    if kind == "formula" and _has_word(clause):
+        begins = formulas and not tail[: formulas[0][0]].strip(" *_`")
+        clause = formulas[0][1] if begins else _last_formula(clause) or clause
+    return plain(clause) if sure or named or (kind == "formula" and not _has_word(clause)) else None
 
 
 def _place(text: str, kind: Kind) -> str:
@@ -197,47 +189,40 @@ def _place(text: str, kind: Kind) -> str:
         formula = _last_formula(text)
         return formula if kind == "formula" and formula and _WORD.search(text.replace(formula, "")) else text
     for part in (text, clause := _CLAUSE.sub("", text), _COMMA.sub("", clause)):
-        if number(right_side(plain(part))) is not None or (part and not _WORD.search(plain(part))):
+        if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
+
+
+def _has_word(text: str) -> bool:
+    return _WORD.search(plain(text)) is not None
 
 
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
     lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
     for line in lines[: -MAX_LINES - 1 : -1]:
-        slashed = _slashed(line)
-        numbers = list(_IN_TEXT.finditer(slashed))
+        whole = plain(line)
+        numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
             continue
         last, value = numbers[-1].group(), number(numbers[-1].group())
         if number(line) not in (None, value):
-            return plain(line)
-        between = slashed[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
+            return whole
+        between = whole[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
         if _HEDGE.fullmatch(between) and number(numbers[-2].group()) != value:
-            return numbers[-2].group() if re.search(r"\bnot\b", between) else plain(line)
-        return _formula_of_last(line, last) or last
+            return numbers[-2].group() if re.search(r"\bnot\b", between) else whole
+        formulas = _formulas(line)
+        if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
+            formula = plain(formulas[-1][1])
+            if number(right_side(formula)) != value and _IN_TEXT.search(formula):
+                return formula
+        return last
     return None
 
 
-def _formula_of_last(line: str, last: str) -> str | None:
-    """The formula that contains the last number of a line, unless it is that number itself."""
-    formulas = _formulas(line)
-    if not formulas or _IN_TEXT.search(_slashed(line[formulas[-1][2] :])):
-        return None
-    formula = plain(formulas[-1][1])
-    itself = number(right_side(formula)) == number(last) or not _IN_TEXT.search(_slashed(formula))
-    return None if itself else formula
-
-
-def _slashed(text: str) -> str:
-    """The plain form, with fractions written a/b and mixed numbers n a/b."""
-    return _FRACTION.sub(lambda f: f"{f[1] + ' ' if f[1] else ''}{f[2].strip()}/{f[3].strip()}", plain(text))
-
-
 def _last_formula(text: str) -> str | None:
-    formulas = _formulas(text)
-    return formulas[-1][1] if formulas else None
+    return next((formula for _, formula, _ in reversed(_formulas(text))), None)
 
 
 def _formulas(text: str) -> list[tuple[int, str, int]]:
@@ -257,8 +242,3 @@ def _formulas(text: str) -> list[tuple[int, str, int]]:
         if mark.group() in _CLOSING:
             opened = mark
     return found
-
-
-def _last_line(text: str) -> str | None:
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return lines[-1] if lines else None
