@@ -5,27 +5,25 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A clock time, a ratio, a residue (3 mod 7) or a numeral with a base (101_2): the same one, where a proportional ratio
-  is the same, and the base may be missing, since the question may give it. A date: the same text.
+- A clock time, ratio, residue (3 mod 7) or numeral with a base (101_2): the same one, where ratios may be proportional,
+  and the base may be missing. A date: the same text.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
 - A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
 - A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
-  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same
-  variables, or is the values in the same order.
+  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
+  or is the values in the same order.
 - A tuple, point or interval: the same elements in the same order; with two elements, also the same brackets. ]0,1[ is
   (0,1). An interval and an inequality in one variable may stand for each other.
 - An inequality: the same relation, in either direction, or `prove`.
-- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation,
-  but never one side of it.
+- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation.
 - Text: the same words, without regard to case, white space and the punctuation around them.
 - Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
-
-`prove` is given only expressions, equations and inequalities that are `provable`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -61,8 +59,9 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 _CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
-_BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
-_BASES: str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
+_BASES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
+_BASED = re.compile(rf"(\d[\w,]*) ?_ ?\{{? ?([2-9]|[12]\d|3[0-6]|{'|'.join(_BASES)}) ?\}}?(?: \(base \w+\))?", re.ASCII)
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(\d+) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _UNIT = re.compile(
@@ -101,14 +100,11 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
     if not answer or len(answer) > MAX_LENGTH or len(gold) > MAX_LENGTH or depth > MAX_DEPTH:
         return False
 
-    def again(a: str, g: str) -> bool:
-        return same_answer(a, g, prove, depth + 1)
-
     def proved(a: str, g: str) -> bool:
         return provable(a) and provable(g) and prove(a, g)
 
-    results = (compare(answer, gold, again, proved) for compare in _TYPES)
-    return next(result for result in results if result is not None)
+    again = functools.partial(same_answer, prove=prove, depth=depth + 1)
+    return next(result for compare in _TYPES if (result := compare(answer, gold, again, proved)) is not None)
 
 
 def provable(text: str) -> bool:
@@ -152,7 +148,7 @@ def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
     if residue := _residue(gold):
         return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
     if numeral := _numeral(gold):
-        return (_numeral(given) or (given.replace(",", "").lstrip("0").upper(), numeral[1])) == numeral
+        return (_numeral(given) or _numeral(f"{given}_{numeral[1]}")) == numeral
     return False if _CODE.fullmatch(gold) or (_numeral(given) and number(gold) is not None) else None
 
 
@@ -177,10 +173,10 @@ def _residue(text: str) -> tuple[int, int] | None:
     return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts and int(parts[2]) else None
 
 
-def _numeral(text: str) -> tuple[str, int] | None:
-    parts, names = _BASED.fullmatch(text), _BASES.split()
-    base = parts and (int(parts[2]) if parts[2].isdigit() else names.index(parts[2]) if parts[2] in names else 0)
-    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base and 2 <= base <= 36 else None
+def _numeral(text: str) -> tuple[str, str] | None:
+    """The digits and the base of a numeral."""
+    parts = _BASED.fullmatch(text)
+    return (parts[1].replace(",", "").lstrip("0").upper(), _BASES.get(parts[2], parts[2])) if parts else None
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -325,7 +321,7 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     (answer, unit), (gold, expected) = _unit(split(answer, _EQUALS)[-1]), _unit(gold)
     if unit and expected and unit != expected:
         return False
-    answer, gold = _unwrapped(answer), _unwrapped(gold)
+    answer, gold = (w[1] if (w := wrapped(text)) and w[0] + w[2] in ("()", "{}") else text for text in (answer, gold))
     if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
         return _words(answer) == _words(gold)
     return _compact(answer) == _compact(gold) or prove(answer, gold)
@@ -352,11 +348,6 @@ def _named(text: str) -> tuple[str, str]:
     if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
         return _compact(sides[0]), sides[-1]
     return (_compact(sides[1]), sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else ("", text)
-
-
-def _unwrapped(text: str) -> str:
-    bracket = wrapped(text)
-    return bracket[1] if bracket and bracket[0] + bracket[2] in ("()", "{}") else text
 
 
 def _without_markup(text: str) -> str:

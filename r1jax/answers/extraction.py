@@ -65,16 +65,16 @@ _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: Kind = "number") -> str | None:
     r"""The final answer of the text after the reasoning; None where there is none. `kind` is `kind_of` the gold answer.
 
-    1. The reasoning has to be closed, and what follows a turn that the model makes up is not read: `after_reasoning`.
-    2. `<answer>`: the last well-formed block. Where the last one is blank or none is closed, there is no answer.
-    3. The last explicit answer: the content of `\boxed{}` or `\fbox{}`, the rest of the line after `####`, or what
-       "the answer is" and "answer:" are followed by, if that is of the kind. Braces that are not closed mean that there
-       is no answer.
-    4. Without one, the last number of the last line that has a number, or the formula around it. Where the gold answer
+    It is looked for in the last well-formed `<answer>` block, or where there is none, in the text `after_reasoning`:
+
+    1. The last explicit answer: the content of `\boxed{}` or `\fbox{}`, the rest of the line after `####`, or what "the
+       answer is" and "answer:" are followed by, if that is of the kind.
+    2. Without one, the last number of the last line that has a number, or the formula around it. Where the gold answer
        is not a number: the last formula (`$…$`, `\(…\)`, `\[…\]`), or else the last line with text.
 
-    The text in a block, a box or after a mark is read by the same rules where it is a sentence. A sentence that ends
-    with a choice between two numbers has no answer among them, and is returned whole.
+    The text in a block, a box or after a mark is read by the same rules where it is a sentence. There is no answer
+    where the last block is blank, or the only block or the last brace is not closed. A sentence that ends with a choice
+    between two numbers has no answer among them, and is returned whole.
     """
     rest = after_reasoning(completion, prompt_opens_think)
     if rest is None:
