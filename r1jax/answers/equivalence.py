@@ -198,23 +198,33 @@ def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     return expected and chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
 
 
-def _matrix(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, given = _entries(gold), _entries(right_side(answer))
+def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    expected, interval = _in_order(gold), _interval(answer)
     if expected is None:
         return None
-    if given is None:
-        return "\\begin" in answer and prove(answer, gold)
-    return given[0] == expected[0] and all(map(again, given[1], expected[1]))
+    given = _in_order(interval[1] if interval else right_side(answer))
+    matrix, vector = "\\begin" in gold, "\\begin" in answer
+    if given is None and matrix:
+        return vector and prove(answer, gold)
+    if given is None:  # x = 1, y = 2
+        named = [_named(item) for item in _elements(answer)[1]]
+        names = [name for name, _ in named]
+        given = "()", [value for _, value in named if sorted({*names} - {""}) == names]
+    any_shape = not matrix and (vector or len(expected[1]) != 2)
+    same_shape = len(given[1]) == len(expected[1]) and (any_shape or given[0] == expected[0])
+    return same_shape and all(map(again, given[1], expected[1]))
 
 
-def _entries(text: str) -> tuple[list[int], list[str]] | None:
-    """The lengths of the rows of a matrix, and its entries."""
-    bracket = wrapped(text)
-    matrix = _MATRIX.fullmatch(bracket[1] if bracket else text)
-    if matrix is None or "\\begin" in matrix[2]:
-        return None
-    rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
-    return [len(row) for row in rows], list(itertools.chain(*rows))
+def _in_order(text: str) -> tuple[str, list[str]] | None:
+    """The shape of a matrix, or the brackets of a tuple, and its elements; None where the text is neither."""
+    text = re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1]))
+    brackets, inside = wrapped(text)
+    matrix = _MATRIX.fullmatch(inside)
+    if matrix and "\\begin" not in matrix[2]:
+        rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
+        return str([len(row) for row in rows]), [*itertools.chain(*rows)]
+    items = split(inside, re.compile(",|;"))
+    return (brackets, items) if brackets not in ("", "{}") and len(items) > 1 else None
 
 
 def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -240,40 +250,15 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 def _elements(text: str) -> tuple[bool, list[str]]:
     r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    bracket = wrapped(_named(text)[1])
-    braced = bracket is not None and bracket[0] + bracket[2] == "{}"
-    inside = bracket[1] if bracket and braced else text
-    if _SPACED_LIST.search(inside):
-        inside = _THOUSANDS.sub("", inside)
-    return braced, [
+    brackets, inside = wrapped(_named(text)[1])
+    text = inside if brackets == "{}" else text
+    if _SPACED_LIST.search(text):
+        text = _THOUSANDS.sub("", text)
+    return brackets == "{}", [
         element
-        for item in split(inside, _LIST)
+        for item in split(text, _LIST)
         for element in dict.fromkeys(item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+"))
     ]
-
-
-def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = _ordered(gold)
-    if expected is None:
-        return None
-    interval, vector = _interval(answer), _entries(answer)
-    given = _ordered(interval[1] if interval else right_side(answer))
-    if given is None and vector:
-        given = expected[0], vector[1]
-    if given is None:  # x = 1, y = 2
-        named = [_named(item) for item in _elements(answer)[1]]
-        names = [name for name, _ in named]
-        given = "()", [value for _, value in named if sorted({*names} - {""}) == names]
-    if len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
-        return False
-    return all(map(again, given[1], expected[1]))
-
-
-def _ordered(text: str) -> tuple[str, list[str]] | None:
-    """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
-    bracket = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1])))
-    items = split(bracket[1], re.compile(",|;")) if bracket and bracket[0] != "{" else []
-    return (bracket[0] + bracket[2], items) if bracket and len(items) > 1 else None
 
 
 def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -282,7 +267,7 @@ def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | No
     interval, other = _interval(gold), _interval(answer)
     if interval and other:
         return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
-    if interval and _ordered(answer):
+    if interval and _in_order(answer):
         return again(answer, interval[1])
     return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
 
@@ -321,13 +306,14 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     (answer, unit), (gold, expected) = _unit(split(answer, _EQUALS)[-1]), _unit(gold)
     if unit and expected and unit != expected:
         return False
-    answer, gold = (w[1] if (w := wrapped(text)) and w[0] + w[2] in ("()", "{}") else text for text in (answer, gold))
+    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
     if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
-        return _words(answer) == _words(gold)
+        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
+        return words[0] == words[1]
     return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
-_TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
+_TYPES = (_notation, _number, _choice, _ordered, _list, _inequality, _equation, _expression)
 
 
 def _unit(text: str) -> tuple[str, Any]:
@@ -353,10 +339,6 @@ def _named(text: str) -> tuple[str, str]:
 def _without_markup(text: str) -> str:
     text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
     return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
-
-
-def _words(text: str) -> str:
-    return re.sub(r"^(?:an?|the) ", "", _compact(text).casefold())
 
 
 def _compact(text: str) -> str:

@@ -113,16 +113,15 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
     return [part.strip() for part in [*parts, text[begin:]] if part.strip()]
 
 
-def wrapped(text: str) -> tuple[str, str, str] | None:
-    r"""The opening bracket, the inside and the closing bracket of a text in brackets; None for any other text.
+def wrapped(text: str) -> tuple[str, str]:
+    r"""The two brackets around a text and its inside; no brackets and the text itself where it is not in any.
 
-    The brackets need not match, as in [0,1). For `\{` and `\}` the brackets are given as { and }.
+    The brackets need not match, as in [0,1). For `\{` and `\}` they are {}.
     """
-    text = re.sub(r"^\\(?=\{)", "", text)
-    depth = 0
-    for bracket in re.finditer(r"[(\[{)\]}]", text):
+    whole, depth = re.sub(r"^\\(?=\{)", "", text), 0
+    for bracket in re.finditer(r"[(\[{)\]}]", whole):
         depth += 1 if bracket.group() in _OPEN else -1
         if depth <= 0:
-            whole = depth == 0 and text[0] in _OPEN and bracket.end() == len(text)
-            return (text[0], text[1:-1].removesuffix("\\").strip(), text[-1]) if whole else None
-    return None
+            closed = depth == 0 and whole[0] in _OPEN and bracket.end() == len(whole)
+            return (whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()) if closed else ("", text)
+    return "", text
