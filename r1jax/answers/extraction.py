@@ -21,12 +21,13 @@ MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
 MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
 MAX_LINE = 20_000  # characters of a line that are read, from its end
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
 )
-_MARK = re.compile(rf"(?P<box>{_BOX.pattern})|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE)
+_MARK = re.compile(
+    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE
+)
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
     r"<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
@@ -90,7 +91,9 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: K
         return _place(closed[-1], kind)
     if kind == "number":
         return _last_number(rest)
-    return _last_formula(rest) or next(filter(None, map(str.strip, reversed(rest.split("\n")))), None)
+    formulas = [formula for _, formula, _ in _formulas(rest)]
+    lines = [line.strip() for line in rest.split("\n") if line.strip()]
+    return next(reversed(formulas or lines), None)
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
@@ -142,17 +145,15 @@ def _explicit(text: str, kind: Kind) -> str | None:
             return answer
     if decisive < 0:
         return None
-    if marks[decisive]["hashes"]:
-        content = text[marks[decisive].end() :].partition("\n")[0].strip()
-    else:
-        content = _box(text[marks[decisive].end() :])
-        for mark in reversed(marks[:decisive]):  # \boxed{3} and x = \boxed{-2}
-            box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
-            begin = text.find(box, mark.end()) + len(box)
-            if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
-                break
-            content, decisive = f"{box}, {content}", decisive - 1
-    return _place(content, kind) if content else ""
+    content = text[marks[decisive].end() :]
+    content = content.partition("\n")[0].strip() if marks[decisive]["hashes"] else _box(content)
+    for mark in reversed(marks[: decisive if marks[decisive]["box"] else 0]):  # \boxed{3} and x = \boxed{-2}
+        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
+        begin = text.find(box, mark.end()) + len(box)
+        if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
+            break
+        content, decisive = f"{box}, {content}", decisive - 1
+    return content and _place(content, kind)
 
 
 def _box(text: str) -> str:
@@ -176,18 +177,16 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
         answer = _place(sentence, kind)
         readable = number(right_side(answer)) is not None or (answer != sentence and not _has_word(answer))
         return plain(answer) if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
-    clause = _CLAUSE.sub("", sentence).strip(" *_`")
-    if kind == "formula" and _has_word(clause):
-        begins = formulas and not tail[: formulas[0][0]].strip(" *_`")
-        clause = formulas[0][1] if begins else _last_formula(clause) or clause
-    return plain(clause) if sure or named or (kind == "formula" and not _has_word(clause)) else None
+    answer = _place(_CLAUSE.sub("", sentence).strip(" *_`"), kind)
+    return plain(answer) if sure or named or (kind == "formula" and not _has_word(answer)) else None
 
 
 def _place(text: str, kind: Kind) -> str:
     """The answer in a text that should be nothing else: the text, or the number that a sentence states."""
     if kind != "number":
-        formula = _last_formula(text)
-        return formula if kind == "formula" and formula and _WORD.search(text.replace(formula, "")) else text
+        formulas = _formulas(text) or [(0, text, 0)]
+        formula = formulas[-1 if formulas[0][0] else 0][1]  # what a sentence begins with, or its last formula
+        return formula if kind == "formula" and _WORD.search(text.replace(formula, "")) else text
     for part in (text, clause := _CLAUSE.sub("", text), _COMMA.sub("", clause)):
         if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
             return part
@@ -221,24 +220,19 @@ def _last_number(text: str) -> str | None:
     return None
 
 
-def _last_formula(text: str) -> str | None:
-    return next((formula for _, formula, _ in reversed(_formulas(text))), None)
-
-
 def _formulas(text: str) -> list[tuple[int, str, int]]:
-    """The formulas in `$…$`, `\\(…\\)` or `\\[…\\]`, with where they begin and end. Words between two dollar signs are
-    not a formula but stand between sums of money."""
+    r"""The formulas in `$…$`, `\(…\)` or `\[…\]`, with where they begin and end; no words between two sums of money."""
     found = []
     opened: re.Match[str] | None = None
     for mark in _DELIMITER.finditer(text):
-        if opened is not None and mark.group() == _CLOSING[opened.group()]:
-            formula = text[opened.end() : mark.start()].strip()
-            if opened.group() not in ("$", "\\(") or "\n" not in formula:
-                if formula and ("\\" in formula or not _WORD.search(formula)):
-                    found.append((opened.start(), formula, mark.end()))
-                opened = None
-                continue
-            opened = None  # the text up to here would be part of every later formula too
-        if mark.group() in _CLOSING:
-            opened = mark
+        if opened is None or mark.group() != _CLOSING[opened.group()]:
+            opened = mark if mark.group() in _CLOSING else opened
+            continue
+        formula = text[opened.end() : mark.start()].strip()
+        if "\n" in formula and opened.group() in ("$", "\\("):  # it does not close what was opened on another line
+            opened = mark if mark.group() in _CLOSING else None
+            continue
+        if formula and ("\\" in formula or not _WORD.search(formula)):
+            found.append((opened.start(), formula, mark.end()))
+        opened = None
     return found

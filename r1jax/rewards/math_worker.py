@@ -8,7 +8,6 @@ expressions, which is built on `eval`, is never called. Its time-outs are switch
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 import re
 from typing import Any
@@ -93,19 +92,18 @@ def _product(word: re.Match[str]) -> str:
 
 
 def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: Any = 0) -> bool:
-    if not (given.free_symbols or expected.free_symbols):
-        a, b = _value(given, {}), _value(expected, {})
-        return a is not None and b is not None and (_close(a, b) or bool(abs(a - b) < rounding))
-    if not (given.free_symbols and expected.free_symbols):
+    if bool(given.free_symbols) != bool(expected.free_symbols):
         return False
-    real, others = [], []
-    for point in _points(given, expected):
+    points, real, others = _points(given, expected), [], []
+    for point in points:
         a, b = _value(given, point), _value(expected, point)
         if a is not None and b is not None:
-            (real if a.is_real and b.is_real else others).append(_close(a, b))
+            tolerance = max(rounding, sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
+            (real if a.is_real and b.is_real else others).append(bool(abs(a - b) <= tolerance))
         if len(real) == POINTS or False in real:
             return all(real)
-    return not real and len(others) >= POINTS and all(others)
+    found = real or others
+    return len(found) >= min(POINTS, len(points)) and all(found)
 
 
 def _proportional(given: Any, expected: Any, *, positive: bool = False) -> bool:
@@ -124,11 +122,11 @@ def _points(given: Any, expected: Any) -> list[dict[Any, Any]]:
     """
     symbols, rng = sorted(given.free_symbols | expected.free_symbols, key=str), random.Random(0)
     whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
-    low, high, unit = (2, 20, 1) if whole else (11, 300, 97)
-    points = [{symbol: sympy.Rational(rng.randrange(low, high), unit) for symbol in symbols} for _ in range(ATTEMPTS)]
-    for turn, symbol in zip(range(0 if whole else ATTEMPTS), itertools.cycle([*symbols, None]), strict=False):
-        if symbol is not None:
-            points[turn][symbol] *= -1
+    attempts, (low, high, unit) = ATTEMPTS if symbols else 1, (2, 20, 1) if whole else (11, 300, 97)
+    points = [{symbol: sympy.Rational(rng.randrange(low, high), unit) for symbol in symbols} for _ in range(attempts)]
+    for turn, point in enumerate(points):
+        for symbol in symbols[turn % (len(symbols) + 1) :][: not whole]:
+            point[symbol] *= -1
     return points
 
 
@@ -136,7 +134,3 @@ def _value(expression: Any, point: dict[Any, Any]) -> Any:
     """The value of an expression at a point; None where it is not a finite number."""
     value = expression.subs(point).doit().evalf(DIGITS + 10)
     return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
-
-
-def _close(a: Any, b: Any) -> bool:
-    return bool(abs(a - b) <= sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
