@@ -188,7 +188,8 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if given is not None:
         return same_quantity(given, expected)
     letters = {word for word in _LETTERS.findall(value) if word[0] != "\\"} - KNOWN
-    if letters - {"e", "i"} or _NO_CONSTANT.search(value):
+    huge = max(abs(expected.value.numerator), expected.value.denominator) > 10**MAX_PROVED
+    if letters - {"e", "i"} or _NO_CONSTANT.search(value) or huge:
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 

@@ -25,12 +25,12 @@ _PREFIX = re.compile(
     r"(?:[-+*/^!(){}\d., ]|\\frac|\\(?:overline|bar) ?\{ ?\d+ ?\}|(?<=\d)[eE][+-]?\d{1,4}(?![\w.]))*", re.ASCII
 )
 _GROUPED = re.compile(r"^[+-]?\d{1,3}(?: \d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
-_DECIMAL = re.compile(r"(\d*)\.(\d*)(?: ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\})?", re.ASCII)
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
+_LITERAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(?![\d./]))", re.ASCII)
-_FACTORIAL = re.compile(r"(\d+|\([^()]*\)) ?!(?!=)", re.ASCII)
-_TWO = re.compile(r"[\d.)] +[\d.]", re.ASCII)  # two numbers without an operation between them
-_TWO_POINTS = re.compile(r"\.\d*\.", re.ASCII)
+_FACTORIAL = re.compile(r"([\d.]+|\([^()]*\)) ?!(?!=)", re.ASCII)
+_TWO = re.compile(r"[\d.)] +[\d.]|\.\d*\.", re.ASCII)  # two numbers without an operation between them
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PERCENT = re.compile(r"^ ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -113,14 +113,12 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
 
 def _close(a: Quantity, b: Quantity) -> bool:
-    if a.value == b.value:
-        return True
-    for rounded, other in ((a, b), (b, a)):
-        endless = 10 ** other.value.denominator.bit_length() % other.value.denominator > 0  # 1/3 is, and 3/8 is not
-        if rounded.places >= SAME_PLACES and not other.places and endless:
-            scaled = other.value * 10**rounded.places
-            return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
-    return False
+    rounded, exact = (a, b) if a.places > b.places else (b, a)
+    endless = 10 ** exact.value.denominator.bit_length() % exact.value.denominator > 0  # 1/3 is, and 3/8 is not
+    if a.value == b.value or rounded.places < SAME_PLACES or exact.places or not endless:
+        return a.value == b.value
+    scaled = exact.value * 10**rounded.places
+    return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
 
 
 def known_unit(text: str) -> tuple[str, Fraction] | None:
@@ -150,32 +148,25 @@ def _is_unit(text: str) -> bool:
 
 
 def _value(text: str) -> Fraction | None:
-    """The value of plain arithmetic, which is written as Python, parsed, and computed in fractions."""
-    text, fractions = _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text), 1
-    if _TWO_POINTS.search(text):
-        return None
-    text = re.sub(r"[eE]([+-]?\d+)", r"*10**(\1)", _DECIMAL.sub(_decimal, text))
+    """The value of plain arithmetic, which is written as Python with quoted numbers, parsed, and computed exactly."""
+    text = _REPEATING.sub(_repeating, _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text))
+    fractions = 1
     while fractions:
         text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
-    text = re.sub(r"\b0+(?=\d)", "", _MIXED.sub(_mixed, text))
+    text = _MIXED.sub(_mixed, text)
     if "\\" in text or _TWO.search(text):
         return None
     text = text.replace("^", "**").replace("{", "(").replace("}", ")")
-    text = re.sub(r"(?<=[\d)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
+    text = re.sub(r"(?<=[\d.)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
     try:
-        return _computed(ast.parse(text.strip(), mode="eval").body)
+        return _computed(ast.parse(_LITERAL.sub(r"'\g<0>'", text).strip(), mode="eval").body)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 
 
-def _decimal(literal: re.Match[str]) -> str:
-    whole, decimals, repeated = literal.groups("")
-    if not whole + decimals:
-        return literal[0]
-    value, ends = int(whole + decimals), 10 ** len(decimals)
-    if not repeated:
-        return f"({value}/{ends})"
-    return f"({int(whole + decimals + repeated) - value}/{ends * (10 ** len(repeated) - 1)})"
+def _repeating(literal: re.Match[str]) -> str:
+    once, places = literal[1] + literal[2], len(literal[2])
+    return f"({int(once + literal[3]) - int(once or 0)}/{10 ** (places + len(literal[3])) - 10**places})"
 
 
 def _mixed(literal: re.Match[str]) -> str:
@@ -185,7 +176,7 @@ def _mixed(literal: re.Match[str]) -> str:
 
 def _computed(node: ast.expr) -> Fraction:
     match node:
-        case ast.Constant(value=int(value)):
+        case ast.Constant(value=str(value)):
             result = Fraction(value)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant() | ast.BinOp() | ast.Call()):
             result = _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
