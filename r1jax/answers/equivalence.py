@@ -61,8 +61,8 @@ _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _BASES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
-_BASED = re.compile(rf"(\d[\w,]*) ?_ ?\{{? ?([2-9]|[12]\d|3[0-6]|{'|'.join(_BASES)}) ?\}}?(?: \(base \w+\))?", re.ASCII)
-_MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(\d+) ?[})]?", re.ASCII)
+_BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
+_MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _UNIT = re.compile(
     r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
@@ -137,8 +137,6 @@ def right_side(text: str) -> str:
 
 # One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
 # an answer, and `prove` compares expressions.
-
-
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = right_side(answer)
     if times := _times(gold):
@@ -170,13 +168,14 @@ def _ratio(text: str) -> list[Any]:
 
 def _residue(text: str) -> tuple[int, int] | None:
     parts = _MODULAR.fullmatch(text)
-    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts and int(parts[2]) else None
+    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts else None
 
 
 def _numeral(text: str) -> tuple[str, str] | None:
     """The digits and the base of a numeral."""
     parts = _BASED.fullmatch(text)
-    return (parts[1].replace(",", "").lstrip("0").upper(), _BASES.get(parts[2], parts[2])) if parts else None
+    base = _BASES.get(parts[2], parts[2]) if parts else ""
+    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base in map(str, range(2, 37)) else None
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:

@@ -47,12 +47,8 @@ def grade_answer(answer: str, gold: str) -> RewardResult:
         return float(_workers().call(answer, gold))
     except WorkerUnavailable:
         return None, "unavailable"
-    except WorkerTimeout:
-        return 0.0, "timeout"
-    except WorkerCrash:
-        return 0.0, "crash"
-    except ValueError:  # whatever the computer algebra system raised
-        return 0.0, "unreadable"
+    except (WorkerTimeout, WorkerCrash, ValueError) as error:  # ValueError: the computer algebra system raised an error
+        return 0.0, {WorkerTimeout: "timeout", WorkerCrash: "crash"}.get(type(error), "unreadable")
 
 
 class _NeedsAlgebra(Exception):
