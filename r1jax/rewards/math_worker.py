@@ -70,6 +70,7 @@ def prove(answer: str, gold: str) -> bool:
 def _parsed(text: str) -> Any:
     """The parsed text, with exact decimals, and with i as the imaginary unit where it is not an index."""
     text = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})", r"\\ln ", text)
+    text = re.sub(r"\* ?(?=\\(?:sin|cos|tan|cot|sec|csc|ln|log))", " ", text)  # else sin a * cos b is sin(a cos b)
     if "\\int" not in text:
         text = _VARIABLES.sub(_product, text)
     found = parse(f"${text}$", [_LATEX], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore

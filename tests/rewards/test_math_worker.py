@@ -36,6 +36,8 @@ CASES = [
     (r"\tan^2(y)+1", [r"\sec^2(y)", r"\frac{1}{\cos^2 y}"], [r"\sec(y)", r"\tan^2(y)"]),
     (r"2 \sin b \cos a", [r"\sin(a+b)-\sin(a-b)"], [r"2\sin a\cos b"]),
     (r"\sqrt{x^2}", ["|x|"], ["x", "-x"]),
+    (r"4\sin 2a", [r"8\times\sin a\times\cos a", r"8\sin a\cos a"], [r"8\sin(a\cos a)", r"8\sin a"]),
+    (r"2\cdot L\cdot A^2\cdot m", ["2LA^2 m"], ["2LA^2 m^2", "2"]),
     ("|x|y", [r"\sqrt{x^2} y"], ["xy", "x|y|"]),
     ("a+b+|c|", ["|c|+b+a"], ["a+b+c", "a+|b|+c", "|a|+b+c"]),
     (r"\sqrt{xyz}", [r"\sqrt{x}\sqrt{y}\sqrt{z}"], [r"\sqrt{xy}"]),
