@@ -34,6 +34,7 @@ def hostile_markup():
         "stars": "*" * 100_000,
         "hashes": "#" * 100_000,
         "lines": "x\n" * 50_000,
+        "questions": "x\n" + "Q:\n" * 50_000,
         "groups": "1" + ",000" * 25_000 + ",00",
         "spaced groups": "1" + " 000" * 25_000 + " 00",
         "dollars": "$" * 100_000,

@@ -5,28 +5,25 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A clock time: the same time. A ratio: a proportional one. A residue (3 mod 7): the same one. A numeral with a base
-  (101_2): the same digits in the same base, or without a base, which the question may give. A date: the same text.
+- A clock time, ratio, residue (3 mod 7) or numeral with a base (101_2): the same one, where ratios may be proportional,
+  and the base may be missing. A date: the same text.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
 - A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
 - A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
-  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same
-  variables, or is the values in the same order.
+  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
+  or is the values in the same order.
 - A tuple, point or interval: the same elements in the same order; with two elements, also the same brackets. ]0,1[ is
   (0,1). An interval and an inequality in one variable may stand for each other.
 - An inequality: the same relation, in either direction, or `prove`.
-- An assignment (x = 5, f(x) = 2x, y = 2x + 1): the same assignment, or its right side alone. Any other equation: an
-  equivalent equation, but never one side of it.
+- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation.
 - Text: the same words, without regard to case, white space and the punctuation around them.
 - Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
-
-`prove(answer, gold)` compares two expressions, equations or inequalities. It is given only text that consists of known
-macros, function names, products of variables, and numbers, powers and factorials of moderate size.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -47,10 +44,12 @@ Prove = Callable[[str, str], bool]
 # Quantifiers are possessive where a space or letter could belong to two parts: "\alpha : \alpha : …" could be read in
 # 2^n ways.
 _NAME = r"(?:\\(?!infty|pi|emptyset)[A-Za-z]++ *+|[A-Z]{2,4}|[A-Za-z])(?:_ ?(?:\w++|\{[^{}]*+\}))?'*"
-_NAMES = rf"\((?:{_NAME} ?, ?)+{_NAME}\)"
-_VARIABLE = rf"{_NAME} ?\([^()=]*\)|\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)|{_NAME}"
-_LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*|{_NAMES}", re.ASCII)
-_MEMBER = re.compile(rf"(?:{_VARIABLE}|{_NAMES}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_VARIABLE = (
+    rf"{_NAME} ?\([^()=]*\)|\\(?:overline|angle|triangle|vec|hat|bar) *(?:\{{[A-Za-z]+\}}|[A-Za-z]+)"
+    rf"|{_NAME}|\((?:{_NAME} ?, ?)+{_NAME}\)"
+)
+_LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*", re.ASCII)
+_MEMBER = re.compile(rf"(?:{_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
@@ -60,15 +59,16 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 _CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
+_BASES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
 _BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
-_BASES: str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-_MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(\d+) ?[})]?", re.ASCII)
+_MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _UNIT = re.compile(
     r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
     r"( ?\^\{?[23]\}?)?$"
 )
-KNOWN = {*FUNCTIONS.split(), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
+KNOWN = {*FUNCTIONS.split("|"), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
 _MACROS: str = (
     "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
     "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
@@ -100,14 +100,11 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
     if not answer or len(answer) > MAX_LENGTH or len(gold) > MAX_LENGTH or depth > MAX_DEPTH:
         return False
 
-    def again(a: str, g: str) -> bool:
-        return same_answer(a, g, prove, depth + 1)
-
     def proved(a: str, g: str) -> bool:
         return provable(a) and provable(g) and prove(a, g)
 
-    results = (compare(answer, gold, again, proved) for compare in _TYPES)
-    return next(result for result in results if result is not None)
+    again = functools.partial(same_answer, prove=prove, depth=depth + 1)
+    return next(result for compare in _TYPES if (result := compare(answer, gold, again, proved)) is not None)
 
 
 def provable(text: str) -> bool:
@@ -128,32 +125,28 @@ def right_side(text: str) -> str:
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
         text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip()
-    sides = split(text, _EQUALS)
+    name, value = _named(text)
+    sides = [] if name else split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
-        return text
-    if name_and_value := _assignment(text):
-        return name_and_value[1]
+        return value
     variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
-    value, *values = [number(side) for side in reversed(sides)]
-    wrong = value is not None and any(other not in (None, value) for other in values)
+    last, *others = [number(side) for side in reversed(sides)]
+    wrong = last is not None and any(other not in (None, last) for other in others)
     return text if len(variables) == 1 or wrong else sides[-1]
 
 
 # One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
 # an answer, and `prove` compares expressions.
-
-
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = right_side(answer)
     if times := _times(gold):
         return set() < _times(given) <= times
     if ratio := _ratio(gold):
-        other = _ratio(given)
-        return len(other) == len(ratio) and all(a * ratio[0] == g * other[0] for a, g in zip(other, ratio, strict=True))
+        return _ratio(given) == ratio
     if residue := _residue(gold):
         return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
     if numeral := _numeral(gold):
-        return (_numeral(given) or (given.replace(",", "").lstrip("0").upper(), numeral[1])) == numeral
+        return (_numeral(given) or _numeral(f"{given}_{numeral[1]}")) == numeral
     return False if _CODE.fullmatch(gold) or (_numeral(given) and number(gold) is not None) else None
 
 
@@ -168,19 +161,21 @@ def _times(text: str) -> set[int]:
 
 
 def _ratio(text: str) -> list[Any]:
-    terms = [number(term) for term in text.split(":")]
-    return terms if len(terms) > 1 and None not in terms else []
+    terms: list[Any] = [number(term) for term in text.split(":")]
+    unit = next(filter(None, terms), 1)
+    return [term / unit for term in terms] if len(terms) > 1 and None not in terms else []
 
 
 def _residue(text: str) -> tuple[int, int] | None:
     parts = _MODULAR.fullmatch(text)
-    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts and int(parts[2]) else None
+    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts else None
 
 
-def _numeral(text: str) -> tuple[str, int] | None:
-    parts, names = _BASED.fullmatch(text), _BASES.split()
-    base = parts and (int(parts[2]) if parts[2].isdigit() else names.index(parts[2]) if parts[2] in names else 0)
-    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base and 2 <= base <= 36 else None
+def _numeral(text: str) -> tuple[str, str] | None:
+    """The digits and the base of a numeral."""
+    parts = _BASED.fullmatch(text)
+    base = _BASES.get(parts[2], parts[2]) if parts else ""
+    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base in map(str, range(2, 37)) else None
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -192,7 +187,8 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if given is not None:
         return same_quantity(given, expected)
     letters = {word for word in _LETTERS.findall(value) if word[0] != "\\"} - KNOWN
-    if letters - {"e", "i"} or _NO_CONSTANT.search(value):
+    huge = max(abs(expected.value.numerator), expected.value.denominator) > 10**MAX_PROVED
+    if letters - {"e", "i"} or _NO_CONSTANT.search(value) or huge:
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
@@ -202,23 +198,33 @@ def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     return expected and chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
 
 
-def _matrix(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, given = _entries(gold), _entries(right_side(answer))
+def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    expected, interval = _in_order(gold), _interval(answer)
     if expected is None:
         return None
-    if given is None:
-        return "\\begin" in answer and prove(answer, gold)
-    return given[0] == expected[0] and all(map(again, given[1], expected[1]))
+    given = _in_order(interval[1] if interval else right_side(answer))
+    matrix, vector = "\\begin" in gold, "\\begin" in answer
+    if given is None and matrix:
+        return vector and prove(answer, gold)
+    if given is None:  # x = 1, y = 2
+        named = [_named(item) for item in _elements(answer)[1]]
+        names = [name for name, _ in named]
+        given = "()", [value for _, value in named if sorted({*names} - {""}) == names]
+    any_shape = not matrix and (vector or len(expected[1]) != 2)
+    same_shape = len(given[1]) == len(expected[1]) and (any_shape or given[0] == expected[0])
+    return same_shape and all(map(again, given[1], expected[1]))
 
 
-def _entries(text: str) -> tuple[list[int], list[str]] | None:
-    """The lengths of the rows of a matrix, and its entries."""
-    bracket = wrapped(text)
-    matrix = _MATRIX.fullmatch(bracket[1] if bracket else text)
-    if matrix is None or "\\begin" in matrix[2]:
-        return None
-    rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
-    return [len(row) for row in rows], list(itertools.chain(*rows))
+def _in_order(text: str) -> tuple[str, list[str]] | None:
+    """The shape of a matrix, or the brackets of a tuple, and its elements; None where the text is neither."""
+    text = re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1]))
+    brackets, inside = wrapped(text)
+    matrix = _MATRIX.fullmatch(inside)
+    if matrix and "\\begin" not in matrix[2]:
+        rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
+        return str([len(row) for row in rows]), [*itertools.chain(*rows)]
+    items = split(inside, re.compile(",|;"))
+    return (brackets, items) if brackets not in ("", "{}") and len(items) > 1 else None
 
 
 def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -227,58 +233,32 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
         return None
     if max(len(given), len(expected)) > MAX_ELEMENTS:
         return False
-    names, given_names = ({_name(item) for item in items} for items in (expected, given))
-    if len(names - {None}) > 1 and names != given_names:
-        return given_names == {None} and len(given) == len(expected) and all(map(again, given, expected))
-    if braced:
-        return all(any(again(a, g) for a in given) for g in expected) and all(
-            any(again(a, g) for g in expected) for a in given
-        )
+    names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
+    if len(names - {""}) > 1 and names != given_names:
+        return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
+    if braced and not all(any(again(a, g) for g in expected) for a in given):
+        return False
     left = list(given)
     for g in expected:
         match = next((i for i, a in enumerate(left) if again(a, g)), None)
-        if match is not None:
+        if match is None:
+            return "\\cup" in gold and prove(answer, gold)
+        if not braced:
             del left[match]
-    return (len(given) == len(expected) and not left) or ("\\cup" in gold and prove(answer, gold))
+    return braced or not left
 
 
 def _elements(text: str) -> tuple[bool, list[str]]:
     r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    bracket = wrapped(_assigned(text))
-    braced = bracket is not None and bracket[0] + bracket[2] == "{}"
-    inside = bracket[1] if bracket and braced else _MEMBER.sub("", text, count=1)
-    if _SPACED_LIST.search(inside):
-        inside = _THOUSANDS.sub("", inside)
-    signs = (("+-", "-+") if "\\pm" in item else ("",) for item in split(inside, _LIST))
-    items = zip(split(inside, _LIST), signs, strict=True)
-    return braced, [
-        item.replace("\\pm", s[:1]).replace("\\mp", s[1:]).strip() if s else item for item, both in items for s in both
+    brackets, inside = wrapped(_named(text)[1])
+    text = inside if brackets == "{}" else text
+    if _SPACED_LIST.search(text):
+        text = _THOUSANDS.sub("", text)
+    return brackets == "{}", [
+        element
+        for item in split(text, _LIST)
+        for element in dict.fromkeys(item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+"))
     ]
-
-
-def _tuple(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = _ordered(gold)
-    if expected is None:
-        return None
-    given = _ordered(right_side(answer))
-    if given is None and (vector := _entries(answer)):
-        given = expected[0], vector[1]
-    if given is None and (interval := _interval(answer)):
-        given = _ordered(interval[1])
-    if given is None:  # x = 1, y = 2
-        values = [_assignment(item) or ("", "") for item in _elements(answer)[1]]
-        names = [name for name, _ in values]
-        given = "()" if sorted({*names} - {""}) == names else "", [value for _, value in values]
-    if len(given[1]) != len(expected[1]) or (len(given[1]) == 2 and given[0] != expected[0]):
-        return False
-    return all(map(again, given[1], expected[1]))
-
-
-def _ordered(text: str) -> tuple[str, list[str]] | None:
-    """The two brackets of a tuple, and its elements in order; None where the text is not a tuple."""
-    bracket = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", _assigned(text))))
-    items = split(bracket[1], re.compile(",|;")) if bracket and bracket[0] != "{" else []
-    return (bracket[0] + bracket[2], items) if bracket and len(items) > 1 else None
 
 
 def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -287,9 +267,9 @@ def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | No
     interval, other = _interval(gold), _interval(answer)
     if interval and other:
         return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
-    if interval and _ordered(answer):
+    if interval and _in_order(answer):
         return again(answer, interval[1])
-    return _chain(answer) == _chain(gold) or prove(_MEMBER.sub("", answer, count=1), gold)
+    return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
 
 
 def _chain(text: str) -> list[str]:
@@ -315,26 +295,25 @@ def _interval(text: str) -> tuple[str, str] | None:
 def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if len(split(gold, _EQUALS)) < 2:
         return None
-    assigned, given = _assignment(gold), _assignment(answer)
+    (given, value), (name, expected) = _named(answer), _named(gold)
     equation = len(split(answer, _EQUALS)) > 1
-    if assigned is None:
-        return equation and prove(answer, gold)
-    if not equation or (given and _compact(given[0]) == _compact(assigned[0])):
-        return again(given[1] if given and equation else answer, assigned[1])
-    return number(assigned[1]) is None and prove(answer, gold)  # 2x = 10 is not solved yet
+    if name and (given == name or not equation):
+        return again(value, expected)
+    return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     (answer, unit), (gold, expected) = _unit(split(answer, _EQUALS)[-1]), _unit(gold)
     if unit and expected and unit != expected:
         return False
-    answer, gold = _unwrapped(answer), _unwrapped(gold)
+    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
     if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
-        return _words(answer) == _words(gold)
+        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
+        return words[0] == words[1]
     return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
-_TYPES = (_notation, _number, _choice, _matrix, _list, _tuple, _inequality, _equation, _expression)
+_TYPES = (_notation, _number, _choice, _ordered, _list, _inequality, _equation, _expression)
 
 
 def _unit(text: str) -> tuple[str, Any]:
@@ -347,37 +326,19 @@ def _unit(text: str) -> tuple[str, Any]:
     return (text[: unit.start()], known) if known or words else (text, None)
 
 
-def _assignment(text: str) -> tuple[str, str] | None:
-    """The name and the value in x = 5, 5 = x or x = 2 + 3 = 5."""
+def _named(text: str) -> tuple[str, str]:
+    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5 or x \in A; "" and the text where it is none of these."""
+    if member := _MEMBER.match(text):
+        return _compact(text[: member.end()]), text[member.end() :]
     sides = split(text, _EQUALS)
-    if len(sides) > 1 and _LABEL.fullmatch(sides[0]):
-        return sides[0], sides[-1]
-    return (sides[1], sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else None
-
-
-def _assigned(text: str) -> str:
-    """What a name is or lies in; any other text as it is."""
-    sides = split(_MEMBER.sub("", text, count=1), _EQUALS)
-    return sides[-1] if len(sides) == 1 or (len(sides) == 2 and _LABEL.fullmatch(sides[0])) else text
-
-
-def _name(text: str) -> str | None:
-    assigned = _assignment(text)
-    return assigned and _compact(assigned[0])
-
-
-def _unwrapped(text: str) -> str:
-    bracket = wrapped(text)
-    return bracket[1] if bracket and bracket[0] + bracket[2] in ("()", "{}") else text
+    if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
+        return _compact(sides[0]), sides[-1]
+    return (_compact(sides[1]), sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else ("", text)
 
 
 def _without_markup(text: str) -> str:
     text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
     return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
-
-
-def _words(text: str) -> str:
-    return re.sub(r"^(?:an?|the) ", "", _compact(text).casefold())
 
 
 def _compact(text: str) -> str:

@@ -21,12 +21,13 @@ MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
 MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
 MAX_LINE = 20_000  # characters of a line that are read, from its end
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
 )
-_MARK = re.compile(rf"(?P<box>{_BOX.pattern})|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE)
+_MARK = re.compile(
+    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE
+)
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
     r"<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
@@ -43,67 +44,71 @@ _CLAUSE = re.compile(
     re.DOTALL,
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
-_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS.replace(' ', '|')})\b)[A-Za-z]{{2,}}")
+_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 _JOINT = re.compile(r"[} $]*,?[ $]*(?:and|or|,)[ $]*(?:\w+ ?= ?)?")  # between two boxes that are one answer
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
 _LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+[^\d.]*")
 
-# A number inside a text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no operand
-# precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
+# A number inside a plain text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no
+# operand precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
 _IN_TEXT = re.compile(
-    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
+    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
+    r"|\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
     r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
     re.ASCII,
 )
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
-_FRACTION = re.compile(r"(?:(\d) ?)?\\frac\{([^{}]*+)\}\{([^{}]*+)\}(?! *+\d)")
 
 
 def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: Kind = "number") -> str | None:
     r"""The final answer of the text after the reasoning; None where there is none. `kind` is `kind_of` the gold answer.
 
-    1. The reasoning has to be closed, and what follows a turn that the model makes up is not read: `after_reasoning`.
-    2. `<answer>`: the last well-formed block. Where the last one is blank or none is closed, there is no answer.
-    3. The last explicit answer: the content of `\boxed{}` or `\fbox{}`, the rest of the line after `####`, or what
-       "the answer is" and "answer:" are followed by, if that is of the kind. Braces that are not closed mean that there
-       is no answer.
-    4. Without one, the last number of the last line that has a number, or the formula around it. Where the gold answer
+    It is looked for in the last well-formed `<answer>` block, or where there is none, in the text `after_reasoning`:
+
+    1. The last explicit answer: the content of `\boxed{}` or `\fbox{}`, the rest of the line after `####`, or what "the
+       answer is" and "answer:" are followed by, if that is of the kind.
+    2. Without one, the last number of the last line that has a number, or the formula around it. Where the gold answer
        is not a number: the last formula (`$…$`, `\(…\)`, `\[…\]`), or else the last line with text.
 
-    The text in a block, a box or after a mark is read by the same rules where it is a sentence. A sentence that ends
-    with a choice between two numbers has no answer among them, and is returned whole.
+    The text in a block, a box or after a mark is read by the same rules where it is a sentence. There is no answer
+    where the last block is blank, or the only block or the last brace is not closed. A sentence that ends with a choice
+    between two numbers has no answer among them, and is returned whole.
     """
     rest = after_reasoning(completion, prompt_opens_think)
     if rest is None:
         return None
-    block = _last_block(rest) if "<answer>" in rest else None
-    if "<answer>" in rest and block is None:
+    blocks = [block.partition("</answer>") for block in rest.split("<answer>")[1:]]
+    closed = [answer.strip() for answer, end, _ in blocks if end]
+    if blocks and not any(closed[-1:]):
         return None
-    answer = _explicit(block or rest, kind)
+    answer = _explicit(closed[-1] if closed else rest, kind)
     if answer is not None:
         return answer or None
-    if block is not None:
-        return _place(block, kind)
-    return _last_number(rest) if kind == "number" else _last_formula(rest) or _last_line(rest)
+    if closed:
+        return _place(closed[-1], kind)
+    if kind == "number":
+        return _last_number(rest)
+    formulas = [formula for _, formula, _ in _formulas(rest)]
+    lines = [line.strip() for line in rest.split("\n") if line.strip()]
+    return next(reversed(formulas or lines), None)
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
-    """The text after the reasoning, up to a turn that the model makes up; None where the reasoning was not closed."""
+    """The text after the reasoning, up to a turn that the model makes up; None where the reasoning was not closed.
+
+    Such a turn begins with a chat marker or another question, after some answer.
+    """
     first = completion.find("</think>") + 1
-    before, _, rest = (completion[:first] + before_new_turn(completion[first:])).rpartition("</think>")
+    text = completion[first:]
+    blank = len(text) - len(text.lstrip())
+    answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
+    turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
+    end = next((start for start in turns if start > blank), len(text))
+    before, _, rest = completion[: first + end].rpartition("</think>")
     return None if "<think>" in rest or (prompt_opens_think and not before) else rest
-
-
-def before_new_turn(text: str) -> str:
-    """The text before the first turn that the model makes up after its answer: a chat marker, or another question."""
-    for turn in _TURN.finditer(text):
-        answer = text[: turn.start()]
-        if answer.strip() and (not turn["question"] or _DIGIT.search(answer) or _MARK.search(answer)):
-            return answer
-    return text
 
 
 def kind_of(gold: str) -> Kind:
@@ -123,19 +128,11 @@ def gold_answer(gold: str) -> str:
     """
     answer = gold
     if _MARK.search(gold):
-        found = _explicit(gold, "number"), _explicit(gold, "formula")
-        answer = next(filter(None, found), "" if re.search(r"\{\s*\}\W*$|#\s*$", gold) else gold)
+        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
+        answer = _explicit(gold, "number") or _explicit(gold, "formula") or ("" if empty else gold)
     if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
     return answer
-
-
-def _last_block(text: str) -> str | None:
-    for block in reversed(text.split("<answer>")[1:]):
-        answer, end, _ = block.partition("</answer>")
-        if end:
-            return answer.strip() or None
-    return None
 
 
 def _explicit(text: str, kind: Kind) -> str | None:
@@ -148,17 +145,15 @@ def _explicit(text: str, kind: Kind) -> str | None:
             return answer
     if decisive < 0:
         return None
-    if marks[decisive]["hashes"]:
-        content = text[marks[decisive].end() :].partition("\n")[0].strip()
-    else:
-        content = _box(text[marks[decisive].end() :])
-        for mark in reversed(marks[:decisive]):  # \boxed{3} and x = \boxed{-2}
-            box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
-            begin = text.find(box, mark.end()) + len(box)
-            if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
-                break
-            content, decisive = f"{box}, {content}", decisive - 1
-    return _place(content, kind) if content else ""
+    content = text[marks[decisive].end() :]
+    content = content.partition("\n")[0].strip() if marks[decisive]["hashes"] else _box(content)
+    for mark in reversed(marks[: decisive if marks[decisive]["box"] else 0]):  # \boxed{3} and x = \boxed{-2}
+        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
+        begin = text.find(box, mark.end()) + len(box)
+        if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
+            break
+        content, decisive = f"{box}, {content}", decisive - 1
+    return content and _place(content, kind)
 
 
 def _box(text: str) -> str:
@@ -178,87 +173,66 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     ends = (end.start() for end in _SENTENCE_END.finditer(tail))
     stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
     sentence = tail[:stop].strip(" *_`")
-    clause = _CLAUSE.sub("", sentence).strip(" *_`")
     if kind == "number":
         answer = _place(sentence, kind)
-        readable = number(right_side(answer)) is not None or (answer != sentence and not _WORD.search(plain(answer)))
+        readable = number(right_side(answer)) is not None or (answer != sentence and not _has_word(answer))
         return plain(answer) if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
-    if kind == "formula" and _WORD.search(plain(clause)):
-        clause = (
-            formulas[0][1] if formulas and not tail[: formulas[0][0]].strip(" *_`") else _last_formula(clause) or clause
-        )
-    proven = sure or named or (kind == "formula" and not _WORD.search(plain(clause)))
-    return plain(clause) if proven else None
+    answer = _place(_CLAUSE.sub("", sentence).strip(" *_`"), kind)
+    return plain(answer) if sure or named or (kind == "formula" and not _has_word(answer)) else None
 
 
 def _place(text: str, kind: Kind) -> str:
     """The answer in a text that should be nothing else: the text, or the number that a sentence states."""
     if kind != "number":
-        formula = _last_formula(text)
-        return formula if kind == "formula" and formula and _WORD.search(text.replace(formula, "")) else text
+        formulas = _formulas(text) or [(0, text, 0)]
+        formula = formulas[-1 if formulas[0][0] else 0][1]  # what a sentence begins with, or its last formula
+        return formula if kind == "formula" and _WORD.search(text.replace(formula, "")) else text
     for part in (text, clause := _CLAUSE.sub("", text), _COMMA.sub("", clause)):
-        if number(right_side(plain(part))) is not None or (part and not _WORD.search(plain(part))):
+        if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
+
+
+def _has_word(text: str) -> bool:
+    return _WORD.search(plain(text)) is not None
 
 
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
     lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
     for line in lines[: -MAX_LINES - 1 : -1]:
-        slashed = _slashed(line)
-        numbers = list(_IN_TEXT.finditer(slashed))
+        whole = plain(line)
+        numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
             continue
         last, value = numbers[-1].group(), number(numbers[-1].group())
         if number(line) not in (None, value):
-            return plain(line)
-        between = slashed[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
+            return whole
+        between = whole[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
         if _HEDGE.fullmatch(between) and number(numbers[-2].group()) != value:
-            return numbers[-2].group() if re.search(r"\bnot\b", between) else plain(line)
-        return _formula_of_last(line, last) or last
+            return numbers[-2].group() if re.search(r"\bnot\b", between) else whole
+        formulas = _formulas(line)
+        if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
+            formula = plain(formulas[-1][1])
+            if number(right_side(formula)) != value and _IN_TEXT.search(formula):
+                return formula
+        return last
     return None
 
 
-def _formula_of_last(line: str, last: str) -> str | None:
-    """The formula that contains the last number of a line, unless it is that number itself."""
-    formulas = _formulas(line)
-    if not formulas or _IN_TEXT.search(_slashed(line[formulas[-1][2] :])):
-        return None
-    formula = plain(formulas[-1][1])
-    itself = number(right_side(formula)) == number(last) or not _IN_TEXT.search(_slashed(formula))
-    return None if itself else formula
-
-
-def _slashed(text: str) -> str:
-    """The plain form, with fractions written a/b and mixed numbers n a/b."""
-    return _FRACTION.sub(lambda f: f"{f[1] + ' ' if f[1] else ''}{f[2].strip()}/{f[3].strip()}", plain(text))
-
-
-def _last_formula(text: str) -> str | None:
-    formulas = _formulas(text)
-    return formulas[-1][1] if formulas else None
-
-
 def _formulas(text: str) -> list[tuple[int, str, int]]:
-    """The formulas in `$…$`, `\\(…\\)` or `\\[…\\]`, with where they begin and end. Words between two dollar signs are
-    not a formula but stand between sums of money."""
+    r"""The formulas in `$…$`, `\(…\)` or `\[…\]`, with where they begin and end; no words between two sums of money."""
     found = []
     opened: re.Match[str] | None = None
     for mark in _DELIMITER.finditer(text):
-        if opened is not None and mark.group() == _CLOSING[opened.group()]:
-            formula = text[opened.end() : mark.start()].strip()
-            if opened.group() not in ("$", "\\(") or "\n" not in formula:
-                if formula and ("\\" in formula or not _WORD.search(formula)):
-                    found.append((opened.start(), formula, mark.end()))
-                opened = None
-                continue
-            opened = None  # the text up to here would be part of every later formula too
-        if mark.group() in _CLOSING:
-            opened = mark
+        if opened is None or mark.group() != _CLOSING[opened.group()]:
+            opened = mark if mark.group() in _CLOSING else opened
+            continue
+        formula = text[opened.end() : mark.start()].strip()
+        if "\n" in formula and opened.group() in ("$", "\\("):  # it does not close what was opened on another line
+            opened = mark if mark.group() in _CLOSING else None
+            continue
+        if formula and ("\\" in formula or not _WORD.search(formula)):
+            found.append((opened.start(), formula, mark.end()))
+        opened = None
     return found
-
-
-def _last_line(text: str) -> str | None:
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return lines[-1] if lines else None

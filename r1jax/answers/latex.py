@@ -8,69 +8,33 @@ Everything here takes time linear in the length of the text, and evaluates none 
 
 from __future__ import annotations
 
+import functools
 import re
 
-VULGAR_FRACTIONS = {
-    "½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78",
-}  # fmt: skip
+VULGAR_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅛⅜⅝⅞", ("12", "13", "23", "14", "34", "15", "18", "38", "58", "78"), strict=True))
 # Functions that plain text writes without a backslash.
-FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt max min gcd"
+FUNCTIONS = "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|sqrt|max|min|gcd"
 # Unicode signs, and how the rest of this package spells them.
 _SIGNS = str.maketrans(
-    dict.fromkeys("−–‐‑﹣－", "-")
-    | dict.fromkeys("×·⋅∙∗", "*")
-    | dict(zip("÷⁄≤≥≠≈", ("/", "/", "<=", ">=", "!=", "\\approx "), strict=True))
-    | {
-        "∞": "\\infty ",
-        "π": "\\pi ",
-        "√": "\\sqrt ",
-        "∪": "\\cup ",
-        "∩": "\\cap ",
-        "∈": "\\in ",
-        "∅": "\\emptyset ",
-        "≡": "\\equiv ",
-    }
-    | {
-        "≡": "\\equiv ",
-        "±": "\\pm ",
-        "∓": "\\mp ",
-        "θ": "\\theta ",
-        "⟨": "(",
-        "⟩": ")",
-        "°": "^\\circ ",
-        "ℝ": "\\mathbb{R}",
-    }
-    | dict(zip("（），：％＝＋", "(),:%=+", strict=True))
+    dict(zip("−–‐‑﹣－×·⋅∙∗÷⁄⟨⟩（），：％＝＋\u00a0\u202f\u2009", "------*****//()(),:%=+   ", strict=True))
+    | {"∞": "\\infty ", "π": "\\pi ", "θ": "\\theta ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in "}
+    | {"∅": "\\emptyset ", "≡": "\\equiv ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "°": "^\\circ "}
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
-    | {"¢": " cents", "或": " or ", "和": " and ", "且": " and ", "`": ""}
-    | dict.fromkeys("\u00a0\u202f\u2009", " ")
+    | {"≤": "<=", "≥": ">=", "≠": "!=", "ℝ": "\\mathbb{R}", "¢": " cents", "或": " or ", "和": " and ", "且": " and "}
+    | {"`": ""}
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile(f"[{''.join(map(chr, _RAISED))}]+")
 _MEANING = {
     **{"dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom"},
-    **dict.fromkeys((",", ";", ":", " ", "\n", "(", ")", "[", "]", "quad", "qquad", "displaystyle", "textstyle"), " "),
+    **dict.fromkeys((*",;: \n()[]", "quad", "qquad", "displaystyle", "textstyle"), " "),
     **dict.fromkeys(("!", "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "limits"), ""),
-    **dict.fromkeys(("le", "leq", "leqslant"), "<="),
-    **dict.fromkeys(("ge", "geq", "geqslant"), ">="),
-    **dict.fromkeys(("ne", "neq"), "!="),
-    **dict.fromkeys(("cdot", "times", "ast"), "*"),
-    **dict.fromkeys(("lor", "vee"), " or "),
-    **dict.fromkeys(("land", "wedge"), " and "),
-    **dict.fromkeys(("varnothing", "O"), "\\emptyset "),
-    **dict.fromkeys(("pmod", "bmod"), " mod "),
-    **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
-    **dict(zip(("lt", "gt", "div", "colon", "lbrack", "rbrack", "%", "#"), "<>/:[]%#", strict=True)),
-    **dict(zip(("langle", "rangle"), "()", strict=True)),
-    **{
-        "lbrace": "\\{",
-        "rbrace": "\\}",
-        "degree": "^\\circ ",
-        "$": "$",
-        '"': '"',
-        "simeq": "\\approx ",
-        "dots": "\\ldots ",
-    },
+    **{"le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!="},
+    **{"cdot": "*", "times": "*", "ast": "*", "div": "/", "lt": "<", "gt": ">", "colon": ":", "pmod": " mod "},
+    **{"lor": " or ", "vee": " or ", "land": " and ", "wedge": " and ", "bmod": " mod ", "dots": "\\ldots "},
+    **{"mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "langle": "(", "rangle": ")", "lbrack": "[", "rbrack": "]"},
+    **{"lbrace": "\\{", "rbrace": "\\}", "varnothing": "\\emptyset ", "O": "\\emptyset ", "simeq": "\\approx "},
+    **{"degree": "^\\circ ", "%": "%", "#": "#", "$": "$", '"': '"'},
 }
 _MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DOTALL)
 _FONTS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|mbox|hbox"
@@ -80,37 +44,31 @@ _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "
 _BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _OPEN, _CLOSE = "([{", ")]}"
 # What is rewritten, in this order, before and after macros get their meaning.
-_BEFORE = [
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
-        (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
-        (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
-        (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
-        (r"\*\*", ""),
-        (r"(?<!\\)\\! *+", ""),  # as in 11,\! 100
-        (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
-        # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
-        (r"([+-])\\?[$€£]", r"\1"),
-        (r"\\?[$€£]", " "),
-    )
-]
-_AFTER = [
-    (re.compile(pattern, re.ASCII), new)
-    for pattern, new in (
-        (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
-        (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
-        (r"° ?$", " degrees"),
-        (r"°", ""),
-        (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
-        (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
-        (rf"(?<![\\A-Za-z_])({FUNCTIONS.replace(' ', '|')}|pi|infty)(?![A-Za-z])", r"\\\1"),
-        (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
-        (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
-    )
-]
+_BEFORE = (
+    (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
+    (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
+    (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
+    (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
+    (r"\*\*|(?<!\\)\\! *+", ""),  # bold, and a space as in 11,\! 100
+    (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
+    # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
+    (r"([+-])\\?[$€£]", r"\1"),
+    (r"\\?[$€£]", " "),
+)
+_AFTER = (
+    (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
+    (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
+    (r"° ?$", " degrees"),
+    (r"°", ""),
+    (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
+    (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
+    (rf"(?<![\\A-Za-z_])({FUNCTIONS}|pi|infty)(?![A-Za-z])", r"\\\1"),
+    (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
+    (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
+)
 
 
+@functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
 def plain(text: str) -> str:
     r"""Removes markup (fonts, `$`, spacing, `\left`, bold, currency signs) and spells each sign in one way.
 
@@ -121,17 +79,13 @@ def plain(text: str) -> str:
     if "\\begin" not in text:  # in which a double backslash ends a row
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
     for pattern, new in _BEFORE:
-        text = pattern.sub(new, text)
+        text = re.sub(pattern, new, text)
     for _ in range(2):  # for a font inside another font
         text = _FONT.sub(lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ", text)
-    text = _MACRO.sub(_meaning, text).replace("~", " ")
+    text = _MACRO.sub(lambda macro: _MEANING.get(macro[1] or "left", macro[0]), text).replace("~", " ")
     for pattern, new in _AFTER:
-        text = pattern.sub(new, text)
+        text = re.sub(pattern, new, text, flags=re.ASCII)
     return " ".join(_braced(text).split())
-
-
-def _meaning(macro: re.Match[str]) -> str:
-    return macro.group() if macro[1] and macro[1] not in _MEANING else _MEANING.get(macro[1] or "left", "")
 
 
 def _braced(text: str) -> str:
@@ -159,18 +113,15 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
     return [part.strip() for part in [*parts, text[begin:]] if part.strip()]
 
 
-def wrapped(text: str) -> tuple[str, str, str] | None:
-    r"""The opening bracket, the inside and the closing bracket of a text in brackets; None for any other text.
+def wrapped(text: str) -> tuple[str, str]:
+    r"""The two brackets around a text and its inside; no brackets and the text itself where it is not in any.
 
-    The brackets need not match, as in [0,1). For `\{` and `\}` the brackets are given as { and }.
+    The brackets need not match, as in [0,1). For `\{` and `\}` they are {}.
     """
-    start = 1 if text.startswith("\\{") else 0
-    depth = 0
-    for bracket in re.finditer(r"[(\[{]|[)\]}]", text):
+    whole, depth = re.sub(r"^\\(?=\{)", "", text), 0
+    for bracket in re.finditer(r"[(\[{)\]}]", whole):
         depth += 1 if bracket.group() in _OPEN else -1
         if depth <= 0:
-            if depth or bracket.end() != len(text) or not text[start : start + 1] or text[start] not in _OPEN:
-                return None
-            inner = text[start + 1 : bracket.start()]
-            return text[start], inner.removesuffix("\\").strip(), bracket.group()
-    return None
+            closed = depth == 0 and whole[0] in _OPEN and bracket.end() == len(whole)
+            return (whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()) if closed else ("", text)
+    return "", text

@@ -24,43 +24,33 @@ SAME_PLACES = 6  # decimals from which a rounded value is accepted for a number 
 _PREFIX = re.compile(
     r"(?:[-+*/^!(){}\d., ]|\\frac|\\(?:overline|bar) ?\{ ?\d+ ?\}|(?<=\d)[eE][+-]?\d{1,4}(?![\w.]))*", re.ASCII
 )
-_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?![\d,])", re.ASCII)
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
-_DECIMAL = re.compile(r"(\d*)\.(\d*)(?: ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\})?|\d+(?=[eE])", re.ASCII)
-_EXPONENT = re.compile(r"[eE]([+-]?\d+)", re.ASCII)
+_GROUPED = re.compile(r"^[+-]?\d{1,3}(?: \d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d{1,50}) ?\}", re.ASCII)
+_LITERAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(?![\d./]))", re.ASCII)
-_FACTORIAL = re.compile(r"(\d+|\([^()]*\)) ?!(?!=)", re.ASCII)
-_TWO = re.compile(r"[\d.)] +[\d.]", re.ASCII)  # two numbers without an operation between them
+_FACTORIAL = re.compile(r"([\d.]+|\([^()]*\)) ?!(?!=)", re.ASCII)
+_TWO = re.compile(r"[\d.)] +[\d.]|\.\d*\.", re.ASCII)  # two numbers without an operation between them
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-_PERCENT = re.compile(r" ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
+_PERCENT = re.compile(r"^ ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
-_UNIT = re.compile(rf"(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
+_UNIT = re.compile(rf"(?! ?\*)(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
 _MEASURE = re.compile(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?")
-_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
 # Words after a number that are not its unit, since they change it or go on with the sentence.
-_NOT_UNITS: str = "half pi sqrt and or to plus minus times over mod am pm"
-NOT_UNITS = {*_NOT_UNITS.split(), *FUNCTIONS.split()}
+NOT_UNITS = {*f"half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{FUNCTIONS}".split("|")}
 _TABLE = """
 length: 0.001 mm millimeter millimetre, 0.01 cm centimeter centimetre 厘米, 1 m meter metre 米
 length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foot feet, 0.9144 yd yard, 1609.344 mi mile
-mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克
-volume: 0.001 ml milliliter millilitre, 1 l liter litre
-time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week
-months: 1 month, 12 yr year
-money: 0.01 cent, 1 dollar
-yuan: 1 yuan 元
-angle: 1 degree
-force: 1 N newton
-energy: 1 J joule
-power: 1 W watt
+mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克; volume: 0.001 ml milliliter millilitre, 1 l liter litre
+time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week; months: 1 month, 12 yr year
+money: 0.01 cent, 1 dollar; yuan: 1 yuan 元; angle: 1 degree; force: 1 N newton; energy: 1 J joule; power: 1 W watt
 """
 _KNOWN = {
     name: (dimension, Fraction(factor))
-    for dimension, units in (line.split(": ") for line in _TABLE.strip().split("\n"))
+    for dimension, units in (entry.split(": ") for entry in re.split("; |\n", _TABLE.strip()))
     for factor, *names in (unit.split() for unit in units.split(", "))
     for name in names
 }
@@ -76,10 +66,7 @@ class Quantity:
 
 
 def number(text: str) -> Fraction | None:
-    r"""The value of a number as models and data sets write one; None for any other text.
-
-    A unit or percent sign is dropped, so that 28% is 28 and 5 km is 5.
-    """
+    """The value of a `quantity`, without its unit, so that 28% is 28 and 5 km is 5; None for any other text."""
     found = quantity(text)
     return None if found is None else found.value
 
@@ -95,19 +82,16 @@ def quantity(text: str) -> Quantity | None:
     if len(text) > MAX_LENGTH:
         return None
     text = plain(text).removesuffix(".")
-    if spaced := _SPACED.match(text):
-        text = spaced.group().replace(" ", "") + text[spaced.end() :]
     written = _PREFIX.match(text)[0].rstrip(" -*/")  # pyright: ignore[reportOptionalSubscript]
     value, unit = _value(written), text[len(written) :]
     if value is None:
         return None
     while scale := _SCALE.match(unit):
         value, unit = value * _SCALES[scale[1].lower()], unit[scale.end() :]
-    decimals = re.fullmatch(r"[+-]?[\d,]*\.(\d+)", written, re.ASCII)
-    places = len(decimals[1]) if decimals else 0
-    if percent := _PERCENT.match(unit):
-        return Quantity(value, "%", places) if _is_unit(unit[percent.end() :]) else None
-    return Quantity(value, unit.strip().replace(" ^", "^"), places) if _is_unit(unit) else None
+    decimals = re.fullmatch(r"[+-]?[\d, ]*\.(\d+)", written, re.ASCII)
+    words = _PERCENT.sub("", unit)
+    name = words.strip().replace(" ^", "^") if words == unit else "%"
+    return Quantity(value, name, len(decimals[1]) if decimals else 0) if _is_unit(words) else None
 
 
 def same_quantity(answer: Quantity, gold: Quantity) -> bool:
@@ -129,14 +113,12 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
 
 def _close(a: Quantity, b: Quantity) -> bool:
-    if a.value == b.value:
-        return True
-    for rounded, other in ((a, b), (b, a)):
-        endless = 10 ** other.value.denominator.bit_length() % other.value.denominator > 0  # 1/3 is, and 3/8 is not
-        if rounded.places >= SAME_PLACES and not other.places and endless:
-            scaled = other.value * 10**rounded.places
-            return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
-    return False
+    rounded, exact = (a, b) if a.places > b.places else (b, a)
+    endless = 10 ** exact.value.denominator.bit_length() % exact.value.denominator > 0  # 1/3 is, and 3/8 is not
+    if a.value == b.value or rounded.places < SAME_PLACES or exact.places or not endless:
+        return a.value == b.value
+    scaled = exact.value * 10**rounded.places
+    return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
 
 
 def known_unit(text: str) -> tuple[str, Fraction] | None:
@@ -148,7 +130,7 @@ def known_unit(text: str) -> tuple[str, Fraction] | None:
         known = _KNOWN.get(word) or (_KNOWN.get(word.removesuffix("s")) if len(word) > 2 else None)
         if known is None or match is None:
             return None
-        power = _POWERS.get(match[1], 1) * int(match[3] or 1)
+        power = {"s": 2, "c": 3}.get((match[1] or "")[:1], 1) * int(match[3] or 1)
         sizes.append((f"{known[0]}^{power}", known[1] ** power))
     if len(sizes) == 1:
         return sizes[0]
@@ -166,32 +148,25 @@ def _is_unit(text: str) -> bool:
 
 
 def _value(text: str) -> Fraction | None:
-    """The value of plain arithmetic, which is written as Python, parsed, and computed in fractions."""
-    if re.search(r"\.\d*\.", text):
-        return None
-    text, fractions = _DECIMAL.sub(_decimal, _GROUPED.sub(lambda digits: digits[0].replace(",", ""), text)), 1
-    text = _EXPONENT.sub(r"*10**(\1)", text)
+    """The value of plain arithmetic, which is written as Python with quoted numbers, parsed, and computed exactly."""
+    text = _REPEATING.sub(_repeating, _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text))
+    fractions = 1
     while fractions:
         text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
-    text = re.sub(r"\b0+(?=\d)", "", _MIXED.sub(_mixed, text))
+    text = _MIXED.sub(_mixed, text)
     if "\\" in text or _TWO.search(text):
         return None
     text = text.replace("^", "**").replace("{", "(").replace("}", ")")
-    text = re.sub(r"(?<=[\d)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
+    text = re.sub(r"(?<=[\d.)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
     try:
-        return _computed(ast.parse(text.strip(), mode="eval").body)
+        return _computed(ast.parse(_LITERAL.sub(r"'\g<0>'", text).strip(), mode="eval").body)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 
 
-def _decimal(literal: re.Match[str]) -> str:
-    whole, decimals, repeated = literal[1] or "", literal[2] or "", literal[3]
-    if literal[1] is None or not whole + decimals:
-        return literal[0]
-    ends = 10 ** len(decimals)
-    if repeated is None:
-        return f"({int(whole + decimals)}/{ends})"
-    return f"({int(whole + decimals + repeated) - int(whole + decimals)}/{ends * (10 ** len(repeated) - 1)})"
+def _repeating(literal: re.Match[str]) -> str:
+    once, places = literal[1] + literal[2], len(literal[2])
+    return f"({int(once + literal[3]) - int(once or 0)}/{10 ** (places + len(literal[3])) - 10**places})"
 
 
 def _mixed(literal: re.Match[str]) -> str:
@@ -201,7 +176,7 @@ def _mixed(literal: re.Match[str]) -> str:
 
 def _computed(node: ast.expr) -> Fraction:
     match node:
-        case ast.Constant(value=int(value)):
+        case ast.Constant(value=str(value)):
             result = Fraction(value)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant() | ast.BinOp() | ast.Call()):
             result = _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
@@ -214,10 +189,7 @@ def _computed(node: ast.expr) -> Fraction:
             result = base ** int(exponent)
         case ast.BinOp() if type(node.op) in _OPERATIONS:
             result = _OPERATIONS[type(node.op)](_computed(node.left), _computed(node.right))
-        case ast.Call(args=[argument]):
-            value = _computed(argument)
-            if value.denominator > 1 or not 0 <= value <= 3000:
-                raise ValueError
+        case ast.Call(args=[argument]) if (value := _computed(argument)).denominator == 1 and 0 <= value <= 3000:
             result = Fraction(math.factorial(int(value)))
         case _:
             raise ValueError

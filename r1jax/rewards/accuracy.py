@@ -36,10 +36,8 @@ def math_answer(example: Example, completion: str) -> RewardResult:
 def grade_answer(answer: str, gold: str) -> RewardResult:
     """Whether an answer is equivalent to the gold answer.
 
-    Numbers, text and the structure of sets, tuples and the like are compared here. Two expressions that are not written
-    alike are compared by math-verify in a worker; a comparison that takes longer than SECONDS, or ends the worker,
-    scores 0.0. The reasons of a 0.0 are unreadable, timeout and crash; where no worker can start, the result is None
-    and unavailable.
+    Two expressions that are not written alike are compared by math-verify in a worker. The reasons of a 0.0 are
+    timeout (after SECONDS), crash and unreadable; where no worker can start, the result is None and unavailable.
     """
     try:
         return float(same_answer(answer, gold, _defer))
@@ -49,12 +47,8 @@ def grade_answer(answer: str, gold: str) -> RewardResult:
         return float(_workers().call(answer, gold))
     except WorkerUnavailable:
         return None, "unavailable"
-    except WorkerTimeout:
-        return 0.0, "timeout"
-    except WorkerCrash:
-        return 0.0, "crash"
-    except ValueError:  # whatever the computer algebra system raised
-        return 0.0, "unreadable"
+    except (WorkerTimeout, WorkerCrash, ValueError) as error:  # ValueError: the computer algebra system raised an error
+        return 0.0, {WorkerTimeout: "timeout", WorkerCrash: "crash"}.get(type(error), "unreadable")
 
 
 class _NeedsAlgebra(Exception):

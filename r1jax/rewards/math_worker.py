@@ -21,7 +21,7 @@ from r1jax.answers.equivalence import KNOWN, same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
 DIGITS = 30  # to which equal values agree
-POINTS = 4  # random values of the variables at which two expressions are compared
+POINTS = 6  # random values of the variables at which two expressions are compared
 ATTEMPTS = 40  # at finding such points, since logarithms and roots are not real everywhere
 FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
@@ -29,9 +29,7 @@ _STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
 _ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
 _VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
 _LATEX = LatexExtractionConfig(
-    normalization_config=NormalizationConfig(
-        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-    )
+    normalization_config=NormalizationConfig(malformed_operators=True, nits=True, boxed="none")
 )
 
 
@@ -49,19 +47,18 @@ def prove(answer: str, gold: str) -> bool:
     proportional, and inequalities in one variable also where they describe the same set. Sets and matrices are compared
     by math-verify.
     """
-    both: list[Any] = [_parsed(answer), _parsed(gold)]
-    given, expected = both
-    if None in both:
-        return False
+    given, expected = both = [_parsed(answer), _parsed(gold)]
     if all(isinstance(found, sympy.Expr) for found in both):
-        return _same_expression(given, expected, _places(answer, gold))
+        decimals = [len(found[1]) for text in (answer, gold) if (found := re.fullmatch(r"[+-]?\d*\.(\d+)", text))]
+        rounded = [min(places, FLOAT_PLACES) for places in decimals[:1] if places >= SAME_PLACES]
+        return _same_expression(given, expected, *(sympy.Rational(1, 10**places) for places in rounded))
     if all(isinstance(found, sympy.Eq) for found in both):
-        return _proportional(_numerator(given), _numerator(expected))
+        return _proportional(*(sympy.fraction(sympy.together(found.lhs - found.rhs))[0] for found in both))
     ordered = [isinstance(found, _ORDERED) for found in both]
-    if any(ordered) and given.free_symbols == expected.free_symbols:
-        if all(ordered) and isinstance(given, _STRICT) == isinstance(expected, _STRICT):
-            if _proportional(given.gts - given.lts, expected.gts - expected.lts, positive=True):
-                return True
+    if any(ordered) and None not in both and given.free_symbols == expected.free_symbols:
+        scalable = all(ordered) and isinstance(given, _STRICT) == isinstance(expected, _STRICT)
+        if scalable and _proportional(*(found.gts - found.lts for found in both), positive=True):
+            return True
         return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
     for kinds in ((sympy.MatrixBase, sympy.MatrixExpr), (sympy.Set, sympy.Tuple, Relational, sympy.And)):
         if all(isinstance(found, kinds) for found in both):
@@ -73,6 +70,7 @@ def prove(answer: str, gold: str) -> bool:
 def _parsed(text: str) -> Any:
     """The parsed text, with exact decimals, and with i as the imaginary unit where it is not an index."""
     text = re.sub(r"\\log ?_ ?(?:e|\{ ?e ?\})", r"\\ln ", text)
+    text = re.sub(r"\* ?(?=\\(?:sin|cos|tan|cot|sec|csc|ln|log))", " ", text)  # else sin a * cos b is sin(a cos b)
     if "\\int" not in text:
         text = _VARIABLES.sub(_product, text)
     found = parse(f"${text}$", [_LATEX], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
@@ -88,70 +86,52 @@ def _product(word: re.Match[str]) -> str:
     letters, index = word[1], word[2] or word[3] or ""
     if letters is None or letters in KNOWN:
         return word.group()
-    names = [f"{letter.lower()}_{{U}}" if letter.isupper() else letter for letter in letters]
+    *first, last = (f"{letter.lower()}_{{U}}" if letter.isupper() else letter for letter in letters)
     if index:
-        names[-1] = f"{letters[-1].lower()}_{{{'U' * letters[-1].isupper()}{index}}}"
-    return "*".join(names)
+        last = f"{letters[-1].lower()}_{{{'U' * letters[-1].isupper()}{index}}}"
+    return "*".join([*first, last])
 
 
-def _places(*texts: str) -> int | None:
-    """How many decimals to compare, where a text is a decimal with SAME_PLACES or more; at most those of a float."""
-    decimals = [len(found[1]) for text in texts if (found := re.fullmatch(r"[+-]?\d*\.(\d+)", text))]
-    return min(decimals[0], FLOAT_PLACES) if decimals and decimals[0] >= SAME_PLACES else None
-
-
-def _same_expression(given: sympy.Expr, expected: sympy.Expr, places: int | None = None) -> bool:
-    symbols = sorted(given.free_symbols | expected.free_symbols, key=str)
-    if not symbols:
-        a, b = _value(given, {}), _value(expected, {})
-        if a is None or b is None:
-            return False
-        return _close(a, b) or (places is not None and bool(abs(a - b) < sympy.Rational(1, 10**places)))
-    if not (given.free_symbols and expected.free_symbols):
+def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: Any = 0) -> bool:
+    if bool(given.free_symbols) != bool(expected.free_symbols):
         return False
-    whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
-    real, others = [], []
-    for point in _points(symbols, whole):
+    points, real, others = _points(given, expected), [], []
+    for point in points:
         a, b = _value(given, point), _value(expected, point)
         if a is not None and b is not None:
-            (real if a.is_real and b.is_real else others).append(_close(a, b))
+            tolerance = max(rounding, sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
+            (real if a.is_real and b.is_real else others).append(bool(abs(a - b) <= tolerance))
         if len(real) == POINTS or False in real:
             return all(real)
-    return not real and len(others) >= POINTS and all(others)
+    found = real or others
+    return len(found) >= min(POINTS, len(points)) and all(found)
 
 
 def _proportional(given: Any, expected: Any, *, positive: bool = False) -> bool:
     """Whether the one is a constant multiple of the other."""
-    symbols = sorted(given.free_symbols | expected.free_symbols, key=str)
-    for point in _points(symbols, whole=False):
+    for point in _points(given, expected):
         a, b = _value(given, point), _value(expected, point)
         if a and b and a.is_real and b.is_real:
             return (a * b > 0 or not positive) and _same_expression(given * b, expected * a)
     return False
 
 
-def _numerator(equation: Any) -> Any:
-    return sympy.fraction(sympy.together(equation.lhs - equation.rhs))[0]
+def _points(given: Any, expected: Any) -> list[dict[Any, Any]]:
+    """Random values of the variables, whole numbers where the expressions may be defined for these alone.
 
-
-def _points(symbols: list[Any], whole: bool) -> list[dict[Any, Any]]:
-    rng = random.Random(0)
-    return [
-        {
-            symbol: sympy.Integer(rng.randrange(2, 20))
-            if whole
-            else sympy.Rational(rng.choice((-1, 1, 1)) * rng.randrange(11, 300), 97)
-            for symbol in symbols
-        }
-        for _ in range(ATTEMPTS)
-    ]
+    At most one is negative, each in its turn: xy is not |x|y, but sqrt(xy) is sqrt(x) sqrt(y) unless both are negative.
+    """
+    symbols, rng = sorted(given.free_symbols | expected.free_symbols, key=str), random.Random(0)
+    whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
+    attempts, (low, high, unit) = ATTEMPTS if symbols else 1, (2, 20, 1) if whole else (11, 300, 97)
+    points = [{symbol: sympy.Rational(rng.randrange(low, high), unit) for symbol in symbols} for _ in range(attempts)]
+    for turn, point in enumerate(points):
+        for symbol in symbols[turn % (len(symbols) + 1) :][: not whole]:
+            point[symbol] *= -1
+    return points
 
 
 def _value(expression: Any, point: dict[Any, Any]) -> Any:
     """The value of an expression at a point; None where it is not a finite number."""
     value = expression.subs(point).doit().evalf(DIGITS + 10)
     return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
-
-
-def _close(a: Any, b: Any) -> bool:
-    return bool(abs(a - b) <= sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))

@@ -88,7 +88,7 @@ def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
         ("so x = -5.", "-5"),
         ("a loss of -$1,200.50!", "-1,200.50"),
         ("It is 3/4.", "3/4"),
-        (r"It is $\frac{3}{4}$.", "3/4"),
+        (r"It is $\frac{3}{4}$.", r"\frac{3}{4}"),
         ("It is .5", ".5"),
         ("The area is 12 m^2.", "12"),
         ("It is 10^5", "10^5"),

@@ -49,6 +49,8 @@ from r1jax.answers.quantities import Quantity, number, quantity, same_quantity
         ("2**3", 8),
         (r"0.\overline{3}", Fraction(1, 3)),
         (r"1.2\overline{45}", Fraction(137, 110)),
+        (r".\overline{45}", Fraction(5, 11)),
+        ("1/2e3", Fraction(1, 2000)),
         ("4 0/9", 4),
         ("1 000 4/9", Fraction(9004, 9)),
         ("2^{-1}", Fraction(1, 2)),
@@ -91,6 +93,7 @@ NO_QUANTITIES = [
     "5 or 6", "5 and 6", r"5\pi", r"\sqrt{4}", "2^{1/2}", "2^3^4", "2**3**4", "--5", "+-5",
     "5!!", "(-1)!", "0.5!", "1e99999", "5e", "0x10", "1_000", "٣", "1:00", "2,3", "[5]", "x = 5", "5 = 5", "5!=6",
     "5 pm", "5 sin x", r"\frac123", r"2\frac{3}{2}", "5abc", "1/2/", "9" * 201,
+    r"\frac{1}{2}3.5", r"3.5.\overline{45}", r"2 \cdot L \cdot m", "5 * cm",
 ]
 # fmt: on
 
