@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from answer_styles import STYLES  # noqa: E402
+from answer_styles import STYLES
 
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
