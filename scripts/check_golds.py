@@ -44,6 +44,8 @@ def main(files: list[str]) -> int:
             example = Example("", row.get("gold", row.get("answer")))
             for answer, expected in answers(row):
                 for name, style in STYLES.items():
+                    if name == "plain text" and answer.endswith("!"):  # which may end the sentence
+                        continue
                     result = math_answer(example, style.format(a=answer))
                     count += 1
                     if (result[0] if isinstance(result, tuple) else result) != expected:

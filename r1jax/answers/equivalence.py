@@ -303,7 +303,7 @@ def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    (answer, unit), (gold, expected) = _unit(split(answer, _EQUALS)[-1]), _unit(gold)
+    (answer, unit), (gold, expected) = _unit((split(answer, _EQUALS) or [answer])[-1]), _unit(gold)
     if unit and expected and unit != expected:
         return False
     answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))

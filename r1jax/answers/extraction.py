@@ -13,7 +13,7 @@ from typing import Literal
 
 from r1jax.answers.equivalence import CHOICE, right_side
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
-from r1jax.answers.quantities import number
+from r1jax.answers.quantities import known_unit, number
 
 Kind = Literal["number", "choice", "text", "formula"]
 
@@ -40,7 +40,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
     r",? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
-    r"|;.*| [-–—(] ?[A-Za-z]{2}.*",
+    r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*",
     re.DOTALL,
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
@@ -60,6 +60,7 @@ _IN_TEXT = re.compile(
     r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
     re.ASCII,
 )
+_UNIT = re.compile(r" ?(?!in\b)[A-Za-z]+(?:/[A-Za-z]+)?(?: ?\^\{?[23]\}?)?")
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 
 
@@ -147,7 +148,9 @@ def _explicit(text: str, kind: Kind) -> str | None:
         return None
     content = text[marks[decisive].end() :]
     content = content.partition("\n")[0].strip() if marks[decisive]["hashes"] else _box(content)
-    for mark in reversed(marks[: decisive if marks[decisive]["box"] else 0]):  # \boxed{3} and x = \boxed{-2}
+    for mark in reversed(
+        marks[max(0, decisive - MAX_CUES) : decisive if marks[decisive]["box"] else 0]
+    ):  # \boxed{3} and x = \boxed{-2}
         box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
         begin = text.find(box, mark.end()) + len(box)
         if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
@@ -187,7 +190,7 @@ def _place(text: str, kind: Kind) -> str:
         formulas = _formulas(text) or [(0, text, 0)]
         formula = formulas[-1 if formulas[0][0] else 0][1]  # what a sentence begins with, or its last formula
         return formula if kind == "formula" and _WORD.search(text.replace(formula, "")) else text
-    for part in (text, clause := _CLAUSE.sub("", text), _COMMA.sub("", clause)):
+    for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
         if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
@@ -214,9 +217,10 @@ def _last_number(text: str) -> str | None:
         formulas = _formulas(line)
         if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
             formula = plain(formulas[-1][1])
-            if number(right_side(formula)) != value and _IN_TEXT.search(formula):
+            if _IN_TEXT.search(formula):
                 return formula
-        return last
+        unit = _UNIT.match(whole, numbers[-1].end())
+        return last + unit[0] if unit and known_unit(unit[0].strip()) else last
     return None
 
 

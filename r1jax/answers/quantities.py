@@ -9,6 +9,7 @@ All numbers are fractions, never floats. Only the four operations, powers and fa
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import operator
 import re
@@ -71,6 +72,7 @@ def number(text: str) -> Fraction | None:
     return None if found is None else found.value
 
 
+@functools.lru_cache(maxsize=4096)
 def quantity(text: str) -> Quantity | None:
     r"""The number in a text and its unit; None for any other text.
 

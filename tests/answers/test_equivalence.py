@@ -232,3 +232,11 @@ def test_hostile_text_costs_no_more_than_its_length(name):
     with cpu_limit(5):
         assert not same_answer(text, "5") and not same_answer(text, "E")
         same_answer(text, text[:9] + "x")
+
+
+@pytest.mark.parametrize(
+    "answer", ["=", "==", ",", "()", "{}", "^", "\\frac", "<", "[", "]", "\\{", "|", "_", "%", "\ud800", "=,=<"]
+)
+@pytest.mark.parametrize("gold", [gold for gold, _, _ in CASES])
+def test_fragments_are_no_answers(answer, gold):
+    assert not same_answer(answer, gold, never)

@@ -90,7 +90,7 @@ def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
         ("It is 3/4.", "3/4"),
         (r"It is $\frac{3}{4}$.", r"\frac{3}{4}"),
         ("It is .5", ".5"),
-        ("The area is 12 m^2.", "12"),
+        ("The area is 12 m^2.", "12 m^2"),
         ("It is 10^5", "10^5"),
         ("It is x_1", None),
         ("It is 7 by rule_2", "7"),
