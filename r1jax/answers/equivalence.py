@@ -78,7 +78,7 @@ _KNOWN_MACROS = {"\\" + name for name in (*_MACROS.split(), *KNOWN)}
 _WORD = re.compile(r"(?=.*[aeiouy].*)[A-Za-z][a-z]{3,}|\w{9,}", re.ASCII)  # and no product of variables
 _TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
 _LETTERS = re.compile(r"\\?[A-Za-z]+")
-_NO_CONSTANT = re.compile(r"[=<>,;]|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
+_NO_CONSTANT = re.compile(r"[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
 _SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
 # An underscore that does not begin an index, a tower of powers, and numbers that could exhaust the memory.
 _RISKY = re.compile(
@@ -124,7 +124,7 @@ def right_side(text: str) -> str:
     """
     exact, approximate, rounded = text.partition("\\approx")
     if approximate:
-        text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip()
+        text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip() or rounded.strip()
     name, value = _named(text)
     sides = [] if name else split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
@@ -236,6 +236,11 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
     if len(names - {""}) > 1 and names != given_names:
         return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
+    both = [
+        {word.replace("\\cup", "or") for word in re.findall(r"\band\b|\bor\b|\\cup", text)} for text in (answer, gold)
+    ]
+    if all(both) and both[0] != both[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
+        return False
     if braced and not all(any(again(a, g) for g in expected) for a in given):
         return False
     left = list(given)
@@ -303,7 +308,13 @@ def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    (answer, unit), (gold, expected) = _unit((split(answer, _EQUALS) or [answer])[-1]), _unit(gold)
+    *others, last = split(answer.partition("\\approx")[0], _EQUALS) or [answer]
+    (answer, unit), (gold, expected) = _unit(last), _unit(gold)
+    letters = [{word for word in _LETTERS.findall(side) if len(word) == 1} for side in (*others, last)]
+    solved = 0 if others and _LABEL.fullmatch(others[0]) else 1  # A = \pi r^2 = 4\pi, but x + 1 = 2 is not solved
+    for side, names in zip(others, letters[:-1], strict=True):
+        if not (_LABEL.fullmatch(side) or len(names - letters[-1]) > solved or again(side, last)):
+            return False
     if unit and expected and unit != expected:
         return False
     answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
@@ -337,7 +348,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _without_markup(text: str) -> str:
-    text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”').rstrip(' .,;:"“”')
+    text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”=').rstrip(' .,;:"“”')
     return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from r1jax.answers.equivalence import CHOICE, right_side
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
-from r1jax.answers.quantities import known_unit, number
+from r1jax.answers.quantities import CHANGES, known_unit, number
 
 Kind = Literal["number", "choice", "text", "formula"]
 
@@ -25,8 +25,10 @@ _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
 )
+_HEADING = r" *[*_]*(?:Step|Part|Case|Section|Conclusion|Solution)\b| *[*_]*\d+[.)] +[A-Za-z]"
 _MARK = re.compile(
-    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####)|(?P<cue>{_CUE})", re.IGNORECASE | re.MULTILINE
+    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})",
+    re.IGNORECASE | re.MULTILINE,
 )
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
@@ -46,7 +48,19 @@ _CLAUSE = re.compile(
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
 _WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
-_JOINT = re.compile(r"[} $]*,?[ $]*(?:and|or|,)[ $]*(?:\w+ ?= ?)?")  # between two boxes that are one answer
+# Between two boxes that are one answer.
+_JOINT = re.compile(
+    r"[} $]*(?:[,;/]|,?[ $]*(?:\\text ?\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?(?: ?\})?)?[ $]*(?:\w+ ?= ?)?"
+)
+# Words beside a number or formula that say something else of it than that it is the answer.
+_ALTERED = re.compile(
+    r"(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative|root(?: of)?"
+    r"|plus|out of|remainder)|n't|cannot be) *[$({\\]*$",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    rf"[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b"
+)
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
 _LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+[^\d.]*")
@@ -153,7 +167,7 @@ def _explicit(text: str, kind: Kind) -> str | None:
     ):  # \boxed{3} and x = \boxed{-2}
         box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
         begin = text.find(box, mark.end()) + len(box)
-        if not box or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
+        if not box or box == content or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
             break
         content, decisive = f"{box}, {content}", decisive - 1
     return content and _place(content, kind)
@@ -177,9 +191,11 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
     sentence = tail[:stop].strip(" *_`")
     if kind == "number":
-        answer = _place(sentence, kind)
-        readable = number(right_side(answer)) is not None or (answer != sentence and not _has_word(answer))
-        return plain(answer) if readable or (sure and _DIGIT.search(answer)) or _NO_ANSWER.search(answer) else None
+        answer = plain(_place(sentence, kind))
+        readable = number(right_side(answer)) is not None or (answer != plain(sentence) and not _has_word(answer))
+        if not sure:
+            return answer if readable and plain(sentence).startswith(answer) else None
+        return answer if readable or _DIGIT.search(answer) or _NO_ANSWER.search(answer) else None
     answer = _place(_CLAUSE.sub("", sentence).strip(" *_`"), kind)
     return plain(answer) if sure or named or (kind == "formula" and not _has_word(answer)) else None
 
@@ -189,7 +205,8 @@ def _place(text: str, kind: Kind) -> str:
     if kind != "number":
         formulas = _formulas(text) or [(0, text, 0)]
         formula = formulas[-1 if formulas[0][0] else 0][1]  # what a sentence begins with, or its last formula
-        return formula if kind == "formula" and _WORD.search(text.replace(formula, "")) else text
+        worded = kind == "formula" and _WORD.search(text.replace(formula, ""))
+        return formula if worded and not _ALTERED.search(text[: text.rindex(formula)]) else text
     for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
         if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
             return part
@@ -214,6 +231,8 @@ def _last_number(text: str) -> str | None:
         between = whole[numbers[-2].end() : numbers[-1].start()] if len(numbers) > 1 else ""
         if _HEDGE.fullmatch(between) and number(numbers[-2].group()) != value:
             return numbers[-2].group() if re.search(r"\bnot\b", between) else whole
+        if _ALTERED.search(whole[: numbers[-1].start()]) or _DENIED.match(whole, numbers[-1].end()):
+            return whole
         formulas = _formulas(line)
         if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
             formula = plain(formulas[-1][1])

@@ -20,7 +20,16 @@ _SIGNS = str.maketrans(
     | {"∞": "\\infty ", "π": "\\pi ", "θ": "\\theta ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in "}
     | {"∅": "\\emptyset ", "≡": "\\equiv ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "°": "^\\circ "}
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
-    | {"≤": "<=", "≥": ">=", "≠": "!=", "ℝ": "\\mathbb{R}", "¢": " cents", "或": " or ", "和": " and ", "且": " and "}
+    | {
+        "≤": "<=",
+        "≥": ">=",
+        "≠": "!=",
+        "ℝ": "\\mathbb{R}",
+        "¢": " cents",
+        "或": " or ",
+        "和": " and ",
+        "且": " and ",
+    }
     | {"`": ""}
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -37,7 +46,7 @@ _MEANING = {
     **{"degree": "^\\circ ", "%": "%", "#": "#", "$": "$", '"': '"'},
 }
 _MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DOTALL)
-_FONTS = "text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|mbox|hbox"
+_FONTS = "text(?:bf|it|rm|sf|tt|normal)?|underline|math(?:rm|bf|it|sf|bb)|operatorname|mbox|hbox"
 _FONT = re.compile(rf"\\(?:{_FONTS}) *+(?:\{{([^{{}}]*+)\}}|(\w)(?!\w))")
 # In text, a short unit is no variable.
 _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "L": "liter", "ft": "foot", "mi": "mile"}
@@ -51,6 +60,7 @@ _BEFORE = (
     (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
     (r"\*\*|(?<!\\)\\! *+", ""),  # bold, and a space as in 11,\! 100
     (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
+    (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
     # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
     (r"([+-])\\?[$€£]", r"\1"),
     (r"\\?[$€£]", " "),

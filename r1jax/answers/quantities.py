@@ -40,14 +40,17 @@ _LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
 _UNIT = re.compile(rf"(?! ?\*)(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
 _MEASURE = re.compile(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?")
 _ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
+CHANGES = "squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|below"
 # Words after a number that are not its unit, since they change it or go on with the sentence.
-NOT_UNITS = {*f"half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{FUNCTIONS}".split("|")}
+NOT_UNITS = {*f"half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS}".split("|")}
 _TABLE = """
 length: 0.001 mm millimeter millimetre, 0.01 cm centimeter centimetre 厘米, 1 m meter metre 米
 length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foot feet, 0.9144 yd yard, 1609.344 mi mile
-mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克; volume: 0.001 ml milliliter millilitre, 1 l liter litre
+mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克, 453.59237 lb pound, 28.349523125 oz ounce
+volume: 0.001 ml milliliter millilitre, 1 l liter litre, 3.785411784 gal gallon, 0.946352946 quart
 time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week; months: 1 month, 12 yr year
-money: 0.01 cent, 1 dollar; yuan: 1 yuan 元; angle: 1 degree; force: 1 N newton; energy: 1 J joule; power: 1 W watt
+money: 0.01 cent, 1 dollar; euro: 1 euro; yuan: 1 yuan 元; angle: 1 degree; radian: 1 radian
+force: 1 N newton; energy: 1 J joule; power: 1 W watt
 """
 _KNOWN = {
     name: (dimension, Fraction(factor))
@@ -126,7 +129,7 @@ def _close(a: Quantity, b: Quantity) -> bool:
 def known_unit(text: str) -> tuple[str, Fraction] | None:
     """The dimension and the size of a known unit, such as ("length^2", 1/10000) for cm^2 and square centimeters."""
     sizes = []
-    for part in re.split(r" ?/ ?| per ", text):
+    for part in re.split(r" ?/ ?| per ", {"mph": "mi/h", "kph": "km/h"}.get(text, text)):
         match = _MEASURE.fullmatch(part)
         word = match[2] if match and len(match[2]) < 2 else match[2].lower() if match else ""
         known = _KNOWN.get(word) or (_KNOWN.get(word.removesuffix("s")) if len(word) > 2 else None)

@@ -26,7 +26,9 @@ from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.split import Split, split_of
 
 # A missing value, or a text of more than twelve words.
-_NO_ANSWER = re.compile(r"\A\W*(?:nan|null|n/a)\W*\Z|(?:\b[^\W\d_]{2,}\b\W+){12}[^\W\d_]{2,}", re.IGNORECASE)
+_NO_ANSWER = re.compile(
+    r"\A\W*(?:nan|null|n/a|tbd|unknown|see solution)\W*\Z|(?:\b[^\W\d_]{2,}\b\W+){12}[^\W\d_]{2,}", re.IGNORECASE
+)
 Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
 Rows = Sequence[Mapping[str, Any]]
 

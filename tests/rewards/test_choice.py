@@ -211,7 +211,7 @@ def test_hostile_texts_take_no_time(choices):
     for piece in (*pieces, *("".join(chance.choices(pieces, k=3)) for _ in range(20))):
         start = time.thread_time()
         letter(Example("", "B", data=choices), (piece * 20_000)[:20_000])
-        assert time.thread_time() - start < 0.1, piece
+        assert time.thread_time() - start < 1.0, piece
     with cpu_limit(10):
         for _ in range(300):
             letter(Example("", "B", data=choices), "".join(chance.choices("AB ().,\n$\\{}*or ", k=200)))

@@ -143,6 +143,76 @@ def test_completions(kind):
         assert [gold for gold in (wrong or "").split() if score(gold, completion) != 0] == [], completion
 
 
+# Statements that name the gold answer and are not it, and statements of it that look like others.
+# fmt: off
+NOT_THE_ANSWER = [
+    ("The answer is not 42.", "42"),
+    ("The answer isn't 7.", "7"),
+    (r"\boxed{\text{not } 42}", "42"),
+    ("<answer>never 7</answer>", "7"),
+    ("The answer is less than 42.", "42"),
+    ("<answer>at most 42</answer>", "42"),
+    (r"\boxed{\text{at least }42}", "42"),
+    ("The answer is 90 or more", "90"),
+    ("the answer is twice 42", "42"),
+    ("The answer is 24 out of 42", "42"),
+    ("The answer is 4 remainder 3", "3"),
+    (r"The answer is not $2\sqrt{3}$", r"2\sqrt{3}"),
+    (r"The answer is less than $2\sqrt3$", r"2\sqrt{3}"),
+    (r"\boxed{3}\text{ or }\boxed{2}", "2"),
+    (r"\boxed{3}; \boxed{2}", "2"),
+    (r"\boxed{3} / \boxed{2}", "2"),
+    (r"\boxed{3} or possibly \boxed{2}", "2"),
+    (r"<answer>5=2\sqrt3</answer>", r"2\sqrt{3}"),
+    (r"\boxed{x^2=2\sqrt3}", r"2\sqrt{3}"),
+    (r"\boxed{3=x^2+1}", "x^2+1"),
+    (r"\boxed{x^2=x^2+1}", "x^2+1"),
+    (r"\boxed{42:1}", "42"),
+    (r"\boxed{1:2}", r"\frac12"),
+    (r"\boxed{42\ldots}", "42"),
+    (r"\boxed{x<0 \text{ and } x>1}", r"(-\infty,0)\cup(1,\infty)"),
+    (r"\boxed{x<0 \text{ and } x>1}", r"x<0 \text{ or } x>1"),
+    ("<answer>60 km/h</answer>", "60 mph"),
+    ("<answer>10 mph</answer>", "10 km/h"),
+    ("<answer>10 liters</answer>", "10 gallons"),
+    ("<answer>€5</answer>", r"\$5"),
+    (r"\boxed{30 \text{ radians}}", r"30^\circ"),
+    ("<answer>7 squared</answer>", "7"),
+    ("<answer>42 and a half</answer>", "42"),
+    ("The answer is 7 am", "7"),
+    ("#### 3. Conclusion\nSo it is 4", "3"),
+    ("<answer>=</answer>", "x^2+1"),
+    (r"\boxed{==}", "x^2+1"),
+    ("=", "x^2+1"),
+    ("\\boxed{42}\n\nExplanation: the answer is even because 6 is even.", "6"),
+]
+THE_ANSWER = [
+    ("#### Step 1\nx\n#### Conclusion\nTherefore there are 42 apples.", "42"),
+    ("\\boxed{42}\n\nExplanation: the answer is even because 6 is even.", "42"),
+    (r"\boxed{7}, attained at $x=3$, and the answer is reached when $x=3$", "7"),
+    (r"\boxed{7}. That holds when the answer is not restricted.", "7"),
+    (r"\boxed{\underline{42}}", "42"),
+    (r"\boxed{\approx 42}", "42"),
+    ("<answer>= 7</answer>", "7"),
+    (r"\boxed{2\sqrt{3} \approx 3.464}", r"2\sqrt3"),
+    (r"\boxed{(x+1)^2 = x^2+2x+1}", "x^2+2x+1"),
+    (r"\boxed{3} \boxed{3}", "3"),
+    (r"\boxed{60 \text{ mph}}", "60 mph"),
+    ("<answer>60 miles per hour</answer>", "60 mph"),
+    ("not 5, but 7", "7"),
+    ("It's 42 and not 43", "42"),
+    (r"The answer is $2\sqrt3$, not $\sqrt3$.", r"2\sqrt3"),
+    (r"\boxed{A = \pi r^2 = 4\pi}", r"4\pi"),
+    ("So $x^2-1 = (x-1)(x+1)$.", "(x-1)(x+1)"),
+]
+# fmt: on
+
+
+def test_statements_about_the_gold_answer():
+    assert [(completion, gold) for completion, gold in NOT_THE_ANSWER if score(gold, completion) != 0] == []
+    assert [(completion, gold) for completion, gold in THE_ANSWER if score(gold, completion) != 1] == []
+
+
 def test_golds_that_are_whole_solutions():
     solution = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips.\n#### 72"
     for gold in (solution, "Therefore, the answer is: 72.", r"So we get $\boxed{72}$ clips in 2 months."):
