@@ -8,6 +8,7 @@ Nothing here evaluates the text, and the time is linear in its length.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Literal
 
@@ -126,6 +127,7 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
     return None if "<think>" in rest or (prompt_opens_think and not before) else rest
 
 
+@functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
 def kind_of(gold: str) -> Kind:
     """The kind of a gold answer, which decides what can be one in a completion."""
     text = plain(gold)
@@ -136,6 +138,7 @@ def kind_of(gold: str) -> Kind:
     return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
 
+@functools.lru_cache(maxsize=128)
 def gold_answer(gold: str) -> str:
     r"""The gold answer, or what is marked in it as `extract_answer` reads it, as in a worked solution.
 

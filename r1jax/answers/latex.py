@@ -53,29 +53,35 @@ _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "
 _BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _OPEN, _CLOSE = "([{", ")]}"
 # What is rewritten, in this order, before and after macros get their meaning.
-_BEFORE = (
-    (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
-    (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
-    (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
-    (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
-    (r"\*\*|(?<!\\)\\! *+", ""),  # bold, and a space as in 11,\! 100
-    (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
-    (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
-    # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
-    (r"([+-])\\?[$€£]", r"\1"),
-    (r"\\?[$€£]", " "),
-)
-_AFTER = (
-    (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
-    (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
-    (r"° ?$", " degrees"),
-    (r"°", ""),
-    (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
-    (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (rf"(?<![\\A-Za-z_])({FUNCTIONS}|pi|infty)(?![A-Za-z])", r"\\\1"),
-    (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
-    (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
-)
+_BEFORE = [
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
+        (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
+        (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
+        (r"(?<=[\w)\]}])\*\*(?=[\w(\\-])", "^"),  # the power of Python; any other ** is bold
+        (r"\*\*|(?<!\\)\\! *+", ""),  # bold, and a space as in 11,\! 100
+        (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
+        (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
+        # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
+        (r"([+-])\\?[$€£]", r"\1"),
+        (r"\\?[$€£]", " "),
+    )
+]
+_AFTER = [
+    (re.compile(pattern, re.ASCII), new)
+    for pattern, new in (
+        (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
+        (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
+        (r"° ?$", " degrees"),
+        (r"°", ""),
+        (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
+        (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
+        (rf"(?<![\\A-Za-z_])({FUNCTIONS}|pi|infty)(?![A-Za-z])", r"\\\1"),
+        (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
+        (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
+    )
+]
 
 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
@@ -89,12 +95,12 @@ def plain(text: str) -> str:
     if "\\begin" not in text:  # in which a double backslash ends a row
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
     for pattern, new in _BEFORE:
-        text = re.sub(pattern, new, text)
+        text = pattern.sub(new, text)
     for _ in range(2):  # for a font inside another font
         text = _FONT.sub(lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ", text)
     text = _MACRO.sub(lambda macro: _MEANING.get(macro[1] or "left", macro[0]), text).replace("~", " ")
     for pattern, new in _AFTER:
-        text = re.sub(pattern, new, text, flags=re.ASCII)
+        text = pattern.sub(new, text)
     return " ".join(_braced(text).split())
 
 
