@@ -9,6 +9,7 @@ Nothing here evaluates the text, and the time is linear in its length.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from typing import Literal
 
@@ -20,6 +21,7 @@ Kind = Literal["number", "choice", "text", "formula"]
 
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
+MAX_JOINT = 40  # characters between two boxes that are one answer
 MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
 MAX_LINE = 20_000  # characters of a line that are read, from its end
 _CUE = (
@@ -60,11 +62,12 @@ _ALTERED = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    rf"[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b"
+    rf"[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b",
+    re.IGNORECASE,
 )
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
-_LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+[^\d.]*")
+_LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+\D*\Z")
 
 # A number inside a plain text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no
 # operand precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
@@ -117,20 +120,21 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
 
     Such a turn begins with a chat marker or another question, after some answer.
     """
-    first = completion.find("</think>") + 1
+    closing = completion.find("</think>")
+    first = closing + len("</think>") if closing >= 0 else 0
     text = completion[first:]
     blank = len(text) - len(text.lstrip())
     answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
     turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
     end = next((start for start in turns if start > blank), len(text))
-    before, _, rest = completion[: first + end].rpartition("</think>")
-    return None if "<think>" in rest or (prompt_opens_think and not before) else rest
+    _, closed, rest = completion[: first + end].rpartition("</think>")
+    return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
 def kind_of(gold: str) -> Kind:
     """The kind of a gold answer, which decides what can be one in a completion."""
-    text = plain(gold)
+    text = plain(_marked(gold))
     if number(re.sub(r"^[A-Za-z]\w* ?= ?", "", text)) is not None:
         return "number"
     if CHOICE.fullmatch(text):
@@ -138,42 +142,57 @@ def kind_of(gold: str) -> Kind:
     return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
 
-@functools.lru_cache(maxsize=128)
 def gold_answer(gold: str) -> str:
-    r"""The gold answer, or what is marked in it as `extract_answer` reads it, as in a worked solution.
+    r"""The gold answer, or what is marked in it by `\boxed{}`, `####` or "the answer is", as in a worked solution.
 
     Raises ValueError where that is empty.
     """
-    answer = gold
-    if _MARK.search(gold):
-        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
-        answer = _explicit(gold, "number") or _explicit(gold, "formula") or ("" if empty else gold)
+    answer = _marked(gold)
     if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
     return answer
 
 
+@functools.lru_cache(maxsize=128)
+def _marked(gold: str) -> str:
+    marks = list(_MARK.finditer(gold))
+    if not marks:
+        return gold
+    if any(not mark["cue"] for mark in marks):
+        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
+        return _content(gold, marks) or ("" if empty else gold)
+    return _explicit(gold, "number") or _explicit(gold, "formula") or gold
+
+
 def _explicit(text: str, kind: Kind) -> str | None:
     """The last explicit answer of the kind; "" where it is empty or not closed, None where there is none."""
     marks = list(_MARK.finditer(text))
-    decisive = next((i for i in range(len(marks) - 1, -1, -1) if not marks[i]["cue"]), -1)
-    for mark in reversed(marks[decisive + 1 :][-MAX_CUES:]):
+    cues = list(itertools.takewhile(lambda mark: mark["cue"], reversed(marks)))
+    sure = len(cues) == len(marks)
+    for mark in cues[:MAX_CUES]:
         tail = text[mark.end() : mark.end() + MAX_TAIL].lstrip(" *_\n")
-        if answer := _announced(tail, kind, sure=decisive < 0, named=mark.group().endswith((":", "*", "\n"))):
+        if answer := _announced(tail, kind, sure=sure, named=mark.group().endswith((":", "*", "\n"))):
             return answer
-    if decisive < 0:
+    if sure:
         return None
-    content = text[marks[decisive].end() :]
-    content = content.partition("\n")[0].strip() if marks[decisive]["hashes"] else _box(content)
-    for mark in reversed(
-        marks[max(0, decisive - MAX_CUES) : decisive if marks[decisive]["box"] else 0]
-    ):  # \boxed{3} and x = \boxed{-2}
-        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
-        begin = text.find(box, mark.end()) + len(box)
-        if not box or box == content or not _JOINT.fullmatch(text, begin, marks[decisive].start()):
-            break
-        content, decisive = f"{box}, {content}", decisive - 1
+    content = _content(text, marks)
     return content and _place(content, kind)
+
+
+def _content(text: str, marks: list[re.Match[str]]) -> str:
+    r"""What the last box or `####` has in it; of boxes that are one answer, as \boxed{3} and \boxed{-2}, a list."""
+    *others, last = [mark for mark in marks if not mark["cue"]]
+    if last["hashes"]:
+        return text[last.end() :].partition("\n")[0].strip()
+    content = _box(text[last.end() :])
+    for mark in reversed(others[-MAX_CUES:]):
+        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
+        end = text.find(box, mark.end()) + len(box)
+        close = last.start() - end < MAX_JOINT
+        if not box or box == content or not close or not _JOINT.fullmatch(text, end, last.start()):
+            break
+        content, last = f"{box}, {content}", mark
+    return content
 
 
 def _box(text: str) -> str:

@@ -20,17 +20,8 @@ _SIGNS = str.maketrans(
     | {"∞": "\\infty ", "π": "\\pi ", "θ": "\\theta ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in "}
     | {"∅": "\\emptyset ", "≡": "\\equiv ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "°": "^\\circ "}
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
-    | {
-        "≤": "<=",
-        "≥": ">=",
-        "≠": "!=",
-        "ℝ": "\\mathbb{R}",
-        "¢": " cents",
-        "或": " or ",
-        "和": " and ",
-        "且": " and ",
-    }
-    | {"`": ""}
+    | {"≤": "<=", "≥": ">=", "≠": "!=", "ℝ": "\\mathbb{R}", "¢": " cents", "`": ""}
+    | {"或": " or ", "和": " and ", "且": " and "}
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile(f"[{''.join(map(chr, _RAISED))}]+")

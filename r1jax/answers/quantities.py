@@ -75,7 +75,7 @@ def number(text: str) -> Fraction | None:
     return None if found is None else found.value
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=128)
 def quantity(text: str) -> Quantity | None:
     r"""The number in a text and its unit; None for any other text.
 

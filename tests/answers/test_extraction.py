@@ -7,7 +7,7 @@ from cpu_time import cpu_limit
 from hostile_texts import hostile, hostile_markup
 
 from r1jax.answers.equivalence import same_answer
-from r1jax.answers.extraction import extract_answer, gold_answer
+from r1jax.answers.extraction import after_reasoning, extract_answer, gold_answer, kind_of
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,31 @@ def test_hostile_text_costs_no_more_than_its_length(name):
     with cpu_limit(5):
         for style in ("{}", "<answer>{}</answer>", "\\boxed{{{}}}", "\\boxed {}", "#### {}", "#### {}\nx"):
             extract_answer(style.format(text))
+
+
+@pytest.mark.parametrize(
+    ("completion", "opens", "rest"),
+    [
+        ("</think>4", True, "4"),  # no reasoning at all
+        ("r</think>\nAssistant: 4", False, "\nAssistant: 4"),  # the turn itself, and not one after it
+        ("r</think>\n<|assistant|>4", True, "\n<|assistant|>4"),
+        ("4", True, None),
+    ],
+)
+def test_where_the_reasoning_ends(completion, opens, rest):
+    assert after_reasoning(completion, opens) == rest
+
+
+def test_a_marked_gold_is_taken_as_it_is():
+    assert gold_answer(r"It is \boxed{\text{Monday, May 3}}.") == r"\text{Monday, May 3}"
+    assert gold_answer("48 + 24 = 72 clips.\n#### 72 clips") == "72 clips"
+    assert gold_answer(r"$x = \boxed{3}$ or $x = \boxed{-2}$") == "3, -2"
+    assert gold_answer("Therefore, the answer is: 180.") == "180"
+    assert kind_of("48 + 24 = <<48+24=72>>72 clips.\n#### 72") == "number"
+    assert kind_of(r"So it is \boxed{\sqrt{2}}.") == "formula"
+
+
+def test_boxes_far_apart_cost_nothing():
+    with cpu_limit(0.5):
+        assert extract_answer(r"\boxed{1}" + " $" * 20_000 + r"x\boxed{2}") == "2"
+        assert extract_answer(r"\boxed{1}, " * 10_000 + r"\boxed{2}") is not None

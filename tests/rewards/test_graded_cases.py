@@ -187,6 +187,7 @@ NOT_THE_ANSWER = [
     ("\\boxed{42}\n\nExplanation: the answer is even because 6 is even.", "6"),
 ]
 THE_ANSWER = [
+    ("<answer>There are 3 red and 4 blue, so 7 in total.</answer>", "7"),
     ("#### Step 1\nx\n#### Conclusion\nTherefore there are 42 apples.", "42"),
     ("\\boxed{42}\n\nExplanation: the answer is even because 6 is even.", "42"),
     (r"\boxed{7}, attained at $x=3$, and the answer is reached when $x=3$", "7"),
