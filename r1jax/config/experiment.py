@@ -9,6 +9,7 @@ declares is an error. docs/config.md is made from these classes.
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -25,7 +26,7 @@ from r1jax.config.objective import (
 )
 from r1jax.config.rewards import RewardBase, RewardSettings, Weight
 from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
-from r1jax.config.tasks import TaskSettings
+from r1jax.config.tasks import MixtureTask, StageTask, TaskSettings
 from r1jax.config.training import MeshSettings, OptimizerSettings
 
 NOT_GIVEN: Any = None  # at the top level, where each stage has its own; `Config` gives every stage the top level's
@@ -82,9 +83,22 @@ class Stage(Shared):
     """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
     the folder of a run or of a Hugging Face model. Default: the stage before, for the first one `base`."""
     steps: PositiveInt
-    """Steps to train for. A grpo step is a rollout with all its updates, an sft step is an update."""
+    """Steps to run: of a grpo stage rollouts with all their updates, of an sft stage updates, of a reject stage
+    rollouts."""
     prompts_per_step: PositiveInt
     """Training examples a step."""
+
+    @property
+    def most_prompts(self) -> int:
+        """How many training examples the stage may consume; the next stage starts after them."""
+        return self.steps * self.prompts_per_step
+
+
+class TrainingStage(Stage):
+    """What a stage that trains has."""
+
+    model: ModelSettings | None = None
+    """A model of its own, such as a smaller student, with the run's tokenizer. Default: the model of `init_from`."""
     microbatch: PositiveInt | None = None
     """Sequences at once on each device (with `pack_length` in sft: rows); null: all. Gradients are accumulated, and the
     result does not depend on it."""
@@ -102,19 +116,14 @@ class Stage(Shared):
         """How many times the optimizer changes the weights."""
         return self.steps
 
-    @property
-    def most_prompts(self) -> int:
-        """How many training examples the stage may consume; the next stage starts after them."""
-        return self.steps * self.prompts_per_step
 
-
-class SftStage(Stage):
+class SftStage(TrainingStage):
     """Supervised fine-tuning on the task's demonstrations."""
 
     program: Literal["sft"]
 
 
-class GrpoStage(Stage, SamplingSettings):
+class GrpoStage(TrainingStage, SamplingSettings):
     """GRPO and its variants: `prompts_per_step` × `group_size` completions a step, used in `minibatches` updates.
 
     `preset: FILE` puts the settings in that file, such as one of configs/objectives/, under those beside it.
@@ -231,8 +240,34 @@ class GrpoStage(Stage, SamplingSettings):
             raise ValueError("loss.kind gspo needs one advantage a sequence; use another kind with a value model")
 
 
+class RejectStage(Stage, SamplingSettings):
+    """Rejection sampling: sample `group_size` completions a prompt, grade them, and keep the good ones as a data set.
+
+    It trains nothing. Later stages name its data as their task, `task: {stage: NAME}`.
+    """
+
+    program: Literal["reject"]
+    group_size: PositiveInt
+    """Completions a prompt."""
+    keep: Annotated[dict[str, Weight], Field(min_length=1)] = {"accuracy": 1.0}
+    """The least score that a completion needs, by reward. Truncated and ungraded completions are never kept."""
+    keep_per_prompt: PositiveInt | None = None
+    """Of those, keep at most this many a prompt, the first that were sampled; null: all."""
+    code_blocks: bool = True
+    """Whether reasoning with a fenced code block is kept; R1's filter drops it."""
+    max_paragraph: PositiveInt | None = None
+    """Drop completions whose reasoning has a paragraph of more characters than this; null: no limit."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RejectStage:
+        if self.group_size > 1 and (self.temperature == 0 or self.top_k == 1):
+            raise ValueError("temperature 0 and top_k 1 make all completions of a prompt the same; set group_size: 1")
+        return self
+
+
 StageSettings = Annotated[
-    Annotated[SftStage, Tag("<sft>")] | Annotated[GrpoStage, Tag("<grpo>")], Discriminator(chosen_by(name="program"))
+    Annotated[SftStage, Tag("<sft>")] | Annotated[GrpoStage, Tag("<grpo>")] | Annotated[RejectStage, Tag("<reject>")],
+    Discriminator(chosen_by(name="program")),
 ]
 
 
@@ -289,7 +324,50 @@ class Config(Shared):
                     f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
                     f"base, or a folder"
                 )
+            earlier = {other.name: other for other in self.stages[:index]}
+            if isinstance(earlier.get(stage.init_from or ""), RejectStage):
+                raise ValueError(f"{where}.init_from: stage {stage.init_from} trains no weights; name one that does")
+            for name in stages_read(stage.task):
+                if not isinstance(earlier.get(name), RejectStage):
+                    have = ", ".join(n for n, other in earlier.items() if isinstance(other, RejectStage)) or "none"
+                    raise ValueError(
+                        f"{where}.task: {name!r} is no earlier stage that makes data; there are: {have}; name one of "
+                        f"program reject, or the file of another run as jsonl: RUN_DIR/data/STAGE.jsonl"
+                    )
         return self
+
+    def stage(self, name: str) -> StageSettings:
+        """The stage of this name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def source(self, name: str) -> str:
+        """Where a stage's weights come from: "base", the name of an earlier stage, or a path.
+
+        By default it is the last earlier stage that trains weights.
+        """
+        stages = [*itertools.takewhile(lambda stage: stage.name != name, self.stages)]
+        before = [stage.name for stage in stages if not isinstance(stage, RejectStage)]
+        return self.stage(name).init_from or (before[-1] if before else "base")
+
+    def model_owner(self, name: str) -> str | None:
+        """The stage whose own `model` a stage has, itself or one that it comes from; None where it is the config's."""
+        while name in [stage.name for stage in self.stages]:
+            if getattr(self.stage(name), "model", None) is not None:
+                return name
+            name = self.source(name)
+        return None
+
+
+def model_settings(config: Config, stage: str | None) -> ModelSettings:
+    """Those of the model that a stage has, or the config's for None."""
+    owner = None if stage is None else config.model_owner(stage)
+    return config.model if owner is None else getattr(config.stage(owner), "model")  # noqa: B009
+
+
+def stages_read(task: Any) -> list[str]:
+    """The names of the stages whose data a task reads."""
+    parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]
+    return [part.stage for part in parts if isinstance(part, StageTask)]
 
 
 def _given(block: dict[str, Any]) -> dict[str, Any]:

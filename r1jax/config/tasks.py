@@ -100,6 +100,16 @@ class GymTask(Settings):
     """Arguments of the generator, as reasoning-gym names them."""
 
 
+class StageTask(Settings):
+    """The completions that an earlier `reject` stage kept, as demonstrations of the task that it sampled on.
+
+    Rewards and test problems are those of that task.
+    """
+
+    stage: str
+    """The name of the stage."""
+
+
 class MixturePart(Settings):
     """One task of a mixture."""
 
@@ -135,8 +145,9 @@ _Tasks = (
     | Annotated[JsonlTask, Tag("<jsonl>")]
     | Annotated[ParquetTask, Tag("<parquet>")]
     | Annotated[GymTask, Tag("<gym>")]
+    | Annotated[StageTask, Tag("<stage>")]
 )
-_chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "mixture"))
+_chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "stage", "mixture"))
 SingleTask = Annotated[_Tasks, _chosen]
 TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("<mixture>")], _chosen]
 MixturePart.model_rebuild()

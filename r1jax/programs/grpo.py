@@ -33,7 +33,8 @@ from r1jax.rl.objective import LOGP_DIFFERENCE, loss_and_sums
 from r1jax.rl.rollout import Collected, Sampling, sequence_lengths
 from r1jax.rl.train_batch import needs_forwards, prepare
 from r1jax.rl.types import Rollout, TrainBatch
-from r1jax.run.run import Run, StageRun, role_key
+from r1jax.run.run import Run, role_key
+from r1jax.run.stages import StageRun
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.training.optimizer import learning_rate, make_optimizer, updates_made
 from r1jax.training.state import (
@@ -76,7 +77,7 @@ class Trainer:
         assert isinstance(stage.settings, GrpoStage)
         self.run, self.stage, self.settings = run, stage, stage.settings
         self.optimizers = optimizers(self.settings)
-        self.functions = functions(run.loaded(None), self.settings, stage.batches.width["train"])
+        self.functions = functions(run.loaded(stage, None), self.settings, stage.batches.width["train"])
         self.abstract: TrainState = self.functions["update"].arguments[0]
         rewards = {name: stage.batches.task.rewards[name] for name in self.settings.reward_weights}
         self.sampling = Sampling(run.mesh, run.tokenizer, self.functions["rollout"], rewards, run.timers)
@@ -89,7 +90,7 @@ class Trainer:
         start = self.stage.first_example + int(state.batches_consumed) * settings.prompts_per_step
         sample = rollout.collect if settings.dynamic_sampling is None else dynamic_sampling.collect
         with run.guard(f"{settings.name} rollout"):
-            weights = run.loaded(state.params).sampling_weights()
+            weights = run.loaded(self.stage, state.params).sampling_weights()
             key = role_key(run.key, self.stage.number, step, "rollout")
             return sample(self.sampling, self.stage.batches, settings, weights, start, key)
 
@@ -142,7 +143,7 @@ class Trainer:
     def inspect(self, step: int, metrics: Mapping[str, float]) -> None:
         """The start-up gate, once; and what the metrics say about rewards that teach nothing."""
         if not self._checked and metrics["update_tokens"] > 0:
-            check_sampler(metrics, self.run.model.config.dtype, self.settings.name, step)
+            check_sampler(metrics, self.stage.model.config.dtype, self.settings.name, step)
             self._checked = True
         for line in self._monitor(metrics):
             self.run.print(line)

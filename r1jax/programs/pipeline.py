@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from r1jax.config.experiment import Config
-from r1jax.programs import grpo, sft
+from r1jax.config.experiment import Config, RejectStage
+from r1jax.programs import grpo, reject, sft
 from r1jax.programs.steps import evaluate_stage
+from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
+from r1jax.run.stages import StageRun
 
-PROGRAMS = {"sft": sft.train, "grpo": grpo.train}
+PROGRAMS = {"sft": sft.train, "grpo": grpo.train, "reject": reject.train}
 
 
 def train(
@@ -39,30 +42,40 @@ def train(
             stage, step = [*saved.items()][-1]
             finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
             run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
-        held: list[Any] = []  # the weights that the next stage begins with, if they are here; it donates them
+        held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
+        trained: StageRun | None = None  # the stage before that trained
         for stage in run.stages[max(len(saved) - 1, 0) :]:
-            before = run.stages[stage.number - 1] if stage.number else None
-            if before is None or run.source(stage) != before.settings.name:
-                before, held = None, []
-            settings = stage.settings
-            evaluated = before and (before.batches, before.settings.evaluate) == (stage.batches, settings.evaluate)
-            if settings.name not in saved and not evaluated:
-                run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
-                held = held or [run.stage_weights(stage)]
-                evaluate_stage(run, stage, held[0], 0)
-            # The program takes the weights out of the list, so that no other reference is left.
-            weights = held.pop if held else functools.partial(run.stage_weights, stage)
-            held = [PROGRAMS[settings.program](run, stage, weights)]
+            settings, source = stage.settings, config.source(stage.settings.name)
+            if stage.waits_for:
+                check_stages([stage], run.mesh)
+                check_examples([stage])
+            held = {name: weights for name, weights in held.items() if name == source}
+            if not isinstance(settings, RejectStage):
+                before, trained = trained, stage
+                evaluated = before and before.settings.name == source and same_evaluation(before, stage)
+                if settings.name not in saved and not evaluated:
+                    run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
+                    held = held or {source: run.stage_weights(stage)}
+                    evaluate_stage(run, stage, held[source], 0)
+            # The program takes the weights out of the dict, so that no other reference is left.
+            take = functools.partial(_take, held, source) if held else functools.partial(run.stage_weights, stage)
+            weights = PROGRAMS[settings.program](run, stage, take)
+            maker = source if isinstance(settings, RejectStage) else settings.name
+            held = {} if weights is None else {maker: weights}
     return run
+
+
+def same_evaluation(before: StageRun, stage: StageRun) -> bool:
+    """Whether a stage would be evaluated on what the stage before it was."""
+    return (before.batches, before.settings.evaluate) == (stage.batches, stage.settings.evaluate)
+
+
+def _take(held: dict[str, Any], name: str) -> Any:
+    return held.pop(name)
 
 
 def _saved_steps(run: Run) -> dict[str, int]:
     """The last checkpoint of each stage that has one; stages run in order, so those are the first ones."""
-    saved = {}
-    for stage in run.stages:
-        with run.checkpoints(stage.settings.name) as checkpoints:
-            step = checkpoints.latest()
-        if step is None:
-            break
-        saved[stage.settings.name] = step
-    return saved
+    steps = {stage.settings.name: run.finished_steps(stage) for stage in run.stages}
+    saved = itertools.takewhile(lambda entry: entry[1] is not None, steps.items())
+    return {name: step for name, step in saved if step is not None}

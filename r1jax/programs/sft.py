@@ -28,7 +28,8 @@ from r1jax.parallel.jitted import Jitted
 from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
 from r1jax.programs.steps import Steps
 from r1jax.rl.losses import reduction_weights
-from r1jax.run.run import Run, StageRun
+from r1jax.run.run import Run
+from r1jax.run.stages import StageRun
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.training.optimizer import learning_rate, make_optimizer
 from r1jax.training.state import (
@@ -45,7 +46,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     """Runs a stage from its last checkpoint, or from `weights()`; returns the trained weights."""
     settings, batches = stage.settings, stage.batches
     assert isinstance(settings, SftStage)
-    update = functions(run.loaded(None), settings, batches.width["train"])["update"]
+    update = functions(run.loaded(stage, None), settings, batches.width["train"])["update"]
     optimizer = make_optimizer(settings.optimizer, settings.updates)
     with Steps(run, stage) as steps:
         state = restore_or_init(update.arguments[0], (optimizer, None), steps.checkpoints, weights)

@@ -18,9 +18,11 @@ from typing import Any
 
 import jax
 
+from r1jax.config.experiment import TrainingStage
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
-from r1jax.run.run import Run, StageRun, role_key
+from r1jax.run.run import Run, role_key
+from r1jax.run.stages import StageRun
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState
 
@@ -63,6 +65,7 @@ class Steps(contextlib.ExitStack):
         would wait for anyway, so that they are not timed as sampling.
         """
         run, settings = self.run, self.stage.settings
+        assert isinstance(settings, TrainingStage)
         with run.timers("update"):  # the fetch waits for an update that was only dispatched
             self._log_pending()
         every = run.config.completions_every or settings.steps
@@ -113,7 +116,7 @@ def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[s
     """The stage's held-out scores of some weights, logged as a row of `step`."""
     key, settings = role_key(run.key, stage.number, step, "evaluate"), stage.settings
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
-        model, sequences = run.loaded(weights), run.sequences_at_once
+        model, sequences = run.loaded(stage, weights), run.sequences_at_once
         scores, _ = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences)
     run.log.log(settings.name, step, scores | run.timers.collect())
     return scores

@@ -13,18 +13,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, GrpoStage, SftStage
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage, model_settings
 from r1jax.config.load import load_config
 from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
-from r1jax.run.loading import MODEL_FOLDER, find_checkpoint, saved_tokenizer
+from r1jax.run.loading import find_checkpoint, model_folder, saved_tokenizer
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from r1jax.run.run import Run, StageRun
+    from r1jax.run.run import Run
+    from r1jax.run.stages import StageRun
 
 DATA = "data.jsonl"  # rows that were given to the Python API
 # Settings that do not change what is computed.
@@ -37,6 +38,8 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
         where = f"stages.{stage.settings.name}"
         for problem in _problems(stage, mesh):
             raise ConfigError(f"{where}.{problem}")
+        if isinstance(stage.settings, RejectStage):
+            continue
         warmup, updates = stage.settings.optimizer.warmup_updates, stage.settings.updates
         if warmup >= updates:
             warnings.warn(
@@ -55,6 +58,17 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
 def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     """What does not fit, with the key of the stage that it is about."""
     settings, batches, shards, context = stage.settings, stage.batches, row_shards(mesh), mesh.shape["context"]
+    key = {"grpo": "rewards", "reject": "keep"}.get(settings.program)
+    named = settings.keep if isinstance(settings, RejectStage) else settings.reward_weights
+    if key and (unknown := sorted(named.keys() - batches.task.rewards)):
+        yield f"{key}: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
+    if settings.prompts_per_step % shards:
+        yield (
+            f"prompts_per_step: {settings.prompts_per_step} prompts cannot be split over {shards} devices (data × fsdp "
+            f"× expert); need a multiple of {shards}"
+        )
+    if isinstance(settings, RejectStage):
+        return
     if settings.evaluate.problems is None and batches.size("test") is None:
         yield "evaluate.problems: null means all, and this task's problems have no end; give a number"
     prompt, completion, pack = batches.width["train"], settings.max_completion_length, settings.pack_length
@@ -69,11 +83,6 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
             f"prompts_per_step: {prompts} prompts a step, and the task has {examples} to train on; give fewer, or more "
             f"data"
         )
-    if prompts % shards:
-        yield (
-            f"prompts_per_step: {prompts} prompts cannot be split over {shards} devices (data × fsdp × expert); need a "
-            f"multiple of {shards}"
-        )
     if pack is not None and pack < width:
         yield (
             f"pack_length: rows of {pack} tokens cannot hold the longest prompt and completion, {prompt} + "
@@ -84,8 +93,6 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
             f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a "
             f"multiple of {context}"
         )
-    if isinstance(settings, GrpoStage) and (unknown := sorted(settings.reward_weights.keys() - batches.task.rewards)):
-        yield f"rewards: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
     at_once = (settings.microbatch or 1) * shards
     if isinstance(settings, SftStage) and pack is not None:  # an update has as many rows as the examples fill
         if at_once > prompts:
@@ -115,19 +122,22 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
 
 def check_weights(run: Run) -> None:
     """The weights that the run begins with, and those that stages take from other folders, must fit the model."""
-    abstract, config = abstract_params(run.model, run.mesh), run.model.config
-    if run.config.model.path is not None:
-        check_params(find_model(run.config.model.path), config, abstract)
-    names = [stage.settings.name for stage in run.stages]
+    names = ["base", *(stage.settings.name for stage in run.stages)]
     for stage in run.stages:
-        if (source := run.source(stage)) in ("base", *names):
-            continue
-        folder = Path(source)
+        name, abstract, config = stage.settings.name, abstract_params(stage.model, run.mesh), stage.model.config
+        if (source := run.config.source(name)) == "base" and (path := model_settings(run.config, name).path):
+            check_params(find_model(path), config, abstract)
         try:
+            if source in names[1:]:
+                _check_same_model(f"stage {source}", run.stage(source).model.config, config)
+            if source in names:
+                continue
+            folder = Path(source)
             if (folder / "config.yaml").is_file():
                 other = load_config(folder / "config.yaml")
-                find_checkpoint(folder, [stage.name for stage in other.stages])
-                model, tokenizer = model_config(other.model, folder / MODEL_FOLDER), saved_tokenizer(other, folder)
+                last, _ = find_checkpoint(folder, [stage.name for stage in other.stages])
+                described = model_folder(folder, other.model_owner(last))
+                model, tokenizer = model_config(model_settings(other, last), described), saved_tokenizer(other, folder)
             else:
                 folder = find_model(source)
                 check_params(folder, config, abstract)
@@ -135,7 +145,7 @@ def check_weights(run: Run) -> None:
             _check_same_model(source, model, config)
             _check_same_tokenizer(source, tokenizer, run.tokenizer)
         except ValueError as error:
-            raise ConfigError(f"stages.{stage.settings.name}.init_from: {error}") from None
+            raise ConfigError(f"stages.{name}.init_from: {error}") from None
 
 
 def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:

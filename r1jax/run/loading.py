@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, Shared
+from r1jax.config.experiment import Config, Shared, model_settings
 from r1jax.config.load import load_config, parse_config
 from r1jax.huggingface.config import model_config
 from r1jax.huggingface.folder import CONFIG, find_model
@@ -68,8 +68,11 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     complete = next(other for other in trained.stages if other.name == stage).model_dump()
     config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
-    model, mesh = make_model(model_config(config.model, folder / MODEL_FOLDER), tokenizer.size), make_mesh(config.mesh)
+    described = model_folder(folder, trained.model_owner(stage))
+    architecture = model_config(model_settings(trained, stage), described)
+    model, mesh = make_model(architecture, tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
+    config = config.model_copy(update={"model": model_settings(trained, stage)})
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}")
 
 
@@ -103,6 +106,11 @@ def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
     if (config.tokenizer or config.model.path or "characters") == "characters":
         return CharacterTokenizer.load(folder / MODEL_FOLDER)
     return load_tokenizer(str(folder / MODEL_FOLDER), ())
+
+
+def model_folder(folder: Path, owner: str | None) -> Path:
+    """Where a run folder describes the config's model (None), or that of a stage with its own."""
+    return folder / (MODEL_FOLDER if owner is None else f"{MODEL_FOLDER}-{owner}")
 
 
 def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:

@@ -2,10 +2,10 @@
 
     run = open_run(config)
     with contextlib.closing(run), run.devices():
-        weights = run.initial_weights()
+        weights = run.stage_weights(run.stages[0])
 
-A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer), metrics.jsonl,
-completions/, checkpoints/ and tensorboard/.
+A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer; also model-STAGE/ for a
+stage with a model of its own), metrics.jsonl, completions/, data/, checkpoints/ and tensorboard/.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, GrpoStage, SftStage
+from r1jax.config.experiment import Config, RejectStage, model_settings
 from r1jax.config.load import dump_config
-from r1jax.data.batches import Batches
 from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import import_params
@@ -33,23 +32,14 @@ from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.checks import changed_settings, check_examples, check_same_settings, check_stages, check_weights
-from r1jax.run.loading import MODEL_FOLDER, load_weights, saved_tokenizer
+from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
+from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
 from r1jax.sampling.loaded_model import LoadedModel
-from r1jax.tasks import Mixture, Task, make_task
+from r1jax.tasks import Mixture, Task
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """A stage of a run: its complete settings, its data, and the position of its first training example."""
-
-    number: int
-    settings: SftStage | GrpoStage
-    batches: Batches
-    first_example: int
 
 
 @dataclass(frozen=True)
@@ -80,16 +70,15 @@ class Run:
     @property
     def sequences_at_once(self) -> int:
         """As many as the largest stage has: whoever can train can evaluate."""
-        stages = [stage.settings for stage in self.stages]
-        return max(s.prompts_per_step * (s.group_size if isinstance(s, GrpoStage) else 1) for s in stages)
+        return max(s.settings.prompts_per_step * getattr(s.settings, "group_size", 1) for s in self.stages)
 
-    def loaded(self, weights: Any) -> LoadedModel:
-        """The model with these weights."""
-        return LoadedModel(self.model, self.tokenizer, self.mesh, weights)
+    def loaded(self, stage: StageRun, weights: Any) -> LoadedModel:
+        """A stage's model with these weights."""
+        return LoadedModel(stage.model, self.tokenizer, self.mesh, weights)
 
     def devices(self) -> contextlib.AbstractContextManager[None]:
         """Where the run's computations happen; see `LoadedModel.devices`."""
-        return self.loaded(None).devices()
+        return LoadedModel(self.model, self.tokenizer, self.mesh, None).devices()
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Those of a stage by its name."""
@@ -99,28 +88,35 @@ class Run:
         """The stage of this name."""
         return next(stage for stage in self.stages if stage.settings.name == name)
 
-    def initial_weights(self) -> Any:
-        """The weights of the pretrained model, or random ones from the seed, made in their shardings."""
-        abstract = abstract_params(self.model, self.mesh)
-        if path := self.config.model.path:
-            return import_params(find_model(path), self.model.config, abstract)
-        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    def initial_weights(self, stage: StageRun | None = None) -> Any:
+        """The model of a stage (None: the config's) before any training: pretrained, or random from the seed."""
+        model = self.model if stage is None else stage.model
+        abstract = abstract_params(model, self.mesh)
+        if path := model_settings(self.config, stage and stage.settings.name).path:
+            return import_params(find_model(path), model.config, abstract)
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)  # no device ever holds all of a weight
         key = jax.random.fold_in(self.key, 0)
-        return jax.jit(lambda key: init_params(self.model, key), out_shardings=shardings)(key)
+        return jax.jit(lambda key: init_params(model, key), out_shardings=shardings)(key)
 
     def stage_weights(self, stage: StageRun) -> Any:
         """What a stage begins with, as its `init_from` says, read from where it was saved."""
-        source = self.source(stage)
+        source = self.config.source(stage.settings.name)
         if source == "base":
-            return self.initial_weights()
+            return self.initial_weights(stage)
         if source in [other.settings.name for other in self.stages]:
-            return load_weights(self.folder, source, self.model, self.mesh)
-        return load_weights(Path(source), None, self.model, self.mesh)
+            return load_weights(self.folder, source, stage.model, self.mesh)
+        return load_weights(Path(source), None, stage.model, self.mesh)
 
-    def source(self, stage: StageRun) -> str:
-        """Where a stage's weights come from: "base", the name of an earlier stage, or a path."""
-        before = self.stages[stage.number - 1].settings.name if stage.number else "base"
-        return stage.settings.init_from or before
+    def finished_steps(self, stage: StageRun) -> int | None:
+        """The steps that a stage has finished and saved; None where it has none."""
+        if isinstance(stage.settings, RejectStage):
+            return finished_parts(data_file(self.folder, stage.settings.name)) or None
+        with self.checkpoints(stage.settings.name) as checkpoints:
+            return checkpoints.latest()
+
+    def wait_for_all(self, name: str) -> None:
+        """Waits until every process is here."""
+        _wait_for_all(name)
 
     def print(self, line: str) -> None:
         """Prints one line, on the first process alone."""
@@ -152,25 +148,28 @@ def build_run(
         # A run that has begun has copies of its model's description and tokenizer. One of other settings lends nothing.
         begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
         begun = begun and not changed_settings(folder, config)
-        architecture = model_config(config.model, folder / MODEL_FOLDER if begun else None)
-        tasks = _tasks(config, functions or {}, data)
-        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks)
+        tasks = StageTasks(config, functions or {}, data)
+        tasks.check_names()
+        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.ready())
         mesh = make_mesh(config.mesh)
-        model = make_model(architecture, tokenizer.size)
-        abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
+        models = {}
+        for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)]):
+            described = model_folder(folder, owner) if begun else None
+            models[owner] = make_model(model_config(model_settings(config, owner), described), tokenizer.size)
+            abstract_params(models[owner], mesh)  # refuses a mesh that does not divide the weights
         run = Run(
             config=config,
             folder=folder,
             mesh=mesh,
             tokenizer=tokenizer,
-            model=model,
-            stages=tuple(_stage_runs(config, tasks, tokenizer)),
+            model=models[None],
+            stages=tuple(stage_runs(config, tasks, tokenizer, models)),
             key=jax.random.key(config.seed),
             log=RunLog(folder, is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
             guard=CompileGuard(),
         )
-        check_stages(run.stages, mesh)
+        check_stages([stage for stage in run.stages if not stage.waits_for], mesh)
         return run
 
 
@@ -181,7 +180,7 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     """
     run = build_run(config, functions=functions)
     with user_errors():
-        check_examples(run.stages)
+        check_examples([stage for stage in run.stages if not stage.waits_for])
         check_same_settings(run.folder, config)
         if not (run.folder / "config.yaml").is_file():
             check_weights(run)
@@ -190,55 +189,6 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
             _describe(run)
         _wait_for_all("folder")
     return run
-
-
-def _tasks(
-    config: Config,
-    functions: Mapping[str, Callable[..., Any]],
-    data: Sequence[Mapping[str, Any]] | None,
-) -> list[Task | Mixture]:
-    """The task of each stage; stages whose tasks and rewards are the same share one."""
-    made: dict[str, Task | Mixture] = {}
-    tasks = []
-    for stage in config.stages:
-        definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
-        what = repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
-        if what not in made:
-            made[what] = make_task(
-                stage.task if data is None else data,
-                config.seed,
-                rewards={**definitions, **functions},
-                max_completion_length=stage.max_completion_length,
-            )
-        if "accuracy" not in made[what].rewards:
-            known = ", ".join(made[what].rewards)
-            raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
-        tasks.append(made[what])
-    known = dict.fromkeys(name for task in tasks for name in task.rewards)
-    if unknown := [name for name in config.rewards if name not in known]:
-        raise ConfigError(f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}")
-    return tasks
-
-
-def _stage_runs(config: Config, tasks: list[Task | Mixture], tokenizer: Tokenizer) -> Iterator[StageRun]:
-    """The stages with their data; stages that see the same data share it, and each begins where the last one ended."""
-    made: dict[Any, Batches] = {}
-    stages = config.stages
-    data = [(id(task), stage.prompt, stage.max_prompt_length) for task, stage in zip(tasks, stages, strict=True)]
-    for number, stage in enumerate(stages):
-        if data[number] not in made:
-            sharing = [other for what, other in zip(data, stages, strict=True) if what == data[number]]
-            made[data[number]] = Batches(
-                tasks[number],
-                tokenizer,
-                prompt=stage.prompt,
-                seed=config.seed,
-                max_prompt_length=stage.max_prompt_length,
-                max_completion_length=stage.max_completion_length,
-                needs_completions=any(other.program == "sft" for other in sharing),
-            )
-        before = [other.most_prompts for other in stages[:number] if other.task == stage.task]
-        yield StageRun(number, stage, made[data[number]], sum(before))
 
 
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
@@ -267,15 +217,19 @@ def _describe(run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").is_file():
         write_atomically(folder / "config.yaml", dump_config(config).encode())
-    if not (folder / MODEL_FOLDER).is_dir():
+    for stage in [None, *run.stages]:
+        owner = None if stage is None else config.model_owner(stage.settings.name)
+        if (described := model_folder(folder, owner)).is_dir():
+            continue
         # What using and exporting the run needs, even where the pretrained model's own folder is gone.
-        temporary = folder / f"{MODEL_FOLDER}.tmp"
+        temporary = described.with_name(f"{described.name}.tmp")
         temporary.mkdir(exist_ok=True)
         positions = max(s.settings.max_prompt_length + s.settings.max_completion_length for s in run.stages)
-        source = None if config.model.path is None else find_model(config.model.path)
-        write_description(temporary, run.model.config, run.tokenizer, positions=positions, source=source)
-        temporary.rename(folder / MODEL_FOLDER)
+        path, model = model_settings(config, owner).path, run.model if stage is None else stage.model
+        source = None if path is None else find_model(path)
+        write_description(temporary, model.config, run.tokenizer, positions=positions, source=source)
+        temporary.rename(described)
     if not (folder / "manifest.json").is_file():
-        batches = {stage.settings.name: stage.batches for stage in run.stages}
+        batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
         described = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
         write_atomically(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())

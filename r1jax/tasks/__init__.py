@@ -37,20 +37,36 @@ class Task(Protocol):
 
 
 def make_task(
-    source: TaskSource, seed: int, *, rewards: Mapping[str, RewardSource] | None = None, max_completion_length: int = 0
+    source: TaskSource,
+    seed: int,
+    *,
+    rewards: Mapping[str, RewardSource] | None = None,
+    max_completion_length: int = 0,
+    stage_data: Callable[[str], Task | Mixture] | None = None,
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
-    Every part of a mixture gets the rewards, and its own besides. Raises ValueError for a task or reward that cannot
-    be made.
+    Every part of a mixture gets the rewards, and its own besides. `stage_data` gives the data of an earlier stage by
+    its name, which has its rewards already. Raises ValueError for a task or reward that cannot be made.
     """
+
+    def made(source: TaskSource, more: Mapping[str, RewardSource]) -> Task | Mixture:
+        if isinstance(source, config.StageTask):
+            if stage_data is None:
+                raise ValueError(f"task.stage: only the run that has the stage {source.stage} can read its data")
+            return stage_data(source.stage)
+        return _with_rewards(_single(source, seed), {**(rewards or {}), **more}, max_completion_length)
+
     if not isinstance(source, config.MixtureTask):
-        return _with_rewards(_single(source, seed), rewards or {}, max_completion_length)
-    parts = [
-        _with_rewards(_single(part.task, seed), {**(rewards or {}), **part.rewards}, max_completion_length)
-        for part in source.mixture
-    ]
-    mixture = Mixture(parts, [part.weight for part in source.mixture])
+        return made(source, {})
+    parts: list[Task] = []
+    weights: list[float] = []
+    for part in source.mixture:
+        task = made(part.task, part.rewards)
+        inner = task.weights if isinstance(task, Mixture) else [1.0]
+        parts += task.parts if isinstance(task, Mixture) else [task]
+        weights += [part.weight * weight / sum(inner) for weight in inner]
+    mixture = Mixture(parts, weights)
     if lost := [name for part in source.mixture for name in part.rewards if name not in mixture.rewards]:
         raise ValueError(f"task.mixture: only one part has the reward {lost[0]!r}; give every part one of that name")
     return mixture
@@ -76,7 +92,7 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
     return task
 
 
-def _single(source: config.SingleTask | Rows, seed: int) -> Task:
+def _single(source: TaskSource, seed: int) -> Task:
     match source:
         case config.ArithmeticTask():
             return Arithmetic(source, seed)
@@ -86,4 +102,6 @@ def _single(source: config.SingleTask | Rows, seed: int) -> Task:
             return Gym(source, seed)
         case config.JsonlTask() | config.ParquetTask() | config.TfdsTask():
             return read_table(source)
+        case config.StageTask() | config.MixtureTask():
+            raise TypeError(f"{type(source).__name__} is no single task")
     return rows_table(source)

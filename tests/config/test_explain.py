@@ -32,13 +32,13 @@ WRONG_FILES = {
         "steps: 2\n    prompts_per_step: 3\n    minibatches: 5\n    group_size: 4",
     ): ("config.yaml:26: stages.rl: minibatches 5 does not divide"),
     ("kind", "program: grpo", "program: gpro"): (
-        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo; did you mean 'grpo'?"
+        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo, reject; did you mean 'grpo'?"
     ),
     (
         "no kind",
         "    program: grpo\n",
         "",
-    ): "config.yaml:22: stages.rl.program: this key is required; need one of sft, grpo",
+    ): "config.yaml:22: stages.rl.program: this key is required; need one of sft, grpo, reject",
     ("reward's key", "cache: 4", "cash: 4"): "config.yaml:13: rewards.short.cash: unknown key; did you mean 'cache'?",
     ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, stile: think_answer}"): (
         "config.yaml:13: rewards.code.stile: unknown key; did you mean 'style'?"

@@ -33,7 +33,7 @@ def test_a_sample_does_not_depend_on_its_batch(tiny_file):
     run = build_run(load_config(tiny_file, ["mesh.data=2", "mesh.tensor=4"]))
     trainer, batches = Trainer(run, run.stages[1]), run.stages[1].batches
     with contextlib.closing(run), run.devices():
-        weights = run.loaded(run.initial_weights()).sampling_weights()
+        weights = run.loaded(run.stages[1], run.initial_weights()).sampling_weights()
         whole = collect(trainer.sampling, batches, trainer.settings, weights, 16, jax.random.key(3))
         parts = [
             roll_out(

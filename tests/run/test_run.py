@@ -62,9 +62,9 @@ def test_a_run_folder_of_other_settings_lends_neither_model_nor_tokenizer(traine
 
 def test_where_weights_come_from(built):
     run = built()
-    assert [run.source(stage) for stage in run.stages] == ["base", "cold_start"]
+    assert [run.config.source(name) for name in ("cold_start", "rl")] == ["base", "cold_start"]
     run = built("stages.rl.init_from=base")
-    assert [run.source(stage) for stage in run.stages] == ["base", "base"]
+    assert [run.config.source(name) for name in ("cold_start", "rl")] == ["base", "base"]
     with run.devices():
         weights = [run.stage_weights(stage) for stage in run.stages]
     jax.tree.map(np.testing.assert_array_equal, *weights)

@@ -1,0 +1,141 @@
+"""Rejection sampling: samples of a trained model, graded, of which the good ones become a data set (R1's third stage).
+
+data/STAGE.jsonl has a row for each completion that was kept, with its question, gold answer, scores, the pass rate of
+its prompt and where it came from; data/STAGE.prompts.jsonl has a row for each prompt, with its pass rate. Each step
+writes its part atomically, and the parts are joined at the end, so that a killed run makes the same files.
+
+Letters: P prompts, G samples a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import RejectStage
+from r1jax.parallel.mesh import own_rows
+from r1jax.programs.steps import is_due
+from r1jax.rewards.format import reasoning
+from r1jax.rl.rollout import Sampling, Transcript, roll_out
+from r1jax.run.console import Progress
+from r1jax.run.metrics import write_atomically
+from r1jax.run.run import Run, role_key
+from r1jax.run.stages import StageRun, data_file, finished_parts
+
+_CODE_BLOCK = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+Row = dict[str, Any]
+
+
+def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
+    """Samples the steps that are not finished, and joins all; returns the weights as they were given, if it read them.
+
+    Raises ConfigError where no completion was kept.
+    """
+    settings, file = stage.settings, data_file(run.folder, stage.settings.name)
+    assert isinstance(settings, RejectStage)
+    params, finished = None, finished_parts(file)
+    if finished < settings.steps:
+        params = weights()
+        model = run.loaded(stage, params)
+        sampler = model.sampler(settings, group_size=settings.group_size, max_new=settings.max_completion_length)
+        sampling = Sampling(run.mesh, run.tokenizer, sampler, stage.batches.task.rewards, run.timers)
+        weights_for_sampling = model.sampling_weights()
+        with Progress(settings.name, settings.steps, completed=finished, enabled=run.is_writer) as progress:
+            for step in range(finished + 1, settings.steps + 1):
+                start = stage.first_example + (step - 1) * settings.prompts_per_step
+                prompts = stage.batches.prompts("train", start, own_rows(run.mesh, settings.prompts_per_step))
+                key = role_key(run.key, stage.number, step, "rollout")
+                with run.guard(f"{settings.name} rollout"):
+                    _, transcript = roll_out(sampling, weights_for_sampling, prompts, settings.prompts_per_step, key)
+                rows, prompt_rows = graded_rows(transcript, settings, step, run.config.source(settings.name))
+                metrics = step_metrics(rows, prompt_rows, transcript)
+                run.log.log(settings.name, step, metrics | run.timers.collect())
+                run.log.flush()  # a part makes its row valid
+                progress.update(step, metrics)
+                if run.config.completions_every and is_due(step, run.config.completions_every, settings.steps):
+                    run.log.completions(settings.name, step, transcript.rows())
+                for name, part in (("prompts", prompt_rows), ("", rows)):  # the kept ones last: they count the step
+                    write_rows(part_file(file, name, step), part)
+    if run.is_writer and not file.is_file():
+        for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
+            parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))
+            write_atomically(whole, b"".join(part.read_bytes() for part in parts))
+    run.wait_for_all(f"data of {settings.name}")
+    if not file.stat().st_size:
+        raise ConfigError(
+            f"stages.{settings.name}.keep: none of {settings.most_prompts * settings.group_size} completions was kept; "
+            f"completions/ and {file.with_suffix('.prompts.jsonl').name} show why: lower a score, or train more before"
+        )
+    return params
+
+
+def graded_rows(transcript: Transcript, settings: RejectStage, step: int, source: str) -> tuple[list[Row], list[Row]]:
+    """What is kept of this process's samples, and a row for each of its prompts with its pass rate."""
+    kept, prompts, G = [], [], settings.group_size
+    every = transcript.rows()
+    for p, example in enumerate(transcript.examples):
+        group = every[p * G : (p + 1) * G]
+        scores = [row["rewards"]["accuracy"] for row in group if row["rewards"]["accuracy"] is not None]
+        rate = float(np.mean([score == 1.0 for score in scores])) if scores else None
+        about = {name: group[0][name] for name in ("question", "answer", "part", "data")}
+        good = [row for row in group if is_kept(row, settings)][: settings.keep_per_prompt]
+        prompts.append({**about, "pass_rate": rate, "samples": len(scores), "kept": len(good)})
+        opened = "<think>" if example.prompt_opens_think else ""
+        kept += [
+            {
+                **about,
+                "completion": opened + row["completion"],
+                "rewards": row["rewards"],
+                "length": row["length"],
+                "pass_rate": rate,
+                "stage": settings.name,
+                "model": source,
+                "step": step,
+            }
+            for row in good
+        ]
+    return kept, prompts
+
+
+def is_kept(row: Row, settings: RejectStage) -> bool:
+    """Whether a completion stopped, has every score of `keep`, and its reasoning passes the filters of its form."""
+    scores = [(row["rewards"][name], least) for name, least in settings.keep.items()]
+    if row["truncated"] or any(score is None or score < least for score, least in scores):
+        return False
+    thought = reasoning(row["completion"], row["prompt_opens_think"]) or ""
+    if not settings.code_blocks and _CODE_BLOCK.search(thought):
+        return False
+    longest = max(map(len, re.split(r"\n\s*\n", thought)))
+    return settings.max_paragraph is None or longest <= settings.max_paragraph
+
+
+def step_metrics(rows: list[Row], prompts: list[Row], transcript: Transcript) -> dict[str, float]:
+    """Of this process's part of a step."""
+    rates = [row["pass_rate"] for row in prompts if row["pass_rate"] is not None]
+    scores = {name: column[~np.isnan(column)] for name, column in transcript.grades.scores.items()}
+    return {
+        "pass_rate": float(np.mean(rates)) if rates else float("nan"),
+        "frac_kept": len(rows) / len(transcript.texts),
+        "frac_prompts_kept": float(np.mean([row["kept"] > 0 for row in prompts])),
+        "completions/mean_length": float(np.mean([text.length for text in transcript.texts])),
+        "num_tokens": float(sum(text.length for text in transcript.texts)),
+        **{f"rewards/{name}/mean": float(column.mean()) for name, column in scores.items() if len(column)},
+    }
+
+
+def part_file(file: Path, name: str, step: int) -> Path:
+    """Where this process writes its part of a step: of the kept completions (""), or of the "prompts"."""
+    folder = file.with_suffix("") if not name else file.with_suffix(f".{name}")
+    return folder / f"{step:06d}-{jax.process_index()}.jsonl"
+
+
+def write_rows(file: Path, rows: list[Row]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    write_atomically(file, text.encode("utf-8", "backslashreplace"))

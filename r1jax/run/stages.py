@@ -1,0 +1,130 @@
+"""The stages of a run, each with its settings, its model and its data.
+
+stages = stage_runs(config, folder, tasks, tokenizer, models)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1jax.config.base import ConfigError, user_errors
+from r1jax.config.experiment import Config, StageSettings, stages_read
+from r1jax.data.batches import Batches
+from r1jax.models import Model
+from r1jax.tasks import Mixture, Task, make_task
+from r1jax.tasks.stage_data import stage_data
+from r1jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage of a run: its complete settings, its model, and the position of its first training example."""
+
+    number: int
+    settings: StageSettings
+    model: Model
+    first_example: int
+    make_batches: Callable[[], Batches]
+
+    @property
+    def waits_for(self) -> list[str]:
+        """The earlier stages whose data it trains on, so that its own exists only after them."""
+        return stages_read(self.settings.task)
+
+    @functools.cached_property
+    def batches(self) -> Batches:
+        """Its data, made when first asked for; stages that see the same data share it."""
+        with user_errors():
+            return self.make_batches()
+
+
+class StageTasks:
+    """The tasks of a config's stages by their names; stages whose tasks and rewards are the same share one."""
+
+    def __init__(
+        self,
+        config: Config,
+        functions: Mapping[str, Callable[..., Any]],
+        data: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        self.config, self.functions, self.data = config, functions, data
+        self._made: dict[str, Task | Mixture] = {}
+
+    def key(self, stage: StageSettings) -> str:
+        """What two stages of the same task have in common."""
+        definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
+        return repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
+
+    def __call__(self, name: str) -> Task | Mixture:
+        stage, config = self.config.stage(name), self.config
+        if (what := self.key(stage)) not in self._made:
+            definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
+            self._made[what] = make_task(
+                stage.task if self.data is None else self.data,
+                config.seed,
+                rewards={**definitions, **self.functions},
+                max_completion_length=stage.max_completion_length,
+                stage_data=lambda source: stage_data(data_file(Path(config.run_dir), source), self(source)),
+            )
+            if "accuracy" not in self._made[what].rewards:
+                known = ", ".join(self._made[what].rewards)
+                raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
+        return self._made[what]
+
+    def ready(self) -> list[Task | Mixture]:
+        """Those that do not wait for an earlier stage's data, in the order of their stages."""
+        return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
+
+    def check_names(self) -> None:
+        """Raises ConfigError for a reward of the top level that no task has."""
+        known = dict.fromkeys(name for task in self.ready() for name in task.rewards)
+        if unknown := [name for name in self.config.rewards if name not in known]:
+            raise ConfigError(
+                f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}"
+            )
+
+
+def stage_runs(
+    config: Config, tasks: StageTasks, tokenizer: Tokenizer, models: Mapping[str | None, Model]
+) -> Iterator[StageRun]:
+    """The stages in order; each begins with its data where the last one of the same task ended.
+
+    `models` are those of the config (None) and of the stages that have one of their own.
+    """
+    made: dict[Any, Batches] = {}
+    stages = config.stages
+
+    def what(stage: StageSettings) -> Any:
+        return tasks.key(stage), stage.prompt, stage.max_prompt_length
+
+    def batches(stage: StageSettings) -> Batches:
+        if what(stage) not in made:
+            made[what(stage)] = Batches(
+                tasks(stage.name),
+                tokenizer,
+                prompt=stage.prompt,
+                seed=config.seed,
+                max_prompt_length=stage.max_prompt_length,
+                max_completion_length=stage.max_completion_length,
+                needs_completions=any(other.program == "sft" for other in stages if what(other) == what(stage)),
+            )
+        return made[what(stage)]
+
+    for number, stage in enumerate(stages):
+        before = sum(other.most_prompts for other in stages[:number] if other.task == stage.task)
+        model = models[config.model_owner(stage.name)]
+        yield StageRun(number, stage, model, before, functools.partial(batches, stage))
+
+
+def data_file(folder: Path, stage: str) -> Path:
+    """Where a run folder has what a `reject` stage kept."""
+    return folder / "data" / f"{stage}.jsonl"
+
+
+def finished_parts(file: Path) -> int:
+    """How many steps of a `reject` stage have written their part of its data; all were written in order."""
+    return len(list(file.with_suffix("").glob("??????-0.jsonl")))

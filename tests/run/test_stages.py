@@ -1,0 +1,72 @@
+import contextlib
+import json
+
+import pytest
+from tiny import TINY
+
+from r1jax.config.base import ConfigError
+from r1jax.config.load import load_config
+from r1jax.run.run import build_run
+from r1jax.run.stages import data_file, finished_parts
+
+SAMPLES = "  - {name: samples, program: reject, steps: 2, prompts_per_step: 8, group_size: 2}\n"
+LAST = """  - name: last
+    program: sft
+    steps: 1
+    prompts_per_step: 8
+    task: {stage: TASK}
+    optimizer: {learning_rate: 1e-2}
+"""
+
+
+def config_of(folder, more):
+    (folder / "c.yaml").write_text(TINY.format(folder=folder / "run") + more)
+    return load_config(folder / "c.yaml")
+
+
+@pytest.mark.parametrize("task", ["rl", "later", "nothing"])
+def test_data_of_no_earlier_reject_stage_is_refused(tmp_path, task):
+    with pytest.raises(ConfigError, match=rf"stages.last.task: '{task}' is no earlier stage that makes data.*samples"):
+        config_of(tmp_path, SAMPLES + LAST.replace("TASK", task) + SAMPLES.replace("samples", "later"))
+
+
+def test_weights_of_a_stage_that_trains_none_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"stages.last.init_from: stage samples trains no weights"):
+        config_of(tmp_path, SAMPLES + LAST.replace("TASK", "samples").replace("steps", "init_from: samples\n    steps"))
+
+
+def test_a_stage_waits_for_the_data_it_reads(tmp_path):
+    run = build_run(config_of(tmp_path, SAMPLES + LAST.replace("TASK", "samples")))
+    with contextlib.closing(run):
+        assert [stage.waits_for for stage in run.stages] == [[], [], [], ["samples"]]
+        assert run.config.source("last") == "rl" == run.config.source("samples")
+        with pytest.raises(ConfigError, match=r"data/samples.jsonl is missing"):
+            _ = run.stage("last").batches
+        file = data_file(run.folder, "samples")
+        file.parent.mkdir(parents=True)
+        rows = [{"question": "1+2=", "answer": "3", "completion": "3", "part": 0, "data": {}}] * 9
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert run.stage("last").batches.size("train") == 9
+        # The prompts of a stage go on where the last stage of the same task ended.
+        assert [stage.first_example for stage in run.stages] == [0, 48, 72, 0]
+
+
+def test_stages_share_the_model_of_the_stage_they_come_from(tmp_path):
+    own = LAST.replace("task: {stage: TASK}", "init_from: base\n    model: MODEL").replace("last", "student")
+    block = "{hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 8, "
+    block += "num_key_value_heads: 8, head_dim: 2, family: llama, dtype: float32}"
+    after = LAST.replace("    task: {stage: TASK}\n", "")
+    back = after.replace("last", "back").replace("steps", "init_from: rl\n    steps")
+    run = build_run(config_of(tmp_path, own.replace("MODEL", block) + after + back))
+    run.close()
+    assert [stage.model.config.hidden_size for stage in run.stages] == [16, 16, 8, 8, 16]
+    assert [run.config.model_owner(s.settings.name) for s in run.stages] == [None, None, "student", "student", None]
+
+
+def test_parts_are_counted_by_those_of_the_first_process(tmp_path):
+    file = data_file(tmp_path, "samples")
+    assert finished_parts(file) == 0
+    file.with_suffix("").mkdir(parents=True)
+    for name in ("000001-0.jsonl", "000001-1.jsonl", "000002-0.jsonl.tmp"):
+        (file.with_suffix("") / name).write_text("")
+    assert finished_parts(file) == 1
