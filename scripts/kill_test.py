@@ -2,8 +2,8 @@
 
     uv run python scripts/kill_test.py configs/quickstart.yaml 10 stages.cold_start.steps=40 stages.rl.steps=12
 
-Every second kill waits for a checkpoint that is being written. The script compares the final weights and metrics.jsonl,
-timings aside, prints a line for each kill, and exits with 1 where anything differs.
+Every second kill waits for a checkpoint that is being written. The script compares the final weights, the data that
+stages made, and metrics.jsonl, timings aside, prints a line for each kill, and exits with 1 where anything differs.
 """
 
 import random
@@ -74,13 +74,15 @@ def main(config: str, kills: int, overrides: list[str]) -> int:
 
 
 def compare(whole: Path, killed: Path) -> str:
-    """Whether two finished runs have the same rows (timings aside) and the same bytes of weights."""
+    """Whether two finished runs have the same rows (timings aside), and the same bytes of weights and data."""
     rows = [[without_timings(row) for row in read_metrics(f)] for f in (whole, killed)]
     weights = []
     for folder in (whole, killed):
         params = load_model(str(folder)).model.weights
         weights.append([np.asarray(x).tobytes() for x in jax.tree.leaves(params)])
+    data = [{file.name: file.read_bytes() for file in folder.glob("data/*.jsonl")} for folder in (whole, killed)]
     return (
+        f"{len(data[0])} files of data {'equal' if data[0] == data[1] else 'DIFFER'}, "
         f"{len(rows[0])} rows {'equal' if rows[0] == rows[1] else 'DIFFER'}, "
         f"{len(weights[0])} arrays of weights {'equal' if weights[0] == weights[1] else 'DIFFER'}"
     )

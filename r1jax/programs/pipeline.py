@@ -43,20 +43,16 @@ def train(
             finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
             run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
         held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
-        trained: StageRun | None = None  # the stage before that trained
         for stage in run.stages[max(len(saved) - 1, 0) :]:
             settings, source = stage.settings, config.source(stage.settings.name)
             if stage.waits_for:
                 check_stages([stage], run.mesh)
                 check_examples([stage])
             held = {name: weights for name, weights in held.items() if name == source}
-            if not isinstance(settings, RejectStage):
-                before, trained = trained, stage
-                evaluated = before and before.settings.name == source and same_evaluation(before, stage)
-                if settings.name not in saved and not evaluated:
-                    run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
-                    held = held or {source: run.stage_weights(stage)}
-                    evaluate_stage(run, stage, held[source], 0)
+            if settings.name not in saved and not already_evaluated(run, stage):
+                run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
+                held = held or {source: run.stage_weights(stage)}
+                evaluate_stage(run, stage, held[source], 0)
             # The program takes the weights out of the dict, so that no other reference is left.
             take = functools.partial(_take, held, source) if held else functools.partial(run.stage_weights, stage)
             weights = PROGRAMS[settings.program](run, stage, take)
@@ -65,8 +61,14 @@ def train(
     return run
 
 
-def same_evaluation(before: StageRun, stage: StageRun) -> bool:
-    """Whether a stage would be evaluated on what the stage before it was."""
+def already_evaluated(run: Run, stage: StageRun) -> bool:
+    """Whether the stage needs no evaluation before it: it trains nothing, or begins with weights that had the same."""
+    if isinstance(stage.settings, RejectStage):
+        return True
+    trained = [other for other in run.stages[: stage.number] if not isinstance(other.settings, RejectStage)]
+    if not trained or trained[-1].settings.name != run.config.source(stage.settings.name):
+        return False
+    before = trained[-1]
     return (before.batches, before.settings.evaluate) == (stage.batches, stage.settings.evaluate)
 
 

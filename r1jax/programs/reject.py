@@ -67,7 +67,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
         for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
             parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))
             write_atomically(whole, b"".join(part.read_bytes() for part in parts))
-    run.wait_for_all(f"data of {settings.name}")
+    run.wait_for_all(f"data of {settings.name}")  # on a file system that all processes share, as for checkpoints
     if not file.stat().st_size:
         raise ConfigError(
             f"stages.{settings.name}.keep: none of {settings.most_prompts * settings.group_size} completions was kept; "
