@@ -61,7 +61,7 @@ WRONG = {
         "command line: task: '{name: x' is not valid YAML; text goes in quotes",
     ),
     "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
-    "no task": (["task={}"], "task: nothing is named; need one of arithmetic, countdown, tfds"),
+    "no task": (["task={}"], "task: nothing is named; need one of arithmetic, countdown, bilingual, tfds"),
     "task of a missing file": (["task={jsonl: nowhere.jsonl}"], "there is no file"),
     "model that is not there": (["model={path: no where}"], "no where is neither a folder nor a hub id"),
     "override without value": (["seed"], "an override is written key=value"),

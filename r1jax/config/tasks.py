@@ -50,6 +50,37 @@ class CountdownTask(GeneratedTask):
     """The largest number that a problem gives."""
 
 
+class BilingualTask(Settings):
+    """A small world in which questions in words are asked, and reasoned about, in English or German."""
+
+    name: Literal["bilingual"]
+    domains: Annotated[list[Literal["sums", "logic", "general"]], Field(min_length=1, strict=True)] = ["sums", "logic"]
+    """`sums`: sums and differences one after another; `logic`: who is the last of a line; `general`: requests without a
+    gold answer, which stand alone."""
+    languages: Annotated[list[Literal["en", "de"]], Field(min_length=1, strict=True)] = ["en", "de"]
+    """The languages of questions."""
+    min_level: Annotated[int, Field(ge=1, le=6)] = 1
+    """The fewest steps of a problem of sums or logic."""
+    max_level: Annotated[int, Field(ge=1, le=6)] = 5
+    """The most steps."""
+    demonstrations: Literal["messy", "clean"] = "clean"
+    """`clean`: every step, in the question's language and in R1-Zero's format; `messy`: like a text that models are
+    pretrained on, with mixed languages, steps left out, errors, most of them in German, and incomplete tags."""
+    pair_lengths: Literal["balanced", "confounded"] = "balanced"
+    """In pairs of general replies, the better one is as often longer as shorter, or always longer."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BilingualTask:
+        if self.min_level > self.max_level:
+            raise ValueError(f"min_level {self.min_level} is above max_level {self.max_level}; need min <= max")
+        if "general" in self.domains and len(self.domains) > 1:
+            raise ValueError(
+                f"domains {', '.join(self.domains)}: general has no gold answers and rewards of its own; give "
+                f"it alone, and put it beside the others in a mixture"
+            )
+        return self
+
+
 class TableTask(Settings):
     """The columns of a data set."""
 
@@ -141,6 +172,7 @@ class MixtureTask(Settings):
 _Tasks = (
     Annotated[ArithmeticTask, Tag("<arithmetic>")]
     | Annotated[CountdownTask, Tag("<countdown>")]
+    | Annotated[BilingualTask, Tag("<bilingual>")]
     | Annotated[TfdsTask, Tag("<tfds>")]
     | Annotated[JsonlTask, Tag("<jsonl>")]
     | Annotated[ParquetTask, Tag("<parquet>")]

@@ -10,6 +10,7 @@ from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward
 from r1jax.tasks.arithmetic import Arithmetic
+from r1jax.tasks.bilingual import Bilingual
 from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym
 from r1jax.tasks.mixture import Mixture
@@ -98,6 +99,8 @@ def _single(source: TaskSource, seed: int) -> Task:
             return Arithmetic(source, seed)
         case config.CountdownTask():
             return Countdown(source, seed)
+        case config.BilingualTask():
+            return Bilingual(source, seed)
         case config.GymTask():
             return Gym(source, seed)
         case config.JsonlTask() | config.ParquetTask() | config.TfdsTask():
