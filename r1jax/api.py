@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config
+from r1jax.config.experiment import Config, stages_read
 from r1jax.config.load import load_config as read_config
 from r1jax.config.load import parse_config, settings_tree
 from r1jax.generate import Generator
@@ -113,7 +113,10 @@ def _settings(
     data: Rows | None,
     overrides: Sequence[str],
 ) -> Config:
-    """The config: functions that a GRPO stage does not name have weight 1, and rows are the task of all stages."""
+    """The config: functions that a GRPO stage does not name have weight 1, and rows replace the tasks of all stages.
+
+    A stage that reads the data of another keeps doing so.
+    """
     if isinstance(config, Config):
         config = parse_config(settings_tree(config), overrides)
     else:  # one that rows bring the task for need not have any
@@ -122,7 +125,7 @@ def _settings(
     if data is not None:
         tree["task"] = {"jsonl": str(Path(config.run_dir) / DATA), **row_settings(data)}
     for stage, own in zip(config.stages, tree["stages"], strict=True):
-        if data is not None:
+        if data is not None and not stages_read(stage.task):
             own.pop("task", None)
         if stage.program == "grpo":
             missing = {name: 1.0 for name in rewards or () if name not in stage.reward_weights}

@@ -364,6 +364,21 @@ def model_settings(config: Config, stage: str | None) -> ModelSettings:
     return config.model if owner is None else getattr(config.stage(owner), "model")  # noqa: B009
 
 
+def evaluated_on(config: Config, task: Any) -> Any:
+    """The task with the same test problems that needs no stage's data, which becomes the task that was sampled on."""
+    if isinstance(task, StageTask):
+        return evaluated_on(config, config.stage(task.stage).task)
+    if not isinstance(task, MixtureTask):
+        return task
+    parts = []
+    for part in task.mixture:
+        inner = evaluated_on(config, part.task)
+        below = inner.mixture if isinstance(inner, MixtureTask) else [part.model_copy(update={"task": inner})]
+        whole = sum(other.weight for other in below)
+        parts += [other.model_copy(update={"weight": part.weight * other.weight / whole}) for other in below]
+    return MixtureTask(mixture=parts)
+
+
 def stages_read(task: Any) -> list[str]:
     """The names of the stages whose data a task reads."""
     parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]

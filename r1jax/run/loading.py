@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, Shared, model_settings
+from r1jax.config.experiment import Config, Shared, evaluated_on, model_settings, stages_read
 from r1jax.config.load import load_config, parse_config
 from r1jax.huggingface.config import model_config
 from r1jax.huggingface.folder import CONFIG, find_model
@@ -65,7 +65,10 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     # Looking for checkpoints asks for devices, and the processes have to be joined before that.
     join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
     stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
-    complete = next(other for other in trained.stages if other.name == stage).model_dump()
+    settings = trained.stage(stage)
+    complete = settings.model_dump() | {"task": evaluated_on(trained, settings.task).model_dump()}
+    for source in stages_read(settings.task):  # whose rewards grade its data
+        complete["rewards"] = trained.stage(source).model_dump()["rewards"] | complete["rewards"]
     config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
     described = model_folder(folder, trained.model_owner(stage))

@@ -64,7 +64,7 @@ class StageTasks:
         if (what := self.key(stage)) not in self._made:
             definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
             self._made[what] = make_task(
-                stage.task if self.data is None else self.data,
+                stage.task if self.data is None or stages_read(stage.task) else self.data,
                 config.seed,
                 rewards={**definitions, **self.functions},
                 max_completion_length=stage.max_completion_length,

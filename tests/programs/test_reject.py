@@ -197,3 +197,25 @@ def test_reasoning_that_the_prompt_opened_is_a_demonstration_in_full(tmp_path):
 
 def test_the_file_of_a_stage(tmp_path):
     assert data_file(tmp_path, "samples") == tmp_path / "data" / "samples.jsonl"
+
+
+def test_a_stage_is_evaluated_on_the_problems_that_were_sampled_on(left_alone, tmp_path):
+    """`r1jax eval` of a stage that trained on another's data, which only its run could read."""
+    from r1jax.evaluate import evaluate_model
+
+    for stage in ("again", "student"):
+        evaluated = load_model(left_alone.run_dir, ["evaluate.problems=6"], checkpoint=stage).config
+        assert evaluated.task == left_alone.task if stage == "again" else len(evaluated.task.mixture) == 2
+    scores, _ = evaluate_model(left_alone.run_dir, [f"run_dir={tmp_path}"], checkpoint="again")
+    rows = [row for row in read_metrics(Path(left_alone.run_dir)) if row["stage"] == "again"]
+    assert scores["eval/mean_length"] > 0 and "eval/format" in scores and "eval/format" in rows[-1]
+
+
+def test_rows_in_python_do_not_replace_what_a_stage_kept(tmp_path):
+    from r1jax.api import prepare
+
+    rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": f"<answer>{i + 1}</answer>"} for i in range(60)]
+    run = prepare(config_of(tmp_path), data=rows)
+    run.close()
+    assert [stage.waits_for for stage in run.stages] == [[], [], ["samples"], ["samples"]]
+    assert run.stage("samples").batches.size("train") is not None
