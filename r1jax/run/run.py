@@ -148,15 +148,17 @@ def build_run(
         # A run that has begun has copies of its model's description and tokenizer. One of other settings lends nothing.
         begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
         begun = begun and not changed_settings(folder, config)
+        architectures = {
+            owner: model_config(model_settings(config, owner), model_folder(folder, owner) if begun else None)
+            for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+        }
         tasks = StageTasks(config, functions or {}, data)
         tasks.check_names()
         tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.ready())
         mesh = make_mesh(config.mesh)
-        models = {}
-        for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)]):
-            described = model_folder(folder, owner) if begun else None
-            models[owner] = make_model(model_config(model_settings(config, owner), described), tokenizer.size)
-            abstract_params(models[owner], mesh)  # refuses a mesh that does not divide the weights
+        models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
+        for model in models.values():
+            abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
         run = Run(
             config=config,
             folder=folder,
