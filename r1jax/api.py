@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, stages_read
+from r1jax.config.experiment import Config
 from r1jax.config.load import load_config as read_config
 from r1jax.config.load import parse_config, settings_tree
+from r1jax.config.tasks import stages_read
 from r1jax.generate import Generator
 from r1jax.programs.pipeline import train as train_stages
 from r1jax.run.checks import DATA

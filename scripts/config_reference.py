@@ -20,9 +20,10 @@ from pydantic import BaseModel, Tag
 import r1jax.config
 from r1jax.config.base import Settings
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import MERGED, Config, GrpoStage, SftStage, Shared, Stage
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage, Stage, TrainingStage
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import SamplingSettings
+from r1jax.config.shared import MERGED, Shared
 from r1jax.config.tasks import TaskSettings
 
 FILE = Path(__file__).parent.parent / "docs" / "config.md"
@@ -77,19 +78,29 @@ def reference() -> str:
         _section("Top level", Config, meanings, "At the top level."),
         _section("Top level or stage", Shared, meanings, "At the top level for all stages, or in a stage for itself."),
         _section("Every stage", Stage, meanings, "In each entry of `stages`."),
+        _section("Stages that train", TrainingStage, meanings, "In a stage with `program: sft` or `program: grpo`."),
         _section("Stages of program sft", SftStage, meanings, "In a stage with `program: sft`."),
         _section("Stages of program grpo", GrpoStage, meanings, "In a stage with `program: grpo`."),
-        _section("Sampling", SamplingSettings, meanings, "In a stage with `program: grpo`, and in `evaluate`."),
+        _section("Stages of program reject", RejectStage, meanings, "In a stage with `program: reject`."),
+        _section(
+            "Sampling",
+            SamplingSettings,
+            meanings,
+            "In a stage with `program: grpo` or `program: reject`, and in `evaluate`.",
+        ),
     ]
     places = {
         Shared: "At the top level, and in a stage.",
         Config: "At the top level.",
-        Stage: "In a stage.",
+        TrainingStage: "In a stage that trains.",
         GrpoStage: "In a stage of program grpo.",
     }
+    seen: set[Any] = set()  # a stage's `model` is the block of the top level
     for owner, place in places.items():
         for name, block in _blocks(owner):
-            sections.append(_section(name, block, meanings, f"{place} {_docstring(block)}"))
+            if block not in seen:
+                seen.add(block)
+                sections.append(_section(name, block, meanings, f"{place} {_docstring(block)}"))
     sections.append(
         "## Tasks\n\nThe block `task`: a task is known by its `name`, or by the key that says where it is.\n"
     )

@@ -1,4 +1,4 @@
-"""A whole experiment: what its stages share, the stages, and what each of them may have for itself.
+"""A whole experiment: its stages, each with its program's settings, and what they all have.
 
     config = load_config("configs/quickstart.yaml")
     config.stages[1].max_completion_length  # which it takes from the top level
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -24,54 +24,11 @@ from r1jax.config.objective import (
     LossSettings,
     ValueSettings,
 )
-from r1jax.config.rewards import RewardBase, RewardSettings, Weight
-from r1jax.config.sampling import EvaluateSettings, PromptSettings, SamplingSettings
-from r1jax.config.tasks import MixtureTask, StageTask, TaskSettings
+from r1jax.config.rewards import Weight
+from r1jax.config.sampling import SamplingSettings
+from r1jax.config.shared import MERGED, NOT_GIVEN, Shared, filled, given
+from r1jax.config.tasks import stages_read
 from r1jax.config.training import MeshSettings, OptimizerSettings
-
-NOT_GIVEN: Any = None  # at the top level, where each stage has its own; `Config` gives every stage the top level's
-
-
-def _entry_kind(value: Any) -> str:
-    return "<definition>" if isinstance(value, dict | RewardBase) else "<weight>"
-
-
-RewardEntry = Annotated[
-    Annotated[Weight, Tag("<weight>")] | Annotated[RewardSettings, Tag("<definition>")], Discriminator(_entry_kind)
-]
-MERGED = ("prompt", "evaluate")  # blocks of a stage that hold only what differs from the top level's
-
-
-class Shared(Settings):
-    """What the top level has for all stages, and a stage may have for itself."""
-
-    task: TaskSettings = NOT_GIVEN
-    """Where questions, answers and demonstrations come from."""
-    rewards: dict[str, RewardEntry] = NOT_GIVEN
-    """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
-    by the task, which brings `accuracy` and `format`. A block defines a reward and may have its `weight`: in a stage it
-    is 1 by default, at the top level none, so that the reward is only defined. A grpo stage optimises the rewards with
-    a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
-    prompt: PromptSettings = NOT_GIVEN
-    """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
-    max_prompt_length: PositiveInt = NOT_GIVEN
-    """Prompts of more tokens than this are dropped."""
-    max_completion_length: PositiveInt = NOT_GIVEN
-    """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
-    evaluate: EvaluateSettings = NOT_GIVEN
-    """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""
-
-    @property
-    def reward_weights(self) -> dict[str, float]:
-        """What a GRPO stage optimises: the weights of its rewards, by name; those of weight 0 are only logged."""
-        entries = (self.rewards or {}).items()
-        weights = {name: entry.weight if isinstance(entry, RewardBase) else entry for name, entry in entries}
-        return {name: weight for name, weight in weights.items() if weight is not None}
-
-    @property
-    def reward_definitions(self) -> dict[str, RewardSettings]:
-        """The rewards that are defined here and not by the task, whether or not they have a weight."""
-        return {name: entry for name, entry in (self.rewards or {}).items() if isinstance(entry, RewardBase)}
 
 
 class Stage(Shared):
@@ -81,7 +38,7 @@ class Stage(Shared):
     """What metrics, checkpoints, overrides and other stages call it; any name but `base`."""
     init_from: str | None = None
     """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
-    the folder of a run or of a Hugging Face model. Default: the stage before, for the first one `base`."""
+    the folder of a run or of a Hugging Face model. Default: the last earlier stage that trains, else `base`."""
     steps: PositiveInt
     """Steps to run: of a grpo stage rollouts with all their updates, of an sft stage updates, of a reject stage
     rollouts."""
@@ -300,9 +257,9 @@ class Config(Shared):
         """Gives the stages what they take from the top level, before anything is checked."""
         if not isinstance(value, dict):
             return value
-        top = {name: {} for name in (*MERGED, "rewards")} | _given(value)
+        top = {name: {} for name in (*MERGED, "rewards")} | given(value)
         if isinstance(stages := value.get("stages"), list):
-            top["stages"] = [_filled(_given(stage), top) if isinstance(stage, dict) else stage for stage in stages]
+            top["stages"] = [filled(given(stage), top) if isinstance(stage, dict) else stage for stage in stages]
         return top
 
     @model_validator(mode="after")
@@ -334,6 +291,16 @@ class Config(Shared):
                         f"{where}.task: {name!r} is no earlier stage that makes data; there are: {have}; name one of "
                         f"program reject, or the file of another run as jsonl: RUN_DIR/data/STAGE.jsonl"
                     )
+                theirs = earlier[name].reward_definitions
+                for reward, mine in stage.reward_definitions.items():
+                    if (
+                        reward not in theirs
+                        or mine.model_copy(update={"weight": theirs[reward].weight}) != theirs[reward]
+                    ):
+                        raise ValueError(
+                            f"{where}.rewards: {reward} is defined here, and the data of stage {name} is graded by the "
+                            f"rewards of that stage; define it there, or at the top level for both"
+                        )
         return self
 
     def stage(self, name: str) -> StageSettings:
@@ -357,59 +324,7 @@ class Config(Shared):
             name = self.source(name)
         return None
 
-
-def model_settings(config: Config, stage: str | None) -> ModelSettings:
-    """Those of the model that a stage has, or the config's for None."""
-    owner = None if stage is None else config.model_owner(stage)
-    return config.model if owner is None else getattr(config.stage(owner), "model")  # noqa: B009
-
-
-def evaluated_on(config: Config, task: Any) -> Any:
-    """The task with the same test problems that needs no stage's data, which becomes the task that was sampled on."""
-    if isinstance(task, StageTask):
-        return evaluated_on(config, config.stage(task.stage).task)
-    if not isinstance(task, MixtureTask):
-        return task
-    parts = []
-    for part in task.mixture:
-        inner = evaluated_on(config, part.task)
-        below = inner.mixture if isinstance(inner, MixtureTask) else [part.model_copy(update={"task": inner})]
-        whole = sum(other.weight for other in below)
-        parts += [other.model_copy(update={"weight": part.weight * other.weight / whole}) for other in below]
-    return MixtureTask(mixture=parts)
-
-
-def stages_read(task: Any) -> list[str]:
-    """The names of the stages whose data a task reads."""
-    parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]
-    return [part.stage for part in parts if isinstance(part, StageTask)]
-
-
-def _given(block: dict[str, Any]) -> dict[str, Any]:
-    """A block without the shared settings that are null: they are those of the top level, as if they were left out."""
-    return {key: value for key, value in block.items() if value is not None or key not in Shared.model_fields}
-
-
-def _filled(stage: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """A stage with what it takes from the top level."""
-    filled = {name: top[name] for name in Shared.model_fields if name in top} | stage
-    for name in (*MERGED, "rewards"):
-        own, shared = filled[name], top[name]
-        if name in stage and isinstance(own, dict) and isinstance(shared, dict):
-            filled[name] = _own_rewards(own, shared) if name == "rewards" else shared | own
-    return filled
-
-
-def _own_rewards(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """A stage's rewards, defined as the top level defines them where it only has their weight.
-
-    The top level's other definitions are there too, without a weight.
-    """
-    defined = {name: entry | {"weight": None} for name, entry in shared.items() if isinstance(entry, dict)}
-    rewards = {}
-    for name, entry in own.items():
-        if isinstance(entry, dict):
-            rewards[name] = {"weight": 1.0} | entry
-        else:
-            rewards[name] = defined[name] | {"weight": entry} if name in defined else entry
-    return rewards | {name: entry for name, entry in defined.items() if name not in own}
+    def model_of(self, name: str | None) -> ModelSettings:
+        """The model of a stage by its name; None is the config's own."""
+        owner = None if name is None else self.model_owner(name)
+        return self.model if owner is None else getattr(self.stage(owner), "model")  # noqa: B009

@@ -10,17 +10,18 @@ import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from r1jax.config.base import Settings, kind_of
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import Config, GrpoStage, SftStage
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage
 
 CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
 MOST_PLACES = 3  # that are named
+STAGES = (SftStage, GrpoStage, RejectStage)
 
 
 def explain(
@@ -113,8 +114,9 @@ def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
         return _elsewhere(key)
     if near := difflib.get_close_matches(key, names, n=1, cutoff=CLOSE):
         return f"did you mean {near[0]!r}?"
-    if block is SftStage and places().get(key) == [f"stages.NAME.{key}"]:
-        return f"only stages of program grpo have {key}"
+    if block in STAGES and places().get(key) == [f"stages.NAME.{key}"]:
+        programs = [get_args(kind.model_fields["program"].annotation)[0] for kind in STAGES if key in kind.model_fields]
+        return f"only stages of program {' and '.join(programs)} have {key}"
     for path in _paths(key, value):
         for part in (".".join(path[i:]) for i in range(len(path))):
             if part in EQUIVALENTS or part in places():

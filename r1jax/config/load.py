@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from r1jax.config.base import ConfigError, kind_of
-from r1jax.config.experiment import MERGED, Config, Shared
+from r1jax.config.experiment import Config
 from r1jax.config.explain import explain, named
 from r1jax.config.objective import OF_ONE_KIND
+from r1jax.config.shared import MERGED, Shared
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

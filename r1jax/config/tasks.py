@@ -7,6 +7,7 @@ task: {mixture: [{weight: 2, task: {gym: chain_sum}}, {weight: 1, task: {jsonl: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -161,6 +162,14 @@ class MixturePart(Settings):
             )
         return rewards
 
+    @model_validator(mode="after")
+    def _check(self) -> MixturePart:
+        if self.rewards and isinstance(self.task, StageTask):
+            raise ValueError(
+                f"rewards: the data of stage {self.task.stage} is graded by that stage's rewards; define them there"
+            )
+        return self
+
 
 class MixtureTask(Settings):
     """Several tasks, sampled in proportion to their weights."""
@@ -183,3 +192,27 @@ _chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "stage", "m
 SingleTask = Annotated[_Tasks, _chosen]
 TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("<mixture>")], _chosen]
 MixturePart.model_rebuild()
+
+
+def stages_read(task: Any) -> list[str]:
+    """The names of the stages whose data a task reads."""
+    parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]
+    return [part.stage for part in parts if isinstance(part, StageTask)]
+
+
+def sampled_task(task: Any, task_of: Callable[[str], Any]) -> Any:
+    """The task with the same test problems that reads no stage's data.
+
+    That data becomes the task that was sampled on, which `task_of` gives by the stage's name.
+    """
+    if isinstance(task, StageTask):
+        return sampled_task(task_of(task.stage), task_of)
+    if not isinstance(task, MixtureTask):
+        return task
+    parts = []
+    for part in task.mixture:
+        inner = sampled_task(part.task, task_of)
+        below = inner.mixture if isinstance(inner, MixtureTask) else [part.model_copy(update={"task": inner})]
+        whole = sum(other.weight for other in below)
+        parts += [other.model_copy(update={"weight": part.weight * other.weight / whole}) for other in below]
+    return MixtureTask(mixture=parts)

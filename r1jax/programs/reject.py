@@ -25,7 +25,7 @@ from r1jax.programs.steps import is_due
 from r1jax.rewards.format import reasoning
 from r1jax.rl.rollout import Sampling, Transcript, roll_out
 from r1jax.run.console import Progress
-from r1jax.run.metrics import write_atomically
+from r1jax.run.metrics import json_ready, write_atomically
 from r1jax.run.run import Run, role_key
 from r1jax.run.stages import StageRun, data_file, finished_parts
 
@@ -137,5 +137,6 @@ def part_file(file: Path, name: str, step: int) -> Path:
 
 
 def write_rows(file: Path, rows: list[Row]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    """Writes JSON lines atomically."""
+    text = "".join(json.dumps(json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     write_atomically(file, text.encode("utf-8", "backslashreplace"))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage, model_settings
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage
 from r1jax.config.load import load_config
 from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import find_model
@@ -125,7 +125,7 @@ def check_weights(run: Run) -> None:
     names = ["base", *(stage.settings.name for stage in run.stages)]
     for stage in run.stages:
         name, abstract, config = stage.settings.name, abstract_params(stage.model, run.mesh), stage.model.config
-        if (source := run.config.source(name)) == "base" and (path := model_settings(run.config, name).path):
+        if (source := run.config.source(name)) == "base" and (path := run.config.model_of(name).path):
             check_params(find_model(path), config, abstract)
         try:
             if source in names[1:]:
@@ -137,7 +137,7 @@ def check_weights(run: Run) -> None:
                 other = load_config(folder / "config.yaml")
                 last, _ = find_checkpoint(folder, [stage.name for stage in other.stages])
                 described = model_folder(folder, other.model_owner(last))
-                model, tokenizer = model_config(model_settings(other, last), described), saved_tokenizer(other, folder)
+                model, tokenizer = model_config(other.model_of(last), described), saved_tokenizer(other, folder)
             else:
                 folder = find_model(source)
                 check_params(folder, config, abstract)

@@ -15,8 +15,10 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, Shared, evaluated_on, model_settings, stages_read
+from r1jax.config.experiment import Config
 from r1jax.config.load import load_config, parse_config
+from r1jax.config.shared import Shared
+from r1jax.config.tasks import sampled_task, stages_read
 from r1jax.huggingface.config import model_config
 from r1jax.huggingface.folder import CONFIG, find_model
 from r1jax.huggingface.weights import import_params
@@ -66,16 +68,17 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
     stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
     settings = trained.stage(stage)
-    complete = settings.model_dump() | {"task": evaluated_on(trained, settings.task).model_dump()}
+    task = sampled_task(settings.task, lambda source: trained.stage(source).task)
+    complete = settings.model_dump() | {"task": task.model_dump()}
     for source in stages_read(settings.task):  # whose rewards grade its data
         complete["rewards"] = trained.stage(source).model_dump()["rewards"] | complete["rewards"]
     config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
     described = model_folder(folder, trained.model_owner(stage))
-    architecture = model_config(model_settings(trained, stage), described)
+    architecture = model_config(trained.model_of(stage), described)
     model, mesh = make_model(architecture, tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
-    config = config.model_copy(update={"model": model_settings(trained, stage)})
+    config = config.model_copy(update={"model": trained.model_of(stage)})
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}")
 
 

@@ -61,7 +61,7 @@ class RunLog:
         """Appends one row. A metric that is not finite is left out, since JSON has no NaN."""
         if not self.is_writer:
             return
-        values = {name: value for name, value in sorted(_json_ready(metrics).items()) if value is not None}
+        values = {name: value for name, value in sorted(json_ready(metrics).items()) if value is not None}
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / METRICS_FILE).open("ab")
@@ -84,7 +84,7 @@ class RunLog:
         """Writes completions/STAGE-STEP.jsonl, one line a completion, atomically."""
         if not self.is_writer:
             return
-        lines = [json.dumps(_json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+        lines = [json.dumps(json_ready(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         file = self.folder / "completions" / f"{stage}-{step:06d}.jsonl"
         # A lone surrogate becomes \udXXX, which JSON reads back as what it was.
         write_atomically(file, "".join(lines).encode("utf-8", "backslashreplace"))
@@ -184,14 +184,14 @@ def write_atomically(file: Path, data: bytes) -> None:
     os.replace(temporary, file)
 
 
-def _json_ready(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """The same in JSON's own types: lists for arrays, None for floats that it does not have."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: _json_ready(item) for key, item in value.items()}
+        return {key: json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
+        return [json_ready(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, RejectStage, model_settings
+from r1jax.config.experiment import Config, RejectStage
 from r1jax.config.load import dump_config
 from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model
@@ -92,7 +92,7 @@ class Run:
         """The model of a stage (None: the config's) before any training: pretrained, or random from the seed."""
         model = self.model if stage is None else stage.model
         abstract = abstract_params(model, self.mesh)
-        if path := model_settings(self.config, stage and stage.settings.name).path:
+        if path := self.config.model_of(stage and stage.settings.name).path:
             return import_params(find_model(path), model.config, abstract)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)  # no device ever holds all of a weight
         key = jax.random.fold_in(self.key, 0)
@@ -149,7 +149,7 @@ def build_run(
         begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
         begun = begun and not changed_settings(folder, config)
         architectures = {
-            owner: model_config(model_settings(config, owner), model_folder(folder, owner) if begun else None)
+            owner: model_config(config.model_of(owner), model_folder(folder, owner) if begun else None)
             for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
         }
         tasks = StageTasks(config, functions or {}, data)
@@ -227,7 +227,7 @@ def _describe(run: Run) -> None:
         temporary = described.with_name(f"{described.name}.tmp")
         temporary.mkdir(exist_ok=True)
         positions = max(s.settings.max_prompt_length + s.settings.max_completion_length for s in run.stages)
-        path, model = model_settings(config, owner).path, run.model if stage is None else stage.model
+        path, model = config.model_of(owner).path, run.model if stage is None else stage.model
         source = None if path is None else find_model(path)
         write_description(temporary, model.config, run.tokenizer, positions=positions, source=source)
         temporary.rename(described)

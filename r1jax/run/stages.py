@@ -1,6 +1,6 @@
 """The stages of a run, each with its settings, its model and its data.
 
-stages = stage_runs(config, folder, tasks, tokenizer, models)
+stages = stage_runs(config, StageTasks(config, functions={}, data=None), tokenizer, {None: model})
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, StageSettings, stages_read
+from r1jax.config.experiment import Config, StageSettings
+from r1jax.config.rewards import RewardSettings
+from r1jax.config.tasks import stages_read
 from r1jax.data.batches import Batches
 from r1jax.models import Model
 from r1jax.tasks import Mixture, Task, make_task
@@ -56,17 +58,15 @@ class StageTasks:
 
     def key(self, stage: StageSettings) -> str:
         """What two stages of the same task have in common."""
-        definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
-        return repr((stage.task, sorted(definitions.items()), stage.max_completion_length))
+        return repr((stage.task, sorted(_definitions(stage).items()), stage.max_completion_length))
 
     def __call__(self, name: str) -> Task | Mixture:
         stage, config = self.config.stage(name), self.config
         if (what := self.key(stage)) not in self._made:
-            definitions = {n: d.model_copy(update={"weight": None}) for n, d in stage.reward_definitions.items()}
             self._made[what] = make_task(
                 stage.task if self.data is None or stages_read(stage.task) else self.data,
                 config.seed,
-                rewards={**definitions, **self.functions},
+                rewards={**_definitions(stage), **self.functions},
                 max_completion_length=stage.max_completion_length,
                 stage_data=lambda source: stage_data(data_file(Path(config.run_dir), source), self(source)),
             )
@@ -86,6 +86,11 @@ class StageTasks:
             raise ConfigError(
                 f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}"
             )
+
+
+def _definitions(stage: StageSettings) -> dict[str, RewardSettings]:
+    """The rewards that are defined in the config, without their weights, which make no other task."""
+    return {name: entry.model_copy(update={"weight": None}) for name, entry in stage.reward_definitions.items()}
 
 
 def stage_runs(

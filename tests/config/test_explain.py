@@ -16,7 +16,8 @@ WRONG_FILES = {
         "config.yaml:26: stages.rl.groupsize: unknown key; did you mean 'group_size'?"
     ),
     ("key of another program", "    steps: 2\n", "    steps: 2\n    group_size: 4\n"): (
-        "config.yaml:20: stages.cold_start.group_size: unknown key; only stages of program grpo have group_size"
+        "config.yaml:20: stages.cold_start.group_size: unknown key; "
+        "only stages of program grpo and reject have group_size"
     ),
     ("missing", "    group_size: 4\n", ""): (
         "config.yaml:22: stages.rl.group_size: this key is required and was not given"
@@ -119,7 +120,7 @@ MEANT = {
     "stages.rl.weight_decay=0.1": "it belongs at stages.rl.optimizer.weight_decay",
     "temperature=0.7": "it belongs at evaluate.temperature or stages.NAME.temperature",
     "stages.cold_start.temperature=0.7": "it belongs at evaluate.temperature or stages.NAME.temperature or stages.NAME",
-    "stages.cold_start.group_size=4": "only stages of program grpo have group_size",
+    "stages.cold_start.group_size=4": "only stages of program grpo and reject have group_size",
     "stages.rl.seed=1": "it belongs at the top level",
     "stages.rl.mesh.data=1": "it belongs at mesh.data",
     "stages.rl.problems=3": "it belongs at evaluate.problems or stages.rl.evaluate.problems",

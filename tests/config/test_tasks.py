@@ -3,7 +3,19 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from r1jax.config.tasks import ArithmeticTask, GymTask, JsonlTask, MixtureTask, ParquetTask, TaskSettings, TfdsTask
+from r1jax.config.tasks import (
+    ArithmeticTask,
+    GymTask,
+    JsonlTask,
+    MixturePart,
+    MixtureTask,
+    ParquetTask,
+    StageTask,
+    TaskSettings,
+    TfdsTask,
+    sampled_task,
+    stages_read,
+)
 
 ADAPTER = TypeAdapter(TaskSettings)
 
@@ -48,3 +60,15 @@ def test_a_part_of_a_mixture_cannot_weigh_its_rewards():
     part = {"weight": 1.0, "task": {"jsonl": "a"}, "rewards": {"accuracy": {"name": "exact", "weight": 0.5}}}
     with pytest.raises(ValidationError, match="accuracy has a weight, and a part only defines rewards"):
         ADAPTER.validate_python({"mixture": [part, part]})
+
+
+def test_a_stages_data_becomes_the_task_that_was_sampled_on():
+    sums, differences = ArithmeticTask(name="arithmetic"), ArithmeticTask(name="arithmetic", operators="-")
+    source = MixtureTask(mixture=[MixturePart(weight=1, task=sums), MixturePart(weight=3, task=differences)])
+    tasks = {"samples": source, "again": StageTask(stage="samples")}
+    assert sampled_task(sums, tasks.get) == sums
+    assert sampled_task(tasks["again"], tasks.get) == source
+    parts = [MixturePart(weight=2, task=StageTask(stage="again")), MixturePart(weight=5, task=sums)]
+    mixed = sampled_task(MixtureTask(mixture=parts), tasks.get)
+    assert [(part.weight, part.task) for part in mixed.mixture] == [(0.5, sums), (1.5, differences), (5, sums)]
+    assert stages_read(MixtureTask(mixture=parts)) == ["again"] and stages_read(sums) == []

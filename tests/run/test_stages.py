@@ -35,6 +35,18 @@ def test_weights_of_a_stage_that_trains_none_are_refused(tmp_path):
         config_of(tmp_path, SAMPLES + LAST.replace("TASK", "samples").replace("steps", "init_from: samples\n    steps"))
 
 
+def test_rewards_that_would_not_grade_a_stages_data_are_refused(tmp_path):
+    last = LAST.replace("TASK", "samples") + "    rewards: {accuracy: {name: exact}}\n"
+    with pytest.raises(ConfigError, match=r"stages.last.rewards: accuracy is defined here, and .* stage samples"):
+        config_of(tmp_path, SAMPLES + last)
+    same = SAMPLES.replace("group_size: 2", "group_size: 2, rewards: {accuracy: {name: exact, weight: 0.5}}")
+    config_of(tmp_path, same + last)  # the same definition, of another weight
+    part = "{mixture: [{weight: 1, task: {stage: samples}, rewards: {accuracy: {name: exact}}}, {weight: 1, task: X}]}"
+    mixed = LAST.replace("{stage: TASK}", part.replace("X", "{name: arithmetic}"))
+    with pytest.raises(ConfigError, match="rewards: the data of stage samples is graded by that stage's rewards"):
+        config_of(tmp_path, SAMPLES + mixed)
+
+
 def test_a_stage_waits_for_the_data_it_reads(tmp_path):
     run = build_run(config_of(tmp_path, SAMPLES + LAST.replace("TASK", "samples")))
     with contextlib.closing(run):
