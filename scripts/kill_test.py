@@ -2,8 +2,9 @@
 
     uv run python scripts/kill_test.py configs/quickstart.yaml 10 stages.cold_start.steps=40 stages.rl.steps=12
 
-Every second kill waits for a checkpoint that is being written. The script compares the final weights, the data that
-stages made, and metrics.jsonl, timings aside, prints a line for each kill, and exits with 1 where anything differs.
+Every second kill waits for a checkpoint, or a stage's data, that is being written. The script compares the final
+weights, the data that stages made, and metrics.jsonl, timings aside, prints a line for each kill, and exits with 1
+where anything differs.
 """
 
 import random
@@ -37,8 +38,8 @@ def rows_in(folder: Path) -> int:
 
 
 def being_saved(folder: Path) -> bool:
-    """Orbax writes a checkpoint under a temporary name."""
-    return any("tmp" in f.name for f in folder.glob("checkpoints/*/*"))
+    """Checkpoints and the data of stages are written under a temporary name."""
+    return any("tmp" in file.name for kind in ("checkpoints", "data") for file in folder.glob(f"{kind}/*/*"))
 
 
 def main(config: str, kills: int, overrides: list[str]) -> int:
