@@ -1,10 +1,13 @@
-"""What a reward function is given, an `Example` and a `Completion`, and what it returns, a `RewardResult`."""
+"""What a reward is given, an `Example` and a `Completion`, what it returns, a `RewardResult`, and its three forms.
+
+`Reward` scores one completion, `BatchReward` many in one call, and `ByPart` each as its part of a mixture does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,40 @@ class Completion(str):
 # metrics count.
 RewardResult = float | None | tuple[float | None, str]
 Reward = Callable[[Example, str], RewardResult]
+
+
+@runtime_checkable
+class BatchReward(Protocol):
+    """A reward that scores many completions in one call, as a model does. A subclass needs `batch` alone.
+
+    `grade` calls one batch reward after the other, each once for all completions of a step, from the thread that called
+    it: programs on devices have to run in the same order on every process. For the same reason it calls them where this
+    process has no completion for them, with empty sequences.
+    """
+
+    def batch(self, examples: Sequence[Example], completions: Sequence[str]) -> Sequence[RewardResult]:
+        """A result for each completion; completion b answers `examples[b]`."""
+        ...
+
+    def __call__(self, example: Example, completion: str) -> RewardResult:
+        return self.batch([example], [completion])[0]
+
+
+@dataclass(frozen=True)
+class ByPart:
+    """The reward that each part of a mixture has under one name."""
+
+    parts: Sequence[Reward]
+
+    def __call__(self, example: Example, completion: str) -> RewardResult:
+        return self.parts[example.part](example, completion)
+
+
+def rewards_in(reward: Reward) -> Sequence[Reward]:
+    """The rewards that a reward chooses from; itself where it is not one of a mixture."""
+    return reward.parts if isinstance(reward, ByPart) else (reward,)
+
+
+def reward_for(reward: Reward, example: Example) -> Reward:
+    """The one of `rewards_in` that scores completions of an example."""
+    return reward.parts[example.part] if isinstance(reward, ByPart) else reward

@@ -10,11 +10,11 @@ from r1jax.config import rewards as config
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import passes_tests
-from r1jax.rewards.example import Reward
+from r1jax.rewards.example import BatchReward, Reward
 from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.function import in_process_function, subprocess_function
 from r1jax.rewards.language import check_language, consistency
-from r1jax.rewards.shaping import cosine, overlong, repetition
+from r1jax.rewards.shaping import BatchCosine, cosine, overlong, repetition
 from r1jax.rewards.text_match import check_pattern, exact, pattern
 from r1jax.sandbox.programs import check_isolation
 
@@ -65,7 +65,11 @@ def make_reward(
         case config.CosineReward():
             if accuracy is None:
                 raise ValueError("it needs a reward named accuracy; define rewards.accuracy")
+            if isinstance(accuracy, BatchReward):
+                return BatchCosine(accuracy, max_completion_length)
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case config.RepetitionReward():
             return functools.partial(repetition, n=REPETITION_WORDS)
+        case BatchReward():
+            return settings
     return in_process_function(settings, columns=columns)

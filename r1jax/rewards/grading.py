@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1jax.rewards.example import Example, Reward
+from r1jax.rewards.example import BatchReward, Example, Reward, RewardResult, reward_for, rewards_in
 
 MAX_CHARACTERS = 300_000  # of a completion that rewards are called on; 65,536 tokens of R1 are about 260,000
 # As many threads as a reward has child processes, so that no call waits for another; more would share this process.
@@ -40,36 +40,59 @@ class Grades:
 def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> Grades:
     """Scores all texts with all rewards; of G texts an example, text b belongs to example b // G.
 
-    Where a reward raises, that completion's score is None with the reason `error`, and one warning is given for each
-    reward. A text of more than MAX_CHARACTERS characters scores 0.0 with the reason `too_long`.
+    Threads call the rewards that score one text, while this thread calls each `BatchReward` once. Where a call raises,
+    the scores that it was to give are None with the reason `error`, and one warning is given for each reward. A score
+    that is not finite is None with the reason `not_finite`. A text of more than MAX_CHARACTERS characters scores 0.0
+    with the reason `too_long`.
     """
-    group = len(texts) // len(examples)
+    rows = range(len(texts))
+    example_of = [example for example in examples for _ in range(len(texts) // len(examples))]
+    scores = {name: np.full(len(texts), np.nan, np.float32) for name in rewards}
+    reasons, seconds = {name: [""] * len(texts) for name in rewards}, {name: np.zeros(len(texts)) for name in rewards}
     errors: dict[str, str] = {}
 
-    def score_one(name: str, row: int) -> tuple[float, str, float]:
-        example, start = examples[row // group], time.perf_counter()
+    def score(name: str, reward: Reward, rows: Sequence[int]) -> None:
+        start = time.perf_counter()
+        results: dict[int, tuple[float, str]] = dict.fromkeys(rows, (0.0, "too_long"))
+        short = [row for row in rows if len(texts[row]) <= MAX_CHARACTERS]
+        given = [example_of[row] for row in short], [texts[row] for row in short]
         try:
-            result = rewards[name](example, texts[row]) if len(texts[row]) <= MAX_CHARACTERS else (0.0, "too_long")
-            score, reason = result if isinstance(result, tuple) else (result, "")
+            found = reward.batch(*given) if isinstance(reward, BatchReward) else list(map(reward, *given))
+            results.update(zip(short, map(_score_and_reason, found), strict=True))
         except Exception as error:
-            where = f" on {example.prompt!r:.200}" if example.prompt else ""
+            where = f" on {given[0][0].prompt!r:.200}" if len(short) == 1 and given[0][0].prompt else ""
             errors.setdefault(name, f"reward {name} failed{where}: {error!r:.500}")
-            score, reason = None, "error"
-        return math.nan if score is None else score, reason, time.perf_counter() - start
+            results.update(dict.fromkeys(short, (math.nan, "error")))
+        for row, (scores[name][row], reasons[name][row]) in results.items():
+            seconds[name][row] = (time.perf_counter() - start) / len(rows)
 
     threads = ThreadPoolExecutor(THREADS)
     try:
-        pending = {name: [threads.submit(score_one, name, row) for row in range(len(texts))] for name in rewards}
-        columns = {name: list(zip(*(f.result() for f in futures), strict=True)) for name, futures in pending.items()}
+        calls, batches = [], []
+        for name, reward in rewards.items():
+            own = [reward_for(reward, example) for example in example_of]
+            calls += [
+                threads.submit(score, name, own[row], [row]) for row in rows if not isinstance(own[row], BatchReward)
+            ]
+            distinct = {id(one): one for one in rewards_in(reward) if isinstance(one, BatchReward)}.values()
+            batches += [(name, one, [row for row in rows if own[row] is one]) for one in distinct]
+        for batch in batches:
+            score(*batch)
+        for call in calls:
+            call.result()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for calls that have not begun
     for message in errors.values():
         warnings.warn(message, stacklevel=2)
-    return Grades(
-        scores={name: np.array(scores, np.float32) for name, (scores, _, _) in columns.items()},
-        reasons={name: list(reasons) for name, (_, reasons, _) in columns.items()},
-        seconds={name: np.array(seconds) for name, (_, _, seconds) in columns.items()},
-    )
+    return Grades(scores, reasons, seconds)
+
+
+def _score_and_reason(result: RewardResult) -> tuple[float, str]:
+    """As arrays hold them: NaN for None."""
+    score, reason = result if isinstance(result, tuple) else (result, "")
+    if score is None:
+        return math.nan, reason
+    return (score, reason) if math.isfinite(score) else (math.nan, "not_finite")
 
 
 def reason_shares(reasons: Mapping[str, Sequence[str]]) -> dict[str, float]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from r1jax.rewards.example import Completion, Example, Reward, RewardResult
+from r1jax.rewards.example import BatchReward, Completion, Example, Reward, RewardResult
 from r1jax.rewards.language import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
@@ -42,6 +44,21 @@ def cosine(example: Example, completion: str, *, accuracy: Reward, max_length: i
     progress = min(_tokens(completion, "cosine") / max_length, 1.0)
     scaled = long + (short - long) * (1 + math.cos(math.pi * progress)) / 2
     return scaled if reason is None else (scaled, reason)
+
+
+@dataclass(frozen=True)
+class BatchCosine(BatchReward):
+    """`cosine` of an accuracy that scores many completions in one call."""
+
+    accuracy: BatchReward
+    max_length: int
+
+    def batch(self, examples: Sequence[Example], completions: Sequence[str]) -> list[RewardResult]:
+        results = self.accuracy.batch(examples, completions)
+        return [
+            cosine(example, completion, accuracy=lambda *_, result=result: result, max_length=self.max_length)
+            for example, completion, result in zip(examples, completions, results, strict=True)
+        ]
 
 
 def repetition(example: Example, completion: str, *, n: int) -> RewardResult:

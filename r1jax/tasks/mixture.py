@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r1jax.rewards.example import Example, Reward, RewardResult
+from r1jax.rewards.example import ByPart, Reward
 
 if TYPE_CHECKING:
     from r1jax.tasks import Task
@@ -18,12 +17,9 @@ class Mixture:
     def __init__(self, parts: Sequence[Task], weights: Sequence[float]) -> None:
         self.parts, self.weights = tuple(parts), tuple(weights)
         shared = [name for name in parts[0].rewards if all(name in part.rewards for part in parts)]
-        self.rewards: dict[str, Reward] = {name: functools.partial(self._score, name) for name in shared}
+        self.rewards: dict[str, Reward] = {name: ByPart([part.rewards[name] for part in parts]) for name in shared}
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """The union of the parts' alphabets."""
         return tuple(dict.fromkeys(symbol for part in self.parts for symbol in part.symbols))
-
-    def _score(self, name: str, example: Example, completion: str) -> RewardResult:
-        return self.parts[example.part].rewards[name](example, completion)

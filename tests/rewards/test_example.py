@@ -2,7 +2,7 @@
 
 import pickle
 
-from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.example import BatchReward, ByPart, Completion, Example, reward_for, rewards_in
 
 
 def test_a_completion_is_a_text_with_a_length():
@@ -14,3 +14,23 @@ def test_a_completion_is_a_text_with_a_length():
 def test_examples_are_equal_by_value():
     assert Example("2+2", "4") == Example("2+2", "4", None, {}, "", False, 0)
     assert pickle.loads(pickle.dumps(Example("q", "a", data={"x": 1}))) == Example("q", "a", data={"x": 1})
+
+
+def test_a_batch_reward_is_what_has_batch_and_can_be_called():
+    class Model:
+        def batch(self, examples, completions):
+            return [1.0] * len(completions)
+
+        def __call__(self, example, completion):
+            return 1.0
+
+    assert isinstance(Model(), BatchReward) and not isinstance(lambda example, completion: 1.0, BatchReward)
+
+
+def test_a_mixture_chooses_by_the_part():
+    one, two = (lambda example, completion: 1.0), (lambda example, completion: 2.0)
+    mixed = ByPart([one, two])
+    second = Example("q", "a", part=1)
+    assert mixed(Example("q", "a"), "") == 1.0 and mixed(second, "") == 2.0
+    assert reward_for(mixed, second) is two and reward_for(one, second) is one
+    assert [*rewards_in(mixed)] == [one, two] and [*rewards_in(one)] == [one]

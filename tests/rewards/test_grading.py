@@ -12,7 +12,7 @@ from r1jax.rewards import accuracy, grading, text_match
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
-from r1jax.rewards.example import Example
+from r1jax.rewards.example import BatchReward, ByPart, Example
 from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.grading import grade, reason_shares
 from r1jax.rewards.language import consistency
@@ -62,6 +62,92 @@ def test_slow_calls_run_in_parallel(monkeypatch):
 def test_a_text_that_is_too_long_scores_0():
     grades = grade(EXAMPLES[:1], ["a", "a" * (grading.MAX_CHARACTERS + 1)], {"r": lambda e, t: 1.0})
     assert grades.scores["r"].tolist() == [1, 0] and grades.reasons["r"] == ["", "too_long"]
+
+
+class Lengths(BatchReward):
+    """Scores a text by its length, and notes the calls."""
+
+    def __init__(self, result=lambda example, text: float(len(text))):
+        self.calls, self.result = [], result
+
+    def batch(self, examples, completions):
+        self.calls.append((list(examples), list(completions)))
+        return [self.result(example, text) for example, text in zip(examples, completions, strict=True)]
+
+
+def test_a_batch_reward_is_called_once_for_all_texts():
+    reward = Lengths()
+    grades = grade(EXAMPLES, ["a", "bb", "ccc", ""], {"r": reward, "s": lambda e, t: 0.5})
+    assert reward.calls == [([EXAMPLES[0]] * 2 + [EXAMPLES[1]] * 2, ["a", "bb", "ccc", ""])]
+    assert grades.scores["r"].tolist() == [1, 2, 3, 0] and grades.scores["s"].tolist() == [0.5] * 4
+    assert reward(EXAMPLES[0], "four") == 4.0
+
+
+def test_a_batch_that_fails_gives_none_for_its_texts_and_one_warning():
+    def fail(example, text):
+        raise RuntimeError("out of memory")
+
+    with pytest.warns(UserWarning, match="^reward r failed: RuntimeError.*out of memory") as warned:
+        grades = grade(EXAMPLES, ["a", "b"], {"r": Lengths(fail), "s": Lengths()})
+    assert len(warned) == 1 and np.isnan(grades.scores["r"]).all() and grades.reasons["r"] == ["error"] * 2
+    assert grades.scores["s"].tolist() == [1, 1] and grades.reasons["s"] == ["", ""]
+
+
+def test_a_batch_of_the_wrong_length_is_a_failure():
+    class Short(BatchReward):
+        def batch(self, examples, completions):
+            return [1.0] * (len(completions) - 1)
+
+    with pytest.warns(UserWarning, match="reward r failed"):
+        grades = grade(EXAMPLES, ["a", "b"], {"r": Short()})
+    assert np.isnan(grades.scores["r"]).all() and grades.reasons["r"] == ["error"] * 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_score_that_is_not_finite_is_none_for_its_text_alone(value):
+    def result(example, text):
+        return value if text == "x" else (1.0, "fine")
+
+    for reward in (result, Lengths(result)):
+        grades = grade(EXAMPLES, ["x", "y"], {"r": reward})
+        np.testing.assert_array_equal(grades.scores["r"], [np.nan, 1.0])
+        assert grades.reasons["r"] == ["" if value is None else "not_finite", "fine"]
+
+
+def test_a_batch_reward_gets_no_text_that_is_too_long():
+    reward = Lengths()
+    grades = grade(EXAMPLES, ["a" * (grading.MAX_CHARACTERS + 1), "b"], {"r": reward})
+    assert reward.calls == [([EXAMPLES[1]], ["b"])]
+    assert grades.scores["r"].tolist() == [0, 1] and grades.reasons["r"] == ["too_long", ""]
+
+
+def test_in_a_mixture_each_batch_reward_gets_the_texts_of_its_parts():
+    """Parts 0 and 2 share a reward, part 1 has one that scores single texts, and part 3 has no example here."""
+    shared, absent = Lengths(), Lengths()
+    mixed = ByPart([shared, lambda e, t: -1.0, shared, absent])
+    examples = [Example("q", "a", part=part) for part in (2, 1, 0)]
+    grades = grade(examples, ["a", "bb", "c", "d", "eee", "f"], {"r": mixed})
+    assert grades.scores["r"].tolist() == [1, 2, -1, -1, 3, 1]
+    assert shared.calls == [([examples[0]] * 2 + [examples[2]] * 2, ["a", "bb", "eee", "f"])]
+    assert absent.calls == [([], [])]  # on another process it may have some
+
+
+def test_batch_rewards_run_one_after_the_other_in_the_thread_that_grades_beside_the_others():
+    order, started = [], threading.Event()
+
+    class InOrder(Lengths):
+        def batch(self, examples, completions):
+            assert threading.current_thread() is threading.main_thread() and started.wait(60)
+            order.append(self)
+            return super().batch(examples, completions)
+
+    def single(example, text):
+        started.set()
+        return 1.0
+
+    one, two = InOrder(), InOrder()
+    grade(EXAMPLES, ["a", "b"], {"one": one, "single": single, "two": two})
+    assert order == [one, two]
 
 
 LENGTH = 40_000  # where quadratic time is 100 times that of a text of ordinary length, or more

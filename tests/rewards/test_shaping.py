@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from r1jax.rewards.example import Completion, Example
-from r1jax.rewards.shaping import cosine, overlong, repetition
+from r1jax.rewards.example import BatchReward, Completion, Example
+from r1jax.rewards.shaping import BatchCosine, cosine, overlong, repetition
 
 EXAMPLE = Example("", "")
 
@@ -60,6 +60,19 @@ def test_cosine_passes_on_none_and_reasons():
         assert cosine(EXAMPLE, of(5), accuracy=lambda e, c, v=result: v, max_length=10) == result
     score, reason = cosine(EXAMPLE, of(5), accuracy=lambda e, c: (0.0, "unclosed_think"), max_length=10)
     assert (score, reason) == (pytest.approx(-0.75), "unclosed_think")
+
+
+def test_cosine_of_a_batch_is_that_of_each_text():
+    class Accuracy(BatchReward):
+        def batch(self, examples, completions):
+            return [1.0, (0.0, "wrong"), (None, "timeout")]
+
+    texts = [of(n) for n in (20, 50, 70)]
+    expected = [
+        cosine(EXAMPLE, text, accuracy=lambda e, c, r=result: r, max_length=100)
+        for text, result in zip(texts, Accuracy().batch([], []), strict=True)
+    ]
+    assert BatchCosine(Accuracy(), max_length=100).batch([EXAMPLE] * 3, texts) == expected
 
 
 def test_cosine_is_monotone_and_the_right_stay_above_the_wrong():

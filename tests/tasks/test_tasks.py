@@ -6,7 +6,7 @@ import pytest
 
 from r1jax.config.rewards import ChoiceReward, CodeReward, CosineReward, FormatReward, OverlongReward
 from r1jax.config.tasks import ArithmeticTask, JsonlTask, MixturePart, MixtureTask
-from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.example import BatchReward, Completion, Example
 from r1jax.rewards.grading import grade
 from r1jax.tasks import make_task
 
@@ -82,3 +82,18 @@ def test_python_functions_grade_every_part_of_a_mixture():
     mixture = MixtureTask(mixture=[MixturePart(weight=1.0, task=SUMS), MixturePart(weight=1.0, task=SUMS)])
     task = make_task(mixture, 0, rewards={"short": lambda example, completion: -len(completion)})
     assert [task.rewards["short"](Example("", "", part=part), "abc") for part in (0, 1)] == [-3, -3]
+
+
+def test_a_batch_reward_scores_the_parts_of_a_mixture_in_one_call():
+    class Lengths(BatchReward):
+        calls = 0
+
+        def batch(self, examples, completions):
+            self.calls += 1
+            return [-len(text) for text in completions]
+
+    lengths = Lengths()
+    task = make_task(MixtureTask(mixture=[MixturePart(weight=1.0, task=SUMS)] * 2), 0, rewards={"short": lengths})
+    examples = [Example("q", "6", part=part) for part in (0, 1)]
+    grades = grade(examples, ["a", "bb"], task.rewards)
+    assert grades.scores["short"].tolist() == [-1, -2] and lengths.calls == 1
