@@ -38,7 +38,10 @@ SHOWN_CHARACTERS = 400  # of a completion
 
 @dataclass(frozen=True)
 class Scored:
-    """`total` is the weighted sum of the scores, NaN where a reward with a weight is None; `lines` count from 1."""
+    """`total` is the weighted sum of the rewards that apply, NaN where one with a weight is None.
+
+    `lines` count from 1.
+    """
 
     examples: Sequence[Example]
     texts: Sequence[str]
@@ -80,7 +83,8 @@ def score_file(file: Path, config: Config) -> Scored:
             f"stages.{stages[-1].name}.rewards: no reward {unknown[0]!r}; there are {', '.join(task.rewards)}"
         )
     grades = grade(examples, texts, task.rewards)
-    total = np.sum([weight * grades.scores[name] for name, weight in weights.items() if weight], axis=0)
+    terms = {name: np.where(grades.applies[name], grades.scores[name], 0.0) for name in weights}
+    total = np.sum([weight * terms[name] for name, weight in weights.items() if weight], axis=0)
     return Scored(examples, texts, [*lines], weights, grades, total)
 
 
@@ -131,7 +135,15 @@ def show(scored: Scored, console: Console) -> None:
 
     grades = scored.grades
     table = Table(
-        "reward", "weight", "mean", "std", "none", "ms each", "reasons", title=f"{len(scored.texts)} completions"
+        "reward",
+        "weight",
+        "scored",
+        "none",
+        "mean",
+        "std",
+        "ms each",
+        "reasons",
+        title=f"{len(scored.texts)} completions",
     )
     for name, scores in grades.scores.items():
         known = scores[~np.isnan(scores)]
@@ -139,9 +151,10 @@ def show(scored: Scored, console: Console) -> None:
         table.add_row(
             name,
             f"{scored.weights[name]:g}" if name in scored.weights else "-",
+            str(len(known)),
+            str(int(grades.applies[name].sum()) - len(known)),
             *([f"{known.mean():.3f}", f"{known.std():.3f}"] if len(known) else "--"),
-            str(len(scores) - len(known)),
-            f"{1000 * grades.seconds[name].mean():.1f}",
+            f"{1000 * grades.times()[f'time/rewards/{name}']:.1f}",
             ", ".join(f"{reason} {count}" for reason, count in reasons) or "-",
         )
     console.print(table)
@@ -151,6 +164,7 @@ def show(scored: Scored, console: Console) -> None:
             summary = [
                 f"{name} {scores[row]:g}" + (f" ({reason})" if (reason := grades.reasons[name][row]) else "")
                 for name, scores in grades.scores.items()
+                if grades.applies[name][row]
             ]
             text = Text(f"{excerpt(scored.texts[row], SHOWN_CHARACTERS)}\n\ngold: {scored.examples[row].answer}")
             heading = f"{title}, line {scored.lines[row]}: {', '.join(summary)}"

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from r1jax.cli import app
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.score import config_of, disagreements, score_file
+from r1jax.score import config_of, disagreements, score_file, show
 
 ROWS = [
     {"answer": "3", "completion": "<think>1+2</think><answer>3</answer>", "length": 12},
@@ -45,6 +46,27 @@ def test_a_reward_of_weight_0_is_in_no_sum(tmp_path, tiny_file):
     scored = score_file(saved, load_config(tiny_file, more))
     assert np.isnan(scored.grades.scores["mine"]).all()
     np.testing.assert_allclose(scored.total, [1.2])
+
+
+def test_in_a_mixture_each_line_is_scored_by_the_rewards_of_its_part(tmp_path, tiny_file):
+    """The second part lacks accuracy; what lacks a reward of its own scores as None."""
+    (tmp_path / "none.py").write_text("def none(example, completion):\n    return None\n")
+    lacking = f"{{accuracy: null, mine: {{function: {tmp_path}/none.py:none}}}}"
+    parts = (
+        f"[{{weight: 1, task: {{name: arithmetic}}}}, {{weight: 1, task: {{name: arithmetic}}, rewards: {lacking}}}]"
+    )
+    saved = tmp_path / "saved.jsonl"
+    saved.write_text("\n".join(json.dumps(ROWS[0] | {"part": part}) for part in (0, 1)))
+    overrides = [f"task={{mixture: {parts}}}", "stages.rl.rewards={accuracy: 1.0, format: 0.2}"]
+    scored = score_file(saved, load_config(tiny_file, overrides))
+    np.testing.assert_allclose(scored.total, [1.2, 0.2])
+    assert scored.grades.applies["accuracy"].tolist() == [True, False]
+    scored = score_file(saved, load_config(tiny_file, [*overrides, "stages.rl.rewards.mine=1.0"]))
+    np.testing.assert_allclose(scored.total, [1.2, np.nan])
+    console = Console(width=160, record=True)
+    show(scored, console)
+    (line,) = [line.split() for line in console.export_text().splitlines() if " mine " in line]
+    assert line[1:11:2] == ["mine", "1", "0", "1", "-"]  # weight, scored, none, mean
 
 
 def test_the_command_shows_it(file, tiny_file):

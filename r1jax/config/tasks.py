@@ -87,8 +87,8 @@ class TableTask(Settings):
 
     question: str = "question"
     """The column of the questions: text, or chat messages with role and content."""
-    answer: str = "answer"
-    """The column of the gold answers."""
+    answer: str | None = "answer"
+    """The column of the gold answers; null: there are none, and no reward may compare with them."""
     completion: str | None = None
     """The column of the demonstrations that an sft stage trains on."""
     answer_after: str | None = None
@@ -145,21 +145,25 @@ class StageTask(Settings):
 class MixturePart(Settings):
     """One task of a mixture."""
 
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
+    """What its held-out scores are called, as in `eval/accuracy/NAME`; null: they are only in those of the mixture."""
     weight: PositiveFloat
     """How often the task is sampled, relative to the other parts' weights."""
     task: SingleTask
     """The task."""
-    rewards: dict[str, RewardSettings] = {}
-    """Definitions of rewards for this part alone, by name; every part has to have a reward of that name."""
+    rewards: dict[str, RewardSettings | None] = {}
+    """Definitions of rewards for this part alone, by name; null: the part does not have the reward of that name. A
+    reward that a part lacks adds nothing to the weighted sums of its completions."""
 
     @field_validator("rewards")
     @classmethod
-    def _check_rewards(cls, rewards: dict[str, RewardSettings]) -> dict[str, RewardSettings]:
-        if weighted := [name for name, reward in rewards.items() if reward.weight is not None]:
-            raise ValueError(
-                f"{weighted[0]} has a weight, and a part only defines rewards; give it to a stage's rewards, as "
-                f"{weighted[0]}: {rewards[weighted[0]].weight:g}"
-            )
+    def _check_rewards(cls, rewards: dict[str, RewardSettings | None]) -> dict[str, RewardSettings | None]:
+        for name, reward in rewards.items():
+            if reward is not None and reward.weight is not None:
+                raise ValueError(
+                    f"{name} has a weight, and a part only defines rewards; give it to a stage's rewards, as "
+                    f"{name}: {reward.weight:g}"
+                )
         return rewards
 
     @model_validator(mode="after")
@@ -176,6 +180,14 @@ class MixtureTask(Settings):
 
     mixture: Annotated[list[MixturePart], Field(min_length=2, strict=True)]
     """The tasks with their weights."""
+
+    @field_validator("mixture")
+    @classmethod
+    def _check_names(cls, mixture: list[MixturePart]) -> list[MixturePart]:
+        names = [part.name for part in mixture if part.name is not None]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two parts are named {twice[0]}; each needs a name of its own, or none")
+        return mixture
 
 
 _Tasks = (

@@ -175,8 +175,9 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     sampler_arguments = (dataclasses.replace(model, weights=state.params).abstract_sampling_weights(), *prompts, key)
     samples = abstract(jax.eval_shape(sampler, *sampler_arguments), rows)
     rewards: Any = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.float32, sharding=rows))
+    applies: Any = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.bool, sharding=rows))
     included_P: Any = jax.ShapeDtypeStruct((P,), jnp.bool, sharding=rows)
-    graded = Rollout(*prompts, samples, rewards, included_P)
+    graded = Rollout(*prompts, samples, rewards, applies, included_P)
 
     def microbatches(sequences: int) -> int:
         return microbatches_of(sequences, stage.microbatch, mesh)

@@ -65,19 +65,22 @@ class BatchReward(Protocol):
 
 @dataclass(frozen=True)
 class ByPart:
-    """The reward that each part of a mixture has under one name."""
+    """The reward that each part of a mixture has under one name; None where it does not apply to the part."""
 
-    parts: Sequence[Reward]
+    parts: Sequence[Reward | None]
 
     def __call__(self, example: Example, completion: str) -> RewardResult:
-        return self.parts[example.part](example, completion)
+        reward = self.parts[example.part]
+        if reward is None:
+            raise ValueError(f"part {example.part} of the mixture has no reward of this name")
+        return reward(example, completion)
 
 
-def rewards_in(reward: Reward) -> Sequence[Reward]:
+def rewards_in(reward: Reward) -> Sequence[Reward | None]:
     """The rewards that a reward chooses from; itself where it is not one of a mixture."""
     return reward.parts if isinstance(reward, ByPart) else (reward,)
 
 
-def reward_for(reward: Reward, example: Example) -> Reward:
+def reward_for(reward: Reward, example: Example) -> Reward | None:
     """The one of `rewards_in` that scores completions of an example."""
     return reward.parts[example.part] if isinstance(reward, ByPart) else reward

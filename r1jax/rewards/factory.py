@@ -24,6 +24,11 @@ REPETITION_WORDS = 3  # of an n-gram
 STYLES = {"think_answer": think_answer, "think_text": think_text}
 
 
+def needs_gold(settings: config.RewardSettings | Callable[..., Any] | None) -> bool:
+    """Whether a reward compares completions with gold answers."""
+    return isinstance(settings, COMPARES_WITH_GOLD)
+
+
 def make_reward(
     settings: config.RewardSettings | Callable[..., Any],
     *,

@@ -26,15 +26,21 @@ THREADS = min(16, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class Grades:
-    """By reward and completion: scores in float32 (NaN for None), reasons ("" for none), and seconds of the call."""
+    """By reward and completion: scores in float32, reasons ("" for none), and seconds of the call.
+
+    A score is NaN for None, and also where `applies` is False: there the completion's part of a mixture lacks the
+    reward, which adds nothing to the completion's weighted sum and is counted in none of the reward's metrics.
+    """
 
     scores: dict[str, np.ndarray]
+    applies: dict[str, np.ndarray]
     reasons: dict[str, list[str]]
     seconds: dict[str, np.ndarray]
 
     def times(self) -> dict[str, float]:
         """The mean seconds of a call, as metrics by reward."""
-        return {f"time/rewards/{name}": float(values.mean()) for name, values in self.seconds.items()}
+        calls = {name: max(int(self.applies[name].sum()), 1) for name in self.seconds}
+        return {f"time/rewards/{name}": float(values.sum() / calls[name]) for name, values in self.seconds.items()}
 
 
 def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[str, Reward]) -> Grades:
@@ -48,7 +54,11 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
     rows = range(len(texts))
     example_of = [example for example in examples for _ in range(len(texts) // len(examples))]
     scores = {name: np.full(len(texts), np.nan, np.float32) for name in rewards}
-    reasons, seconds = {name: [""] * len(texts) for name in rewards}, {name: np.zeros(len(texts)) for name in rewards}
+    applies = {name: np.ones(len(texts), bool) for name in rewards}
+    reasons, seconds = (
+        {name: [""] * len(texts) for name in rewards},
+        {name: np.zeros(len(texts), np.float32) for name in rewards},
+    )
     errors: dict[str, str] = {}
 
     def score(name: str, reward: Reward, rows: Sequence[int]) -> None:
@@ -71,9 +81,11 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
         calls, batches = [], []
         for name, reward in rewards.items():
             own = [reward_for(reward, example) for example in example_of]
-            calls += [
-                threads.submit(score, name, own[row], [row]) for row in rows if not isinstance(own[row], BatchReward)
-            ]
+            for row, one in enumerate(own):
+                if one is None:
+                    applies[name][row] = False
+                elif not isinstance(one, BatchReward):
+                    calls.append(threads.submit(score, name, one, [row]))
             distinct = {id(one): one for one in rewards_in(reward) if isinstance(one, BatchReward)}.values()
             batches += [(name, one, [row for row in rows if own[row] is one]) for one in distinct]
         for batch in batches:
@@ -84,7 +96,7 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
         threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for calls that have not begun
     for message in errors.values():
         warnings.warn(message, stacklevel=2)
-    return Grades(scores, reasons, seconds)
+    return Grades(scores, applies, reasons, seconds)
 
 
 def _score_and_reason(result: RewardResult) -> tuple[float, str]:
@@ -95,10 +107,16 @@ def _score_and_reason(result: RewardResult) -> tuple[float, str]:
     return (score, reason) if math.isfinite(score) else (math.nan, "not_finite")
 
 
-def reason_shares(reasons: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """For each reason that a reward gave, the fraction of completions for which it was given, as metrics."""
+def reason_shares(grades: Grades) -> dict[str, float]:
+    """For each reason that a reward gave, the fraction of the completions that have the reward, as metrics."""
     return {
-        f"rewards/{name}/{reason}": count / len(column)
-        for name, column in reasons.items()
+        f"rewards/{name}/{reason}": count / int(grades.applies[name].sum())
+        for name, column in grades.reasons.items()
         for reason, count in sorted(Counter(filter(None, column)).items())
     }
+
+
+def reward_shares(grades: Grades, rewards: Mapping[str, Reward]) -> dict[str, float]:
+    """For each reward that a part of the mixture lacks, the fraction of completions that have it, as metrics."""
+    partial = [name for name, reward in rewards.items() if None in rewards_in(reward)]
+    return {f"rewards/{name}/share": float(grades.applies[name].mean()) for name in partial}

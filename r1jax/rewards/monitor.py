@@ -47,6 +47,8 @@ class RewardMonitor:
                 "learnt: raise max_completion_length"
             )
         for name in self._history:
+            if metrics.get(f"rewards/{name}/share") == 0:  # no completion of this step has the reward
+                continue
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             self._history[name].append((mean, std))
             if self._constant(name):

@@ -1,7 +1,8 @@
 """From rewards to advantages: against the sample's own group (GRPO and its variants), or against a value model (PPO).
 
 Letters: R rewards, P prompts, G samples a prompt, B = P·G sequences, T completion positions. NaN marks a reward that
-could not be graded: it leaves its group's statistics, and its sample the loss.
+could not be graded: it leaves its group's statistics, and its sample the loss. That a sample's part of a mixture lacks
+a reward is marked by a mask instead: the sample is graded by its other rewards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from r1jax.config.objective import AdvantageSettings
 GUARD = 1e-4  # added to every standard deviation, as in TRL
 
 
-def advantages(rewards_RPG: jax.Array, weights_R: jax.Array, settings: AdvantageSettings) -> jax.Array:
+def advantages(
+    rewards_RPG: jax.Array, weights_R: jax.Array, settings: AdvantageSettings, applies_RPG: ArrayLike = True
+) -> jax.Array:
     """advantage_PG of the weighted sum of several rewards.
 
     The sum r of a sample has a `baseline` taken from it: the mean of its group (DeepSeekMath 2402.03300, 4.1.2), or of
@@ -29,21 +32,25 @@ def advantages(rewards_RPG: jax.Array, weights_R: jax.Array, settings: Advantage
 
     `per_reward` (GDPO 2601.05242): baseline and group's scale for each reward by itself, then the weighted sum, then
     (x - mean) / (std + 1e-4) over the batch. A sample that one reward with a weight could not grade is graded by none.
+    A reward adds 0 where it does not apply, and its statistics are over the samples to which it does.
     """
-    total_PG = weighted_sum(weights_R, rewards_RPG)
+    total_PG = weighted_sum(weights_R, jnp.where(applies_RPG, rewards_RPG, 0.0))
     if settings.per_reward:
         graded_PG = ~jnp.isnan(total_PG)
-        each = [_relative(jnp.where(graded_PG, r_PG, jnp.nan), settings) for r_PG in rewards_RPG]
+        counted_RPG = jnp.where(graded_PG[None] & applies_RPG, rewards_RPG, jnp.nan)
+        each = [_relative(r_PG, settings) for r_PG in counted_RPG]
         advantage_PG = weighted_sum(weights_R, jnp.stack(each))
         return standardised(advantage_PG, graded_PG)
     return _relative(total_PG, settings)
 
 
-def total_rewards(rewards: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:
-    """[B], the weighted sum of a stage's rewards; NaN where one that has a weight could not be graded."""
+def total_rewards(
+    rewards: Mapping[str, ArrayLike], applies: Mapping[str, ArrayLike], truncated_B: ArrayLike, stage: GrpoStage
+) -> jax.Array:
+    """[B], the weighted sum of the rewards that apply to a sample; NaN where one that has a weight has no score."""
     weights_R = jnp.array(list(stage.reward_weights.values()), jnp.float32)
-    total_B = weighted_sum(weights_R, jnp.stack([jnp.asarray(rewards[name]) for name in stage.reward_weights]))
-    return limited(total_B, truncated_B, stage)
+    rewards_RB = jnp.stack([jnp.where(applies[name], rewards[name], 0.0) for name in stage.reward_weights])
+    return limited(weighted_sum(weights_R, rewards_RB), truncated_B, stage)
 
 
 def limited(reward_B: ArrayLike, truncated_B: ArrayLike, stage: GrpoStage) -> jax.Array:

@@ -19,9 +19,9 @@ from jax.sharding import Mesh
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.batches import Batches
 from r1jax.parallel.mesh import gather, own_rows, sharding, to_local
-from r1jax.rewards.grading import Grades, reason_shares
+from r1jax.rewards.grading import Grades, reason_shares, reward_shares
 from r1jax.rl.advantages import differ, limited, total_rewards
-from r1jax.rl.rollout import Collected, Sampling, Transcript, all_reasons, completion_texts, roll_out
+from r1jax.rl.rollout import Collected, Sampling, Transcript, all_grades, completion_texts, roll_out
 from r1jax.rl.types import Rollout
 
 
@@ -42,13 +42,12 @@ def collect(
     while found < P and len(sampled) < stage.dynamic_sampling.max_batches:
         prompts = batches.prompts("train", start + len(sampled) * P, own_rows(mesh, P))
         new, transcript = roll_out(sampling, weights, prompts, P, key)
-        grades = transcript.grades
-        scores = gather(mesh, grades.scores, P * G)
+        grades = all_grades(mesh, transcript.grades, P * G)
         truncated_B = gather(mesh, to_local(new.samples.truncated_B), P * G)
-        sampled.append(Grades(scores, all_reasons(mesh, grades, P * G), grades.seconds))
-        totals.append(np.asarray(total_rewards(scores, truncated_B, stage)))
+        sampled.append(grades)
+        totals.append(np.asarray(total_rewards(grades.scores, grades.applies, truncated_B, stage)))
         tokens += int(new.samples.length_B.sum())
-        varied_P = has_variance(stage, scores, truncated_B)
+        varied_P = has_variance(stage, grades.scores, grades.applies, truncated_B)
         # p < P is the group p so far, P + p that of the new batch.
         taken = P + np.flatnonzero(varied_P)[: P - found]
         rest = P + np.flatnonzero(~varied_P) if rollout is None else np.arange(found + len(taken), P)
@@ -57,30 +56,35 @@ def collect(
         rollout = _chooser(mesh)(new if rollout is None else rollout, new, source_P, found)
     assert rollout is not None
     # These are of everything that was sampled: the groups that were chosen have a mean near one half by choice.
-    reasons = {name: [word for batch in sampled for word in batch.reasons[name]] for name in sampled[0].reasons}
+    grades = _joined(sampled)
     metrics: dict[str, float] = {
         "dynamic_sampling/batches": len(sampled),
         "dynamic_sampling/groups": found,
         "num_tokens": tokens,
-        "reward": _mean_and_std(totals)[0],
+        "reward": _mean_and_std(np.concatenate(totals))[0],
     }
-    for name in sampled[0].scores:
-        mean, std = _mean_and_std([batch.scores[name] for batch in sampled])
+    for name, scores in grades.scores.items():
+        mean, std = _mean_and_std(scores)
         metrics |= {f"rewards/{name}/mean": mean, f"rewards/{name}/std": std}
-    metrics |= {name: float(np.mean([batch.times()[name] for batch in sampled])) for name in sampled[0].times()}
-    metrics |= reason_shares(reasons)
-    return Collected(rollout, _transcript(sampling, batches, rollout, reasons, start), metrics, len(sampled))
+    metrics |= grades.times() | reward_shares(grades, sampling.rewards) | reason_shares(grades)
+    return Collected(rollout, _transcript(sampling, batches, rollout, grades.reasons, start), metrics, len(sampled))
 
 
-def has_variance(stage: GrpoStage, scores: Mapping[str, np.ndarray], truncated_B: np.ndarray) -> np.ndarray:
+def has_variance(
+    stage: GrpoStage,
+    scores: Mapping[str, np.ndarray],
+    applies: Mapping[str, np.ndarray],
+    truncated_B: np.ndarray,
+) -> np.ndarray:
     """[P], whether the graded samples of a group differ, and one of them at least is in the loss.
 
-    They differ by the reward that `dynamic_sampling.reward` names, or by the weighted sum.
+    They differ by the reward that `dynamic_sampling.reward` names, or, without a name and where that reward does not
+    apply, by the weighted sum.
     """
     assert stage.dynamic_sampling is not None
-    by_B = total_B = np.asarray(total_rewards(scores, truncated_B, stage))
-    if stage.dynamic_sampling.reward is not None:
-        by_B = np.asarray(limited(scores[stage.dynamic_sampling.reward], truncated_B, stage))
+    by_B = total_B = np.asarray(total_rewards(scores, applies, truncated_B, stage))
+    if (name := stage.dynamic_sampling.reward) is not None:
+        by_B = np.where(applies[name], np.asarray(limited(scores[name], truncated_B, stage)), total_B)
     graded_B = ~np.isnan(total_B) & ~np.isnan(by_B)
     in_loss_B = graded_B & ~truncated_B if stage.truncated == "mask" else graded_B
     by_PG = np.where(graded_B, by_B, np.nan).reshape(-1, stage.group_size)
@@ -110,19 +114,32 @@ def _transcript(
 
     `reasons` are those of all samples of the prompts from position `start` on.
     """
-    id_P, length_B, scores = to_local((rollout.prompt_id_P, rollout.samples.length_B, rollout.rewards))
+    id_P, length_B = to_local((rollout.prompt_id_P, rollout.samples.length_B))
+    scores, applies = to_local((rollout.rewards, rollout.applies))
     G = len(length_B) // len(id_P)
     sample_B = ((id_P - start)[:, None] * G + np.arange(G)).ravel()
     own_reasons = {name: [words[b] for b in sample_B] for name, words in reasons.items()}
     return Transcript(
         [batches.example("train", int(position)) for position in id_P],
         completion_texts(rollout.samples, sampling.tokenizer),
-        Grades(scores=dict(scores), reasons=own_reasons, seconds={}),
+        Grades(scores=dict(scores), applies=dict(applies), reasons=own_reasons, seconds={}),
     )
 
 
-def _mean_and_std(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+def _joined(batches: Sequence[Grades]) -> Grades:
+    """The grades of several batches, one after the other."""
+
+    def column(field: str, name: str) -> np.ndarray:
+        return np.concatenate([getattr(batch, field)[name] for batch in batches])
+
+    names = batches[0].scores
+    scores, applies, seconds = ({n: column(field, n) for n in names} for field in ("scores", "applies", "seconds"))
+    return Grades(
+        scores, applies, {n: [word for batch in batches for word in batch.reasons[n]] for n in names}, seconds
+    )
+
+
+def _mean_and_std(values: np.ndarray) -> tuple[float, float]:
     """Mean and sample standard deviation of what is not NaN; NaN where there are too few."""
-    values = np.concatenate(parts)
     graded = values[~np.isnan(values)]
     return float(graded.mean()) if len(graded) else math.nan, float(graded.std(ddof=1)) if len(graded) > 1 else math.nan

@@ -24,6 +24,7 @@ from r1jax.parallel.mesh import gather, own_rows, row_shards
 from r1jax.rewards.accuracy import grade_answer
 from r1jax.rl.rollout import Sampling, Transcript, roll_out
 from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.tasks.mixture import Mixture
 
 SEQUENCES_AT_ONCE = 64  # on each device, where no stage says how many it has
 MAX_PROVED = 16  # different answers to a problem that algebra compares with each further one, for cons@k
@@ -47,6 +48,9 @@ def evaluate(
     `eval/accuracy` is pass@1: the mean of the reward `accuracy`, partial credit included. With several samples there
     are also `eval/pass@K` for powers of two, and `eval/cons@G`, the accuracy of each problem's most frequent answer.
     Samples that could not be graded are left out; their share is `eval/frac_reward_none`.
+
+    In a mixture each score is over the problems whose part has the reward, and those of the problems of a part that has
+    a name are there too, as `eval/accuracy/NAME`.
     """
     G, mesh, size = settings.samples, model.mesh, batches.size("test")
     if settings.problems is None and size is None:
@@ -73,7 +77,13 @@ def evaluate(
         rows += [(int(chosen[own[i // G]]), row) for i, row in enumerate(transcript.rows()) if own[i // G] < wanted]
         progress(min(start + chunk, problems), problems)
     table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return _metrics(table, G), [row for _, row in sorted(rows, key=lambda numbered: numbered[0])]
+    metrics = _metrics(table, G)
+    for number, name in enumerate(batches.task.names if isinstance(batches.task, Mixture) else ()):
+        own_P = table["part"] == number
+        if name is not None and own_P.any():
+            own = _metrics({column: values[own_P] for column, values in table.items()}, G)
+            metrics |= {f"{metric}/{name}": value for metric, value in own.items()}
+    return metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])]
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -101,18 +111,21 @@ def consensus(answers: Sequence[str | None], right: Sequence[bool]) -> float:
 
 def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     """[problems, ...] arrays of this process's part."""
-    texts, scores = transcript.texts, transcript.grades.scores
+    texts, grades = transcript.texts, transcript.grades
+    accuracy = grades.scores["accuracy"]
     examples = [example for example in transcript.examples for _ in range(G)]
     answers = [
         None
         if np.isnan(score)
         else extract_answer(text, prompt_opens_think=e.prompt_opens_think, kind=kind_of(e.answer))
-        for text, score, e in zip(texts, scores["accuracy"], examples, strict=True)
+        for text, score, e in zip(texts, accuracy, examples, strict=True)
     ]
-    right_PG = scores["accuracy"].reshape(-1, G) == 1.0
+    right_PG = accuracy.reshape(-1, G) == 1.0
     consensus_P = [consensus(answers[p * G : (p + 1) * G], right_G.tolist()) for p, right_G in enumerate(right_PG)]
     return {
-        **{f"reward/{name}": values.reshape(-1, G) for name, values in scores.items()},
+        **{f"reward/{name}": values.reshape(-1, G) for name, values in grades.scores.items()},
+        **{f"applies/{name}": values.reshape(-1, G)[:, 0] for name, values in grades.applies.items()},
+        "part": np.array([example.part for example in transcript.examples]),
         "consensus": np.array(consensus_P, np.float32),
         "length": np.array([text.length for text in texts]).reshape(-1, G),
         "truncated": np.array([text.truncated for text in texts]).reshape(-1, G),
@@ -120,17 +133,26 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
 
 
 def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
-    rewards = {name.removeprefix("reward/"): values for name, values in table.items() if name.startswith("reward/")}
-    graded_P = (~np.isnan(rewards["accuracy"])).sum(axis=1)
-    right_P = (rewards["accuracy"] == 1.0).sum(axis=1)
-    metrics = {f"eval/{name}": float(np.nanmean(values)) for name, values in rewards.items()}
+    """Of the problems in a table; no score of a reward that none of them has."""
+    has_P = {name.removeprefix("applies/"): values for name, values in table.items() if name.startswith("applies/")}
+    rewards = {name: table[f"reward/{name}"][values] for name, values in has_P.items() if values.any()}
+    metrics = {f"eval/{name}": _mean(values) for name, values in rewards.items()}
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
+    if "accuracy" not in rewards:
+        return metrics
+    graded_P = (~np.isnan(rewards["accuracy"])).sum(axis=1)
+    right_P = (rewards["accuracy"] == 1.0).sum(axis=1)
     metrics["eval/frac_reward_none"] = float(1 - graded_P.sum() / (G * len(graded_P)))
     counts = list(zip(graded_P.tolist(), right_P.tolist(), strict=True))
     for k in (2**power for power in range(1, G.bit_length())):
         chances = [pass_at_k(n, right, k) for n, right in counts if n >= k]
         metrics[f"eval/pass@{k}"] = float(np.mean(chances or [math.nan]))
     if G > 1:
-        metrics[f"eval/cons@{G}"] = float(table["consensus"].mean())
+        metrics[f"eval/cons@{G}"] = float(table["consensus"][has_P["accuracy"]].mean())
     return metrics
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN where nothing is."""
+    return math.nan if np.isnan(values).all() else float(np.nanmean(values))

@@ -21,7 +21,7 @@ from r1jax.config.experiment import GrpoStage
 from r1jax.data.batches import Batches, Prompts
 from r1jax.parallel.mesh import gather, own_rows, to_global, to_local
 from r1jax.rewards.example import Completion, Example, Reward
-from r1jax.rewards.grading import Grades, grade, reason_shares
+from r1jax.rewards.grading import Grades, grade, reason_shares, reward_shares
 from r1jax.rl.types import Rollout
 from r1jax.sampling.sampler import Samples
 from r1jax.text.tokenizer import Tokenizer
@@ -61,7 +61,11 @@ class Transcript:
                 "prompt": example.prompt,
                 "answer": example.answer,
                 "completion": text,
-                "rewards": {n: None if np.isnan(s[b]) else float(s[b]) for n, s in grades.scores.items()},
+                "rewards": {
+                    name: None if np.isnan(scores[b]) else float(scores[b])
+                    for name, scores in grades.scores.items()
+                    if grades.applies[name][b]
+                },
                 "reasons": {name: words[b] for name, words in grades.reasons.items() if words[b]},
                 **{name: values[b].item() for name, values in columns.items()},
                 "length": text.length,
@@ -99,9 +103,9 @@ def roll_out(
         texts = completion_texts(jax.block_until_ready(samples), sampling.tokenizer)
     with sampling.timers("grade"):
         grades = grade(prompts.examples, texts, sampling.rewards)
-    rewards = to_global(mesh, grades.scores, samples.length_B.shape[0])
+    rewards, applies = to_global(mesh, (grades.scores, grades.applies), samples.length_B.shape[0])
     every_P = to_global(mesh, np.ones(len(prompts.id_P), bool), total)
-    rollout = Rollout(prompt_PS, prompt_length_P, id_P, samples, rewards, every_P)
+    rollout = Rollout(prompt_PS, prompt_length_P, id_P, samples, rewards, applies, every_P)
     return rollout, Transcript(prompts.examples, texts, grades)
 
 
@@ -112,8 +116,9 @@ def collect(
     P = stage.prompts_per_step
     prompts = batches.prompts("train", start, own_rows(sampling.mesh, P))
     rollout, transcript = roll_out(sampling, weights, prompts, P, key)
-    reasons = all_reasons(sampling.mesh, transcript.grades, P * stage.group_size)
-    return Collected(rollout, transcript, reason_shares(reasons) | transcript.grades.times())
+    grades = all_grades(sampling.mesh, transcript.grades, P * stage.group_size)
+    shares = reward_shares(grades, sampling.rewards) | reason_shares(grades)
+    return Collected(rollout, transcript, shares | grades.times())
 
 
 def sequence_lengths(mesh: Mesh, rollout: Rollout) -> np.ndarray:
@@ -123,13 +128,16 @@ def sequence_lengths(mesh: Mesh, rollout: Rollout) -> np.ndarray:
     return gather(mesh, local_B, rollout.samples.length_B.shape[0])
 
 
-def all_reasons(mesh: Mesh, grades: Grades, rows: int) -> dict[str, list[str]]:
-    """The reasons that rewards gave for all processes' samples, each at most LONGEST_REASON letters."""
+def all_grades(mesh: Mesh, grades: Grades, rows: int) -> Grades:
+    """The grades of all processes' samples, each reason at most LONGEST_REASON letters."""
     if jax.process_count() == 1:
-        return grades.reasons
+        return grades
     text = f"U{LONGEST_REASON}"
     letters = {n: np.array(words, text).view(np.uint32).reshape(len(words), -1) for n, words in grades.reasons.items()}
-    return {name: array.view(text).ravel().tolist() for name, array in gather(mesh, letters, rows).items()}
+    everything = grades.scores, grades.applies, letters, grades.seconds
+    scores, applies, letters, seconds = gather(mesh, everything, rows)
+    reasons = {name: array.view(text).ravel().tolist() for name, array in letters.items()}
+    return Grades(scores, applies, reasons, seconds)
 
 
 def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:

@@ -90,7 +90,7 @@ def build_batch(
     reference_logp_BT = forwards.get("reference_logp_BT")
     lengths_BT = length_mask(samples.length_B, sampler_logp_BT.shape[1])
     old_logp_BT = sampler_logp_BT if stage.old_log_probs == "sampler" else forwards["logp_BT"]
-    total_B = total_rewards(rollout.rewards, samples.truncated_B, stage)
+    total_B = total_rewards(rollout.rewards, rollout.applies, samples.truncated_B, stage)
     graded_B = ~jnp.isnan(total_B) & jnp.repeat(rollout.included_P, G)
     included_B = graded_B & ~samples.truncated_B if stage.truncated == "mask" else graded_B
     mask_BT = lengths_BT * included_B[:, None]
@@ -101,11 +101,15 @@ def build_batch(
     value_BT = return_BT = None
     if stage.value is None:
         rewards_RB, weights = (total_B - penalty_BT.sum(axis=1))[None], [1.0]
+        applies_RB = jnp.ones_like(rewards_RB, bool)
         if stage.advantage.per_reward:
             rewards_RB = jnp.stack([rollout.rewards[name] for name in stage.reward_weights])
+            applies_RB = jnp.stack([rollout.applies[name] for name in stage.reward_weights])
             weights = list(stage.reward_weights.values())
+        # NaN is None here, so a sample that is not graded has rewards that apply and are None.
         rewards_RPG = jnp.where(graded_B[None], rewards_RB, jnp.nan).reshape(len(rewards_RB), -1, G)
-        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), stage.advantage)
+        applies_RPG = (applies_RB | ~graded_B[None]).reshape(rewards_RPG.shape)
+        advantage_PG = advantages(rewards_RPG, jnp.array(weights, jnp.float32), stage.advantage, applies_RPG)
         advantage_BT = advantage_PG.reshape(-1, 1) * mask_BT
     else:
         value_BT = forwards["value_BT"] * mask_BT

@@ -22,7 +22,8 @@ class Rollout:
     """Prompts, their samples and the samples' rewards, as global arrays.
 
     `prompt_id_P` are the prompts' positions in the training split. `rewards` maps a reward's name to its scores [B],
-    which are NaN where a sample could not be graded. Only the groups in `included_P` are trained on.
+    which are NaN where a sample could not be graded, and `applies` to whether a sample has the reward; where it has
+    not, its score is NaN and means nothing. Only the groups in `included_P` are trained on.
     """
 
     prompt_PS: jax.Array
@@ -30,6 +31,7 @@ class Rollout:
     prompt_id_P: jax.Array
     samples: Samples
     rewards: dict[str, jax.Array]
+    applies: dict[str, jax.Array]
     included_P: jax.Array
 
 

@@ -21,6 +21,7 @@ from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
 from r1jax.run.loading import find_checkpoint, model_folder, saved_tokenizer
+from r1jax.tasks.mixture import Mixture
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
             f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a "
             f"multiple of {context}"
         )
+    if isinstance(settings, GrpoStage) and isinstance(batches.task, Mixture):
+        weighted = {name for name, weight in settings.reward_weights.items() if weight}
+        for name, part in zip(batches.task.names, batches.task.parts, strict=True):
+            if not weighted & part.rewards.keys():
+                yield (
+                    f"rewards: {', '.join(sorted(weighted))} have a weight, and a part of task.mixture"
+                    f"{'' if name is None else f' ({name})'} has {', '.join(part.rewards) or 'no rewards'}; nothing "
+                    f"would be learnt from it: give a weight to one of these, or leave the part out"
+                )
     at_once = (settings.microbatch or 1) * shards
     if isinstance(settings, SftStage) and pack is not None:  # an update has as many rows as the examples fill
         if at_once > prompts:

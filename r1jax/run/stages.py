@@ -80,11 +80,18 @@ class StageTasks:
         return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
 
     def check_names(self) -> None:
-        """Raises ConfigError for a reward of the top level that no task has."""
+        """Raises ConfigError for a reward, of the top level or null in a part of a mixture, that no task has."""
         known = dict.fromkeys(name for task in self.ready() for name in task.rewards)
         if unknown := [name for name in self.config.rewards if name not in known]:
             raise ConfigError(
                 f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}"
+            )
+        parts = [part for stage in self.config.stages for part in getattr(stage.task, "mixture", ())]
+        known |= dict.fromkeys(["accuracy", "format", *(n for s in self.config.stages for n in s.reward_definitions)])
+        if unknown := [n for part in parts for n, reward in part.rewards.items() if reward is None and n not in known]:
+            raise ConfigError(
+                f"task.mixture: a part is to lack the reward {unknown[0]!r}, which none would have; there are "
+                f"{', '.join(sorted(known))}"
             )
 
 

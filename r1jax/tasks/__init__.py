@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from r1jax.config import tasks as config
 from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
 from r1jax.rewards.example import Example, Reward
-from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward
+from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward, needs_gold
 from r1jax.tasks.arithmetic import Arithmetic
 from r1jax.tasks.bilingual import Bilingual
 from r1jax.tasks.countdown import Countdown
@@ -47,11 +47,12 @@ def make_task(
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
-    Every part of a mixture gets the rewards, and its own besides. `stage_data` gives the data of an earlier stage by
-    its name, which has its rewards already. Raises ValueError for a task or reward that cannot be made.
+    Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives the
+    data of an earlier stage by its name, which has its rewards already. Raises ValueError for a task or reward that
+    cannot be made.
     """
 
-    def made(source: TaskSource, more: Mapping[str, RewardSource]) -> Task | Mixture:
+    def made(source: TaskSource, more: Mapping[str, RewardSource | None]) -> Task | Mixture:
         if isinstance(source, config.StageTask):
             if stage_data is None:
                 raise ValueError(f"task.stage: only the run that has the stage {source.stage} can read its data")
@@ -62,23 +63,26 @@ def make_task(
         return made(source, {})
     parts: list[Task] = []
     weights: list[float] = []
+    names: list[str | None] = []
     for part in source.mixture:
         task = made(part.task, part.rewards)
-        inner = task.weights if isinstance(task, Mixture) else [1.0]
-        parts += task.parts if isinstance(task, Mixture) else [task]
-        weights += [part.weight * weight / sum(inner) for weight in inner]
-    mixture = Mixture(parts, weights)
-    if lost := [name for part in source.mixture for name in part.rewards if name not in mixture.rewards]:
-        raise ValueError(f"task.mixture: only one part has the reward {lost[0]!r}; give every part one of that name")
-    return mixture
+        inner = task if isinstance(task, Mixture) else Mixture([task], [1.0], [None])
+        parts += inner.parts
+        weights += [part.weight * weight / sum(inner.weights) for weight in inner.weights]
+        names += [part.name or name for name in inner.names]
+    return Mixture(parts, weights, names)
 
 
-def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completion_length: int) -> Task:
+def _with_rewards(task: Task, rewards: Mapping[str, RewardSource | None], max_completion_length: int) -> Task:
+    has_golds = not isinstance(task, Table) or task.has_golds
     # Accuracy comes first, since another reward may be computed from it.
-    for name in sorted(rewards, key=lambda name: name != "accuracy"):
+    for name, source in sorted(rewards.items(), key=lambda item: item[0] != "accuracy"):
+        if source is None:
+            task.rewards.pop(name, None)
+            continue
         try:
             task.rewards[name] = make_reward(
-                rewards[name],
+                source,
                 accuracy=task.rewards.get("accuracy"),
                 columns=task.columns if isinstance(task, Table) else (),
                 max_completion_length=max_completion_length,
@@ -86,7 +90,13 @@ def _with_rewards(task: Task, rewards: Mapping[str, RewardSource], max_completio
         except ValueError as error:
             raise ValueError(f"rewards.{name}: {error}") from None
     if isinstance(task, Table):
-        if isinstance(rewards.get("accuracy", MathReward(name="math")), COMPARES_WITH_GOLD):
+        compared = {"accuracy": MathReward(name="math"), **rewards}
+        if not has_golds and (names := [n for n, source in compared.items() if needs_gold(source)]):
+            raise ValueError(
+                f"rewards.{names[0]} compares with gold answers, and task.answer is null; name their column, define "
+                f"the reward by something else, or in a mixture give the part rewards: {{{names[0]}: null}}"
+            )
+        if isinstance(compared["accuracy"], COMPARES_WITH_GOLD):
             task.check_golds()
         if any(isinstance(reward, CodeReward) for reward in rewards.values()):
             task.check_tests()

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 
 class Mixture:
-    """`rewards` are those that every part has; an example is scored by the rewards of its own part."""
+    """An example is scored by the rewards of its own part; `rewards` has those of all parts, by name.
 
-    def __init__(self, parts: Sequence[Task], weights: Sequence[float]) -> None:
+    `names` are the parts' names, by which evaluation tells them apart; None for a part without one.
+    """
+
+    def __init__(self, parts: Sequence[Task], weights: Sequence[float], names: Sequence[str | None] = ()) -> None:
         self.parts, self.weights = tuple(parts), tuple(weights)
-        shared = [name for name in parts[0].rewards if all(name in part.rewards for part in parts)]
-        self.rewards: dict[str, Reward] = {name: ByPart([part.rewards[name] for part in parts]) for name in shared}
+        self.names = tuple(names) or (None,) * len(parts)
+        every = dict.fromkeys(name for part in parts for name in part.rewards)
+        self.rewards: dict[str, Reward] = {name: ByPart([part.rewards.get(name) for part in parts]) for name in every}
 
     @property
     def symbols(self) -> tuple[str, ...]:

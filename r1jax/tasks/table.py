@@ -36,12 +36,12 @@ Rows = Sequence[Mapping[str, Any]]
 class Table(ListedTask):
     """Rows with a question, a gold answer and perhaps a demonstration. Without `test`, the rows of `train` are split.
 
-    `columns` are the names in the examples' `data`. Raises ValueError for the first row that cannot be used, and for a
-    split without rows.
+    `columns` are the names in the examples' `data`. Without `has_golds` every gold answer is "". Raises ValueError for
+    the first row that cannot be used, and for a split without rows.
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
-        self.columns = tuple(settings.columns)
+        self.columns, self.has_golds = tuple(settings.columns), settings.answer is not None
         super().__init__({"train": [], "test": []}, {"accuracy": math_answer, "format": think_answer})
         self._places: list[tuple[str, Example]] = []
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
@@ -210,6 +210,8 @@ def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | 
 
 
 def _gold(settings: TableTask, where: str, row: Mapping[str, Any]) -> str:
+    if settings.answer is None:
+        return ""
     gold = _column(where, row, settings.answer)
     if not isinstance(gold, str) and hasattr(gold, "__len__"):
         kind = type(gold).__name__

@@ -56,6 +56,14 @@ def test_what_cannot_be_a_task_is_refused(block):
         ADAPTER.validate_python(block)
 
 
+def test_parts_of_a_mixture_have_names_of_their_own():
+    part = {"name": "math", "weight": 1.0, "task": {"jsonl": "a"}, "rewards": {"format": None}}
+    with pytest.raises(ValidationError, match="two parts are named math; each needs a name of its own, or none"):
+        ADAPTER.validate_python({"mixture": [part, part]})
+    mixture = ADAPTER.validate_python({"mixture": [part, part | {"name": None}, part | {"name": None}]}).mixture
+    assert [part.name for part in mixture] == ["math", None, None] and mixture[0].rewards == {"format": None}
+
+
 def test_a_part_of_a_mixture_cannot_weigh_its_rewards():
     part = {"weight": 1.0, "task": {"jsonl": "a"}, "rewards": {"accuracy": {"name": "exact", "weight": 0.5}}}
     with pytest.raises(ValidationError, match="accuracy has a weight, and a part only defines rewards"):

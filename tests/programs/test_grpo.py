@@ -232,7 +232,8 @@ def graded(examples, texts, rewards):
     """A reward of 0 or 1 by the number of letters, so that some groups of two have variance; no other processes."""
     scores = np.array([len(text) % 2 for text in texts], np.float32)
     columns = {name: scores if name == "accuracy" else 0 * scores for name in rewards}
-    return Grades(columns, {name: [""] * len(texts) for name in rewards}, {name: 0 * scores for name in rewards})
+    every = {name: np.ones(len(texts), bool) for name in rewards}
+    return Grades(columns, every, {name: [""] * len(texts) for name in rewards}, {name: 0 * scores for name in rewards})
 
 
 @pytest.fixture(scope="module")

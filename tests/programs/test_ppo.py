@@ -169,7 +169,8 @@ def test_where_no_token_counts_momentum_and_weight_decay_move_nothing_either(set
 def graded(examples, texts, rewards):
     """A reward of 0 or 1 by the number of letters; no other processes."""
     scores = np.array([len(text) % 2 for text in texts], np.float32)
-    return Grades(*({name: column for name in rewards} for column in (scores, [""] * len(texts), 0 * scores)))
+    columns = scores, np.ones(len(texts), bool), [""] * len(texts), 0 * scores
+    return Grades(*({name: column for name in rewards} for column in columns))
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):

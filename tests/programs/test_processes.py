@@ -44,7 +44,12 @@ def config_file(folder):
 
 def test_two_processes_equal_one(tmp_path):
     # Without KL: a gradient of rounding errors alone would be blown up by Adam to differences of its own.
+    # With a mixture, some samples of each process lack a reward.
+    lacking = "{accuracy: null, loops: {name: repetition}}"
+    sums = "task: {name: arithmetic, max_digits: 2}"
     short = [
+        f"task={{mixture: [{{weight: 2, {sums}}}, {{name: free, weight: 1, {sums}, rewards: {lacking}}}]}}",
+        "stages.rl.rewards.loops=0.5",
         "stages.cold_start.pack_length=76",
         "stages.rl.kl.coef=0.0",
         "stages.rl.minibatches=1",
@@ -75,6 +80,9 @@ def test_two_processes_equal_one(tmp_path):
     one, two = (read_metrics(tmp_path / name / "run") for name in ("one", "two"))
     assert len(one) == len(two)
     assert max(row.get("dynamic_sampling/batches", 0) for row in one) > 1
+    shares = [row["rewards/loops/share"] for row in one if "loss" in row and row["stage"] == "rl"]
+    assert len(shares) == 2 and all(0 < share < 0.5 for share in shares)
+    assert sum("eval/loops/free" in row for row in one) >= 2 and not any("eval/accuracy/free" in row for row in one)
     for a, b in zip(map(without_timings, one), map(without_timings, two), strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(

@@ -2,6 +2,8 @@
 
 import pickle
 
+import pytest
+
 from r1jax.rewards.example import BatchReward, ByPart, Completion, Example, reward_for, rewards_in
 
 
@@ -33,4 +35,7 @@ def test_a_mixture_chooses_by_the_part():
     second = Example("q", "a", part=1)
     assert mixed(Example("q", "a"), "") == 1.0 and mixed(second, "") == 2.0
     assert reward_for(mixed, second) is two and reward_for(one, second) is one
+    assert reward_for(ByPart([one, None]), second) is None
+    with pytest.raises(ValueError, match="part 1 of the mixture has no reward of this name"):
+        ByPart([one, None])(second, "")
     assert [*rewards_in(mixed)] == [one, two] and [*rewards_in(one)] == [one]

@@ -14,7 +14,7 @@ from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
 from r1jax.rewards.example import BatchReward, ByPart, Example
 from r1jax.rewards.format import think_answer, think_text
-from r1jax.rewards.grading import grade, reason_shares
+from r1jax.rewards.grading import grade, reason_shares, reward_shares
 from r1jax.rewards.language import consistency
 from r1jax.rewards.shaping import repetition
 
@@ -25,7 +25,7 @@ def test_scores_and_reasons_by_row():
     grades = grade(EXAMPLES, ["a", "b", "a", "b"], {"r": lambda e, t: 1.0 if t == e.answer else (0.0, "wrong")})
     assert grades.scores["r"].dtype == np.float32 and grades.scores["r"].tolist() == [1, 0, 0, 1]
     assert grades.reasons["r"] == ["", "wrong", "wrong", ""]
-    assert reason_shares(grades.reasons) == {"rewards/r/wrong": 0.5}
+    assert reason_shares(grades) == {"rewards/r/wrong": 0.5}
     assert set(grades.times()) == {"time/rewards/r"}
 
 
@@ -130,6 +130,22 @@ def test_in_a_mixture_each_batch_reward_gets_the_texts_of_its_parts():
     assert grades.scores["r"].tolist() == [1, 2, -1, -1, 3, 1]
     assert shared.calls == [([examples[0]] * 2 + [examples[2]] * 2, ["a", "bb", "eee", "f"])]
     assert absent.calls == [([], [])]  # on another process it may have some
+
+
+def test_a_reward_that_a_part_lacks_is_not_called_and_counts_nowhere():
+    """The completion that it does not apply to is told apart from those that it could not score."""
+    rewards = {"r": ByPart([lambda e, t: (None, "timeout") if t == "x" else (1.0, "fine"), None])}
+    rewards |= {"b": ByPart([Lengths(), None]), "all": lambda e, t: 0.5}
+    examples = [Example("q", "a", part=part) for part in (0, 1)]
+    grades = grade(examples, ["x", "y", "zz", "zz"], rewards)
+    np.testing.assert_array_equal(grades.scores["r"], [np.nan, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(grades.scores["b"], [1, 1, np.nan, np.nan])
+    assert grades.applies["r"].tolist() == grades.applies["b"].tolist() == [True, True, False, False]
+    assert grades.applies["all"].all() and grades.reasons["r"] == ["timeout", "fine", "", ""]
+    assert reason_shares(grades) == {"rewards/r/fine": 0.5, "rewards/r/timeout": 0.5}
+    assert reward_shares(grades, rewards) == {"rewards/r/share": 0.5, "rewards/b/share": 0.5}
+    grades.seconds["r"][:] = [1, 3, 0, 0]
+    assert grades.times()["time/rewards/r"] == 2
 
 
 def test_batch_rewards_run_one_after_the_other_in_the_thread_that_grades_beside_the_others():

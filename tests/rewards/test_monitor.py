@@ -59,3 +59,10 @@ def test_no_group_with_reward_variance_gives_one_warning():
     assert step == 1 and warning.startswith("no group of 3 batches had reward variance")
     some = sampled | {"dynamic_sampling/groups": 1.0, "update_tokens": 9.0}
     assert warnings(RewardMonitor(["a"]), [metrics(a=(0.5, 0.5)) | some] * 3) == []
+
+
+def test_steps_without_a_completion_that_has_the_reward_are_not_counted():
+    lacking = metrics(model=(float("nan"), float("nan"))) | {"rewards/model/share": 0.0}
+    having = metrics(model=(2.0, 0.0)) | {"rewards/model/share": 0.5}
+    ((step, warning),) = warnings(RewardMonitor(["model"]), [lacking, having] * (2 * WINDOW))
+    assert step == 2 * WINDOW and warning.startswith("reward model has been 2 for every completion of 20 steps")

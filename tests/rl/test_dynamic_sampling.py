@@ -50,12 +50,13 @@ def dynamic(mesh, monkeypatch, rewards, *, max_batches=4, by=None):
             for name in rewards
         }
         seconds = {name: np.full(P * G, float(len(sampled))) for name in rewards}
-        grades = Grades(scores, {name: words if name == "a" else [""] * (P * G) for name in rewards}, seconds)
+        applies = {name: np.ones(P * G, bool) for name in rewards}
+        grades = Grades(scores, applies, {name: words if name == "a" else [""] * (P * G) for name in rewards}, seconds)
         samples = to_global(mesh, samples, P * G)
         transcript = Transcript(prompts.examples, completion_texts(samples, TOKENIZER), grades)
-        every_P, scores = to_global(mesh, np.ones(P, bool), P), to_global(mesh, scores, P * G)
+        every_P, (scores, applies) = to_global(mesh, np.ones(P, bool), P), to_global(mesh, (scores, applies), P * G)
         arrays = to_global(mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P), P)
-        return Rollout(*arrays, samples, scores, every_P), transcript
+        return Rollout(*arrays, samples, scores, applies, every_P), transcript
 
     def prompts(split, start, rows):
         id_P = (start + np.asarray(rows)).astype(np.int32)
@@ -180,8 +181,9 @@ def test_variance_is_of_what_advantages_are_made_of(truncated, varied, by):
         dynamic_sampling={"reward": by},
         optimizer=OptimizerSettings(learning_rate=1.0),
     )
-    assert has_variance(stage, scores, truncated_B).tolist() == varied
-    all_truncated = has_variance(stage, scores, np.ones(8, bool)).tolist()
+    every = {name: np.ones(8, bool) for name in scores}
+    assert has_variance(stage, scores, every, truncated_B).tolist() == varied
+    all_truncated = has_variance(stage, scores, every, np.ones(8, bool)).tolist()
     assert all_truncated == {"keep": [True, True, False, True], "zero": [False] * 4, "mask": [False] * 4}[truncated]
 
 
@@ -192,4 +194,22 @@ def test_variance_of_a_reward_that_is_only_logged():
         | {"rewards": {"a": 1.0, "m": 0.0}, "dynamic_sampling": {"reward": "m"}, "optimizer": {"learning_rate": 1.0}}
     )
     scores = {"a": np.zeros(6), "m": np.array([1.0, 0.0, np.nan, 1.0, 1.0, np.nan])}
-    assert has_variance(stage, scores, np.zeros(6, bool)).tolist() == [True, False]
+    every = {name: np.ones(6, bool) for name in scores}
+    assert has_variance(stage, scores, every, np.zeros(6, bool)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("by", [None, "accuracy"])
+def test_groups_that_lack_a_reward_vary_by_the_rewards_that_they_have(by):
+    """Accuracy applies to the first two groups, a model to the others; the last one's model has failed."""
+    stage = GrpoStage.model_validate(
+        {"name": "rl", "program": "grpo", "steps": 1, "prompts_per_step": 5, "group_size": 2}
+        | {"rewards": {"accuracy": 1.0, "model": 1.0}, "dynamic_sampling": {"reward": by}}
+        | {"optimizer": {"learning_rate": 1.0}}
+    )
+    rule, nan = np.repeat([True, True, False, False, False], 2), np.nan
+    scores = {
+        "accuracy": np.array([1.0, 0.0, 1.0, 1.0, nan, nan, nan, nan, nan, nan]),
+        "model": np.array([nan, nan, nan, nan, 3.0, 4.0, 4.0, 4.0, nan, 1.0]),
+    }
+    varied = has_variance(stage, scores, {"accuracy": rule, "model": ~rule}, np.zeros(10, bool))
+    assert varied.tolist() == [True, False, True, False, False]

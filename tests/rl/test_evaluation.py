@@ -1,11 +1,19 @@
 """Estimators against counting, votes with ties and silence."""
 
 import itertools
+import types
 
 import numpy as np
 import pytest
 
-from r1jax.rl.evaluation import MAX_PROVED, consensus, pass_at_k
+from r1jax.config.sampling import EvaluateSettings
+from r1jax.data.batches import Prompts
+from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.grading import grade
+from r1jax.rl import evaluation
+from r1jax.rl.evaluation import MAX_PROVED, consensus, evaluate, pass_at_k
+from r1jax.rl.rollout import Transcript
+from r1jax.tasks.mixture import Mixture
 
 
 @pytest.mark.parametrize("n, right, k, expected", [(4, 1, 4, 1.0), (4, 1, 2, 0.5), (5, 2, 2, 0.7), (16, 0, 8, 0.0)])
@@ -44,3 +52,69 @@ def test_many_different_answers_are_counted_without_much_algebra(monkeypatch):
     wrong = [rf"{i}\sqrt{{2}}" for i in range(60)]
     assert consensus(["x", "x", *wrong], [True, True, *[False] * 60]) == 1.0
     assert len(calls) <= MAX_PROVED**2
+
+
+PROBLEMS = [(0, "1"), (1, ""), (0, "2"), (1, ""), (0, "3"), (2, "4")]  # the part of each, and its gold answer
+
+
+@pytest.fixture
+def evaluated(mesh, monkeypatch):
+    """Evaluates problems: of the two samples of problem i the first says 1, the second i."""
+
+    def right(example, text):
+        return None if example.answer == "none" else float(text.endswith(example.answer))
+
+    parts = [{"accuracy": right}, {"helpful": lambda example, text: float(text[-1])}, {"accuracy": right}]
+    task = Mixture([types.SimpleNamespace(rewards=rewards) for rewards in parts], [1.0] * 3, ["math", "chat", None])
+    examples = []
+
+    def fake(sampling, weights, prompts, total, key):
+        said = [word for example in prompts.examples for word in ("1", str(examples.index(example)))]
+        texts = [Completion(f"<think>r</think>{word}", length=int(word) + 1, truncated=False) for word in said]
+        return None, Transcript(prompts.examples, texts, grade(prompts.examples, texts, sampling.rewards))
+
+    def prompts(split, start, rows, width):
+        return Prompts([examples[row] for row in rows], np.zeros((len(rows), 1)), np.ones(len(rows)), rows)
+
+    monkeypatch.setattr(evaluation, "roll_out", fake)
+    model = types.SimpleNamespace(
+        mesh=mesh, tokenizer=None, sampler=lambda *_, **__: None, sampling_weights=lambda: None
+    )
+
+    def run(problems):
+        examples[:] = [Example(f"q{i}", answer, part=part) for i, (part, answer) in enumerate(problems)]
+        batches = types.SimpleNamespace(
+            task=task,
+            prompts=prompts,
+            size=lambda split: len(examples),
+            prompt_lengths=lambda split, count: np.ones(count, int),
+            max_completion_length=8,
+            max_prompt_length=8,
+        )
+        return evaluate(model, batches, EvaluateSettings(samples=2), None)
+
+    return run
+
+
+def test_a_mixture_is_scored_over_the_problems_that_have_the_reward(evaluated):
+    """One sample of two is right for problems 0 and 2, none for 4 and 5; problems 1 and 3 have no accuracy."""
+    scores, rows = evaluated(PROBLEMS)
+    assert [list(row["rewards"]) for row in rows[::2]] == [["accuracy"], ["helpful"]] * 2 + [["accuracy"]] * 2
+    length = np.mean([[2, i + 1] for i in range(6)], axis=1)
+    expected = {
+        "accuracy": 2 / 8, "helpful": (1 + 1 + 1 + 3) / 4, "frac_reward_none": 0, "pass@2": 2 / 4, "cons@2": 1 / 4,
+        "mean_length": length.mean(), "clipped_ratio": 0,
+        "accuracy/math": 2 / 6, "frac_reward_none/math": 0, "pass@2/math": 2 / 3, "cons@2/math": 1 / 3,
+        "mean_length/math": length[[0, 2, 4]].mean(), "clipped_ratio/math": 0,
+        "helpful/chat": 1.5, "mean_length/chat": length[[1, 3]].mean(), "clipped_ratio/chat": 0,
+    }  # fmt: skip
+    assert scores == pytest.approx({f"eval/{name}": value for name, value in expected.items()})
+
+
+def test_samples_that_could_not_be_scored_are_counted_among_those_that_have_the_reward(evaluated):
+    """What accuracy cannot score is not what it does not apply to."""
+    scores, _ = evaluated([(1, ""), (0, "none")])
+    assert scores["eval/frac_reward_none"] == scores["eval/frac_reward_none/math"] == 1
+    assert np.isnan(scores["eval/accuracy"]) and scores["eval/helpful"] == 0.5
+    scores, _ = evaluated([(1, "")])
+    assert set(scores) == {f"eval/{n}{p}" for n in ("helpful", "mean_length", "clipped_ratio") for p in ("", "/chat")}

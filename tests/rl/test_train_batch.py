@@ -33,7 +33,7 @@ def stage(**settings):
     return GrpoStage(**fixed, optimizer=OptimizerSettings(learning_rate=1.0), **settings)
 
 
-def rollout_of(rewards, included=(True, True)):
+def rollout_of(rewards, included=(True, True), applies=None):
     return Rollout(
         prompt_PS=jnp.array([[5, 6], [7, 0]]),
         prompt_length_P=jnp.array([2, 1]),
@@ -45,12 +45,13 @@ def rollout_of(rewards, included=(True, True)):
             truncated_B=jnp.array(TRUNCATED),
         ),
         rewards={name: jnp.array(values, jnp.float32) for name, values in rewards.items()},
+        applies={name: jnp.array((applies or {}).get(name, [True] * B)) for name in rewards},
         included_P=jnp.array(included),
     )
 
 
-def assembled(given=REWARDS, forwards=FORWARDS, included=(True, True), **settings):
-    rollout, settings = rollout_of(given, included), {"rewards": dict.fromkeys(given, 1.0), **settings}
+def assembled(given=REWARDS, forwards=FORWARDS, included=(True, True), applies=None, **settings):
+    rollout, settings = rollout_of(given, included, applies), {"rewards": dict.fromkeys(given, 1.0), **settings}
     batch, metrics = build_batch(rollout, joined(rollout, 2), forwards, stage(**settings))
     return jax.tree.map(np.asarray, batch), {name: float(value) for name, value in metrics.items()}
 
@@ -170,6 +171,63 @@ def test_each_reward_by_itself():
     np.testing.assert_allclose(metrics["reward"], (2.5 + 7) / 4)
 
 
+FIRST, SECOND = [True, True, False, False], [False, False, True, True]
+
+
+def test_a_reward_that_does_not_apply_adds_nothing_and_its_sample_stays():
+    """Each group has a reward of its own, and both share a third; what stands where one does not apply is not read."""
+    nan = np.nan
+    given = {"rule": [1.0, 0.0, nan, 7.0], "model": [nan, 5.0, 2.0, 4.0], "both": [0.0, 1.0, 1.0, 1.0]}
+    applies = {"rule": FIRST, "model": SECOND}
+    weights = {"rule": 1.0, "model": 0.5, "both": 0.25}
+    rollout, metrics = assembled(given, applies=applies, rewards=weights)
+    total = [1.0, 0.25, 1.25, 2.25]
+    assert rollout.included_B.all() and metrics["frac_reward_none"] == 0
+    np.testing.assert_allclose(rollout.advantage_BT, relative(total)[:, None] * MASK, rtol=1e-5)
+    np.testing.assert_allclose(metrics["reward"], np.mean(total))
+    assert metrics["frac_reward_zero_std"] == 0
+
+
+@pytest.mark.parametrize("per_reward", [False, True])
+def test_a_reward_that_failed_is_not_one_that_does_not_apply(per_reward):
+    """The judge of the second group is dead: its samples leave the loss, those of the first group learn as before."""
+    given = {"rule": [1.0, 0.0, np.nan, np.nan], "model": [np.nan] * 4}
+    settings = {"rewards": {"rule": 1.0, "model": 1.0}, "advantage": {"per_reward": per_reward}}
+    rollout, metrics = assembled(given, applies={"rule": FIRST, "model": SECOND}, **settings)
+    assert rollout.included_B.tolist() == FIRST and metrics["frac_reward_none"] == 0.5
+    alone = relative([1.0, 0.0])
+    alone = (alone - alone.mean()) / (alone.std(ddof=1) + 1e-4) if per_reward else alone
+    np.testing.assert_allclose(rollout.advantage_BT[:2], alone[:, None] * MASK[:2], rtol=1e-4)
+    assert (rollout.advantage_BT[2:] == 0).all() and np.isnan(metrics["rewards/model/mean"])
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_each_reward_by_itself_is_measured_against_the_samples_that_have_it(scale):
+    given = {"rule": [1.0, 0.0, np.nan, np.nan], "model": [np.nan, np.nan, 2.0, 8.0], "both": [0.0, 1.0, 3.0, 5.0]}
+    settings = {"rewards": {"rule": 1.0, "model": 0.5, "both": 2.0}, "advantage": {"per_reward": True, "scale": scale}}
+    rollout, metrics = assembled(given, applies={"rule": FIRST, "model": SECOND}, **settings)
+
+    def scaled(values):
+        pairs = np.array(values).reshape(-1, 2)
+        each = {"group": pairs.std(1, ddof=1, keepdims=True), "batch": pairs.std(ddof=1), "none": 1 - 1e-4}[scale]
+        return ((pairs - pairs.mean(1, keepdims=True)) / (each + 1e-4)).ravel()
+
+    total = np.concatenate([scaled([1.0, 0.0]), 0.5 * scaled([2.0, 8.0])]) + 2 * scaled(given["both"])
+    expected = (total - total.mean()) / (total.std(ddof=1) + 1e-4)
+    np.testing.assert_allclose(rollout.advantage_BT, expected[:, None] * MASK, rtol=1e-4)
+    np.testing.assert_allclose([metrics["rewards/rule/mean"], metrics["rewards/model/mean"]], [0.5, 5.0])
+
+
+def test_a_filling_group_has_no_part_in_the_statistics():
+    given = {"rule": [1.0, 0.0, np.nan, np.nan], "model": [np.nan, np.nan, 2.0, 8.0]}
+    settings = {"rewards": {"rule": 1.0, "model": 1.0}, "advantage": {"per_reward": True}}
+    rollout, _ = assembled(given, included=(True, False), applies={"rule": FIRST, "model": SECOND}, **settings)
+    alone = relative([1.0, 0.0])
+    alone = (alone - alone.mean()) / (alone.std(ddof=1) + 1e-4)
+    np.testing.assert_allclose(rollout.advantage_BT[:2], alone[:, None] * MASK[:2], rtol=1e-4)
+    assert (rollout.advantage_BT[2:] == 0).all() and rollout.included_B.tolist() == FIRST
+
+
 def gae_by_hand(rewards, values, gae_lambda):
     """Row by row from the end; nothing comes after a row's last token."""
     advantages = np.zeros((B, T))
@@ -259,6 +317,7 @@ def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mes
             truncated_B=jnp.zeros(16, bool),
         ),
         rewards={"a": jnp.array(rng.normal(size=16), jnp.float32)},
+        applies={"a": jnp.ones(16, bool)},
         included_P=jnp.ones(8, bool),
     )
     settings = stage(

@@ -24,6 +24,22 @@ REFUSED = {
     "a stage's own prompts": (["stages.rl.max_prompt_length=2"], "max_prompt_length allows 1 to 2"),
     "a stage's demonstrations": (["stages.cold_start.max_completion_length=8"], "max_completion_length is 8; raise it"),
     "a weight that no stage uses": (["rewards={acuracy: 1.0}"], "rewards: no task of a stage has the reward 'acuracy'"),
+    "a part that no weighted reward applies to": (
+        [
+            "task={mixture: [{name: plain, weight: 1, task: {name: arithmetic}, "
+            "rewards: {accuracy: null, format: null, mine: {name: repetition}}}, "
+            "{weight: 1, task: {name: arithmetic}}]}",
+            "stages.rl.rewards={accuracy: 1.0, format: 0.2}",
+        ],
+        r"stages\.rl\.rewards: accuracy, format have a weight, and a part of task\.mixture \(plain\) has mine; nothing",
+    ),
+    "a reward that a part could not have": (
+        [
+            "task={mixture: [{weight: 1, task: {name: arithmetic}, rewards: {acuracy: null}}, "
+            "{weight: 1, task: {name: arithmetic}}]}"
+        ],
+        "task.mixture: a part is to lack the reward 'acuracy', which none would have; there are accuracy, format",
+    ),
     "init_from": (
         ["stages.rl.init_from=/nowhere"],
         r"stages\.rl\.init_from: /nowhere is neither a folder",

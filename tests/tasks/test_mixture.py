@@ -36,5 +36,6 @@ def test_what_is_shared():
     )
     assert set(both.rewards) == {"accuracy", "format"}
     mixed = Mixture([arithmetic, Bare()], [1.0, 1.0])
-    assert mixed.symbols == arithmetic.symbols and set(mixed.rewards) == {"accuracy"}
+    assert mixed.symbols == arithmetic.symbols and set(mixed.rewards) == {"accuracy", "format"}
+    assert mixed.rewards["format"].parts == [arithmetic.rewards["format"], None]  # it does not apply to the second part
     assert mixed.rewards["accuracy"](Example("", "", part=1), "") == 0.5

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from r1jax.config.rewards import ChoiceReward, CodeReward, CosineReward, FormatReward, OverlongReward
+from r1jax.config.rewards import ChoiceReward, CodeReward, CosineReward, ExactReward, FormatReward, OverlongReward
 from r1jax.config.tasks import ArithmeticTask, JsonlTask, MixturePart, MixtureTask
-from r1jax.rewards.example import BatchReward, Completion, Example
+from r1jax.rewards.example import BatchReward, Completion, Example, reward_for
 from r1jax.rewards.grading import grade
 from r1jax.tasks import make_task
 
@@ -38,8 +38,28 @@ def test_parts_of_a_mixture_have_rewards_of_their_own(tmp_path):
     assert task.rewards["format"](table, "<think>r</think>6") == 1.0
     assert task.rewards["format"](sums, "<think>r</think>6") == (0.0, "missing_answer")
     assert task.rewards["accuracy"](sums, "<think>r</think><answer>6</answer>") == 1.0
-    with pytest.raises(ValueError, match=r"task\.mixture: only one part has the reward 'mine'"):
-        make_task(mixture(mine=FormatReward(name="format")), 0)
+    task = make_task(mixture(mine=FormatReward(name="format"), accuracy=None, absent=None), 0)
+    assert list(task.rewards) == ["format", "mine", "accuracy"]
+    assert [reward_for(task.rewards["accuracy"], e) is None for e in (table, sums)] == [True, False]
+    assert [reward_for(task.rewards["mine"], e) is None for e in (table, sums)] == [False, True]
+    with pytest.raises(ValueError, match=r"rewards\.cosine: it needs a reward named accuracy"):
+        make_task(mixture(accuracy=None), 0, rewards={"cosine": CosineReward(name="cosine")})
+    make_task(mixture(accuracy=None, cosine=None), 0, rewards={"cosine": CosineReward(name="cosine")})
+
+
+def test_a_task_without_gold_answers_has_no_reward_that_compares_with_them(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"question": row["question"]}) for row in ROWS))
+    rows = JsonlTask(jsonl=str(tmp_path / "rows.jsonl"), answer=None)
+    with pytest.raises(ValueError, match=r"rewards\.accuracy compares with gold answers, and task\.answer is null"):
+        make_task(rows, 0)
+    with pytest.raises(ValueError, match=r"rewards\.same compares with gold answers"):
+        make_task(rows, 0, rewards={"accuracy": lambda e, c: 1.0, "same": ExactReward(name="exact")})
+    part = MixturePart(
+        weight=1.0, task=rows, rewards={"accuracy": None, "length": OverlongReward(name="overlong", cache=4)}
+    )
+    mixture = MixtureTask(mixture=[part, MixturePart(weight=1.0, task=SUMS)])
+    task = make_task(mixture, 0, max_completion_length=9)
+    assert task.parts[0].example("train", 0).answer == "" and set(task.parts[0].rewards) == {"format", "length"}
 
 
 def test_a_part_of_a_mixture_may_grade_programs(tmp_path):
