@@ -15,6 +15,7 @@ import jax
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.data.batches import Batches
 from r1jax.rl.evaluation import evaluate
+from r1jax.run.checks import check_judges
 from r1jax.run.loading import load_model
 from r1jax.run.run import role_key
 from r1jax.tasks import make_task
@@ -57,6 +58,7 @@ def evaluate_model(
             max_prompt_length=config.max_prompt_length,
             max_completion_length=config.max_completion_length,
         )
+        check_judges([batches.task])
     with model.devices():
         key = role_key(jax.random.key(config.seed), 0, 0, "evaluate")
         scores, rows = evaluate(model, batches, config.evaluate, key, progress=progress)

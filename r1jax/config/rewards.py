@@ -9,11 +9,11 @@ rewards:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from r1jax.config.base import PositiveFloat, PositiveInt, Settings, chosen_by
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
 
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -122,6 +122,43 @@ class RepetitionReward(RewardBase):
     name: Literal["repetition"]
 
 
+class JudgeReward(RewardBase):
+    """What a language model says of the completion. The model answers at an address that has OpenAI's API."""
+
+    name: Literal["judge"]
+    url: Annotated[str, Field(pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$")]
+    """The API's address, such as http://localhost:8000/v1; requests go to `/chat/completions` under it."""
+    model: str
+    """The name by which the address knows the model."""
+    kind: Literal["verdict", "score"] = "verdict"
+    """`verdict` is 1 where the final answer agrees with the gold answer, and 0 where it does not. `score` is how well
+    the completion meets the `criterion`, a number on the `scale`."""
+    criterion: str = "It helps the user: it is relevant, correct, complete, concise and clear."
+    """What a `score` is given for."""
+    scale: Annotated[list[int], Field(min_length=2, max_length=2, strict=True)] = [1, 10]
+    """The lowest and the highest `score`."""
+    reads: Literal["summary", "everything"] = "summary"
+    """Whether the model is shown what follows `</think>` alone, and the reward is 0 where nothing does, or all."""
+    parallel: PositiveInt = 32
+    """How many requests each process has open at once."""
+    seconds: PositiveFloat = 120.0
+    """The time limit of a request. A completion whose request takes longer cannot be scored."""
+    retries: NonNegativeInt = 3
+    """How often a request is repeated that did not reach the server, failed there or was one too many for it."""
+    api_key_env: str | None = None
+    """The environment variable that has the API key; null: none is sent."""
+    request: dict[str, Any] = {}
+    """Further keys of a request, or others in the place of the defaults, temperature 0 and max_tokens 4096; null leaves
+    a default out."""
+
+    @field_validator("scale")
+    @classmethod
+    def _check_scale(cls, scale: list[int]) -> list[int]:
+        if scale[0] >= scale[1]:
+            raise ValueError(f"scale is {scale}; need the lowest score, then a higher one, as in [1, 10]")
+        return scale
+
+
 RewardSettings = Annotated[
     Annotated[FunctionReward, Tag("<function>")]
     | Annotated[MathReward, Tag("<math>")]
@@ -133,6 +170,7 @@ RewardSettings = Annotated[
     | Annotated[LanguageReward, Tag("<language>")]
     | Annotated[OverlongReward, Tag("<overlong>")]
     | Annotated[CosineReward, Tag("<cosine>")]
+    | Annotated[JudgeReward, Tag("<judge>")]
     | Annotated[RepetitionReward, Tag("<repetition>")],
     Discriminator(chosen_by("function")),
 ]

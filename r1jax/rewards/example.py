@@ -63,7 +63,7 @@ class BatchReward(Protocol):
         return self.batch([example], [completion])[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ByPart:
     """The reward that each part of a mixture has under one name; None where it does not apply to the part."""
 

@@ -13,6 +13,7 @@ from r1jax.rewards.code import passes_tests
 from r1jax.rewards.example import BatchReward, Reward
 from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.function import in_process_function, subprocess_function
+from r1jax.rewards.judge import Judge
 from r1jax.rewards.language import check_language, consistency
 from r1jax.rewards.shaping import BatchCosine, cosine, overlong, repetition
 from r1jax.rewards.text_match import check_pattern, exact, pattern
@@ -26,7 +27,8 @@ STYLES = {"think_answer": think_answer, "think_text": think_text}
 
 def needs_gold(settings: config.RewardSettings | Callable[..., Any] | None) -> bool:
     """Whether a reward compares completions with gold answers."""
-    return isinstance(settings, COMPARES_WITH_GOLD)
+    judged = isinstance(settings, config.JudgeReward) and settings.kind == "verdict"
+    return judged or isinstance(settings, COMPARES_WITH_GOLD)
 
 
 def make_reward(
@@ -75,6 +77,8 @@ def make_reward(
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case config.RepetitionReward():
             return functools.partial(repetition, n=REPETITION_WORDS)
+        case config.JudgeReward():
+            return Judge(settings)
         case BatchReward():
             return settings
     return in_process_function(settings, columns=columns)

@@ -78,6 +78,12 @@ def reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
     return inside if opened else text if closed else None
 
 
+def summary(completion: str, prompt_opens_think: bool = False) -> str | None:
+    """What follows the reasoning: the text after the last `</think>`; None where reasoning was not closed."""
+    _, closed, text = strip_end(completion).rpartition("</think>")
+    return None if "<think>" in text or (prompt_opens_think and not closed) else text.strip()
+
+
 def _has_format(completion: str, prompt_opens_think: bool, tags: Sequence[str], errors: Sequence[str]) -> RewardResult:
     """1.0 where the tags occur once and in order, and the texts before, between and after them are blank or not.
 

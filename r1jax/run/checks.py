@@ -20,8 +20,10 @@ from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
+from r1jax.rewards.example import rewards_in
+from r1jax.rewards.judge import Judge
 from r1jax.run.loading import find_checkpoint, model_folder, saved_tokenizer
-from r1jax.tasks.mixture import Mixture
+from r1jax.tasks import Mixture, Task
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 DATA = "data.jsonl"  # rows that were given to the Python API
 # Settings that do not change what is computed.
 FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints")
+FREE_OF_JUDGES = (".url", ".parallel", ".retries", ".api_key_env")
 
 
 def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
@@ -130,6 +133,17 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
             batches.prompts("train", stage.first_example, rows)
 
 
+def check_judges(tasks: Sequence[Task | Mixture]) -> None:
+    """The models that are asked for rewards must answer. Raises ValueError."""
+    for name, reward in dict.fromkeys(pair for task in tasks for pair in task.rewards.items()):
+        for judge in rewards_in(reward):
+            if isinstance(judge, Judge):
+                try:
+                    judge.check()
+                except ValueError as error:
+                    raise ValueError(f"rewards.{name}: {error}") from None
+
+
 def check_weights(run: Run) -> None:
     """The weights that the run begins with, and those that stages take from other folders, must fit the model."""
     names = ["base", *(stage.settings.name for stage in run.stages)]
@@ -194,7 +208,8 @@ def changed_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]
     """By key what a run was started with and what a config has, where they differ and the run would not be the same."""
     before, now = (_flat(c.model_dump()) for c in (load_config(folder / "config.yaml"), config))
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    return {key: values for key, values in changed.items() if not key.startswith(FREE)}
+    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES)}
+    return {key: values for key, values in changed.items() if key not in free}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -31,7 +31,14 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
-from r1jax.run.checks import changed_settings, check_examples, check_same_settings, check_stages, check_weights
+from r1jax.run.checks import (
+    changed_settings,
+    check_examples,
+    check_judges,
+    check_same_settings,
+    check_stages,
+    check_weights,
+)
 from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
@@ -182,7 +189,9 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     """
     run = build_run(config, functions=functions)
     with user_errors():
-        check_examples([stage for stage in run.stages if not stage.waits_for])
+        ready = [stage for stage in run.stages if not stage.waits_for]
+        check_judges([stage.batches.task for stage in ready])
+        check_examples(ready)
         check_same_settings(run.folder, config)
         if not (run.folder / "config.yaml").is_file():
             check_weights(run)

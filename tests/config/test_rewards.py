@@ -44,3 +44,14 @@ def test_a_file_is_looked_up_here_and_then_beside_the_config(tmp_path, monkeypat
     (here / "mine.py").touch()
     assert found("mine.py:score") == "mine.py:score"
     assert ADAPTER.validate_python({"function": "absent.py:score"}).function == "absent.py:score"
+
+
+def test_a_judge_has_an_address_without_a_password_and_a_scale():
+    judge = {"name": "judge", "url": "http://localhost:8000/v1", "model": "m"}
+    assert ADAPTER.validate_python(judge).kind == "verdict"
+    for bad in (
+        {"url": "localhost:8000"}, {"url": "ftp://host"}, {"url": "http://user:secret@host/v1"}, {"url": "http://h/v1?k=1"},
+        {"scale": [5, 5]}, {"scale": [1]}, {"scale": [1, 2.5]}, {"kind": "opinion"}, {"parallel": 0},
+    ):  # fmt: skip
+        with pytest.raises(ValidationError):
+            ADAPTER.validate_python(judge | bad)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from r1jax.rewards.example import Completion, Example
-from r1jax.rewards.format import END_TOKENS, TAGS, reasoning, strip_end, think_answer, think_text
+from r1jax.rewards.format import END_TOKENS, TAGS, reasoning, strip_end, summary, think_answer, think_text
 
 PLAIN, OPENED = Example("", ""), Example("", "", prompt_opens_think=True)
 
@@ -171,6 +171,23 @@ def test_edits_of_a_good_completion_against_a_regular_expression():
 )
 def test_reasoning(completion, opened, thought):
     assert reasoning(completion, opened) == thought
+
+
+@pytest.mark.parametrize(
+    ("completion", "opened", "text"),
+    [
+        ("<think>r</think> It is 4.\n<|im_end|>", False, "It is 4."),
+        ("r</think>4", True, "4"),
+        ("4", False, "4"),  # a model that does not reason
+        ("4", True, None),
+        ("<think>r", False, None),
+        ("<think>r</think>4<think>more", False, None),
+        ("<think>r</think>4</think>5", False, "5"),
+        ("<think>r</think>", False, ""),
+    ],
+)
+def test_summary(completion, opened, text):
+    assert summary(completion, opened) == text
 
 
 def test_long_completions_are_read_once():
