@@ -82,7 +82,7 @@ def graded_rows(transcript: Transcript, settings: RejectStage, step: int, source
     every = transcript.rows()
     for p, example in enumerate(transcript.examples):
         group = every[p * G : (p + 1) * G]
-        scores = [row["rewards"]["accuracy"] for row in group if row["rewards"]["accuracy"] is not None]
+        scores = [row["rewards"]["accuracy"] for row in group if row["rewards"].get("accuracy") is not None]
         rate = float(np.mean([score == 1.0 for score in scores])) if scores else None
         about = {name: group[0][name] for name in ("question", "answer", "part", "data")}
         good = [row for row in group if is_kept(row, settings)][: settings.keep_per_prompt]
@@ -105,8 +105,11 @@ def graded_rows(transcript: Transcript, settings: RejectStage, step: int, source
 
 
 def is_kept(row: Row, settings: RejectStage) -> bool:
-    """Whether a completion stopped, has every score of `keep`, and its reasoning passes the filters of its form."""
-    scores = [(row["rewards"][name], least) for name, least in settings.keep.items()]
+    """Whether a completion stopped, has every score of `keep`, and its reasoning passes the filters of its form.
+
+    Of the rewards in `keep`, those that its part of a mixture lacks ask nothing of it.
+    """
+    scores = [(row["rewards"][name], least) for name, least in settings.keep.items() if name in row["rewards"]]
     if row["truncated"] or any(score is None or score < least for score, least in scores):
         return False
     thought = reasoning(row["completion"], row["prompt_opens_think"]) or ""

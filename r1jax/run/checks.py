@@ -66,6 +66,15 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     named = settings.keep if isinstance(settings, RejectStage) else settings.reward_weights
     if key and (unknown := sorted(named.keys() - batches.task.rewards)):
         yield f"{key}: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
+    if key and isinstance(batches.task, Mixture):
+        used = {name for name, value in named.items() if value or key == "keep"}
+        for name, part in zip(batches.task.names, batches.task.parts, strict=True):
+            if not used & part.rewards.keys():
+                yield (
+                    f"{key}: names {', '.join(sorted(used))}, and a part of task.mixture"
+                    f"{'' if name is None else f' ({name})'} has {', '.join(part.rewards) or 'no rewards'}: name one "
+                    f"of these with a {'least score' if key == 'keep' else 'weight'}, or leave the part out"
+                )
     if settings.prompts_per_step % shards:
         yield (
             f"prompts_per_step: {settings.prompts_per_step} prompts cannot be split over {shards} devices (data × fsdp "
@@ -97,15 +106,6 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
             f"pack_length: rows of {pack} cannot be split over the {context} devices of mesh.context; need a "
             f"multiple of {context}"
         )
-    if isinstance(settings, GrpoStage) and isinstance(batches.task, Mixture):
-        weighted = {name for name, weight in settings.reward_weights.items() if weight}
-        for name, part in zip(batches.task.names, batches.task.parts, strict=True):
-            if not weighted & part.rewards.keys():
-                yield (
-                    f"rewards: {', '.join(sorted(weighted))} have a weight, and a part of task.mixture"
-                    f"{'' if name is None else f' ({name})'} has {', '.join(part.rewards) or 'no rewards'}; nothing "
-                    f"would be learnt from it: give a weight to one of these, or leave the part out"
-                )
     at_once = (settings.microbatch or 1) * shards
     if isinstance(settings, SftStage) and pack is not None:  # an update has as many rows as the examples fill
         if at_once > prompts:

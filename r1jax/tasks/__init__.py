@@ -47,8 +47,8 @@ def make_task(
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
-    Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives the
-    data of an earlier stage by its name, which has its rewards already. Raises ValueError for a task or reward that
+    Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives
+    the data of an earlier stage by its name, which has its rewards already. Raises ValueError for a task or reward that
     cannot be made.
     """
 

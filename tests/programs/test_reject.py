@@ -166,6 +166,7 @@ def test_filters():
     assert not is_kept(row | {"truncated": True}, settings)
     assert not is_kept(row | {"rewards": {"accuracy": 1.0, "language": 0.8}}, settings)
     assert not is_kept(row | {"rewards": {"accuracy": None, "language": 1.0}}, settings)
+    assert is_kept(row | {"rewards": {"language": 1.0}}, settings)  # of a part that has no accuracy
     assert not is_kept(row | {"completion": "<think>x\n```python\n1\n```</think>4"}, settings)
     assert is_kept(row | {"completion": "<think>x</think>\n```python\nprint('an answer that is long')\n```"}, settings)
     assert not is_kept(row | {"completion": f"<think>{'x' * 21}</think>4"}, settings)
@@ -185,7 +186,7 @@ def test_reasoning_that_the_prompt_opened_is_a_demonstration_in_full(tmp_path):
 
     example = Example("1+1=", "2", prompt="1+1=<think>", prompt_opens_think=True)
     text = Completion("2</think>2", length=4, truncated=False)
-    grades = Grades({"accuracy": np.ones(1, np.float32)}, {"accuracy": [""]}, {"accuracy": np.zeros(1)})
+    grades = Grades(*({"accuracy": v} for v in (np.ones(1, np.float32), np.ones(1, bool), [""], np.zeros(1))))
     settings = RejectStage.model_construct(
         name="s", keep={"accuracy": 1.0}, group_size=1, keep_per_prompt=None, code_blocks=True, max_paragraph=None
     )

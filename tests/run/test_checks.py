@@ -33,7 +33,7 @@ REFUSED = {
             "{weight: 1, task: {name: arithmetic}}]}",
             "stages.rl.rewards={accuracy: 1.0, format: 0.2}",
         ],
-        r"stages\.rl\.rewards: accuracy, format have a weight, and a part of task\.mixture \(plain\) has mine; nothing",
+        r"stages\.rl\.rewards: names accuracy, format, and a part of task\.mixture \(plain\) has mine: name one of",
     ),
     "a reward that a part could not have": (
         [
