@@ -24,7 +24,8 @@ from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable
 from r1jax.run.run import Run, build_run
-from r1jax.tasks.table import Rows, row_settings, rows_table
+from r1jax.tasks.rows import Rows
+from r1jax.tasks.table import row_settings, rows_table
 
 __all__ = ["LivePlot", "TrainedRun", "load", "load_config", "prepare", "train"]
 

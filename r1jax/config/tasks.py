@@ -104,14 +104,14 @@ class JsonlTask(TableTask):
     """A file with one JSON object a line."""
 
     jsonl: str
-    """The path of the training set."""
+    """The path of the training set; a pattern with `*` stands for several files."""
 
 
 class ParquetTask(TableTask):
     """A Parquet file."""
 
     parquet: str
-    """The path of the training set."""
+    """The path of the training set; a pattern with `*` stands for several files."""
 
 
 class TfdsTask(TableTask):

@@ -14,8 +14,9 @@ from r1jax.tasks.bilingual import Bilingual
 from r1jax.tasks.countdown import Countdown
 from r1jax.tasks.gym import Gym
 from r1jax.tasks.mixture import Mixture
+from r1jax.tasks.rows import Rows
 from r1jax.tasks.split import Split
-from r1jax.tasks.table import Rows, Table, read_table, rows_table
+from r1jax.tasks.table import Table, read_table, rows_table
 
 RewardSource = RewardSettings | Callable[..., Any]  # settings of a config, or a Python callable
 TaskSource = config.TaskSettings | Rows  # settings of a config, or rows as dicts: see `rows_table`
