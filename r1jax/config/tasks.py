@@ -88,9 +88,14 @@ class TableTask(Settings):
     question: str = "question"
     """The column of the questions: text, or chat messages with role and content."""
     answer: str | None = "answer"
-    """The column of the gold answers; null: there are none, and no reward may compare with them."""
+    """The column of the gold answers; null: there are none, as by default in data sets with `messages`."""
     completion: str | None = None
     """The column of the demonstrations that an sft stage trains on."""
+    messages: str | None = None
+    """The column of conversations, in place of question and completion: messages with role and content, or from and
+    value. The last turn of the assistant is the demonstration, and sft learns all turns of the assistant."""
+    system: str | None = None
+    """The column of the system messages, as texts, that go before the questions or conversations."""
     answer_after: str | None = None
     """A marker such as GSM8K's `####`: the gold answer is what follows its last occurrence in the answer column."""
     columns: Annotated[list[str], Field(strict=True)] = []
@@ -98,6 +103,19 @@ class TableTask(Settings):
     test: str | None = None
     """The test set: a file for jsonl and parquet, the name of a split for tfds. By default one row in sixteen of the
     file is held out for testing; tfds uses its split `test`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_golds(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "answer" not in value and value.get("messages") is not None:
+            return value | {"answer": None}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> TableTask:
+        if self.messages is not None and self.completion is not None:
+            raise ValueError("messages has the demonstrations, and completion names a second column; drop one of them")
+        return self
 
 
 class JsonlTask(TableTask):

@@ -12,18 +12,20 @@ import dataclasses
 import hashlib
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from r1jax.config.sampling import PromptSettings
+from r1jax.data.packing import Demonstration
 from r1jax.rewards.example import Example
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
 from r1jax.text.prompt import encode_prompt, make_prompt, with_start
 from r1jax.text.tokenizer import Tokenizer
+from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns, target_ids
 
 if TYPE_CHECKING:
     from grain import MapDataset
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 SPLITS: tuple[Split, ...] = ("train", "test")
 ENDLESS = 2**31 - 1  # positions have 32 bits
 CHUNK = 1024  # texts that are tokenised at once
+WHOLE = -1  # the turn of an entry that trains all of an example's turns, in one sequence
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,12 @@ class Batches:
     """The prompts of a task as token arrays of fixed width, and its demonstrations as token ids.
 
     Every example of a finite task is tokenised once, here. An example whose prompt is longer than max_prompt_length is
-    dropped, never truncated; with `needs_completions`, for SFT, so is a training example whose demonstration is longer
-    than max_completion_length. `dropped` counts them by split, and a warning says why. In a task without end such an
-    example is an error once a step needs it.
+    dropped, never truncated; with `needs_completions`, for SFT, so is a training example without a demonstration, or
+    with one that is longer than max_completion_length. `dropped` counts them by split, and a warning says why. In a
+    task without end such an example is an error once a step needs it.
+
+    A conversation is one sequence, in which SFT learns all of the assistant's turns. Where the chat template rewrites
+    earlier turns, each turn is an example of its own, after the prompt that it would be sampled from.
 
     Training examples are shuffled in every epoch, by the seed; test examples keep their order, and start over after the
     last. Both orders are functions of the position, so that any step can be asked for directly. The parts of a mixture
@@ -89,17 +95,14 @@ class Batches:
         from grain import MapDataset
 
         kept = self._kept[split]
-        if all(indices is None for indices in kept):
+        if all(entries is None for entries in kept):
             return None
-        sizes = [ENDLESS if indices is None else len(indices) for indices in kept]
+        sizes = [ENDLESS if entries is None else len(entries) for entries in kept]
         return sizes[0] if len(sizes) == 1 else len(MapDataset.mix([MapDataset.range(n) for n in sizes], self.weights))
 
     def example(self, split: Split, position: int) -> Example:
         """The example at a position of the split's order, with its prompt."""
-        order: Any = self._orders[split]
-        part, place = order[position]
-        indices = self._kept[split][part]
-        return self._rendered(split, part, place if indices is None else int(indices[place]))
+        return self._rendered(split, *self._entry(split, position)[:2])
 
     def prompt_lengths(self, split: Split, count: int) -> np.ndarray:
         """The lengths of the first `count` prompts of a split, in tokens; computed once."""
@@ -114,72 +117,128 @@ class Batches:
         prompt_PS, length_P = padded([self.encode_prompt(e.prompt) for e in examples], width or self.width[split])
         return Prompts(examples, prompt_PS, length_P, (start + rows).astype(np.int32))
 
-    def demonstrations(self, start: int, rows: np.ndarray) -> list[tuple[list[int], list[int]]]:
+    def demonstrations(self, start: int, rows: np.ndarray) -> list[Demonstration]:
         """Ids of prompt and demonstration, stop token included, of the training examples at positions start + rows."""
         demonstrations = []
         for row in rows:
-            example = self.example("train", start + int(row))
-            ids = [*self.tokenizer.encode(_demonstration(example)), self.tokenizer.stop_ids[0]]
+            part, index, turn = self._entry("train", start + int(row))
+            example = self._rendered("train", part, index)
+            (turns,) = self._encoded([example])
+            if not turns:
+                raise ValueError(_no_demonstration(example))
+            prompt, ids = turns[turn]
             if len(ids) > self.max_completion_length:
                 raise ValueError(
                     f"the demonstration of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
                     f"{self.max_completion_length}; raise it"
                 )
-            demonstrations.append((self.encode_prompt(example.prompt), ids))
+            self._check_prompt(example.prompt, prompt)
+            earlier = earlier_turns(turns) if turn == WHOLE else None
+            demonstrations.append(Demonstration(prompt, ids, earlier or ()))
         return demonstrations
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """A prompt's ids. Raises ValueError over the limit."""
         ids = encode_prompt(self.tokenizer, prompt)
+        self._check_prompt(prompt, ids)
+        return ids
+
+    def _check_prompt(self, prompt: str, ids: list[int]) -> None:
         if not 0 < len(ids) <= self.max_prompt_length:
             raise ValueError(
                 f"the prompt {prompt!r} has {len(ids)} tokens; max_prompt_length allows 1 to {self.max_prompt_length}"
             )
-        return ids
+
+    def _entry(self, split: Split, position: int) -> tuple[int, int, int]:
+        """The part, the index of the example in it and its turn, at a position of the split's order."""
+        order: Any = self._orders[split]
+        part, place = order[position]
+        entries = self._kept[split][part]
+        return (part, place, WHOLE) if entries is None else (part, *entries[place].tolist())
 
     def _rendered(self, split: Split, part: int, index: int) -> Example:
         example = self.parts[part].example(split, index)
         prompt, opens_think = make_prompt(example.question, self.prompt, self.tokenizer)
         return dataclasses.replace(example, prompt=prompt, prompt_opens_think=opens_think, part=part)
 
+    def _turns(self, example: Example) -> list[Turn]:
+        """What SFT learns of an example: the turns of a conversation, else one, or none without a demonstration."""
+        if example.demonstration is None:
+            return []
+        if example.is_conversation and self.prompt.chat:
+            return assistant_turns(example.question, example.demonstration, self.prompt, self.tokenizer)
+        return [Turn(example.prompt, continuation(example.demonstration, example.prompt), is_rendered=False)]
+
+    def _encoded(self, examples: Sequence[Example]) -> list[list[tuple[list[int], list[int]]]]:
+        """The turns of each example, as ids of prompt and target."""
+        turns = [self._turns(example) for example in examples]
+        flat = list(itertools.chain(*turns))
+        prompts = self.tokenizer.encode_batch([turn.prompt for turn in flat])
+        targets = self.tokenizer.encode_batch([turn.target for turn in flat])
+        pairs = iter(
+            (with_start(self.tokenizer, prompt), target_ids(turn, self.tokenizer, target))
+            for turn, prompt, target in zip(flat, prompts, targets, strict=True)
+        )
+        return [list(itertools.islice(pairs, len(each))) for each in turns]
+
+    def _measured(self, split: Split, part: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+        """The entries of a part: the example's index, its turn, and the lengths of prompt and demonstration."""
+        for indices in itertools.batched(range(size), CHUNK):
+            examples = [self._rendered(split, part, index) for index in indices]
+            if not self.needs_completions or split == "test":
+                prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
+                for index, ids in zip(indices, prompts, strict=True):
+                    yield index, WHOLE, len(with_start(self.tokenizer, ids)), 0
+                continue
+            for index, turns in zip(indices, self._encoded(examples), strict=True):
+                lengths = [(len(prompt), len(target)) for prompt, target in turns]
+                if turns and earlier_turns(turns) is None:
+                    yield from ((index, turn, *length) for turn, length in enumerate(lengths))
+                elif turns:
+                    yield index, WHOLE, *lengths[-1]
+
     def _fitting(self, split: Split, part: int) -> np.ndarray | None:
-        """Indices of a part's examples that are within the limits; None where the part is endless."""
+        """[entries, 2]: indices and turns of a part's examples within the limits; None where the part is endless."""
         size = self.parts[part].size(split)
         if size is None:
             self.width[split] = self.max_prompt_length
             return None
-        prompt_lengths, completion_lengths = np.zeros((2, size), np.int32)
-        for indices in itertools.batched(range(size), CHUNK):
-            examples = [self._rendered(split, part, index) for index in indices]
-            prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
-            prompt_lengths[list(indices)] = [len(with_start(self.tokenizer, ids)) for ids in prompts]
-            if self.needs_completions and split == "train":
-                targets = self.tokenizer.encode_batch([_demonstration(example) for example in examples])
-                completion_lengths[list(indices)] = [len(ids) + 1 for ids in targets]  # the stop token
-        prompt_fits = (prompt_lengths > 0) & (prompt_lengths <= self.max_prompt_length)
-        fits = np.flatnonzero(prompt_fits & (completion_lengths <= self.max_completion_length)).astype(np.int32)
-        in_prompt = size - int(prompt_fits.sum())
-        dropped = size - len(fits)
+        entries = np.array([*self._measured(split, part, size)], np.int32).reshape(-1, 4)
+        if not len(entries):
+            raise ValueError(_no_demonstration(self._rendered(split, part, 0)))
+        index, turn, prompt_length, length = entries.T
+        without = size - len(np.unique(index))
+        total = len(entries) + without
+        if several := len(np.unique(index[turn != WHOLE])):
+            warnings.warn(
+                f"the chat template rewrites earlier turns of {several} conversations: each of the assistant's turns "
+                f"is trained after its own prompt, and {size - without} conversations are {len(entries)} examples",
+                stacklevel=3,
+            )
+        prompt_fits = (prompt_length > 0) & (prompt_length <= self.max_prompt_length)
+        fits = prompt_fits & (length <= self.max_completion_length)
         why = (
-            f"{in_prompt} have prompts over max_prompt_length {self.max_prompt_length}, {dropped - in_prompt} "
-            f"have demonstrations over max_completion_length {self.max_completion_length}"
+            f"{(~prompt_fits).sum()} have prompts over max_prompt_length {self.max_prompt_length}, "
+            f"{(prompt_fits & ~fits).sum()} have demonstrations over max_completion_length {self.max_completion_length}"
         )
-        if not len(fits):
-            raise ValueError(f"none of {size} {split} examples can be used: {why}; raise the limits")
+        why = f"{without} have no demonstration, {why}" if without else why
+        if not fits.any():
+            raise ValueError(f"none of {total} {split} examples can be used: {why}; raise the limits")
+        dropped = total - int(fits.sum())
         if dropped:
-            warnings.warn(f"dropped {dropped} of {size} {split} examples: {why}", stacklevel=3)
+            warnings.warn(f"dropped {dropped} of {total} {split} examples: {why}", stacklevel=3)
         self.dropped[split] += dropped
-        self.width[split] = max(self.width[split], int(prompt_lengths[fits].max()))
-        return fits
+        self.width[split] = max(self.width[split], int(prompt_length[fits].max()))
+        return entries[fits, :2]
 
     def _order(self, split: Split) -> MapDataset[Any]:
-        """(part, index among the examples of that part that are within the limits), by position."""
+        """(part, place among the entries of that part that are within the limits), by position."""
         from grain import MapDataset  # here, since grain loads jax
 
         orders = []
-        for part, indices in enumerate(self._kept[split]):
-            order = MapDataset.range(ENDLESS if indices is None else len(indices))
-            if indices is not None:
+        for part, entries in enumerate(self._kept[split]):
+            order = MapDataset.range(ENDLESS if entries is None else len(entries))
+            if entries is not None:
                 if split == "train":
                     # Grain adds the epoch to the seed: neighbouring seeds would have the same orders, an epoch apart.
                     digest = hashlib.blake2b(f"{self.seed}/{part}".encode(), digest_size=4).digest()
@@ -189,17 +248,11 @@ class Batches:
         return orders[0] if len(orders) == 1 else MapDataset.mix(orders, self.weights)
 
 
-def _demonstration(example: Example) -> str:
-    """The example's demonstration as a continuation of its prompt, which may have opened `<think>` already."""
-    if example.demonstration is None:
-        raise ValueError(
-            f"the task has no demonstration for {example.prompt!r:.200}, and sft trains on demonstrations; name the "
-            f"column that has them in task.completion"
-        )
-    if not example.prompt_opens_think:
-        return example.demonstration
-    rest = example.demonstration.removeprefix("<think>")
-    return rest.removeprefix("\n") if example.prompt.endswith("\n") else rest
+def _no_demonstration(example: Example) -> str:
+    return (
+        f"the task has no demonstration for {example.prompt!r:.200}, and sft trains on demonstrations; name the column "
+        f"that has them in task.completion, or a column of conversations in task.messages"
+    )
 
 
 def padded(tokens: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:

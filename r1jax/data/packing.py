@@ -1,6 +1,6 @@
 """Packing: sequences of different lengths share rows of one width, so that few positions are padding.
 
-    rows = first_fit([len(prompt) + len(completion) for prompt, completion in demonstrations], width=72)
+    rows = first_fit([len(each.prompt) + len(each.completion) for each in demonstrations], width=72)
     batch = pack(demonstrations, rows, width=72, height=32)  # sequences that are lists on the host
     layout = lay_out(length_B, shards=8, microbatches=2, joined=512, width=1024)  # sequences that are on the devices
 
@@ -18,12 +18,23 @@ import numpy as np
 HEIGHTS = 8  # how many different numbers of rows a packed stage may have: XLA compiles for each
 
 
+class Demonstration(NamedTuple):
+    """The ids of a prompt and of what follows it, stop token included.
+
+    `earlier` are the places in the prompt, from and to, of the assistant's turns that are learned besides.
+    """
+
+    prompt: Sequence[int]
+    completion: Sequence[int]
+    earlier: Sequence[tuple[int, int]] = ()
+
+
 class Packed(NamedTuple):
     """Rows of sequences one after another, each a prompt followed at once by its completion; int32 [M, W].
 
     `segment_MW` numbers a row's sequences from 1 (0: padding), `position_MW` counts from 0 in each of them, and
-    `learned_MW` is 1 at the tokens of completions, which the position before them is trained to predict. The arrays are
-    numpy's, or jax's once they are on the devices.
+    `learned_MW` is 1 at the tokens of completions and earlier turns, which the position before them is trained to
+    predict. The arrays are numpy's, or jax's once they are on the devices.
     """
 
     token_MW: Any
@@ -86,21 +97,22 @@ def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def pack(
-    demonstrations: Sequence[tuple[Sequence[int], Sequence[int]]],
+    demonstrations: Sequence[Demonstration],
     rows: Sequence[Sequence[int]],
     *,
     width: int,
     height: int,
 ) -> Packed:
-    """Token ids of (prompt, completion) → `height` rows of `width`; those after the last of `rows` are empty."""
+    """Token ids → `height` rows of `width`; those after the last of `rows` are empty."""
     packed = Packed(*np.zeros((4, height, width), np.int32))
-    lengths = [len(prompt) + len(completion) for prompt, completion in demonstrations]
+    lengths = [len(each.prompt) + len(each.completion) for each in demonstrations]
     for row, number, i, where in _places(rows, lengths):
-        prompt, completion = demonstrations[i]
+        prompt, completion, earlier = demonstrations[i]
         packed.token_MW[row, where] = [*prompt, *completion]
         packed.segment_MW[row, where] = number
         packed.position_MW[row, where] = np.arange(lengths[i])
-        packed.learned_MW[row, where.start + len(prompt) : where.stop] = 1
+        for begin, end in [*earlier, (len(prompt), lengths[i])]:
+            packed.learned_MW[row, where.start + begin : where.start + end] = 1
     return packed
 
 

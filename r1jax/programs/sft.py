@@ -1,7 +1,7 @@
 """Supervised fine-tuning on demonstrations: the cold start.
 
-Loss: the mean over all completion tokens of the batch, stop token included, of -log p(token). Packing changes neither a
-step's examples nor its loss.
+Loss: the mean over all tokens of the batch that the assistant wrote, stop tokens included, of -log p(token). Packing
+changes neither a step's examples nor its loss.
 
 Letters: M packed rows of W positions, D model width.
 """
@@ -94,7 +94,7 @@ def packed_batch(mesh: Mesh, batches: Batches, stage: SftStage, start: int) -> P
         rows, height = [[i] for i in range(len(examples))], stage.prompts_per_step
     else:
         width = stage.pack_length
-        rows = first_fit([len(prompt) + len(completion) for prompt, completion in examples], width)
+        rows = first_fit([len(each.prompt) + len(each.completion) for each in examples], width)
         least = row_shards(mesh) * (stage.microbatch or 1)
         multiple = least * math.ceil(stage.prompts_per_step / (HEIGHTS * least))
         needed = greatest(math.ceil(len(rows) * stage.prompts_per_step / len(own)))

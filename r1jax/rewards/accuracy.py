@@ -33,6 +33,11 @@ def math_answer(example: Example, completion: str) -> RewardResult:
     return (0.0, "no_answer") if answer is None else grade_answer(answer, gold)
 
 
+def no_gold(example: Example, completion: str) -> RewardResult:
+    """None: a task without gold answers has no accuracy."""
+    return None, "no_gold"
+
+
 def grade_answer(answer: str, gold: str) -> RewardResult:
     """Whether an answer is equivalent to the gold answer.
 

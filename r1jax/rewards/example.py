@@ -14,7 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 class Example:
     """A question with its gold answer, a demonstration where the task has one, and further columns in `data`.
 
-    Tasks fill in the question (text or chat messages), the answer, the demonstration and `data`. `data.Batches` adds
+    Tasks fill in the question (text or chat messages), the answer ("" where there is none), the demonstration and
+    `data`. `is_conversation` says that the demonstration is the last turn of the conversation that the question begins:
+    the chat template writes it, and SFT learns the assistant's turns in the question too. `data.Batches` adds
     `prompt`, the text that the model continues; `prompt_opens_think`, which says that the prompt ends inside `<think>`,
     so that the completion must not open it again; and `part`, the index of the task in a mixture.
     """
@@ -23,6 +25,7 @@ class Example:
     answer: str
     demonstration: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    is_conversation: bool = False
     prompt: str = ""
     prompt_opens_think: bool = False
     part: int = 0

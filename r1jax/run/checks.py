@@ -20,6 +20,7 @@ from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import row_shards
+from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
 from r1jax.run.loading import find_checkpoint, model_folder, saved_tokenizer
@@ -75,6 +76,12 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
                     f"{'' if name is None else f' ({name})'} has {', '.join(part.rewards) or 'no rewards'}: name one "
                     f"of these with a {'least score' if key == 'keep' else 'weight'}, or leave the part out"
                 )
+    for name in (name for name, number in named.items() if key == "keep" or (key and number)):
+        if any(task.rewards.get(name) is no_gold for task in batches.parts):
+            yield (
+                f"{key}: {name} compares with gold answers, and the task has none (task.answer is null); name their "
+                f"column, reward what needs none, or in a mixture give the part rewards: {{{name}: null}}"
+            )
     if settings.prompts_per_step % shards:
         yield (
             f"prompts_per_step: {settings.prompts_per_step} prompts cannot be split over {shards} devices (data × fsdp "

@@ -76,7 +76,7 @@ class Progress:
             return
         self.completed = step
         self._latest |= metrics
-        if HELD_OUT in metrics:
+        if math.isfinite(metrics.get(HELD_OUT, math.nan)):
             self._held_out = step, metrics[HELD_OUT]
         if self._bar is not None and self._line is not None:
             self._bar.update(self._bar.task_ids[0], completed=step)

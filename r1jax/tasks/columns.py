@@ -11,32 +11,52 @@ from typing import Any
 
 from r1jax.config.tasks import TableTask
 from r1jax.rewards.example import Example
+from r1jax.tasks.messages import Messages, chat_messages, split_conversation
 from r1jax.tasks.rows import column
+
+
+class UnusableRow(Exception):
+    """A row of a kind that published data sets have, which is left out and counted; the reason follows "have"."""
 
 
 def named_columns(settings: TableTask) -> list[str]:
     """The columns that are read."""
-    names = (settings.question, settings.answer, settings.completion, *settings.columns)
+    asked = settings.messages or settings.question
+    names = (asked, settings.system, settings.answer, settings.completion, *settings.columns)
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example:
-    """The example of a row. Raises ValueError, which says where the row is, if it cannot be used."""
-    completion = None
+    """The example of a row.
+
+    Raises UnusableRow for one to leave out, and ValueError, which says where the row is, for one to correct.
+    """
+    demonstration = None
+    if settings.messages is not None:
+        question, demonstration = _conversation(settings.messages, where, row)
+    else:
+        question = _question(settings, where, row)
     if settings.completion is not None:
-        completion = column(where, row, settings.completion)
-        if not isinstance(completion, str) or not completion:
-            raise ValueError(f"{where}: column {settings.completion!r} has no text; a demonstration needs one")
-    data = {name: _plain(where, name, column(where, row, name)) for name in settings.columns}
-    return Example(_question(settings, where, row), _gold(settings, where, row), completion, data)
+        demonstration = column(where, row, settings.completion)
+        if not isinstance(demonstration, str | None):
+            kind = type(demonstration).__name__
+            raise ValueError(f"{where}: column {settings.completion!r} is a {kind}; a demonstration is text")
+    if settings.system is not None:
+        question = _with_system(question, column(where, row, settings.system))
+    return Example(
+        question,
+        "" if settings.answer is None else _gold(settings, where, column(where, row, settings.answer)),
+        demonstration if demonstration and demonstration.strip() else None,
+        {name: _plain(where, name, column(where, row, name)) for name in settings.columns},
+        is_conversation=settings.messages is not None,
+    )
 
 
-def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | list[dict[str, Any]]:
+def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | Messages:
     question = column(where, row, settings.question)
     if isinstance(question, str) and question.strip():
         return question
-    messages = list(question) if isinstance(question, list | tuple) else []
-    if messages and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages):
+    if messages := chat_messages(question):
         return messages
     raise ValueError(
         f"{where}: column {settings.question!r} has neither text nor chat messages with role and content; correct the "
@@ -44,10 +64,33 @@ def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | 
     )
 
 
-def _gold(settings: TableTask, where: str, row: Mapping[str, Any]) -> str:
-    if settings.answer is None:
-        return ""
-    gold = column(where, row, settings.answer)
+def _conversation(name: str, where: str, row: Mapping[str, Any]) -> tuple[str | Messages, str | None]:
+    value = column(where, row, name)
+    if value is None:
+        raise UnusableRow("no conversation")
+    messages = chat_messages(value)
+    if messages is None:
+        raise ValueError(
+            f"{where}: column {name!r} has no chat messages with role and content, or from and value; it is "
+            f"{value!r:.80}; correct the row or task.messages"
+        )
+    question, demonstration = split_conversation(messages)
+    if not question:
+        raise UnusableRow("no turn before the assistant's")
+    if not isinstance(question, str) and question[-1]["role"] == "assistant":
+        raise UnusableRow("two turns of the assistant one after the other")
+    return question, demonstration
+
+
+def _with_system(question: str | Messages, system: Any) -> str | Messages:
+    """The question after a system message, where the row has text for one."""
+    if not isinstance(system, str) or not system.strip():
+        return question
+    messages = [{"role": "user", "content": question}] if isinstance(question, str) else question
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _gold(settings: TableTask, where: str, gold: Any) -> str:
     if not isinstance(gold, str) and hasattr(gold, "__len__"):
         kind = type(gold).__name__
         raise ValueError(f"{where}: column {settings.answer!r} is a {kind}; a gold answer is text or a number")

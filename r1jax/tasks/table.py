@@ -12,16 +12,17 @@ import functools
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from r1jax.answers.extraction import gold_answer
 from r1jax.config.tasks import JsonlTask, ParquetTask, TableTask, TfdsTask
-from r1jax.rewards.accuracy import math_answer
+from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
-from r1jax.tasks.columns import example_of, named_columns
+from r1jax.tasks.columns import UnusableRow, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.rows import Row, Rows, jsonl_rows, numbered, parquet_rows, tfds_rows
 from r1jax.tasks.split import Split, split_of
@@ -35,22 +36,35 @@ _NO_ANSWER = re.compile(
 class Table(ListedTask):
     """Rows with a question, a gold answer and perhaps a demonstration. Without `test`, the rows of `train` are split.
 
-    `columns` are the names in the examples' `data`. Raises ValueError for the first row that cannot be used, and for a
-    split without rows.
+    `columns` are the names in the examples' `data`, and `has_golds` says whether there are gold answers. Rows that
+    published data sets have by the way are left out, with a warning that counts them. Raises ValueError for the first
+    other row that cannot be used, and for a split without rows.
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
         self.columns, self.has_golds = tuple(settings.columns), settings.answer is not None
-        super().__init__({"train": [], "test": []}, {"accuracy": math_answer, "format": think_answer})
+        rewards = {"accuracy": math_answer if self.has_golds else no_gold, "format": think_answer}
+        super().__init__({"train": [], "test": []}, rewards)
         self._places: list[tuple[str, Example]] = []
+        left_out: Counter[str] = Counter()
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
         for split, rows in given.items():
             for where, row in rows:
-                example = example_of(settings, where, row)
+                try:
+                    example = example_of(settings, where, row)
+                except UnusableRow as reason:
+                    left_out[str(reason)] += 1
+                    continue
                 self._places.append((where, example))
                 self.examples[split_of(_text(example)) if test is None else split].append(example)
+        why = ", ".join(f"{count} have {reason}" for reason, count in left_out.items())
         if not self.examples["train"]:
-            raise ValueError("the task's data set has no rows to train on; give one with rows")
+            usable = f" that can be used: {why}" if left_out else ""
+            raise ValueError(f"the task's data set has no rows to train on{usable}; give one with rows")
+        if left_out:
+            warnings.warn(
+                f"left out {left_out.total()} of {left_out.total() + len(self._places)} rows: {why}", stacklevel=3
+            )
         if not self.examples["test"]:
             raise ValueError(
                 f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"

@@ -48,14 +48,19 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
     if settings.chat:
         if tokenizer.chat_template is None:
             raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
-        text = tokenizer.chat_template.render(_messages(question, template, settings.system))
+        text = tokenizer.chat_template.render(chat_messages(question, settings))
     elif not isinstance(question, str):
         raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
     elif settings.system is not None:
         raise ValueError("prompt.system needs a chat template; set prompt.chat=true, or drop prompt.system")
     else:
         text = template.replace("{question}", question)  # not str.format: both may contain braces
-    return text, text.rstrip().endswith("<think>")
+    return text, opens_think(text)
+
+
+def opens_think(prompt: str) -> bool:
+    """Whether the prompt ends in an opened `<think>`, which the completion will then not open itself."""
+    return prompt.rstrip().endswith("<think>")
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -69,7 +74,9 @@ def with_start(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
-def _messages(question: Question, template: str, system: str | None) -> list[dict[str, Any]]:
+def chat_messages(question: Question, settings: PromptSettings) -> list[dict[str, Any]]:
+    """The question as messages for a chat template. Raises ValueError where it does not fit the settings."""
+    template, system = TEMPLATES.get(settings.template, settings.template), settings.system
     if isinstance(question, str):
         messages = [{"role": "user", "content": template.replace("{question}", question)}]
     elif template != TEMPLATES["plain"]:

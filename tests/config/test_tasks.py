@@ -80,3 +80,11 @@ def test_a_stages_data_becomes_the_task_that_was_sampled_on():
     mixed = sampled_task(MixtureTask(mixture=parts), tasks.get)
     assert [(part.weight, part.task) for part in mixed.mixture] == [(0.5, sums), (1.5, differences), (5, sums)]
     assert stages_read(MixtureTask(mixture=parts)) == ["again"] and stages_read(sums) == []
+
+
+def test_conversations_have_no_golds_unless_a_column_is_named():
+    assert ADAPTER.validate_python({"jsonl": "a"}).answer == "answer"
+    assert ADAPTER.validate_python({"jsonl": "a", "messages": "m"}).answer is None
+    assert ADAPTER.validate_python({"jsonl": "a", "messages": "m", "answer": "gold"}).answer == "gold"
+    with pytest.raises(ValidationError, match="messages has the demonstrations, and completion names a second column"):
+        ADAPTER.validate_python({"jsonl": "a", "messages": "m", "completion": "c"})

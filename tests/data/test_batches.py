@@ -13,6 +13,7 @@ from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.example import Example
 from r1jax.tasks.arithmetic import Arithmetic
 from r1jax.tasks.mixture import Mixture
+from r1jax.text.chat_template import ChatTemplate
 from r1jax.text.tokenizer import CharacterTokenizer
 
 ALPHABET = ("<think>", "</think>", *"0123456789+-=,?", "<answer>", "</answer>")
@@ -66,7 +67,7 @@ def test_rows_do_not_depend_on_which_others_are_asked_for():
 
 def test_demonstrations_decode_to_the_examples():
     b = batches()
-    for i, (prompt, completion) in enumerate(b.demonstrations(0, np.arange(4))):
+    for i, (prompt, completion, _) in enumerate(b.demonstrations(0, np.arange(4))):
         example = b.task.example("train", i)
         assert completion[-1] == b.tokenizer.stop_ids[0] and b.tokenizer.decode(completion) == example.demonstration
         assert b.tokenizer.decode(prompt) == example.question == b.example("train", i).prompt
@@ -130,7 +131,7 @@ def test_demonstrations_over_the_limit_are_dropped_for_sft():
     with pytest.warns(UserWarning, match=r"4 of 9 train examples: 0 .*, 4 have demonstrations over .* 5$"):
         b = batches(Growing(9, 9), completion=5, needs_completions=True)
     assert b.dropped == {"train": 4, "test": 0}
-    lengths = [len(completion) for _, completion in b.demonstrations(0, np.arange(5))]
+    lengths = [len(each.completion) for each in b.demonstrations(0, np.arange(5))]
     assert sorted(lengths) == [1, 2, 3, 4, 5]  # the stop token included
     assert batches(Growing(9, 9), completion=5).dropped == {"train": 0, "test": 0}
     with pytest.raises(ValueError, match="no demonstration for '0\\?', and sft trains on"):
@@ -143,8 +144,8 @@ def test_the_prompt_is_what_the_settings_make_of_the_question():
     assert [e.prompt for e in prompts.examples] == ["0?=<think>", "1?=<think>", "2?=<think>"]
     assert all(e.prompt_opens_think for e in prompts.examples)
     assert b.tokenizer.decode(prompts.prompt_PS[1].tolist()) == "1?=<think>"
-    ((_, ids),) = b.demonstrations(0, np.arange(1))
-    assert b.tokenizer.decode(ids) == "1</think>"  # not opened again
+    (demonstration,) = b.demonstrations(0, np.arange(1))
+    assert b.tokenizer.decode(demonstration.completion) == "1</think>"  # not opened again
 
 
 def test_one_start_token():
@@ -187,3 +188,107 @@ def sums():
     task = Arithmetic(ArithmeticTask(name="arithmetic", max_digits=2), 0)
     task.symbols = ALPHABET
     return task
+
+
+KEEPS = """{% for m in messages %}
+    {%- if m.role == 'user' %}{{ m.content + '=' }}{% else %}{{ m.content + '.\n' }}{% endif %}
+{%- endfor %}"""
+DROPS = KEEPS.replace("m.content + '.", "(m.content if loop.last else m.content.split('</think>')[-1]) + '.")
+
+
+class Talking(CharacterTokenizer):
+    """Its stop token is written as a period, and it has a chat template."""
+
+    def __init__(self, template):
+        super().__init__((*ALPHABET, ".", "\n"))
+        self.stop_ids, self.chat_template = (2 + len(ALPHABET),), ChatTemplate(template, {})
+
+
+class Talks(Counting):
+    """Conversations of 1, 2, 3, 1, … rounds; the last of them has no demonstration."""
+
+    def example(self, split, index):
+        rounds = [({"role": "user", "content": f"{index}+{i}"}, f"<think>{i}</think>{index + i}") for i in range(3)]
+        rounds = rounds[: 1 + index % 3]
+        said = [m for user, reply in rounds[:-1] for m in (user, {"role": "assistant", "content": reply})]
+        question = [*said, rounds[-1][0]] if said else rounds[-1][0]["content"]
+        return Example(question, "", None if index + 1 == self.sizes[split] else rounds[-1][1], is_conversation=True)
+
+
+def talks(template, count=7, prompt=99, task=None, chat=True):
+    return Batches(
+        task or Talks(count),
+        Talking(template),
+        prompt=PromptSettings(chat=chat),
+        seed=0,
+        max_prompt_length=prompt,
+        max_completion_length=9,
+        needs_completions=True,
+    )
+
+
+def learned(b, rows):
+    """The learned texts of each sequence, and the text of all its tokens."""
+    for prompt, ids, earlier in b.demonstrations(0, np.arange(rows)):
+        text = b.tokenizer.decode
+        yield [*(text(prompt[begin:end]) for begin, end in earlier), text(ids)], text([*prompt, *ids])
+
+
+@pytest.mark.filterwarnings("ignore:dropped 1 of 7")
+def test_a_conversation_is_one_sequence_with_all_turns_of_the_assistant():
+    b = talks(KEEPS)
+    assert b.size("train") == 6
+    expected = []
+    for i in range(6):
+        turns = [(f"{i}+{k}=", f"<think>{k}</think>{i + k}.") for k in range(1 + i % 3)]
+        expected.append(([reply for _, reply in turns], "\n".join(user + reply for user, reply in turns)))
+    assert sorted(learned(b, 6)) == sorted(expected)
+    assert b.width["train"] == max(len(p) for p, _, _ in b.demonstrations(0, np.arange(6)))
+
+
+def test_where_the_template_drops_reasoning_each_turn_has_its_own_prompt():
+    with pytest.warns(UserWarning) as caught:
+        b = talks(DROPS)
+    first, second, *_ = (str(warning.message) for warning in caught)
+    assert "rewrites earlier turns of 4 conversations" in first and "6 conversations are 12 examples" in first
+    assert second.startswith("dropped 1 of 13 train examples: 1 have no demonstration, 0 have prompts")
+    expected = []
+    for i in range(6):
+        for turns in range(1, 2 + i % 3):
+            before = "".join(f"{i}+{k}={i + k}.\n" for k in range(turns - 1))
+            reply = f"<think>{turns - 1}</think>{i + turns - 1}."
+            expected.append(([reply], f"{before}{i}+{turns - 1}={reply}"))
+    assert sorted(learned(b, 12)) == sorted(expected)
+    # Whoever samples takes the whole question.
+    assert {b.example("train", i).prompt for i in range(12)} == {
+        "".join(f"{i}+{k}={i + k}.\n" for k in range(i % 3)) + f"{i}+{i % 3}=" for i in range(6)
+    }
+
+
+@pytest.mark.filterwarnings("ignore:dropped")
+def test_long_turns_of_a_conversation_are_dropped():
+    assert {len(turns) for turns, _ in learned(talks(KEEPS, prompt=4), 2)} == {1}
+    assert talks(KEEPS, prompt=4).size("train") == 2
+
+
+def test_a_conversation_of_one_round_needs_no_template():
+    class Single(Talks):
+        def example(self, split, index):
+            return super().example(split, 3 * index)
+
+    assert sorted(learned(talks(KEEPS, task=Single(3), chat=False), 3)) == [
+        ([f"<think>0</think>{i}."], f"{i}+0<think>0</think>{i}.") for i in (0, 3, 6)
+    ]
+    with pytest.raises(ValueError, match=r"questions are chat messages, and prompt\.chat is false"):
+        talks(KEEPS, chat=False)
+
+
+@pytest.mark.filterwarnings("ignore:dropped", "ignore:the chat template rewrites")
+@pytest.mark.parametrize("template", [KEEPS, DROPS])
+def test_conversations_as_a_part_of_a_mixture(template):
+    counted = Counting(20)
+    counted.example = lambda split, index: Example(f"{index}?", str(index), "<think>1</think>")
+    b = talks(template, task=Mixture([Talks(7), counted], [1.0, 1.0]))
+    texts = [text for _, text in learned(b, 40)]
+    assert sum(text.startswith(tuple(f"{i}?" for i in range(20))) for text in texts) == 20
+    assert {tuple(sorted(turns)) for turns, _ in learned(b, 40)} >= {tuple(t) for t, _ in learned(talks(template), 6)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r1jax.data.packing import first_fit, pack
+from r1jax.data.packing import Demonstration, first_fit, pack
 
 
 def test_first_fit_by_hand():
@@ -24,9 +24,20 @@ def test_every_example_once_in_rows_that_hold_it(width):
 
 
 def test_packed_by_hand():
-    examples = [([7, 8], [9, 1]), ([5], [6, 1]), ([3], [1])]
+    examples = [Demonstration([7, 8], [9, 1]), Demonstration([5], [6, 1]), Demonstration([3], [1])]
     packed = pack(examples, [[0, 2], [1]], width=6, height=3)
     assert packed.token_MW.tolist() == [[7, 8, 9, 1, 3, 1], [5, 6, 1, 0, 0, 0], [0] * 6]
     assert packed.segment_MW.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 0, 0, 0], [0] * 6]
     assert packed.position_MW.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0], [0] * 6]
     assert packed.learned_MW.tolist() == [[0, 0, 1, 1, 0, 1], [0, 1, 1, 0, 0, 0], [0] * 6]
+
+
+def test_earlier_turns_are_learned():
+    packed = pack(
+        [Demonstration([3], [1]), Demonstration([7, 8, 1, 5, 6, 1, 4], [9], [(1, 3), (5, 6)])],
+        [[0, 1]],
+        width=12,
+        height=1,
+    )
+    assert packed.token_MW.tolist() == [[3, 1, 7, 8, 1, 5, 6, 1, 4, 9, 0, 0]]
+    assert packed.learned_MW.tolist() == [[0, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0]]

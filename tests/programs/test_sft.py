@@ -1,15 +1,18 @@
 """One supervised update against a float64 loop over examples: alone, packed in any way, in micro-batches, on a mesh."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from byte_tokenizer import CHATML, byte_tokenizer
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 from r1jax.config.training import MeshSettings
-from r1jax.data.packing import first_fit, pack
+from r1jax.data.packing import Demonstration, first_fit, pack
 from r1jax.models import forward, init_params, make_model, unembed
 from r1jax.parallel.mesh import make_mesh, row_shards, to_global
 from r1jax.programs.pipeline import train
@@ -22,7 +25,9 @@ VOCABULARY = 20
 # The first two fill a row of 16 to its end.
 SIZES = [(4, 6), (2, 4), (1, 1), (5, 3), (3, 9), (1, 7), (6, 1), (2, 2)]
 EXAMPLES = [
-    tuple(np.random.default_rng((i, part)).integers(0, VOCABULARY, n).tolist() for part, n in enumerate(size))
+    Demonstration(
+        *(np.random.default_rng((i, part)).integers(0, VOCABULARY, n).tolist() for part, n in enumerate(size))
+    )
     for i, size in enumerate(SIZES)
 ]
 ALONE = [[i] for i in range(len(EXAMPLES))]
@@ -62,7 +67,7 @@ def alone(setting):
 def test_loss_equals_a_loop_over_examples(setting, alone):
     model, state = setting
     losses, entropies, hits = [], [], []
-    for prompt, completion in EXAMPLES:
+    for prompt, completion, _ in EXAMPLES:
         tokens = np.array([prompt + completion], np.int32)
         logits_TV = np.asarray(unembed(model, state.params, forward(model, state.params, tokens)[0])[0], np.float64)
         logits_TV = logits_TV[:, :VOCABULARY]
@@ -96,6 +101,44 @@ def test_rows_without_an_example_count_nothing_on_a_mesh(setting, alone):
         metrics, gradients = update(setting, batch)
     np.testing.assert_allclose(metrics["loss"], alone[0]["loss"], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, alone[1])
+
+
+def test_a_conversation_trains_as_its_turns_do(setting):
+    """Three turns of one sequence, and each of them as a completion of all that comes before."""
+    tokens = np.random.default_rng(7).integers(0, VOCABULARY, 14).tolist()
+    turns = [(2, 5), (7, 8), (11, 14)]
+    conversation = Demonstration(tokens[:11], tokens[11:], turns[:2])
+    alone = [Demonstration(tokens[:begin], tokens[begin:end]) for begin, end in turns]
+    whole, gradients = update(setting, pack([conversation], [[0]], width=16, height=1))
+    parts, expected = update(setting, pack(alone, [[0], [1], [2]], width=16, height=3))
+    assert whole["num_tokens"] == parts["num_tokens"] == 7
+    np.testing.assert_allclose(whole["loss"], parts["loss"], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
+
+
+@pytest.mark.parametrize("pack_length", [None, 200])
+def test_conversations_without_golds_are_trained_and_evaluated(pack_length, tiny_file, tmp_path):
+    byte_tokenizer(tmp_path / "tokenizer", CHATML)
+    rows = []
+    for i in range(80):
+        said = [("user", f"{i}?"), ("assistant", "yes"), ("user", f"{i}!"), ("assistant", "no" * (1 + i % 3))]
+        rows.append({"messages": [{"role": role, "content": content} for role, content in said]})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [
+        f"task={{jsonl: {tmp_path}/rows.jsonl, messages: messages}}",
+        f"tokenizer={tmp_path}/tokenizer",
+        "prompt.chat=true",
+        "max_prompt_length=160",
+    ]
+    config = load_config(tiny_file, [*settings, "stages.rl.rewards={format: 1}", "stages.rl.steps=1"])
+    stages = [config.stages[0].model_copy(update={"pack_length": pack_length})]
+    run = train(config.model_copy(update={"stages": stages}))
+    rows = read_metrics(run.folder)
+    losses, scores = [r for r in rows if "loss" in r], [r for r in rows if "eval/format" in r]
+    # "yes" and "no", "nono" or "nonono", each with its stop token, of 16 conversations
+    assert [r["num_tokens"] for r in losses] == [pytest.approx(16 * (4 + 5), abs=16)] * 3
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert scores and all(r["eval/frac_reward_none"] == 1 and "eval/accuracy" not in r for r in scores)
 
 
 def packed(file, *overrides):

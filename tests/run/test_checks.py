@@ -104,3 +104,15 @@ def test_a_warm_up_longer_than_the_stage_warns(tiny_file):
     with pytest.warns(UserWarning, match="rises for 6 updates, and the stage ends after 6") as said:
         open_run(config).close()
     assert len(said) == 1 and "stages.rl.optimizer.warmup_updates" in str(said[0].message)
+
+
+def test_a_reward_that_compares_needs_golds(tiny_file, tmp_path):
+    rows = [{"question": f"{i}+1="} for i in range(60)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = [f"stages.rl.task={{jsonl: {file}, answer: null}}"]
+    with pytest.raises(
+        ConfigError, match=r"stages\.rl\.rewards: accuracy compares with gold answers, and the task has"
+    ):
+        build_run(load_config(tiny_file, overrides))
+    build_run(load_config(tiny_file, [*overrides, "stages.rl.rewards={accuracy: 0, format: 1}"])).close()

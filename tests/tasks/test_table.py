@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from r1jax.config.rewards import ExactReward
 from r1jax.config.tasks import JsonlTask, ParquetTask, TfdsTask
 from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
@@ -254,3 +255,35 @@ def test_rows_in_python_with_demonstrations():
 def test_rows_in_python_that_cannot_be_used(rows, message):
     with pytest.raises(ValueError, match=message):
         make_task(rows, 0)
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path):
+    talk = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    rows = [{"m": talk}, {"m": None}, {"m": talk[:1]}, {"m": talk[1:]}, {"m": []}]
+    file, test = written(tmp_path, rows), written(tmp_path, rows[:1], "test.jsonl")
+    why = "1 have no conversation, 2 have no turn before the assistant's"
+    with pytest.warns(UserWarning, match=f"left out 3 of 6 rows: {why}$"):
+        task = make_task(JsonlTask(jsonl=file, test=test, messages="m"), 0)
+    assert [e.demonstration for e in everything(task, "train")] == ["4", None]
+    with pytest.raises(ValueError, match="no rows to train on that can be used: 1 have no conversation; give one"):
+        make_task(JsonlTask(jsonl=written(tmp_path, [{"m": None}]), test=test, messages="m"), 0)
+
+
+def test_without_golds_nothing_is_compared(tmp_path):
+    rows = [{"question": f"{i}?", "more": None} for i in range(40)]
+    rewards = {"short": lambda example, completion: -len(completion), "same": ExactReward(name="exact")}
+    task = make_task(JsonlTask(jsonl=written(tmp_path, rows), answer=None), 0, rewards=rewards)
+    example = task.example("train", 0)
+    assert example.answer == "" and task.rewards["short"](example, "abc") == -3
+    assert task.rewards["accuracy"](example, "1") == task.rewards["same"](example, "1") == (None, "no_gold")
+
+
+def test_conversations_in_parquet(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    talk = [{"from": "human", "value": "2+2?", "weight": 1}, {"from": "gpt", "value": "4"}]
+    rows = [{"conversations": talk, "source": "x"}, {"conversations": talk[:1] + talk, "source": "x"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    file = str(tmp_path / "rows.parquet")
+    task = make_task(ParquetTask(parquet=file, test=file, messages="conversations"), 0)
+    user = {"role": "user", "content": "2+2?", "weight": 1}
+    assert [(e.question, e.demonstration) for e in everything(task, "train")] == [("2+2?", "4"), ([user, user], "4")]
