@@ -88,7 +88,7 @@ class TableTask(Settings):
     question: str = "question"
     """The column of the questions: text, or chat messages with role and content."""
     answer: str | None = "answer"
-    """The column of the gold answers; null: there are none, as by default in data sets with `messages`."""
+    """The column of the gold answers; null: there are none, as by default with `messages`, `chosen` or `label`."""
     completion: str | None = None
     """The column of the demonstrations that an sft stage trains on."""
     messages: str | None = None
@@ -96,6 +96,18 @@ class TableTask(Settings):
     value. The last turn of the assistant is the demonstration, and sft learns all turns of the assistant."""
     system: str | None = None
     """The column of the system messages, as texts, that go before the questions or conversations."""
+    chosen: str | None = None
+    """The column of the better responses of preference pairs, for a reward model: texts, or chat messages that end with
+    the response. Where the messages have more than it, they have the question too."""
+    rejected: str | None = None
+    """The column of the worse responses of preference pairs."""
+    preference: str | None = None
+    """The column of a number that says which response is the better one, as in HelpSteer: that of `chosen` below 0,
+    that of `rejected` above 0, none at 0. By default it is always that of `chosen`."""
+    response: str | None = None
+    """The column of responses that `label` judges, for a reward model: texts, or chat messages as in `chosen`."""
+    label: str | None = None
+    """The column of the judgements of `response`: safe or unsafe, 1 or 0, true or false."""
     answer_after: str | None = None
     """A marker such as GSM8K's `####`: the gold answer is what follows its last occurrence in the answer column."""
     columns: Annotated[list[str], Field(strict=True)] = []
@@ -104,17 +116,29 @@ class TableTask(Settings):
     """The test set: a file for jsonl and parquet, the name of a split for tfds. By default one row in sixteen of the
     file is held out for testing; tfds uses its split `test`."""
 
+    @property
+    def is_for_reward_models(self) -> bool:
+        """Whether the rows have responses that are compared or judged."""
+        return self.chosen is not None or self.label is not None
+
     @model_validator(mode="before")
     @classmethod
     def _without_golds(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "answer" not in value and value.get("messages") is not None:
-            return value | {"answer": None}
+        if isinstance(value, dict) and any(value.get(key) is not None for key in ("messages", "chosen", "label")):
+            return {"answer": None} | value
         return value
 
     @model_validator(mode="after")
     def _check(self) -> TableTask:
-        if self.messages is not None and self.completion is not None:
-            raise ValueError("messages has the demonstrations, and completion names a second column; drop one of them")
+        kinds = {"completion": self.completion, "messages": self.messages, "chosen": self.chosen, "label": self.label}
+        if len(given := [key for key, name in kinds.items() if name is not None]) > 1:
+            raise ValueError(
+                f"{given[0]} and {given[1]} are two kinds of data; give each a task of its own, or drop one"
+            )
+        if (self.chosen is None) != (self.rejected is None) or (self.preference is not None and self.chosen is None):
+            raise ValueError("chosen and rejected name the two responses of a pair; give both")
+        if (self.label is None) != (self.response is None):
+            raise ValueError("label is about the column that response names; give both")
         return self
 
 

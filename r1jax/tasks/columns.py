@@ -12,18 +12,19 @@ from typing import Any
 from r1jax.config.tasks import TableTask
 from r1jax.rewards.example import Example
 from r1jax.tasks.messages import Messages, chat_messages, split_conversation
-from r1jax.tasks.rows import column
+from r1jax.tasks.preferences import labelled, preference
+from r1jax.tasks.rows import UnusableRow, column
 
 
-class UnusableRow(Exception):
-    """A row of a kind that published data sets have, which is left out and counted; the reason follows "have"."""
-
-
-def named_columns(settings: TableTask) -> list[str]:
-    """The columns that are read."""
+def named_columns(settings: TableTask) -> tuple[list[str], list[str]]:
+    """The columns that are read: those that have to exist, and the question's where the responses may bring it."""
+    responses = (settings.chosen, settings.rejected, settings.preference, settings.response, settings.label)
     asked = settings.messages or settings.question
-    names = (asked, settings.system, settings.answer, settings.completion, *settings.columns)
-    return list(dict.fromkeys(name for name in names if name is not None))
+    names = (asked, settings.system, settings.answer, settings.completion, *responses, *settings.columns)
+    needed = list(dict.fromkeys(name for name in names if name is not None))
+    if settings.is_for_reward_models and settings.question not in settings.columns:
+        return [name for name in needed if name != settings.question], [settings.question]
+    return needed, []
 
 
 def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example:
@@ -31,10 +32,12 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
 
     Raises UnusableRow for one to leave out, and ValueError, which says where the row is, for one to correct.
     """
-    demonstration = None
+    question, demonstration, data = None, None, {}
     if settings.messages is not None:
         question, demonstration = _conversation(settings.messages, where, row)
-    else:
+    elif settings.is_for_reward_models:
+        question, data = (preference if settings.chosen else labelled)(settings, where, row)
+    if question is None:
         question = _question(settings, where, row)
     if settings.completion is not None:
         demonstration = column(where, row, settings.completion)
@@ -47,7 +50,7 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
         question,
         "" if settings.answer is None else _gold(settings, where, column(where, row, settings.answer)),
         demonstration if demonstration and demonstration.strip() else None,
-        {name: _plain(where, name, column(where, row, name)) for name in settings.columns},
+        data | {name: _plain(where, name, column(where, row, name)) for name in settings.columns},
         is_conversation=settings.messages is not None,
     )
 

@@ -19,12 +19,13 @@ class ListedTask:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The tags of R1's format, then each character of questions, gold answers and demonstrations, in order."""
+        """The tags of R1's format, then each character of questions, golds, demonstrations and responses, in order."""
         characters: set[str] = set()
         for example in itertools.chain(*self.examples.values()):
             messages = [{"content": example.question}] if isinstance(example.question, str) else example.question
             contents = (str(message.get("content", "")) for message in messages)
-            characters.update(example.answer, example.demonstration or "", *contents)
+            responses = (str(example.data.get(name, "")) for name in ("chosen", "rejected", "response"))
+            characters.update(example.answer, example.demonstration or "", *contents, *responses)
         return (*TAGS, *sorted(characters))
 
     def size(self, split: Split) -> int:

@@ -16,6 +16,10 @@ Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its co
 Rows = Sequence[Mapping[str, Any]]
 
 
+class UnusableRow(Exception):
+    """A row of a kind that published data sets have, which is left out and counted; the reason follows "have"."""
+
+
 def numbered(rows: Rows) -> Iterator[Row]:
     """Rows in Python."""
     for number, row in enumerate(rows, 1):
@@ -43,7 +47,7 @@ def _object(where: str, line: bytes) -> dict[str, Any]:
     return row
 
 
-def parquet_rows(names: Sequence[str], key: str, path: str) -> Iterator[Row]:
+def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, path: str) -> Iterator[Row]:
     """The rows of a file, with the columns of these names alone. `key` is the setting that has the path."""
     try:
         import pyarrow
@@ -58,7 +62,8 @@ def parquet_rows(names: Sequence[str], key: str, path: str) -> Iterator[Row]:
         columns = table.schema_arrow.names
         if missing := [name for name in names if name not in columns]:
             raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
-        rows = (row for batch in table.iter_batches(columns=list(names)) for row in batch.to_pylist())
+        read = [*names, *(name for name in optional if name in columns)]
+        rows = (row for batch in table.iter_batches(columns=read) for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield f"{file} row {number}", row
 

@@ -22,9 +22,9 @@ from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
-from r1jax.tasks.columns import UnusableRow, example_of, named_columns
+from r1jax.tasks.columns import example_of, named_columns
 from r1jax.tasks.listed import ListedTask
-from r1jax.tasks.rows import Row, Rows, jsonl_rows, numbered, parquet_rows, tfds_rows
+from r1jax.tasks.rows import Row, Rows, UnusableRow, jsonl_rows, numbered, parquet_rows, tfds_rows
 from r1jax.tasks.split import Split, split_of
 
 # A missing value, or a text of more than twelve words.
@@ -42,7 +42,7 @@ class Table(ListedTask):
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
-        self.columns, self.has_golds = tuple(settings.columns), settings.answer is not None
+        self.has_golds = settings.answer is not None
         rewards = {"accuracy": math_answer if self.has_golds else no_gold, "format": think_answer}
         super().__init__({"train": [], "test": []}, rewards)
         self._places: list[tuple[str, Example]] = []
@@ -61,6 +61,7 @@ class Table(ListedTask):
         if not self.examples["train"]:
             usable = f" that can be used: {why}" if left_out else ""
             raise ValueError(f"the task's data set has no rows to train on{usable}; give one with rows")
+        self.columns = tuple(self._places[0][1].data)
         if left_out:
             warnings.warn(
                 f"left out {left_out.total()} of {left_out.total() + len(self._places)} rows: {why}", stacklevel=3
@@ -111,7 +112,7 @@ def read_table(settings: JsonlTask | ParquetTask | TfdsTask) -> Table:
     if isinstance(settings, JsonlTask):
         key, path, rows = "task.jsonl", settings.jsonl, jsonl_rows
     else:
-        key, path, rows = "task.parquet", settings.parquet, functools.partial(parquet_rows, named_columns(settings))
+        key, path, rows = "task.parquet", settings.parquet, functools.partial(parquet_rows, *named_columns(settings))
     return Table(settings, rows(key, path), None if settings.test is None else rows("task.test", settings.test))
 
 

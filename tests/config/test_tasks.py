@@ -82,9 +82,25 @@ def test_a_stages_data_becomes_the_task_that_was_sampled_on():
     assert stages_read(MixtureTask(mixture=parts)) == ["again"] and stages_read(sums) == []
 
 
-def test_conversations_have_no_golds_unless_a_column_is_named():
+def test_conversations_and_preferences_have_no_golds_unless_a_column_is_named():
     assert ADAPTER.validate_python({"jsonl": "a"}).answer == "answer"
     assert ADAPTER.validate_python({"jsonl": "a", "messages": "m"}).answer is None
+    assert ADAPTER.validate_python({"jsonl": "a", "chosen": "c", "rejected": "r"}).answer is None
+    assert ADAPTER.validate_python({"jsonl": "a", "label": "l", "response": "r"}).answer is None
     assert ADAPTER.validate_python({"jsonl": "a", "messages": "m", "answer": "gold"}).answer == "gold"
-    with pytest.raises(ValidationError, match="messages has the demonstrations, and completion names a second column"):
-        ADAPTER.validate_python({"jsonl": "a", "messages": "m", "completion": "c"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"messages": "m", "completion": "c"}, "completion and messages are two kinds of data"),
+        ({"chosen": "c", "rejected": "r", "label": "l", "response": "r"}, "chosen and label are two kinds of data"),
+        ({"chosen": "c"}, "chosen and rejected name the two responses of a pair; give both"),
+        ({"preference": "p"}, "chosen and rejected name the two responses of a pair; give both"),
+        ({"label": "l"}, "label is about the column that response names; give both"),
+        ({"response": "r"}, "label is about the column that response names; give both"),
+    ],
+)
+def test_columns_that_do_not_fit_together(columns, message):
+    with pytest.raises(ValidationError, match=message):
+        ADAPTER.validate_python({"jsonl": "a", **columns})

@@ -27,10 +27,16 @@ def test_parquet_shards_and_columns(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for shard in range(2):
         pq.write_table(pa.table({"a": [shard, 9], "b": [["x"], []]}), tmp_path / f"{shard}.parquet")
-    rows = list(parquet_rows(["b"], "task.parquet", str(tmp_path / "*.parquet")))
-    assert [row for _, row in rows] == [{"b": ["x"]}, {"b": []}] * 2 and rows[3][0].endswith("1.parquet row 2")
+    rows = list(parquet_rows(["b"], ["a", "c"], "task.parquet", str(tmp_path / "*.parquet")))
+    # Columns that need not exist are read where they do.
+    assert [row for _, row in rows] == [
+        {"b": ["x"], "a": 0},
+        {"b": [], "a": 9},
+        {"b": ["x"], "a": 1},
+        {"b": [], "a": 9},
+    ] and rows[3][0].endswith("1.parquet row 2")
     with pytest.raises(ValueError, match=r"0\.parquet: no column 'c'; there are a, b"):
-        list(parquet_rows(["a", "c"], "task.parquet", str(tmp_path / "0.parquet")))
+        list(parquet_rows(["a", "c"], [], "task.parquet", str(tmp_path / "0.parquet")))
 
 
 def test_columns():
