@@ -116,6 +116,22 @@ def test_a_conversation_trains_as_its_turns_do(setting):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
 
 
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_packed_conversations_train_as_they_do_alone(microbatches, setting):
+    """Conversations of one, two and three turns that share rows, against a row for each."""
+    draw = np.random.default_rng(11)
+    sizes = [(11, 3, [(2, 5), (7, 8)]), (6, 2, [(1, 3)]), (3, 4, []), (8, 5, [(2, 6)])]
+    talks = [
+        Demonstration(draw.integers(0, VOCABULARY, p).tolist(), draw.integers(0, VOCABULARY, c).tolist(), earlier)
+        for p, c, earlier in sizes
+    ]
+    alone, expected = update(setting, pack(talks, [[0], [1], [2], [3]], width=24, height=4), microbatches)
+    packed, gradients = update(setting, pack(talks, [[0, 1], [2, 3]], width=24, height=2), microbatches)
+    assert packed["num_tokens"] == alone["num_tokens"] == 3 + 2 + 4 + 5 + (3 + 1) + 2 + 4
+    np.testing.assert_allclose(packed["loss"], alone["loss"], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
+
+
 @pytest.mark.parametrize("pack_length", [None, 200])
 def test_conversations_without_golds_are_trained_and_evaluated(pack_length, tiny_file, tmp_path):
     byte_tokenizer(tmp_path / "tokenizer", CHATML)
