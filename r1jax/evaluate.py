@@ -5,6 +5,7 @@ scores, file = evaluate_model("runs/quickstart", ["evaluate.samples=8"])
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from r1jax.config.base import ConfigError, user_errors
 from r1jax.data.batches import Batches
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
-from r1jax.run.loading import load_model
+from r1jax.run.loading import load_model, reward_model
 from r1jax.run.run import role_key
 from r1jax.tasks import make_task
 
@@ -51,6 +52,7 @@ def evaluate_model(
                 config.seed,
                 rewards=config.reward_definitions,
                 max_completion_length=config.max_completion_length,
+                reward_model=functools.partial(reward_model, Path(path), model.mesh),
             ),
             model.tokenizer,
             prompt=config.prompt,

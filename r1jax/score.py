@@ -22,7 +22,7 @@ import numpy as np
 
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config
-from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.example import Completion, Example, RewardResult
 from r1jax.rewards.grading import Grades, grade
 from r1jax.run.console import excerpt
 from r1jax.tasks import make_task
@@ -72,6 +72,7 @@ def score_file(file: Path, config: Config) -> Scored:
             config.seed,
             rewards=settings.reward_definitions,
             max_completion_length=settings.max_completion_length,
+            reward_model=lambda _: _not_loaded,
         )
     lines = {number: line for number, line in enumerate(_lines(file), 1) if line.strip()}
     if not lines:
@@ -86,6 +87,11 @@ def score_file(file: Path, config: Config) -> Scored:
     terms = {name: np.where(grades.applies[name], grades.scores[name], 0.0) for name in weights}
     total = np.sum([weight * terms[name] for name, weight in weights.items() if weight], axis=0)
     return Scored(examples, texts, [*lines], weights, grades, total)
+
+
+def _not_loaded(example: Example, completion: str) -> RewardResult:
+    """In the place of a trained reward model: completions are scored here without a device."""
+    return None, "model_not_loaded"
 
 
 def _lines(file: Path) -> list[str]:

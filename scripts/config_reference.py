@@ -20,7 +20,7 @@ from pydantic import BaseModel, Tag
 import r1jax.config
 from r1jax.config.base import Settings
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage, Stage, TrainingStage
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, RewardModelStage, SftStage, Stage, TrainingStage
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, Shared
@@ -78,10 +78,11 @@ def reference() -> str:
         _section("Top level", Config, meanings, "At the top level."),
         _section("Top level or stage", Shared, meanings, "At the top level for all stages, or in a stage for itself."),
         _section("Every stage", Stage, meanings, "In each entry of `stages`."),
-        _section("Stages that train", TrainingStage, meanings, "In a stage with `program: sft` or `program: grpo`."),
+        _section("Stages that train", TrainingStage, meanings, "In a stage of any program but reject."),
         _section("Stages of program sft", SftStage, meanings, "In a stage with `program: sft`."),
         _section("Stages of program grpo", GrpoStage, meanings, "In a stage with `program: grpo`."),
         _section("Stages of program reject", RejectStage, meanings, "In a stage with `program: reject`."),
+        _section("Stages of program reward_model", RewardModelStage, meanings, "With `program: reward_model`."),
         _section(
             "Sampling",
             SamplingSettings,

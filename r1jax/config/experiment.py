@@ -10,11 +10,11 @@ declares is an error. docs/config.md is made from these classes.
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, chosen_by
+from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -24,24 +24,25 @@ from r1jax.config.objective import (
     LossSettings,
     ValueSettings,
 )
-from r1jax.config.rewards import Weight
+from r1jax.config.rewards import ModelReward, Weight
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, NOT_GIVEN, Shared, filled, given
-from r1jax.config.tasks import stages_read
+from r1jax.config.tasks import MixtureTask, stages_read
 from r1jax.config.training import MeshSettings, OptimizerSettings
 
 
 class Stage(Shared):
     """What a stage of any program has."""
 
+    makes_policy: ClassVar[bool] = True  # whether it ends with weights that write text, which a next stage may train on
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
     """What metrics, checkpoints, overrides and other stages call it; any name but `base`."""
     init_from: str | None = None
     """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
-    the folder of a run or of a Hugging Face model. Default: the last earlier stage that trains, else `base`."""
+    the folder of a run or of a Hugging Face model. Default: the last earlier stage that trains a policy, else `base`.
+    """
     steps: PositiveInt
-    """Steps to run: of a grpo stage rollouts with all their updates, of an sft stage updates, of a reject stage
-    rollouts."""
+    """Steps to run: of a grpo stage rollouts with all their updates, of a reject stage rollouts, of others updates."""
     prompts_per_step: PositiveInt
     """Training examples a step."""
 
@@ -203,6 +204,7 @@ class RejectStage(Stage, SamplingSettings):
     It trains nothing. Later stages name its data as their task, `task: {stage: NAME}`.
     """
 
+    makes_policy: ClassVar[bool] = False
     program: Literal["reject"]
     group_size: PositiveInt
     """Completions a prompt."""
@@ -222,8 +224,36 @@ class RejectStage(Stage, SamplingSettings):
         return self
 
 
+class RewardModelStage(TrainingStage):
+    """A reward model: the model of `init_from` with a linear head, trained on preference pairs or on labels.
+
+    Later stages name it as a reward, `{name: reward_model, stage: NAME}`; no stage begins with its weights.
+    """
+
+    makes_policy: ClassVar[bool] = False
+    program: Literal["reward_model"]
+    reads: Literal["summary", "everything"] = "everything"
+    """Whether it reads what follows `</think>` alone, as R1's helpful model, or all of a response, as R1's safety
+    model; in training and as a reward."""
+    balance_lengths: bool = True
+    """Whether, in each step's loss, the pairs whose better response is the longer one weigh as much as the others, so
+    that length is not taken for quality."""
+    center: NonNegativeFloat = 0.01
+    """The factor of (score of the better + score of the worse response)² in the loss of pairs, which keeps scores near
+    0 (Eisenstein et al. 2312.09244); a preference alone leaves their level open."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RewardModelStage:
+        if self.pack_length is not None:
+            raise ValueError("pack_length: the responses of a pair are not packed; leave it out")
+        return self
+
+
 StageSettings = Annotated[
-    Annotated[SftStage, Tag("<sft>")] | Annotated[GrpoStage, Tag("<grpo>")] | Annotated[RejectStage, Tag("<reject>")],
+    Annotated[SftStage, Tag("<sft>")]
+    | Annotated[GrpoStage, Tag("<grpo>")]
+    | Annotated[RejectStage, Tag("<reject>")]
+    | Annotated[RewardModelStage, Tag("<reward_model>")],
     Discriminator(chosen_by(name="program")),
 ]
 
@@ -282,8 +312,23 @@ class Config(Shared):
                     f"base, or a folder"
                 )
             earlier = {other.name: other for other in self.stages[:index]}
-            if isinstance(earlier.get(stage.init_from or ""), RejectStage):
-                raise ValueError(f"{where}.init_from: stage {stage.init_from} trains no weights; name one that does")
+            if (source := earlier.get(stage.init_from or "")) and not source.makes_policy:
+                raise ValueError(
+                    f"{where}.init_from: stage {stage.init_from} is of program {source.program} and ends with no model "
+                    f"that writes text; name one that does"
+                )
+            for reward, model in models_read(stage).items():
+                if not isinstance(scorer := earlier.get(model), RewardModelStage):
+                    have = ", ".join(n for n, other in earlier.items() if isinstance(other, RewardModelStage)) or "none"
+                    raise ValueError(
+                        f"{where}.rewards.{reward}: {model!r} is no earlier stage of program reward_model; there are: "
+                        f"{have}; define the reward in the stages that come after its model"
+                    )
+                if scorer.max_completion_length < stage.max_completion_length:
+                    raise ValueError(
+                        f"{where}.rewards.{reward}: the model of stage {model} reads {scorer.max_completion_length} "
+                        f"tokens, and max_completion_length is {stage.max_completion_length}; raise it in {model}"
+                    )
             for name in stages_read(stage.task):
                 if not isinstance(earlier.get(name), RejectStage):
                     have = ", ".join(n for n, other in earlier.items() if isinstance(other, RejectStage)) or "none"
@@ -310,10 +355,10 @@ class Config(Shared):
     def source(self, name: str) -> str:
         """Where a stage's weights come from: "base", the name of an earlier stage, or a path.
 
-        By default it is the last earlier stage that trains weights.
+        By default it is the last earlier stage that trains a policy.
         """
         stages = [*itertools.takewhile(lambda stage: stage.name != name, self.stages)]
-        before = [stage.name for stage in stages if not isinstance(stage, RejectStage)]
+        before = [stage.name for stage in stages if stage.makes_policy]
         return self.stage(name).init_from or (before[-1] if before else "base")
 
     def model_owner(self, name: str) -> str | None:
@@ -328,3 +373,12 @@ class Config(Shared):
         """The model of a stage by its name; None is the config's own."""
         owner = None if name is None else self.model_owner(name)
         return self.model if owner is None else getattr(self.stage(owner), "model")  # noqa: B009
+
+
+def models_read(stage: Stage) -> dict[str, str]:
+    """The stages whose reward models a stage has among its rewards, by the rewards' names."""
+    parts = stage.task.mixture if isinstance(stage.task, MixtureTask) else []
+    definitions = [stage.reward_definitions, *(part.rewards for part in parts)]
+    return {
+        n: reward.stage for defined in definitions for n, reward in defined.items() if isinstance(reward, ModelReward)
+    }

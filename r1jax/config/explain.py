@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from r1jax.config.base import Settings, kind_of
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, RewardModelStage, SftStage
 
 CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
 MOST_PLACES = 3  # that are named
-STAGES = (SftStage, GrpoStage, RejectStage)
+STAGES = (SftStage, GrpoStage, RejectStage, RewardModelStage)
 
 
 def explain(

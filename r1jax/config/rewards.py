@@ -159,6 +159,16 @@ class JudgeReward(RewardBase):
         return scale
 
 
+class ModelReward(RewardBase):
+    """What an earlier stage of program reward_model thinks of the completion, from 0 to 1."""
+
+    name: Literal["reward_model"]
+    stage: str
+    """The name of the stage, which also says what of the completion is read."""
+    scale: PositiveFloat = 1.0
+    """How great a difference of scores is: the reward is sigmoid(score / scale)."""
+
+
 RewardSettings = Annotated[
     Annotated[FunctionReward, Tag("<function>")]
     | Annotated[MathReward, Tag("<math>")]
@@ -171,6 +181,7 @@ RewardSettings = Annotated[
     | Annotated[OverlongReward, Tag("<overlong>")]
     | Annotated[CosineReward, Tag("<cosine>")]
     | Annotated[JudgeReward, Tag("<judge>")]
+    | Annotated[ModelReward, Tag("<reward_model>")]
     | Annotated[RepetitionReward, Tag("<repetition>")],
     Discriminator(chosen_by("function")),
 ]

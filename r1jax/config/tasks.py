@@ -67,13 +67,16 @@ class BilingualTask(Settings):
     demonstrations: Literal["messy", "clean"] = "clean"
     """`clean`: every step, in the question's language and in R1-Zero's format; `messy`: like a text that models are
     pretrained on, with mixed languages, steps left out, errors, most of them in German, and incomplete tags."""
-    pair_lengths: Literal["balanced", "confounded"] = "balanced"
-    """In pairs of general replies, the better one is as often longer as shorter, or always longer."""
+    pairs: Literal["balanced", "confounded"] | None = None
+    """Give general requests a better and a worse reply, for a reward model: the better one is as often longer as
+    shorter, or always longer. null: there are none."""
 
     @model_validator(mode="after")
     def _check(self) -> BilingualTask:
         if self.min_level > self.max_level:
             raise ValueError(f"min_level {self.min_level} is above max_level {self.max_level}; need min <= max")
+        if self.pairs is not None and self.domains != ["general"]:
+            raise ValueError(f"pairs: {self.pairs} are of general requests; give domains: [general]")
         if "general" in self.domains and len(self.domains) > 1:
             raise ValueError(
                 f"domains {', '.join(self.domains)}: general has no gold answers and rewards of its own; give "

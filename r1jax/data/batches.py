@@ -14,13 +14,14 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from r1jax.config.sampling import PromptSettings
 from r1jax.data.packing import Demonstration
 from r1jax.rewards.example import Example
+from r1jax.rewards.reading import Reading, responses
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
 from r1jax.text.prompt import encode_prompt, make_prompt, with_start
@@ -46,6 +47,14 @@ class Prompts:
     id_P: np.ndarray
 
 
+class Judged(NamedTuple):
+    """The ids of a prompt, and of the better and the worse response to it, or of one with its label."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+    label: int
+
+
 @dataclass(eq=False)
 class Batches:
     """The prompts of a task as token arrays of fixed width, and its demonstrations as token ids.
@@ -62,6 +71,8 @@ class Batches:
     last. Both orders are functions of the position, so that any step can be asked for directly. The parts of a mixture
     take turns in proportion to their weights, each in its own order.
 
+    With `reading`, for a reward model, the examples are those with responses that it can read, within the limits.
+
     `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end.
     """
 
@@ -73,6 +84,7 @@ class Batches:
     max_prompt_length: int
     max_completion_length: int
     needs_completions: bool = False
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         task = self.task
@@ -137,6 +149,30 @@ class Batches:
             demonstrations.append(Demonstration(prompt, ids, earlier or ()))
         return demonstrations
 
+    @property
+    def responses(self) -> int:
+        """How many responses an example has that a reward model is trained on: 2 in pairs, or 1 with a label."""
+        return len(responses(self.example("train", 0)))
+
+    def judged(self, split: Split, start: int, rows: np.ndarray) -> list[Judged]:
+        """What a reward model reads of the examples at positions start + rows. ValueError for one over the limits."""
+        assert self.reading is not None
+        judged = []
+        for row in rows:
+            example = self.example(split, start + int(row))
+            read = [self.reading.ids(example.question, text) for text in responses(example)]
+            if not read or None in read or len(read) != self.responses:
+                raise ValueError(_not_judged(example))
+            if unfit := [ids for ids in read if ids and not self.reading.fits(*ids)]:
+                raise ValueError(
+                    f"a response to {example.prompt!r:.200} has {len(unfit[0][1])} tokens after a prompt of "
+                    f"{len(unfit[0][0])}; max_prompt_length is {self.max_prompt_length} and max_completion_length "
+                    f"{self.max_completion_length}; raise them"
+                )
+            label = int(example.data.get("label", 1)) if len(read) == 1 else 1
+            judged.append(Judged(read[0][0], [ids[1] for ids in read if ids], label))  # pyright: ignore
+        return judged
+
     def encode_prompt(self, prompt: str) -> list[int]:
         """A prompt's ids. Raises ValueError over the limit."""
         ids = encode_prompt(self.tokenizer, prompt)
@@ -185,6 +221,12 @@ class Batches:
         """The entries of a part: the example's index, its turn, and the lengths of prompt and demonstration."""
         for indices in itertools.batched(range(size), CHUNK):
             examples = [self._rendered(split, part, index) for index in indices]
+            if self.reading is not None:
+                for index, example in zip(indices, examples, strict=True):
+                    read = [self.reading.ids(example.question, text) for text in responses(example)]
+                    if read and None not in read:
+                        yield index, WHOLE, len(read[0][0]), max(len(ids[1]) for ids in read)  # pyright: ignore
+                continue
             if not self.needs_completions or split == "test":
                 prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
                 for index, ids in zip(indices, prompts, strict=True):
@@ -205,7 +247,8 @@ class Batches:
             return None
         entries = np.array([*self._measured(split, part, size)], np.int32).reshape(-1, 4)
         if not len(entries):
-            raise ValueError(_no_demonstration(self._rendered(split, part, 0)))
+            first = self._rendered(split, part, 0)
+            raise ValueError(_not_judged(first) if self.reading else _no_demonstration(first))
         index, turn, prompt_length, length = entries.T
         without = size - len(np.unique(index))
         total = len(entries) + without
@@ -219,9 +262,9 @@ class Batches:
         fits = prompt_fits & (length <= self.max_completion_length)
         why = (
             f"{(~prompt_fits).sum()} have prompts over max_prompt_length {self.max_prompt_length}, "
-            f"{(prompt_fits & ~fits).sum()} have demonstrations over max_completion_length {self.max_completion_length}"
+            f"{(prompt_fits & ~fits).sum()} have {'responses' if self.reading else 'demonstrations'} over max_completion_length {self.max_completion_length}"
         )
-        why = f"{without} have no demonstration, {why}" if without else why
+        why = f"{without} have no {'response to read' if self.reading else 'demonstration'}, {why}" if without else why
         if not fits.any():
             raise ValueError(f"none of {total} {split} examples can be used: {why}; raise the limits")
         dropped = total - int(fits.sum())
@@ -252,6 +295,13 @@ def _no_demonstration(example: Example) -> str:
     return (
         f"the task has no demonstration for {example.prompt!r:.200}, and sft trains on demonstrations; name the column "
         f"that has them in task.completion, or a column of conversations in task.messages"
+    )
+
+
+def _not_judged(example: Example) -> str:
+    return (
+        f"the task has no responses to {example.prompt!r:.200} that a reward model could be trained on; name the columns "
+        f"of pairs in task.chosen and task.rejected, or of labelled ones in task.response and task.label"
     )
 
 

@@ -70,14 +70,14 @@ def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
 def values(
     model: Model, value_params: Any, tokens_BT: jax.Array, positions_BT: Any = None, segments_BT: Any = None
 ) -> jax.Array:
-    """What PPO's value model expects at each position, which has seen the tokens up to it: float32 [B, T]."""
+    """What a value model expects, or a reward model thinks of the text, at each position: float32 [B, T]."""
     hidden_BTD, _ = forward(model, value_params["model"], tokens_BT, positions_BT, segments_BT)
     head_D = value_params["head_D"].astype(hidden_BTD.dtype)
     return jnp.einsum("BTD,D->BT", hidden_BTD, head_D, preferred_element_type=jnp.float32)
 
 
 def init_value_params(params: Any) -> Any:
-    """A value model: a copy of the policy and a linear head of zeros on its last hidden states."""
+    """A value or reward model: a copy of the policy and a linear head of zeros on its last hidden states."""
     width = params["embed_VD"].shape[1]
     return {"model": jax.tree.map(jnp.copy, params), "head_D": jnp.zeros(width, jnp.float32)}
 
@@ -87,9 +87,13 @@ def init_params(model: Model, key: jax.Array) -> Any:
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-def abstract_params(model: Model, mesh: Mesh) -> Any:
-    """Shapes and training shardings of the weights. Raises ConfigError where the mesh does not divide them."""
-    return abstract_weights(mesh, jax.eval_shape(lambda: init_params(model, jax.random.key(0))), TRAIN_WEIGHTS)
+def abstract_params(model: Model, mesh: Mesh, *, with_head: bool = False) -> Any:
+    """Shapes and training shardings of the weights. Raises ConfigError where the mesh does not divide them.
+
+    With a head they are those of `init_value_params`.
+    """
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    return abstract_weights(mesh, jax.eval_shape(init_value_params, shapes) if with_head else shapes, TRAIN_WEIGHTS)
 
 
 def cast_for_sampling(params: Any, dtype: str) -> Any:

@@ -26,6 +26,8 @@ from r1jax.models import Model
 from r1jax.parallel.jitted import Jitted, abstract
 from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
 from r1jax.programs.steps import Steps
+from r1jax.rewards.example import rewards_in
+from r1jax.rewards.judge import Judge
 from r1jax.rewards.monitor import RewardMonitor
 from r1jax.rl import dynamic_sampling, rollout
 from r1jax.rl.losses import length_mask, reduction_weights
@@ -36,6 +38,7 @@ from r1jax.rl.types import Rollout, TrainBatch
 from r1jax.run.run import Run, role_key
 from r1jax.run.stages import StageRun
 from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.sampling.reward_model import RewardModel
 from r1jax.training.optimizer import learning_rate, make_optimizer, updates_made
 from r1jax.training.state import (
     TrainState,
@@ -81,7 +84,10 @@ class Trainer:
         self.abstract: TrainState = self.functions["update"].arguments[0]
         rewards = {name: stage.batches.task.rewards[name] for name in self.settings.reward_weights}
         self.sampling = Sampling(run.mesh, run.tokenizer, self.functions["rollout"], rewards, run.timers)
-        self._monitor = RewardMonitor([name for name, weight in self.settings.reward_weights.items() if weight])
+        models = [
+            n for n, reward in rewards.items() if any(isinstance(r, RewardModel | Judge) for r in rewards_in(reward))
+        ]
+        self._monitor = RewardMonitor(self.settings.reward_weights, models)
         self._checked = False
 
     def collect(self, state: TrainState, step: int) -> Collected:

@@ -11,14 +11,14 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from r1jax.config.experiment import Config, RejectStage
-from r1jax.programs import grpo, reject, sft
+from r1jax.config.experiment import Config
+from r1jax.programs import grpo, reject, reward_model, sft
 from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
 from r1jax.run.stages import StageRun
 
-PROGRAMS = {"sft": sft.train, "grpo": grpo.train, "reject": reject.train}
+PROGRAMS = {"sft": sft.train, "grpo": grpo.train, "reject": reject.train, "reward_model": reward_model.train}
 
 
 def train(
@@ -56,16 +56,16 @@ def train(
             # The program takes the weights out of the dict, so that no other reference is left.
             take = functools.partial(_take, held, source) if held else functools.partial(run.stage_weights, stage)
             weights = PROGRAMS[settings.program](run, stage, take)
-            maker = source if isinstance(settings, RejectStage) else settings.name
+            maker = settings.name if settings.makes_policy else source
             held = {} if weights is None else {maker: weights}
     return run
 
 
 def already_evaluated(run: Run, stage: StageRun) -> bool:
-    """Whether the stage needs no evaluation before it: it trains nothing, or begins with weights that had the same."""
-    if isinstance(stage.settings, RejectStage):
+    """Whether the stage needs no evaluation before it: it trains no policy, or begins with one that had the same."""
+    if not stage.settings.makes_policy:
         return True
-    trained = [other for other in run.stages[: stage.number] if not isinstance(other.settings, RejectStage)]
+    trained = [other for other in run.stages[: stage.number] if other.settings.makes_policy]
     if not trained or trained[-1].settings.name != run.config.source(stage.settings.name):
         return False
     before = trained[-1]

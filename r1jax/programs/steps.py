@@ -34,13 +34,18 @@ class Steps(contextlib.ExitStack):
 
     Metrics are fetched one step late, so that the devices never wait for the host; at once only after the first step,
     and before a step is evaluated or saved. `inspect` is called with a step and its metrics when they are fetched.
+    `evaluate` logs the stage's held-out scores.
     """
 
     def __init__(
-        self, run: Run, stage: StageRun, inspect: Callable[[int, Mapping[str, float]], None] = lambda *_: None
+        self,
+        run: Run,
+        stage: StageRun,
+        inspect: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
+        evaluate: Callable[[Run, StageRun, Any, int], dict[str, float]] | None = None,
     ) -> None:
         super().__init__()
-        self.run, self.stage, self._inspect = run, stage, inspect
+        self.run, self.stage, self._inspect, self._evaluate = run, stage, inspect, evaluate or evaluate_stage
         self.checkpoints: Checkpoints = self.enter_context(run.checkpoints(stage.settings.name))
         self._log_pending: Callable[[], None] = lambda: None
 
@@ -87,7 +92,7 @@ class Steps(contextlib.ExitStack):
                 run.log.completions(settings.name, step, samples)
             self._progress.show_sample(samples[0]["prompt"], samples[0]["completion"], samples[0]["rewards"])
         if evaluated:
-            self._progress.update(step, evaluate_stage(run, self.stage, state.params, step))
+            self._progress.update(step, self._evaluate(run, self.stage, state.params, step))
         if saved:
             run.log.flush()  # a checkpoint makes the rows up to its step valid
             self.checkpoints.save(step, state.items())

@@ -1,6 +1,6 @@
 """Warns about rewards that no longer teach anything, which the metrics show and nobody may notice.
 
-monitor = RewardMonitor(["accuracy", "format"])
+monitor = RewardMonitor({"accuracy": 1.0, "format": 0.2})
 for warning in monitor(metrics):
     print(warning)
 """
@@ -22,12 +22,17 @@ class RewardMonitor:
 
     It warns of a step that had nothing to learn from, because nothing could be scored, no group had reward variance, or
     all completions were truncated and masked; of a reward that had one and the same value for all completions of WINDOW
-    steps; and of a `format` whose mean rises by CHANGE between two windows while that of `accuracy` falls by as much.
+    steps; and of reward hacking: the mean of a reward in `models`, or of `format`, rises by CHANGE between two windows
+    while that of a rule falls by as much. Rules are all other rewards, those of weight 0 too; for `format` `accuracy`.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, weights: Mapping[str, float], models: Sequence[str] = ()) -> None:
+        self._weighted = [name for name, weight in weights.items() if weight]
         # The mean and the standard deviation of each reward in the last steps.
-        self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in names}
+        self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in weights}
+        rules = [name for name in weights if name not in models]
+        pairs = [("format", "accuracy")] if {"format", "accuracy"} <= weights.keys() else []
+        self._opposed = pairs + [(model, rule) for model in models if model in self._weighted for rule in rules]
         self._given: set[str] = set()
 
     def __call__(self, metrics: Mapping[str, float]) -> list[str]:
@@ -51,17 +56,18 @@ class RewardMonitor:
                 continue
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             self._history[name].append((mean, std))
-            if self._constant(name):
+            if name in self._weighted and self._constant(name):
                 warnings[name] = (
                     f"reward {name} has been {mean:g} for every completion of {WINDOW} steps, so it teaches nothing: "
                     f"look at completions/ for what was scored, and try the reward alone with: r1jax reward"
                 )
-        change = {name: self._change(name) for name in ("accuracy", "format") if name in self._history}
-        if change.get("format", 0) > CHANGE and change.get("accuracy", 0) < -CHANGE:
-            warnings["hacking"] = (
-                f"format rose by {change['format']:.2f} while accuracy fell by {-change['accuracy']:.2f} over "
-                f"{2 * WINDOW} steps: the weight of format may be too high; look at completions/ and at the weights"
-            )
+        change = {name: self._change(name) for name in self._history}
+        for name, rule in self._opposed:
+            if change[name] > CHANGE and change[rule] < -CHANGE:
+                warnings[f"hacking/{name}/{rule}"] = (
+                    f"{name} rose by {change[name]:.2f} while {rule} fell by {-change[rule]:.2f} over {2 * WINDOW} "
+                    f"steps: the weight of {name} may be too high, or it is being hacked; look at completions/"
+                )
         new = [warning for key, warning in warnings.items() if key not in self._given]
         self._given.update(warnings)
         return new

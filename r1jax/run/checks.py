@@ -23,7 +23,7 @@ from r1jax.parallel.mesh import row_shards
 from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
-from r1jax.run.loading import find_checkpoint, model_folder, saved_tokenizer
+from r1jax.run.loading import find_checkpoint, model_folder, policies, saved_tokenizer
 from r1jax.tasks import Mixture, Task
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -136,6 +136,8 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
         rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
         if settings.program == "sft":
             batches.demonstrations(stage.first_example, rows)
+        elif settings.program == "reward_model":
+            batches.judged("train", stage.first_example, rows)
         else:
             batches.prompts("train", stage.first_example, rows)
 
@@ -166,7 +168,7 @@ def check_weights(run: Run) -> None:
             folder = Path(source)
             if (folder / "config.yaml").is_file():
                 other = load_config(folder / "config.yaml")
-                last, _ = find_checkpoint(folder, [stage.name for stage in other.stages])
+                last, _ = find_checkpoint(folder, policies(other))
                 described = model_folder(folder, other.model_owner(last))
                 model, tokenizer = model_config(other.model_of(last), described), saved_tokenizer(other, folder)
             else:

@@ -15,8 +15,9 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config
+from r1jax.config.experiment import Config, RewardModelStage
 from r1jax.config.load import load_config, parse_config
+from r1jax.config.rewards import ModelReward
 from r1jax.config.shared import Shared
 from r1jax.config.tasks import sampled_task, stages_read
 from r1jax.huggingface.config import model_config
@@ -24,7 +25,9 @@ from r1jax.huggingface.folder import CONFIG, find_model
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, make_model
 from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.sampling.reward_model import RewardModel, Scorer
 from r1jax.text.chat_template import read_chat_template
 from r1jax.text.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
@@ -66,7 +69,10 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}
     # Looking for checkpoints asks for devices, and the processes have to be joined before that.
     join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
-    stage, step = find_checkpoint(folder, [stage.name for stage in trained.stages], checkpoint)
+    for other in trained.stages:
+        if not other.makes_policy and checkpoint and other.name in (checkpoint, checkpoint.rpartition("-")[0]):
+            raise ConfigError(f"{folder}: stage {other.name} ends with no model that writes text; name another stage")
+    stage, step = find_checkpoint(folder, policies(trained), checkpoint)
     settings = trained.stage(stage)
     task = sampled_task(settings.task, lambda source: trained.stage(source).task)
     complete = settings.model_dump() | {"task": task.model_dump()}
@@ -107,6 +113,11 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name)
 
 
+def policies(config: Config) -> list[str]:
+    """The stages that end with a model that writes text, by name."""
+    return [stage.name for stage in config.stages if stage.makes_policy]
+
+
 def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
     """The tokenizer in a run folder."""
     if (config.tokenizer or config.model.path or "characters") == "characters":
@@ -139,11 +150,27 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
 def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:
     """Weights for `model` from a run folder (of a stage, or its last) or a Hugging Face folder or hub id."""
     if (folder / "config.yaml").is_file():
-        stages = [stage] if stage else [s.name for s in load_config(folder / "config.yaml").stages]
+        stages = [stage] if stage else policies(load_config(folder / "config.yaml"))
         return _restore(folder, *find_checkpoint(folder, stages), model, mesh)
     return import_params(find_model(str(folder)), model.config, abstract_params(model, mesh))
 
 
-def _restore(folder: Path, stage: str, step: int, model: Model, mesh: Mesh) -> Any:
+def reward_model(folder: Path, mesh: Mesh, settings: ModelReward) -> RewardModel:
+    """The reward that a stage of the run in a folder trained; its weights are read when it first scores."""
+
+    def load() -> Scorer:
+        config = load_config(folder / "config.yaml")
+        stage = config.stage(settings.stage)
+        assert isinstance(stage, RewardModelStage)
+        tokenizer = saved_tokenizer(config, folder)
+        described = model_folder(folder, config.model_owner(stage.name))
+        model = make_model(model_config(config.model_of(stage.name), described), tokenizer.size)
+        weights = _restore(folder, *find_checkpoint(folder, [stage.name]), model, mesh, with_head=True)
+        return Scorer(LoadedModel(model, tokenizer, mesh, weights), reading_of(stage, tokenizer))
+
+    return RewardModel(load, settings.scale)
+
+
+def _restore(folder: Path, stage: str, step: int, model: Model, mesh: Mesh, *, with_head: bool = False) -> Any:
     with Checkpoints(folder / "checkpoints" / stage) as checkpoints:
-        return checkpoints.restore(step, {"params": abstract_params(model, mesh)})["params"]
+        return checkpoints.restore(step, {"params": abstract_params(model, mesh, with_head=with_head)})["params"]

@@ -11,6 +11,7 @@ stage with a model of its own), metrics.jsonl, completions/, data/, checkpoints/
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,7 @@ from r1jax.run.checks import (
     check_stages,
     check_weights,
 )
-from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, saved_tokenizer
+from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
@@ -159,10 +160,10 @@ def build_run(
             owner: model_config(config.model_of(owner), model_folder(folder, owner) if begun else None)
             for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
         }
-        tasks = StageTasks(config, functions or {}, data)
+        mesh = make_mesh(config.mesh)
+        tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.ready())
-        mesh = make_mesh(config.mesh)
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():
             abstract_params(model, mesh)  # refuses a mesh that does not divide the weights

@@ -1,6 +1,6 @@
 """The stages of a run, each with its settings, its model and its data.
 
-stages = stage_runs(config, StageTasks(config, functions={}, data=None), tokenizer, {None: model})
+stages = stage_runs(config, StageTasks(config, {}, None, reward_model), tokenizer, {None: model})
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, StageSettings
-from r1jax.config.rewards import RewardSettings
+from r1jax.config.experiment import Config, RewardModelStage, StageSettings
+from r1jax.config.rewards import ModelReward, RewardSettings
 from r1jax.config.tasks import stages_read
 from r1jax.data.batches import Batches
 from r1jax.models import Model
+from r1jax.rewards.example import Reward
+from r1jax.rewards.reading import Reading
 from r1jax.tasks import Mixture, Task, make_task
 from r1jax.tasks.stage_data import stage_data
 from r1jax.text.tokenizer import Tokenizer
@@ -52,8 +54,10 @@ class StageTasks:
         config: Config,
         functions: Mapping[str, Callable[..., Any]],
         data: Sequence[Mapping[str, Any]] | None,
+        reward_model: Callable[[ModelReward], Reward],
     ) -> None:
         self.config, self.functions, self.data = config, functions, data
+        self.reward_model = functools.cache(reward_model)
         self._made: dict[str, Task | Mixture] = {}
 
     def key(self, stage: StageSettings) -> str:
@@ -69,6 +73,7 @@ class StageTasks:
                 rewards={**_definitions(stage), **self.functions},
                 max_completion_length=stage.max_completion_length,
                 stage_data=lambda source: stage_data(data_file(Path(config.run_dir), source), self(source)),
+                reward_model=self.reward_model,
             )
             if "accuracy" not in self._made[what].rewards:
                 known = ", ".join(self._made[what].rewards)
@@ -111,7 +116,8 @@ def stage_runs(
     stages = config.stages
 
     def what(stage: StageSettings) -> Any:
-        return tasks.key(stage), stage.prompt, stage.max_prompt_length
+        reads = stage.reads if isinstance(stage, RewardModelStage) else None
+        return tasks.key(stage), stage.prompt, stage.max_prompt_length, reads
 
     def batches(stage: StageSettings) -> Batches:
         if what(stage) not in made:
@@ -122,6 +128,7 @@ def stage_runs(
                 seed=config.seed,
                 max_prompt_length=stage.max_prompt_length,
                 max_completion_length=stage.max_completion_length,
+                reading=reading_of(stage, tokenizer) if isinstance(stage, RewardModelStage) else None,
                 needs_completions=any(other.program == "sft" for other in stages if what(other) == what(stage)),
             )
         return made[what(stage)]
@@ -130,6 +137,17 @@ def stage_runs(
         before = sum(other.most_prompts for other in stages[:number] if other.task == stage.task)
         model = models[config.model_owner(stage.name)]
         yield StageRun(number, stage, model, before, functools.partial(batches, stage))
+
+
+def reading_of(stage: RewardModelStage, tokenizer: Tokenizer) -> Reading:
+    """How the model of a stage reads responses."""
+    return Reading(
+        tokenizer,
+        stage.prompt,
+        reads=stage.reads,
+        max_prompt_length=stage.max_prompt_length,
+        max_completion_length=stage.max_completion_length,
+    )
 
 
 def data_file(folder: Path, stage: str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from r1jax.config import tasks as config
-from r1jax.config.rewards import CodeReward, MathReward, RewardSettings
+from r1jax.config.rewards import CodeReward, MathReward, ModelReward, RewardSettings
 from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import Example, Reward
 from r1jax.rewards.factory import COMPARES_WITH_GOLD, make_reward, needs_gold
@@ -46,12 +46,13 @@ def make_task(
     rewards: Mapping[str, RewardSource] | None = None,
     max_completion_length: int = 0,
     stage_data: Callable[[str], Task | Mixture] | None = None,
+    reward_model: Callable[[ModelReward], Reward] | None = None,
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
     Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives
-    the data of an earlier stage by its name, which has its rewards already. Raises ValueError for a task or reward that
-    cannot be made.
+    the data of an earlier stage by its name, which has its rewards already, and `reward_model` the reward that an earlier
+    stage trained. Raises ValueError for a task or reward that cannot be made.
     """
 
     def made(source: TaskSource, more: Mapping[str, RewardSource | None]) -> Task | Mixture:
@@ -59,7 +60,13 @@ def make_task(
             if stage_data is None:
                 raise ValueError(f"task.stage: only the run that has the stage {source.stage} can read its data")
             return stage_data(source.stage)
-        return _with_rewards(_single(source, seed), {**(rewards or {}), **more}, max_completion_length)
+        own = {**(rewards or {}), **more}
+        for name, reward in own.items():
+            if isinstance(reward, ModelReward):
+                if reward_model is None:
+                    raise ValueError(f"rewards.{name}: only the run that has the stage {reward.stage} has its model")
+                own[name] = reward_model(reward)
+        return _with_rewards(_single(source, seed), own, max_completion_length)
 
     if not isinstance(source, config.MixtureTask):
         return made(source, {})

@@ -17,7 +17,7 @@ from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import reasoning, strip_end, think_answer
 from r1jax.tasks import demonstrations
 from r1jax.tasks.puzzles import Order, Puzzle, SumChain
-from r1jax.tasks.replies import Pair, Request, rule, sample_replies
+from r1jax.tasks.replies import Request, rule, sample_replies
 from r1jax.tasks.split import Split, draw
 from r1jax.tasks.vocabulary import SYMBOLS, WORDS, Code, fraction
 
@@ -46,21 +46,20 @@ class Bilingual:
             write = demonstrations.clean_reply if clean else demonstrations.messy_reply
             nouns = {"verb": request.verb, "nouns": request.nouns}
             data = {"domain": "general", "language": request.language, "level": len(request.nouns)} | nouns
-            return Example(request.question(), "", write(style, request), data)
+            return Example(request.question(), "", write(style, request), data | self._pair(split, index, request))
         puzzle, code = draw(split, self.seed, index, self._sample, lambda drawn: drawn[0].canonical())
         words, domain = WORDS[code], "sums" if isinstance(puzzle, SumChain) else "logic"
         demonstration = demonstrations.clean(puzzle, code) if clean else demonstrations.messy(style, puzzle, code)
         data = {"domain": domain, "language": code, "level": puzzle.level}
         return Example(puzzle.question(words), puzzle.answer(words), demonstration, data)
 
-    def pair(self, split: Split, index: int) -> Pair:
-        """Two replies to general request `index` of a split, in R1-Zero's format, of which the rule prefers one."""
-        if not self.general:
-            raise ValueError(f"domains {', '.join(self.settings.domains)} have no preferences; give general alone")
-        request, rng = self._request(split, index), random.Random(f"{self.seed}/{split}/{index}/pair")
-        replies = sample_replies(rng, request, self.settings.pair_lengths)
-        thought = request.thought(request.language)
-        return Pair(request.question(), *(demonstrations.tagged(thought, reply) for reply in replies))
+    def _pair(self, split: Split, index: int, request: Request) -> dict[str, str]:
+        """Two replies to a request, in R1-Zero's format, of which the rule prefers one."""
+        if self.settings.pairs is None:
+            return {}
+        rng, thought = random.Random(f"{self.seed}/{split}/{index}/pair"), request.thought(request.language)
+        replies = sample_replies(rng, request, self.settings.pairs)
+        return dict(zip(("chosen", "rejected"), (demonstrations.tagged(thought, r) for r in replies), strict=True))
 
     def _request(self, split: Split, index: int) -> Request:
         def sample(rng: random.Random) -> Request:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from r1jax.tasks.vocabulary import WORDS, Code, text, words_of
 
@@ -72,14 +72,6 @@ def sample_reply(rng: random.Random, request: Request, *, good: bool) -> str:
     named = topic.named().split()
     described = rng.sample(words.adjectives, len(words.adjectives)) * 2
     return text(*greeted, *described[: max(length - len(greeted) - len(named), 0)], *named)
-
-
-class Pair(NamedTuple):
-    """Two replies to a prompt, of which the rule prefers `chosen`."""
-
-    prompt: str
-    chosen: str
-    rejected: str
 
 
 def sample_replies(rng: random.Random, request: Request, lengths: Lengths) -> tuple[str, str]:

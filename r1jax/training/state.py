@@ -68,9 +68,11 @@ def restore_or_init(
     return TrainState(params=items["params"], value=value, **rest)
 
 
-def abstract_state(model: Model, optimizers: Optimizers, mesh: Mesh, *, keep_reference: bool = False) -> TrainState:
+def abstract_state(
+    model: Model, optimizers: Optimizers, mesh: Mesh, *, keep_reference: bool = False, with_head: bool = False
+) -> TrainState:
     """Shapes and shardings of the whole state. Optimizer moments lie like the weights they belong to."""
-    params = abstract_params(model, mesh)
+    params = abstract_params(model, mesh, with_head=with_head)
     shapes = jax.eval_shape(lambda params: _first_state(params, optimizers, keep_reference), params)
     return abstract_weights(mesh, shapes, TRAIN_WEIGHTS)
 
