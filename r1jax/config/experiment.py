@@ -378,7 +378,5 @@ class Config(Shared):
 def models_read(stage: Stage) -> dict[str, str]:
     """The stages whose reward models a stage has among its rewards, by the rewards' names."""
     parts = stage.task.mixture if isinstance(stage.task, MixtureTask) else []
-    definitions = [stage.reward_definitions, *(part.rewards for part in parts)]
-    return {
-        n: reward.stage for defined in definitions for n, reward in defined.items() if isinstance(reward, ModelReward)
-    }
+    definitions = [*stage.reward_definitions.items(), *(item for part in parts for item in part.rewards.items())]
+    return {name: reward.stage for name, reward in definitions if isinstance(reward, ModelReward)}

@@ -260,11 +260,12 @@ class Batches:
             )
         prompt_fits = (prompt_length > 0) & (prompt_length <= self.max_prompt_length)
         fits = prompt_fits & (length <= self.max_completion_length)
+        target = "responses" if self.reading else "demonstrations"
         why = (
             f"{(~prompt_fits).sum()} have prompts over max_prompt_length {self.max_prompt_length}, "
-            f"{(prompt_fits & ~fits).sum()} have {'responses' if self.reading else 'demonstrations'} over max_completion_length {self.max_completion_length}"
+            f"{(prompt_fits & ~fits).sum()} have {target} over max_completion_length {self.max_completion_length}"
         )
-        why = f"{without} have no {'response to read' if self.reading else 'demonstration'}, {why}" if without else why
+        why = f"{without} have no {target}, {why}" if without else why
         if not fits.any():
             raise ValueError(f"none of {total} {split} examples can be used: {why}; raise the limits")
         dropped = total - int(fits.sum())
@@ -300,8 +301,8 @@ def _no_demonstration(example: Example) -> str:
 
 def _not_judged(example: Example) -> str:
     return (
-        f"the task has no responses to {example.prompt!r:.200} that a reward model could be trained on; name the columns "
-        f"of pairs in task.chosen and task.rejected, or of labelled ones in task.response and task.label"
+        f"the task has no responses to {example.prompt!r:.200} that a reward model could be trained on; name the "
+        f"columns of pairs in task.chosen and task.rejected, or of labelled ones in task.response and task.label"
     )
 
 

@@ -84,9 +84,8 @@ class Trainer:
         self.abstract: TrainState = self.functions["update"].arguments[0]
         rewards = {name: stage.batches.task.rewards[name] for name in self.settings.reward_weights}
         self.sampling = Sampling(run.mesh, run.tokenizer, self.functions["rollout"], rewards, run.timers)
-        models = [
-            n for n, reward in rewards.items() if any(isinstance(r, RewardModel | Judge) for r in rewards_in(reward))
-        ]
+        kinds = {name: [type(one) for one in rewards_in(reward)] for name, reward in rewards.items()}
+        models = [name for name, own in kinds.items() if RewardModel in own or Judge in own]
         self._monitor = RewardMonitor(self.settings.reward_weights, models)
         self._checked = False
 

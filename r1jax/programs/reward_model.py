@@ -50,7 +50,7 @@ class JudgedBatch(NamedTuple):
 
 
 def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
-    """Runs a stage from its last checkpoint, or from `weights()`; returns None, since nothing begins with its weights."""
+    """Runs a stage from its last checkpoint, or from `weights()`; returns None: no stage begins with its weights."""
     settings, batches = stage.settings, stage.batches
     assert isinstance(settings, RewardModelStage)
     update = functions(run.loaded(stage, None), settings, responses=batches.responses)["update"]
@@ -169,7 +169,7 @@ def judged_loss(score_PK: jax.Array, label_P: jax.Array, center: float) -> tuple
 
 
 def evaluate(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:
-    """The accuracy on held-out pairs or labels, logged as a row of `step`; of pairs also by which response is longer."""
+    """The accuracy on held-out pairs or labels, logged as a row of `step`; of pairs also by the longer response."""
     settings, batches = stage.settings, stage.batches
     size = batches.size("test")
     problems = min(settings.evaluate.problems or size or 0, size or settings.evaluate.problems or 0)
@@ -178,7 +178,8 @@ def evaluate(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, fl
         sequences = [[*example.prompt, *response] for example in judged for response in example.responses]
         assert batches.reading is not None
         score_PK = Scorer(run.loaded(stage, weights), batches.reading)(sequences).reshape(len(judged), -1)
-    _, right_P, margin_P = jax.device_get(judged_loss(score_PK, np.array([j.label for j in judged]), 0.0))
+    labels = jnp.array([example.label for example in judged])
+    _, right_P, margin_P = jax.device_get(judged_loss(jnp.asarray(score_PK), labels, 0.0))
     scores = {
         "eval/accuracy": float(right_P.mean()),
         "eval/margin": float(margin_P.mean()),

@@ -77,6 +77,8 @@ def make_reward(
             return functools.partial(cosine, accuracy=accuracy, max_length=max_completion_length)
         case config.RepetitionReward():
             return functools.partial(repetition, n=REPETITION_WORDS)
+        case config.ModelReward():
+            raise ValueError(f"only the run that has the stage {settings.stage} can use its model")
         case config.JudgeReward():
             return Judge(settings)
         case BatchReward():

@@ -57,7 +57,7 @@ class StageTasks:
         reward_model: Callable[[ModelReward], Reward],
     ) -> None:
         self.config, self.functions, self.data = config, functions, data
-        self.reward_model = functools.cache(reward_model)
+        self.reward_model = reward_model
         self._made: dict[str, Task | Mixture] = {}
 
     def key(self, stage: StageSettings) -> str:

@@ -51,8 +51,8 @@ def make_task(
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
     Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives
-    the data of an earlier stage by its name, which has its rewards already, and `reward_model` the reward that an earlier
-    stage trained. Raises ValueError for a task or reward that cannot be made.
+    the data of an earlier stage by its name, which has its rewards already, and `reward_model` the reward that an
+    earlier stage trained. Raises ValueError for a task or reward that cannot be made.
     """
 
     def made(source: TaskSource, more: Mapping[str, RewardSource | None]) -> Task | Mixture:
@@ -62,9 +62,7 @@ def make_task(
             return stage_data(source.stage)
         own = {**(rewards or {}), **more}
         for name, reward in own.items():
-            if isinstance(reward, ModelReward):
-                if reward_model is None:
-                    raise ValueError(f"rewards.{name}: only the run that has the stage {reward.stage} has its model")
+            if isinstance(reward, ModelReward) and reward_model is not None:
                 own[name] = reward_model(reward)
         return _with_rewards(_single(source, seed), own, max_completion_length)
 

@@ -251,7 +251,7 @@ def test_where_the_template_drops_reasoning_each_turn_has_its_own_prompt():
         b = talks(DROPS)
     first, second, *_ = (str(warning.message) for warning in caught)
     assert "rewrites earlier turns of 4 conversations" in first and "6 conversations are 12 examples" in first
-    assert second.startswith("dropped 1 of 13 train examples: 1 have no demonstration, 0 have prompts")
+    assert second.startswith("dropped 1 of 13 train examples: 1 have no demonstrations, 0 have prompts")
     expected = []
     for i in range(6):
         for turns in range(1, 2 + i % 3):
