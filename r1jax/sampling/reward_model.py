@@ -76,10 +76,15 @@ class RewardModel(BatchReward):
         for row, (example, completion) in enumerate(zip(examples, completions, strict=True)):
             opened = "<think>" if example.prompt_opens_think else ""
             read = scorer.reading.ids(example.question, opened + completion)
-            if read is not None and not scorer.reading.fits(*read):
+            if read is None:
+                continue
+            prompt, response = read
+            if getattr(completion, "truncated", False):
+                response = response[:-1]  # it did not stop
+            if scorer.reading.fits(prompt, response):
+                sequences[row] = [*prompt, *response]
+            else:
                 results[row] = None, "too_long_to_read"
-            elif read is not None:
-                sequences[row] = [*read[0], *read[1]]
         for row, score in zip(sequences, scorer([*sequences.values()]), strict=True):
             results[row] = float(1 / (1 + np.exp(-np.float64(score) / self.scale)))
         return results

@@ -31,7 +31,7 @@ def test_data_of_no_earlier_reject_stage_is_refused(tmp_path, task):
 
 
 def test_weights_of_a_stage_that_trains_none_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"stages.last.init_from: stage samples trains no weights"):
+    with pytest.raises(ConfigError, match=r"stages.last.init_from: stage samples is of program reject"):
         config_of(tmp_path, SAMPLES + LAST.replace("TASK", "samples").replace("steps", "init_from: samples\n    steps"))
 
 

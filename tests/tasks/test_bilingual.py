@@ -172,22 +172,18 @@ def test_language(completion, score):
 
 
 def test_pairs():
-    task = bilingual(0, domains=["general"])
-    pair = task.pair("test", 3)
-    assert (
-        pair == bilingual(0, domains=["general"]).pair("test", 3) != bilingual(1, domains=["general"]).pair("test", 3)
-    )
+    task, other = (bilingual(seed, domains=["general"], pairs="balanced") for seed in (0, 1))
+    assert task.example("test", 3) == bilingual(0, domains=["general"], pairs="balanced").example("test", 3)
+    assert task.example("test", 3).data != other.example("test", 3).data
     for index in range(50):
-        example, pair = task.example("train", index), task.pair("train", index)
-        assert pair.prompt == example.question
-        assert task.rewards["rule"](example, pair.chosen) > task.rewards["rule"](example, pair.rejected)
-        assert all(task.rewards["format"](example, reply) == 1 for reply in pair[1:])
-    confounded = bilingual(0, domains=["general"], pair_lengths="confounded")
-    assert all(
-        len(p.chosen.split()) > len(p.rejected.split()) for p in (confounded.pair("train", i) for i in range(50))
-    )
-    with pytest.raises(ValueError, match="sums, logic have no preferences"):
-        bilingual(0).pair("train", 0)
+        example = task.example("train", index)
+        better, worse = example.data["chosen"], example.data["rejected"]
+        assert task.rewards["rule"](example, better) > task.rewards["rule"](example, worse)
+        assert all(task.rewards["format"](example, reply) == 1 for reply in (better, worse))
+    confounded = bilingual(0, domains=["general"], pairs="confounded")
+    data = [confounded.example("train", i).data for i in range(50)]
+    assert all(len(pair["chosen"].split()) > len(pair["rejected"].split()) for pair in data)
+    assert "chosen" not in bilingual(0, domains=["general"]).example("train", 0).data
 
 
 @pytest.mark.parametrize(
