@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, chosen_by
 from r1jax.config.model import ModelSettings
@@ -27,7 +27,7 @@ from r1jax.config.objective import (
 from r1jax.config.rewards import ModelReward, Weight
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, NOT_GIVEN, Shared, filled, given
-from r1jax.config.tasks import MixtureTask, stages_read
+from r1jax.config.tasks import EvaluationSet, MixtureTask, evaluation_set, stages_read
 from r1jax.config.training import MeshSettings, OptimizerSettings
 
 
@@ -278,8 +278,17 @@ class Config(Shared):
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones."""
+    decontaminate: Annotated[list[EvaluationSet], Field(strict=True)] = []
+    """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
+    removed. Each is a file, a block such as a task's (its test set, or all rows where it has none), or `test`: the test
+    splits of the stages' own data sets."""
     stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
+
+    @field_validator("decontaminate", mode="before")
+    @classmethod
+    def _read_paths(cls, value: Any) -> Any:
+        return [*map(evaluation_set, value)] if isinstance(value, list) else value
 
     @model_validator(mode="before")
     @classmethod

@@ -235,20 +235,34 @@ class MixtureTask(Settings):
         return mixture
 
 
+DataSet = JsonlTask | ParquetTask | TfdsTask
+_DataSets = (
+    Annotated[TfdsTask, Tag("<tfds>")] | Annotated[JsonlTask, Tag("<jsonl>")] | Annotated[ParquetTask, Tag("<parquet>")]
+)
 _Tasks = (
     Annotated[ArithmeticTask, Tag("<arithmetic>")]
     | Annotated[CountdownTask, Tag("<countdown>")]
     | Annotated[BilingualTask, Tag("<bilingual>")]
-    | Annotated[TfdsTask, Tag("<tfds>")]
-    | Annotated[JsonlTask, Tag("<jsonl>")]
-    | Annotated[ParquetTask, Tag("<parquet>")]
+    | _DataSets
     | Annotated[GymTask, Tag("<gym>")]
     | Annotated[StageTask, Tag("<stage>")]
 )
-_chosen = Discriminator(chosen_by("tfds", "jsonl", "parquet", "gym", "stage", "mixture"))
+_kind = chosen_by("tfds", "jsonl", "parquet", "gym", "stage", "mixture")
+_chosen = Discriminator(_kind)
 SingleTask = Annotated[_Tasks, _chosen]
 TaskSettings = Annotated[_Tasks | Annotated[MixtureTask, Tag("<mixture>")], _chosen]
+EvaluationSet = Annotated[
+    Annotated[Literal["test"], Tag("<test>")] | _DataSets,
+    Discriminator(lambda value: "<test>" if isinstance(value, str) else _kind(value)),
+]
 MixturePart.model_rebuild()
+
+
+def evaluation_set(value: Any) -> Any:
+    """The block of a file that is given by its path alone; anything else as it is."""
+    if not isinstance(value, str) or value == "test":
+        return value
+    return {"parquet" if value.endswith(".parquet") else "jsonl": value, "answer": None}
 
 
 def stages_read(task: Any) -> list[str]:

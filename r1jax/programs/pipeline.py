@@ -48,6 +48,7 @@ def train(
             if stage.waits_for:
                 check_stages([stage], run.mesh)
                 check_examples([stage])
+                run.list_removed(stage)
             held = {name: weights for name, weights in held.items() if name == source}
             if settings.name not in saved and not already_evaluated(run, stage):
                 run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")

@@ -5,7 +5,8 @@
         weights = run.stage_weights(run.stages[0])
 
 A run folder holds config.yaml (resolved), manifest.json, model/ (config.json and tokenizer; also model-STAGE/ for a
-stage with a model of its own), metrics.jsonl, completions/, data/, checkpoints/ and tensorboard/.
+stage with a model of its own), metrics.jsonl, completions/, data/, checkpoints/ and tensorboard/, and with
+`decontaminate` the questions that were removed from each stage's data, in decontaminated/STAGE.jsonl.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.tasks import Mixture, Task
+from r1jax.tasks.contamination import tables_of
 from r1jax.text.tokenizer import Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
 
@@ -122,6 +124,14 @@ class Run:
         with self.checkpoints(stage.settings.name) as checkpoints:
             return checkpoints.latest()
 
+    def list_removed(self, stage: StageRun) -> None:
+        """Writes the questions that `decontaminate` removed from a stage's data, the same whenever the run resumes."""
+        tables = tables_of(stage.batches.task)
+        if self.is_writer and self.config.decontaminate and tables:
+            rows = [json.dumps(row, ensure_ascii=False) + "\n" for table in tables for row in table.removed]
+            text = "".join(rows).encode("utf-8", "backslashreplace")
+            write_atomically(self.folder / "decontaminated" / f"{stage.settings.name}.jsonl", text)
+
     def wait_for_all(self, name: str) -> None:
         """Waits until every process is here."""
         _wait_for_all(name)
@@ -163,6 +173,7 @@ def build_run(
         mesh = make_mesh(config.mesh)
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
+        tasks.decontaminate()
         tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.ready())
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():
@@ -241,6 +252,9 @@ def _describe(run: Run) -> None:
         source = None if path is None else find_model(path)
         write_description(temporary, model.config, run.tokenizer, positions=positions, source=source)
         temporary.rename(described)
+    for stage in run.stages:
+        if not stage.waits_for:
+            run.list_removed(stage)
     if not (folder / "manifest.json").is_file():
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
         described = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)

@@ -14,13 +14,15 @@ from typing import Any
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, RewardModelStage, StageSettings
 from r1jax.config.rewards import ModelReward, RewardSettings
-from r1jax.config.tasks import stages_read
+from r1jax.config.tasks import DataSet, stages_read
 from r1jax.data.batches import Batches
 from r1jax.models import Model
 from r1jax.rewards.example import Reward
 from r1jax.rewards.reading import Reading
 from r1jax.tasks import Mixture, Task, make_task
+from r1jax.tasks.contamination import Contamination, evaluation_questions, question_text, tables_of
 from r1jax.tasks.stage_data import stage_data
+from r1jax.tasks.table import read_table
 from r1jax.text.tokenizer import Tokenizer
 
 
@@ -59,6 +61,7 @@ class StageTasks:
         self.config, self.functions, self.data = config, functions, data
         self.reward_model = reward_model
         self._made: dict[str, Task | Mixture] = {}
+        self._contamination = Contamination({})
 
     def key(self, stage: StageSettings) -> str:
         """What two stages of the same task have in common."""
@@ -78,11 +81,31 @@ class StageTasks:
             if "accuracy" not in self._made[what].rewards:
                 known = ", ".join(self._made[what].rewards)
                 raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
+            self._contamination.clean(self._made[what], name)
         return self._made[what]
 
     def ready(self) -> list[Task | Mixture]:
         """Those that do not wait for an earlier stage's data, in the order of their stages."""
         return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
+
+    def decontaminate(self) -> None:
+        """Removes training questions that are in the config's evaluation sets, also from tasks that are made later."""
+        sets: dict[str, list[str]] = {}
+        for data in self.config.decontaminate:
+            name, questions = ("test", self._test_questions()) if data == "test" else evaluation_questions(data)
+            sets.setdefault(name, []).extend(questions)
+        self._contamination = Contamination(sets)
+        for stage in self.config.stages:
+            if sets and not stages_read(stage.task):
+                self._contamination.clean(self(stage.name), stage.name)
+
+    def _test_questions(self) -> Iterator[str]:
+        """Those of the stages' data sets; of stages that wait for others too."""
+        tables = [table for task in self.ready() for table in tables_of(task)]
+        waiting = [stage.task for stage in self.config.stages if stages_read(stage.task)]
+        parts = [part.task for task in waiting for part in getattr(task, "mixture", ())]
+        tables += [read_table(settings) for settings in parts if isinstance(settings, DataSet)]
+        return (question_text(example) for table in tables for example in table.examples["test"])
 
     def check_names(self) -> None:
         """Raises ConfigError for a reward, of the top level or null in a part of a mixture, that no task has."""

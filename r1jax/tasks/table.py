@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from r1jax.answers.extraction import gold_answer
-from r1jax.config.tasks import JsonlTask, ParquetTask, TableTask, TfdsTask
+from r1jax.config.tasks import DataSet, JsonlTask, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
@@ -38,13 +38,15 @@ class Table(ListedTask):
 
     `columns` are the names in the examples' `data`, and `has_golds` says whether there are gold answers. Rows that
     published data sets have by the way are left out, with a warning that counts them. Raises ValueError for the first
-    other row that cannot be used, and for a split without rows.
+    other row that cannot be used, and for a split without rows. `removed` are the questions that `contamination` took
+    out.
     """
 
     def __init__(self, settings: TableTask, train: Iterable[Row], test: Iterable[Row] | None) -> None:
         self.has_golds = settings.answer is not None
         rewards = {"accuracy": math_answer if self.has_golds else no_gold, "format": think_answer}
         super().__init__({"train": [], "test": []}, rewards)
+        self.removed: list[dict[str, str]] = []
         self._places: list[tuple[str, Example]] = []
         left_out: Counter[str] = Counter()
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
@@ -105,15 +107,22 @@ class Table(ListedTask):
                 raise ValueError(f"{where}: column 'tests': {error}") from None
 
 
-def read_table(settings: JsonlTask | ParquetTask | TfdsTask) -> Table:
+def read_table(settings: DataSet) -> Table:
     """The rows of files, or of the tensorflow-datasets data set of that name or in that folder."""
+    return Table(settings, split_rows(settings, "train") or (), split_rows(settings, "test"))
+
+
+def split_rows(settings: DataSet, split: Split) -> Iterable[Row] | None:
+    """The rows of a split as they are given; None where the test set is to be held out of the training set."""
     if isinstance(settings, TfdsTask):
-        return Table(settings, tfds_rows(settings.tfds, "train"), tfds_rows(settings.tfds, settings.test or "test"))
+        return tfds_rows(settings.tfds, "train" if split == "train" else settings.test or "test")
     if isinstance(settings, JsonlTask):
         key, path, rows = "task.jsonl", settings.jsonl, jsonl_rows
     else:
         key, path, rows = "task.parquet", settings.parquet, functools.partial(parquet_rows, *named_columns(settings))
-    return Table(settings, rows(key, path), None if settings.test is None else rows("task.test", settings.test))
+    if split == "train":
+        return rows(key, path)
+    return None if settings.test is None else rows("task.test", settings.test)
 
 
 def rows_table(rows: Rows) -> Table:

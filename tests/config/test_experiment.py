@@ -10,7 +10,7 @@ import r1jax.config
 from r1jax.config.base import Settings
 from r1jax.config.experiment import Config
 from r1jax.config.rewards import ExactReward, FormatReward, OverlongReward
-from r1jax.config.tasks import ArithmeticTask, CountdownTask
+from r1jax.config.tasks import ArithmeticTask, CountdownTask, JsonlTask, ParquetTask, TfdsTask
 
 MODEL = {
     "family": "llama",
@@ -198,3 +198,20 @@ def test_there_are_few_settings():
         inherited = {name for base in kind.__mro__[1:] for name in getattr(base, "model_fields", ())}
         counts[kind.__name__] = len(set(kind.model_fields) - inherited - {"name", "program"})
     assert sum(counts.values()) <= 160, counts
+
+
+def test_evaluation_sets_are_files_blocks_or_the_test_splits():
+    sets = ["test", "aime.jsonl", "math.parquet", {"tfds": "gsm8k", "answer": None}, {"jsonl": "a", "question": "q"}]
+    read = config(sft(), decontaminate=sets).decontaminate
+    assert read == [
+        "test",
+        JsonlTask(jsonl="aime.jsonl", answer=None),
+        ParquetTask(parquet="math.parquet", answer=None),
+        TfdsTask(tfds="gsm8k", answer=None),
+        JsonlTask(jsonl="a", question="q"),
+    ]
+    again = config(sft(), decontaminate=[each if each == "test" else each.model_dump() for each in read])
+    assert again.decontaminate == read
+    for wrong in ("test", [{"name": "arithmetic"}], [{"jsonl": "a", "questions": "q"}], [3]):
+        with pytest.raises(ValidationError, match="decontaminate"):
+            config(sft(), decontaminate=wrong)

@@ -6,7 +6,7 @@ from tiny import TINY
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.run.run import build_run
+from r1jax.run.run import build_run, open_run
 from r1jax.run.stages import data_file, finished_parts
 
 SAMPLES = "  - {name: samples, program: reject, steps: 2, prompts_per_step: 8, group_size: 2}\n"
@@ -82,3 +82,45 @@ def test_parts_are_counted_by_those_of_the_first_process(tmp_path):
     for name in ("000001-0.jsonl", "000001-1.jsonl", "000002-0.jsonl.tmp"):
         (file.with_suffix("") / name).write_text("")
     assert finished_parts(file) == 1
+
+
+def test_questions_of_evaluation_sets_are_removed_and_listed(tmp_path):
+    for name, numbers in (("train", range(60)), ("test", range(60, 70)), ("more", range(99)), ("other", (7, 9))):
+        rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": f"{i + 1}"} for i in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = f"{{jsonl: {tmp_path}/train.jsonl, test: {tmp_path}/test.jsonl}}"
+    more = f"{{jsonl: {tmp_path}/more.jsonl, completion: completion}}"
+    mixture = f"{{mixture: [{{weight: 1, task: {{stage: samples}}}}, {{weight: 1, task: {more}}}]}}"
+    samples = SAMPLES.replace("program", f"task: {table}, program") + LAST.replace("{stage: TASK}", mixture)
+    (tmp_path / "c.yaml").write_text(TINY.format(folder=tmp_path / "run") + samples)
+    config = load_config(tmp_path / "c.yaml", [f"decontaminate=[test, {tmp_path}/other.jsonl]"])
+    held_out = {row["question"] for row in map(json.loads, (tmp_path / "test.jsonl").read_text().splitlines())}
+    with pytest.warns(UserWarning, match=r"\d of 60 training .* stage samples .*\((\d of test, 2|2) of .*other"):
+        run = open_run(config)
+    with contextlib.closing(run):
+        file = data_file(run.folder, "samples")
+        rows = [{"question": "1+2=", "answer": "3", "completion": "3", "part": 0, "data": {}}] * 9
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        # The test set of a part that is made after the stage before it counts for all stages.
+        with pytest.warns(UserWarning, match="training questions of stage last"):
+            own, later = run.stage("last").batches.task.parts
+        assert own.size("train") == 9
+        held_out |= {later.example("test", i).question for i in range(later.size("test"))}
+        run.list_removed(run.stage("last"))
+        lists = {
+            name: [json.loads(line) for line in (run.folder / f"decontaminated/{name}.jsonl").read_text().splitlines()]
+            for name in ("samples", "last")
+        }
+        assert {file.name for file in (run.folder / "decontaminated").iterdir()} == {"samples.jsonl", "last.jsonl"}
+        first = run.stage("samples").batches.task
+        for name, table, numbers in (("samples", first, range(60)), ("last", later, range(99))):
+            questions = {f"{i}+1=" for i in numbers}
+            kept = {table.example("train", i).question for i in range(table.size("train"))}
+            removed = {row["question"]: row["set"] for row in lists[name]}
+            assert removed.keys() == (questions & held_out | {"7+1=", "9+1="} & questions) - _tests(table) and removed
+            assert kept == questions - removed.keys() - _tests(table)
+
+
+def _tests(table):
+    return {table.example("test", i).question for i in range(table.size("test"))}
