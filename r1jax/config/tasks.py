@@ -92,6 +92,10 @@ class TableTask(Settings):
     """The column of the questions: text, or chat messages with role and content."""
     answer: str | None = "answer"
     """The column of the gold answers; null: there are none, as by default with `messages`, `chosen` or `label`."""
+    choices: str | None = None
+    """The column of the options of multiple-choice questions, which are put after the question as A), B) and so on:
+    texts, or labels with texts. The gold answer, given as a position from 0, a letter or an option's text, becomes the
+    letter."""
     completion: str | None = None
     """The column of the demonstrations that an sft stage trains on."""
     messages: str | None = None
@@ -137,6 +141,10 @@ class TableTask(Settings):
         if len(given := [key for key, name in kinds.items() if name is not None]) > 1:
             raise ValueError(
                 f"{given[0]} and {given[1]} are two kinds of data; give each a task of its own, or drop one"
+            )
+        if self.choices is not None and (given := [key for key in given if key != "completion"]):
+            raise ValueError(
+                f"choices belong to the column question, and {given[0]} has questions too; drop one of them"
             )
         if (self.chosen is None) != (self.rejected is None) or (self.preference is not None and self.chosen is None):
             raise ValueError("chosen and rejected name the two responses of a pair; give both")

@@ -11,6 +11,7 @@ from typing import Any
 
 from r1jax.config.tasks import TableTask
 from r1jax.rewards.example import Example
+from r1jax.tasks.choices import with_choices
 from r1jax.tasks.messages import Messages, chat_messages, split_conversation
 from r1jax.tasks.preferences import labelled, preference
 from r1jax.tasks.rows import UnusableRow, column
@@ -19,8 +20,8 @@ from r1jax.tasks.rows import UnusableRow, column
 def named_columns(settings: TableTask) -> tuple[list[str], list[str]]:
     """The columns that are read: those that have to exist, and the question's where the responses may bring it."""
     responses = (settings.chosen, settings.rejected, settings.preference, settings.response, settings.label)
-    asked = settings.messages or settings.question
-    names = (asked, settings.system, settings.answer, settings.completion, *responses, *settings.columns)
+    asked = (settings.messages or settings.question, settings.choices, settings.system)
+    names = (*asked, settings.answer, settings.completion, *responses, *settings.columns)
     needed = list(dict.fromkeys(name for name in names if name is not None))
     if settings.is_for_reward_models and settings.question not in settings.columns:
         return [name for name in needed if name != settings.question], [settings.question]
@@ -32,7 +33,7 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
 
     Raises UnusableRow for one to leave out, and ValueError, which says where the row is, for one to correct.
     """
-    question, demonstration, data = None, None, {}
+    question, demonstration, gold, data = None, None, "", {}
     if settings.messages is not None:
         question, demonstration = _conversation(settings.messages, where, row)
     elif settings.is_for_reward_models:
@@ -44,13 +45,20 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
         if not isinstance(demonstration, str | None):
             kind = type(demonstration).__name__
             raise ValueError(f"{where}: column {settings.completion!r} is a {kind}; a demonstration is text")
+    if settings.answer is not None:
+        gold = column(where, row, settings.answer)
+        if settings.choices is None or isinstance(gold, str):
+            gold = _gold(settings, where, gold)
+    if settings.choices is not None:
+        options = _plain(where, settings.choices, column(where, row, settings.choices))
+        question, data["choices"], gold = with_choices(where, question, options, gold)
     if settings.system is not None:
         question = _with_system(question, column(where, row, settings.system))
     return Example(
         question,
-        "" if settings.answer is None else _gold(settings, where, column(where, row, settings.answer)),
+        gold,
         demonstration if demonstration and demonstration.strip() else None,
-        data | {name: _plain(where, name, column(where, row, name)) for name in settings.columns},
+        data | {name: _plain(where, name, column(where, row, name)) for name in settings.columns if name not in data},
         is_conversation=settings.messages is not None,
     )
 

@@ -99,6 +99,7 @@ def test_conversations_and_preferences_have_no_golds_unless_a_column_is_named():
         ({"preference": "p"}, "chosen and rejected name the two responses of a pair; give both"),
         ({"label": "l"}, "label is about the column that response names; give both"),
         ({"response": "r"}, "label is about the column that response names; give both"),
+        ({"choices": "c", "messages": "m"}, "choices belong to the column question, and messages has questions too"),
     ],
 )
 def test_columns_that_do_not_fit_together(columns, message):
