@@ -79,6 +79,7 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
     from rich.console import Console
 
     from r1jax.programs.pipeline import train as train_stages
+    from r1jax.run.comparison import comparison_table, draw_comparison
     from r1jax.run.report import draw_curves, summary_table
 
     run = train_stages(settings)
@@ -86,6 +87,9 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
         return
     Console().print(summary_table(run.folder))
     print(f"curves: {draw_curves(run.folder)}")
+    if settings.table:
+        Console().print(comparison_table(run.folder))
+        print(f"the stages side by side: {draw_comparison(run.folder)}")
     question = run.stages[-1].batches.example("test", 0).question
     asked = shlex.quote(question if isinstance(question, str) else "...")
     print(f"sample from it: {command(f'sample {run.folder} {asked}')}")

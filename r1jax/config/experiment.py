@@ -282,6 +282,9 @@ class Config(Shared):
     """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
     removed. Each is a file, a block such as a task's (its test set, or all rows where it has none), or `test`: the test
     splits of the stages' own data sets."""
+    table: dict[str, str] = {}
+    """Stages to compare side by side after the last one, by the names that they have in the table: all are evaluated on
+    the top level's task, as the top level's `evaluate` says. Empty: there is no table."""
     stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
 
@@ -355,6 +358,17 @@ class Config(Shared):
                             f"{where}.rewards: {reward} is defined here, and the data of stage {name} is graded by the "
                             f"rewards of that stage; define it there, or at the top level for both"
                         )
+        needed = ("task", "max_prompt_length", "max_completion_length") if self.table else ()
+        if missing := [name for name in needed if getattr(self, name) is NOT_GIVEN]:
+            raise ValueError(f"table: stages are compared by the top level's {missing[0]}; give it")
+        if self.table and stages_read(self.task):
+            raise ValueError(
+                "table: stages are compared on the top level's task, which reads a stage's data; give another"
+            )
+        for name in self.table.values():
+            if name not in names or not self.stage(name).makes_policy:
+                known = ", ".join(stage.name for stage in self.stages if stage.makes_policy)
+                raise ValueError(f"table: {name!r} is no stage that trains a policy; there are {known}")
         return self
 
     def stage(self, name: str) -> StageSettings:

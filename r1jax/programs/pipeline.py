@@ -11,8 +11,12 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from r1jax.config.base import user_errors
 from r1jax.config.experiment import Config
 from r1jax.programs import grpo, reject, reward_model, sft
+from r1jax.programs.comparison import compare, comparison_batches
 from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
@@ -32,6 +36,9 @@ def train(
     `functions` are those of `build_run`; `on_log` is called with each logged row.
     """
     run = open_run(config, functions=functions)
+    if config.table:
+        with user_errors():  # before anything runs
+            comparison_batches(run).prompts("test", 0, np.arange(config.evaluate.problems or 1))
     run.log.on_log = on_log
     with contextlib.closing(run), run.devices():
         saved = _saved_steps(run)
@@ -59,6 +66,8 @@ def train(
             weights = PROGRAMS[settings.program](run, stage, take)
             maker = settings.name if settings.makes_policy else source
             held = {} if weights is None else {maker: weights}
+        if config.table:
+            compare(run)
     return run
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DATA = "data.jsonl"  # rows that were given to the Python API
 # Settings that do not change what is computed.
-FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints")
+FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints", "table")
 FREE_OF_JUDGES = (".url", ".parallel", ".retries", ".api_key_env")
 
 

@@ -89,11 +89,11 @@ def summary_table(folder: Path) -> Table:
     rows = read_metrics(folder)
     scores: dict[str, Row] = {}
     for row in rows:
-        if "eval/accuracy" in row and (row["step"] > 0 or row["stage"] == rows[0]["stage"]):
+        if any(name.startswith("eval/") for name in row) and (row["step"] > 0 or row["stage"] == rows[0]["stage"]):
             found = {name.removeprefix("eval/"): value for name, value in row.items()}
             scores[f"after {row['stage']}" if row["step"] else "before"] = found
     if not scores:
-        raise ValueError(f"{folder} has no evaluation yet; need one row with eval/accuracy: let the run continue")
+        raise ValueError(f"{folder} has no evaluation yet; need one row with scores: let the run continue")
 
     names, kinds = {name for row in scores.values() for name in row if name.partition("@")[0] in SCORES}, [*SCORES]
     names = sorted(names, key=lambda name: (kinds.index(name.partition("@")[0]), len(name), name))  # @2 before @16

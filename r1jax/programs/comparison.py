@@ -1,0 +1,61 @@
+"""The stages of a run side by side on the same held-out problems, as DeepSeek-R1's paper compares its stages.
+
+compare(run)  # writes RUN_DIR/comparison.json, which `run.comparison` shows
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import jax
+
+from r1jax.data.batches import Batches
+from r1jax.rl.evaluation import evaluate
+from r1jax.run.checks import check_judges
+from r1jax.run.comparison import comparison_file, read_comparison
+from r1jax.run.loading import load_weights, reward_model
+from r1jax.run.metrics import write_atomically
+from r1jax.run.run import Run, role_key
+from r1jax.tasks import make_task
+
+
+def comparison_batches(run: Run) -> Batches:
+    """The problems of the top level's task, with the rewards that are defined there."""
+    config = run.config
+    task = make_task(
+        config.task,
+        config.seed,
+        rewards=config.reward_definitions,
+        max_completion_length=config.max_completion_length,
+        reward_model=functools.partial(reward_model, run.folder, run.mesh),
+    )
+    check_judges([task])
+    return Batches(
+        task,
+        run.tokenizer,
+        prompt=config.prompt,
+        seed=config.seed,
+        max_prompt_length=config.max_prompt_length,
+        max_completion_length=config.max_completion_length,
+    )
+
+
+def compare(run: Run) -> None:
+    """Evaluates the last weights of every stage in the config's `table` that has not been; each is saved at once."""
+    batches, found = comparison_batches(run), read_comparison(run.folder)
+    key = role_key(
+        jax.random.fold_in(run.key, 1), 0, 0, "evaluate"
+    )  # the same problems and the same randomness for all
+    for name, stage_name in run.config.table.items():
+        stage = run.stage(stage_name)
+        made: dict[str, Any] = {"stage": stage_name, "step": stage.settings.steps}
+        if {k: found.get(name, {}).get(k) for k in made} == made:
+            continue
+        run.print(f"comparing {name} (stage {stage_name})")
+        model = run.loaded(stage, load_weights(run.folder, stage_name, stage.model, run.mesh))
+        scores, _ = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
+        found[name] = made | {"scores": scores}
+        if run.is_writer:
+            write_atomically(comparison_file(run.folder), (json.dumps(found, indent=1) + "\n").encode())

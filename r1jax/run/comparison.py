@@ -1,0 +1,92 @@
+"""A table and a picture of a run's stages side by side, from the scores in RUN_DIR/comparison.json.
+
+rich.print(comparison_table(Path("runs/r1_tiny")))
+draw_comparison(Path("runs/r1_tiny"))  # runs/r1_tiny/comparison.png
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEFT_OUT = ("clipped_ratio", "frac_reward_none", "pass@", "cons@")
+LABELS = {"mean_length": "length (tokens)"}
+
+
+def comparison_file(folder: Path) -> Path:
+    """Where a run folder has the scores."""
+    return folder / "comparison.json"
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """By the names that the config's `table` gives stages: their stage, step and scores."""
+    file = comparison_file(folder)
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def comparison_rows(folder: Path) -> dict[str, list[float]]:
+    """By metric its value for each stage, NaN where a stage has none.
+
+    Metrics are accuracy in all and by part, the other rewards in all, and length.
+    """
+    scores = [entry["scores"] for entry in read_comparison(folder).values()]
+    names = [n.removeprefix("eval/") for n in dict.fromkeys(name for each in scores for name in each)]
+    shown = [n for n in names if not n.startswith(LEFT_OUT) and ("/" not in n or n.startswith("accuracy/"))]
+    shown.sort(key=lambda n: (not n.startswith("accuracy"), n == "mean_length"))  # otherwise as they are
+    labels = {n: LABELS.get(n, n.replace("accuracy/", "accuracy: ")) for n in shown}
+    return {labels[n]: [float(each.get(f"eval/{n}", math.nan)) for each in scores] for n in shown}
+
+
+def comparison_table(folder: Path) -> Table:
+    """A row for each metric, a column for each stage; the best value of each row is bold, but for lengths."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"stages of {folder.resolve().name}, held out")
+    table.add_column("")
+    for name in read_comparison(folder):
+        table.add_column(name, justify="right", no_wrap=True)
+    for metric, values in comparison_rows(folder).items():
+        best = max((v for v in values if not math.isnan(v)), default=math.nan)
+        cells = ["-" if math.isnan(v) else _cell(metric, v) for v in values]
+        bold = [v == best and not _is_length(metric) for v in values]
+        table.add_row(metric, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True)))
+    return table
+
+
+def draw_comparison(folder: Path) -> Path:
+    """Draws FOLDER/comparison.png: a panel of bars for each metric."""
+    from matplotlib.figure import Figure
+
+    names, rows = [*read_comparison(folder)], comparison_rows(folder)
+    columns = min(4, len(rows))
+    lines = math.ceil(len(rows) / columns)
+    figure = Figure(figsize=(3.1 * columns, 0.27 * len(names) * lines + 0.75 * lines + 0.3), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for (metric, values), ax in zip(rows.items(), axes, strict=False):
+        bars = ax.barh(names, [0 if math.isnan(v) else v for v in values], color="#0072b2", height=0.7)
+        ax.bar_label(bars, ["-" if math.isnan(v) else _cell(metric, v) for v in values], padding=2, fontsize=7)
+        ax.set_title(metric, loc="left", fontsize=9, fontweight="bold", color="#333333")
+        ax.invert_yaxis()
+        ax.set_xticks([])
+        ax.tick_params(labelsize=8, length=0)
+        ax.spines[["top", "right", "bottom"]].set_visible(False)
+        ax.margins(x=0.18)
+    for ax in axes[len(rows) :]:
+        ax.remove()
+    file = folder / "comparison.png"
+    figure.savefig(file, dpi=150, metadata={"Software": None})
+    return file
+
+
+def _is_length(metric: str) -> bool:
+    return metric == LABELS["mean_length"]
+
+
+def _cell(metric: str, value: float) -> str:
+    return f"{value:.1f}" if _is_length(metric) else f"{value:.1%}"

@@ -1,0 +1,55 @@
+"""The stages side by side: which metrics are shown, in which order, and what is missing."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from r1jax.run.comparison import comparison_file, comparison_rows, comparison_table, draw_comparison, read_comparison
+
+SCORES = {
+    "Zero": {"eval/format": 0.5, "eval/mean_length": 20.25, "eval/accuracy": 0.25, "eval/accuracy/sums": 0.5},
+    "R1": {
+        "eval/accuracy": 0.75,
+        "eval/accuracy/sums": 0.9,
+        "eval/accuracy/logic": 0.6,
+        "eval/format": 1.0,
+        "eval/format/sums": 1.0,
+        "eval/clipped_ratio": 0.0,
+        "eval/pass@2": 0.8,
+        "eval/mean_length": 10.0,
+        "eval/mean_length/sums": 9.0,
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    entries = {name: {"stage": name.lower(), "step": 3, "scores": scores} for name, scores in SCORES.items()}
+    comparison_file(tmp_path).write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_rows(folder, tmp_path):
+    rows = comparison_rows(folder)
+    assert [*rows] == ["accuracy", "accuracy: sums", "accuracy: logic", "format", "length (tokens)"]
+    assert rows["accuracy"] == [0.25, 0.75] and rows["length (tokens)"] == [20.25, 10.0]
+    assert np.isnan(rows["accuracy: logic"][0]) and rows["accuracy: logic"][1] == 0.6
+    assert read_comparison(tmp_path / "none") == {}
+
+
+def test_table(folder):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    console.print(comparison_table(folder))
+    lines = {line.split("  ")[0].strip(): line for line in console.file.getvalue().splitlines()}
+    assert "\x1b[1m75.0%" in lines["accuracy"] and "25.0%" in lines["accuracy"] and "\x1b[1m25" not in lines["accuracy"]
+    assert lines["accuracy: logic"].split("\x1b")[0].split()[-1] == "-"
+    assert "\x1b[1m" not in lines["length (tokens)"] and "20.2" in lines["length (tokens)"]
+
+
+def test_picture(folder):
+    image = imread(draw_comparison(folder))
+    assert image.shape[1] > 1000 and image.std() > 0.05
