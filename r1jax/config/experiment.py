@@ -362,9 +362,7 @@ class Config(Shared):
         if missing := [name for name in needed if getattr(self, name) is NOT_GIVEN]:
             raise ValueError(f"table: stages are compared by the top level's {missing[0]}; give it")
         if self.table and stages_read(self.task):
-            raise ValueError(
-                "table: stages are compared on the top level's task, which reads a stage's data; give another"
-            )
+            raise ValueError("table: the top level's task, which stages are compared on, reads a stage's data")
         for name in self.table.values():
             if name not in names or not self.stage(name).makes_policy:
                 known = ", ".join(stage.name for stage in self.stages if stage.makes_policy)

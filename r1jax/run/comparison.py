@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEFT_OUT = ("clipped_ratio", "frac_reward_none", "pass@", "cons@")
-LABELS = {"mean_length": "length (tokens)"}
+LENGTH = "length (tokens)"
 
 
 def comparison_file(folder: Path) -> Path:
@@ -38,8 +38,13 @@ def comparison_rows(folder: Path) -> dict[str, list[float]]:
     names = [n.removeprefix("eval/") for n in dict.fromkeys(name for each in scores for name in each)]
     shown = [n for n in names if not n.startswith(LEFT_OUT) and ("/" not in n or n.startswith("accuracy/"))]
     shown.sort(key=lambda n: (not n.startswith("accuracy"), n == "mean_length"))  # otherwise as they are
-    labels = {n: LABELS.get(n, n.replace("accuracy/", "accuracy: ")) for n in shown}
-    return {labels[n]: [float(each.get(f"eval/{n}", math.nan)) for each in scores] for n in shown}
+    label = {"mean_length": LENGTH}
+    return {
+        label.get(n) or n.replace("accuracy/", "accuracy: "): [
+            float(each.get(f"eval/{n}", math.nan)) for each in scores
+        ]
+        for n in shown
+    }
 
 
 def comparison_table(folder: Path) -> Table:
@@ -85,7 +90,7 @@ def draw_comparison(folder: Path) -> Path:
 
 
 def _is_length(metric: str) -> bool:
-    return metric == LABELS["mean_length"]
+    return metric == LENGTH
 
 
 def _cell(metric: str, value: float) -> str:
