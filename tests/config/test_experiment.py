@@ -184,7 +184,7 @@ def test_a_teacher_that_does_not_come_before(teacher):
 def test_a_teacher_that_trains_no_weights():
     reject = {"name": "samples", "program": "reject", "steps": 1, "prompts_per_step": 4, "group_size": 2}
     message = error_of(reject, distill(teacher="samples"))
-    assert message.startswith("stages.student.teacher: stage samples trains no weights")
+    assert message.startswith("stages.student.teacher: stage samples is of program reject")
 
 
 def test_a_distribution_at_temperature_0_has_no_divergence():
