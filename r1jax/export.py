@@ -13,9 +13,8 @@ import jax
 
 from r1jax.config.base import ConfigError
 from r1jax.huggingface.config import write_description
-from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import DTYPES, export_params
-from r1jax.run.loading import MODEL_FOLDER, load_model
+from r1jax.run.loading import load_model
 
 
 def export_model(
@@ -32,13 +31,12 @@ def export_model(
     out = out.resolve()
     loaded = load_model(path, overrides, checkpoint=checkpoint)
     model, config, is_writer = loaded.model, loaded.config, jax.process_index() == 0
-    source = own if (own := Path(path) / MODEL_FOLDER).is_dir() else find_model(path)
     temporary = out.with_name(out.name + ".tmp")
     if is_writer:
         shutil.rmtree(temporary, ignore_errors=True)
         positions = config.max_prompt_length + config.max_completion_length
         write_description(
-            temporary, model.model.config, model.tokenizer, positions=positions, dtype=dtype, source=source
+            temporary, model.model.config, model.tokenizer, positions=positions, dtype=dtype, source=loaded.folder
         )
     with model.devices():
         export_params(model.weights, model.model.config, temporary, dtype=dtype, is_writer=is_writer)

@@ -20,10 +20,18 @@ from pydantic import BaseModel, Tag
 import r1jax.config
 from r1jax.config.base import Settings
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, RewardModelStage, SftStage, Stage, TrainingStage
+from r1jax.config.experiment import (
+    Config,
+    DistillStage,
+    GrpoStage,
+    RejectStage,
+    RewardModelStage,
+    SftStage,
+)
 from r1jax.config.rewards import RewardBase, RewardSettings
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, Shared
+from r1jax.config.stage import Stage, TrainingStage
 from r1jax.config.tasks import TaskSettings
 
 FILE = Path(__file__).parent.parent / "docs" / "config.md"
@@ -54,7 +62,7 @@ value of another key.
 **What stages share.** A key that a stage does not have is taken from the top level. `prompt` and `evaluate` are merged
 key by key, so that a stage gives only what differs; `task`, `rewards` and lengths replace those of the top level.
 
-**Presets.** `preset: FILE` in a grpo stage puts the settings of that file under the stage's own, which win key by key.
+**Presets.** `preset: FILE` in a stage puts the settings of that file under the stage's own, which win key by key.
 [configs/objectives/](../configs/objectives) has one for each published recipe, such as `dapo.yaml`. Where the stage
 has a `loss.kind` of its own, the clips of the file are left out. Paths are relative to the working directory, or else
 to the config's folder.
@@ -81,13 +89,14 @@ def reference() -> str:
         _section("Stages that train", TrainingStage, meanings, "In a stage of any program but reject."),
         _section("Stages of program sft", SftStage, meanings, "In a stage with `program: sft`."),
         _section("Stages of program grpo", GrpoStage, meanings, "In a stage with `program: grpo`."),
+        _section("Stages of program distill", DistillStage, meanings, "In a stage with `program: distill`."),
         _section("Stages of program reject", RejectStage, meanings, "In a stage with `program: reject`."),
         _section("Stages of program reward_model", RewardModelStage, meanings, "With `program: reward_model`."),
         _section(
             "Sampling",
             SamplingSettings,
             meanings,
-            "In a stage with `program: grpo` or `program: reject`, and in `evaluate`.",
+            "In a stage with `program: grpo`, `distill` or `reject`, and in `evaluate`.",
         ),
     ]
     places = {
@@ -182,7 +191,7 @@ def _table(model: type[BaseModel], meanings: dict[str, dict[str, str]]) -> str:
         kind = _type(field).removesuffix(" or null" if model is Shared else "-")
         cells = (
             f"`{name}`",
-            kind.replace("block", f"[block](#{name})"),
+            kind.replace("block", f"[block](#{_heading(name)})"),
             _default(model, name),
             known.get(name, _which(field)),
         )
@@ -209,6 +218,11 @@ def _default(model: type[BaseModel], name: str) -> str:
     if isinstance(field.default, Settings):
         return "`{}`"
     return f"`{json.dumps(field.default)}`"
+
+
+def _heading(name: str) -> str:
+    """The section that has a block's keys: a teacher's mesh has those of any."""
+    return name.removeprefix("teacher_")
 
 
 def _type(field: Any) -> str:

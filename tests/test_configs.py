@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.config.load import load_config
+from r1jax.training.optimizer import learning_rate
 
 FOLDER = Path(__file__).parent.parent / "configs"
 
@@ -26,3 +27,24 @@ def test_r1_zero_doubles_its_length_after_8200_updates():
     for stage in (first, second):
         assert (stage.prompts_per_step, stage.group_size, stage.loss.clip_high) == (512, 16, 10.0)
         assert stage.reward_weights == {"accuracy": 1.0, "format": 1.0}
+
+
+STUDENTS = {  # arXiv 2501.12948v2, table 6
+    "Qwen/Qwen2.5-Math-1.5B": 1e-4,
+    "Qwen/Qwen2.5-Math-7B": 8e-5,
+    "Qwen/Qwen2.5-14B": 7e-5,
+    "Qwen/Qwen2.5-32B": 6e-5,
+    "meta-llama/Llama-3.1-8B": 5e-5,
+    "meta-llama/Llama-3.3-70B-Instruct": 2e-5,
+}
+
+
+def test_r1s_students_have_their_published_settings():
+    configs = [load_config(file) for file in FOLDER.glob("distill_*.yaml")]
+    students = {config.model.path: config.stages[0] for config in configs if config.model.path is not None}
+    assert {path: stage.optimizer.learning_rate for path, stage in students.items()} == STUDENTS
+    for stage in students.values():
+        assert stage.max_prompt_length + stage.max_completion_length == stage.pack_length == 32_768
+        assert stage.prompts_per_step == 64 and 2 <= stage.steps * 64 / 804_745 <= 3
+        end = learning_rate(stage.optimizer, stage.updates)(stage.updates)
+        assert stage.optimizer.schedule == "cosine" and end == pytest.approx(stage.optimizer.learning_rate / 10)

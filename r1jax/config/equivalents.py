@@ -27,6 +27,8 @@ max_prompt_length: max_prompt_len max_input_length prompt_length
 max_completion_length: max_new_tokens max_tokens max_completion_len max_response_length response_length \
   generate_max_len max_tokens_to_generate
 max_prompt_length and max_completion_length: max_seq_length max_seq_len max_length max_model_len
+stages.NAME.teacher: teacher_model teacher_model_name_or_path teacher_path
+stages.NAME.teacher_top_k: loss_top_k distill_topk
 stages.NAME.group_size: num_generations rollout.n n_samples_per_prompt num_samples_per_prompt
 stages.NAME.steps: max_steps total_training_steps num_steps train_steps | a step is a rollout with all its updates
 stages.NAME.steps: num_train_epochs total_epochs num_epochs epochs num_episodes \
@@ -54,7 +56,8 @@ stages.NAME.optimizer.b2: adam_beta2 beta2
 stages.NAME.optimizer.b2: betas | b1 is 0.9
 stages.NAME.optimizer.eps: adam_epsilon
 stages.NAME.optimizer.max_grad_norm: grad_clip max_norm clip_grad gradient_clip_val
-stages.NAME.kl.coef: beta kl_coef init_kl_coef kl_loss_coef kl_beta
+stages.NAME.kl.coef: beta | the beta of GKD is jsd_beta
+stages.NAME.kl.coef: kl_coef init_kl_coef kl_loss_coef kl_beta
 stages.NAME.kl.estimator: kl_loss_type kl_penalty kl_estimator
 stages.NAME.kl.place: use_kl_loss use_kl_in_reward | loss or reward
 stages.NAME.kl.sync_reference_every: ref_model_sync_steps sync_ref_model | it counts steps, and a sync copies the policy

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, chosen_by
+from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -27,52 +27,9 @@ from r1jax.config.objective import (
 from r1jax.config.rewards import ModelReward, Weight
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, NOT_GIVEN, Shared, filled, given
+from r1jax.config.stage import Stage, TrainingStage
 from r1jax.config.tasks import EvaluationSet, MixtureTask, evaluation_set, stages_read
-from r1jax.config.training import MeshSettings, OptimizerSettings
-
-
-class Stage(Shared):
-    """What a stage of any program has."""
-
-    makes_policy: ClassVar[bool] = True  # whether it ends with weights that write text, which a next stage may train on
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-    """What metrics, checkpoints, overrides and other stages call it; any name but `base`."""
-    init_from: str | None = None
-    """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
-    the folder of a run or of a Hugging Face model. Default: the last earlier stage that trains a policy, else `base`.
-    """
-    steps: PositiveInt
-    """Steps to run: of a grpo stage rollouts with all their updates, of a reject stage rollouts, of others updates."""
-    prompts_per_step: PositiveInt
-    """Training examples a step."""
-
-    @property
-    def most_prompts(self) -> int:
-        """How many training examples the stage may consume; the next stage starts after them."""
-        return self.steps * self.prompts_per_step
-
-
-class TrainingStage(Stage):
-    """What a stage that trains has."""
-
-    model: ModelSettings | None = None
-    """A model of its own, such as a smaller student, with the run's tokenizer. Default: the model of `init_from`."""
-    microbatch: PositiveInt | None = None
-    """Sequences at once on each device (with `pack_length` in sft: rows); null: all. Gradients are accumulated, and the
-    result does not depend on it."""
-    pack_length: PositiveInt | None = None
-    """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
-    optimizer: OptimizerSettings
-    """AdamW and its learning rate."""
-    eval_every: NonNegativeInt = 0
-    """Steps between evaluations; 0: only after the last step."""
-    save_every: NonNegativeInt = 0
-    """Steps between checkpoints; 0: only after the last step."""
-
-    @property
-    def updates(self) -> int:
-        """How many times the optimizer changes the weights."""
-        return self.steps
+from r1jax.config.training import MeshSettings
 
 
 class SftStage(TrainingStage):
@@ -198,6 +155,34 @@ class GrpoStage(TrainingStage, SamplingSettings):
             raise ValueError("loss.kind gspo needs one advantage a sequence; use another kind with a value model")
 
 
+class DistillStage(TrainingStage, SamplingSettings):
+    """On-policy distillation: the stage's model samples, and learns at each token what its teacher would write there.
+
+    It needs no rewards. Those with a weight are logged, or without any those of the task.
+    """
+
+    program: Literal["distill"]
+    teacher: str
+    """The model to learn from: the name of an earlier stage; `base`, the config's `model` before any training; or the
+    folder of a run or of a Hugging Face model. It has the run's tokenizer, and computes in the student's `dtype`."""
+    teacher_mesh: MeshSettings | None = None
+    """How the teacher is split over the devices; null: as the student."""
+    teacher_top_k: PositiveInt | None = None
+    """Compare this many tokens, those of the teacher's highest probability, and all others together; null: compare the
+    whole vocabulary."""
+    jsd_beta: Share = 1.0
+    """Which divergence the loss is: 1 is the reverse KL, from student to teacher; 0 the forward KL; in between GKD's
+    generalised Jensen-Shannon divergence."""
+    group_size: PositiveInt = 1
+    """Completions a prompt."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DistillStage:
+        if self.temperature == 0:
+            raise ValueError("temperature 0 is greedy, and a distribution at temperature 0 has no KL; give more")
+        return self
+
+
 class RejectStage(Stage, SamplingSettings):
     """Rejection sampling: sample `group_size` completions a prompt, grade them, and keep the good ones as a data set.
 
@@ -252,6 +237,7 @@ class RewardModelStage(TrainingStage):
 StageSettings = Annotated[
     Annotated[SftStage, Tag("<sft>")]
     | Annotated[GrpoStage, Tag("<grpo>")]
+    | Annotated[DistillStage, Tag("<distill>")]
     | Annotated[RejectStage, Tag("<reject>")]
     | Annotated[RewardModelStage, Tag("<reward_model>")],
     Discriminator(chosen_by(name="program")),
@@ -318,17 +304,19 @@ class Config(Shared):
                     f"{where}.{missing[0]}: this key is required and was not given; give it to the stage, or at the "
                     f"top level to all stages"
                 )
-            if stage.init_from in names[index:]:
-                raise ValueError(
-                    f"{where}.init_from: stage {stage.init_from} does not come before this one; name an earlier stage, "
-                    f"base, or a folder"
-                )
             earlier = {other.name: other for other in self.stages[:index]}
-            if (source := earlier.get(stage.init_from or "")) and not source.makes_policy:
-                raise ValueError(
-                    f"{where}.init_from: stage {stage.init_from} is of program {source.program} and ends with no model "
-                    f"that writes text; name one that does"
-                )
+            for key in ("init_from", "teacher"):
+                source = getattr(stage, key, None)
+                if source in names[index:]:
+                    raise ValueError(
+                        f"{where}.{key}: stage {source} does not come before this one; name an earlier stage, base, or "
+                        f"a folder"
+                    )
+                if source in earlier and not earlier[source].makes_policy:
+                    raise ValueError(
+                        f"{where}.{key}: stage {source} is of program {earlier[source].program} and ends with no model "
+                        f"that writes text; name one that does"
+                    )
             for reward, model in models_read(stage).items():
                 if not isinstance(scorer := earlier.get(model), RewardModelStage):
                     have = ", ".join(n for n, other in earlier.items() if isinstance(other, RewardModelStage)) or "none"

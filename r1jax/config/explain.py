@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from r1jax.config.base import Settings, kind_of
 from r1jax.config.equivalents import EQUIVALENTS
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, RewardModelStage, SftStage
+from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, RewardModelStage, SftStage
 
 CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
 MOST_PLACES = 3  # that are named
-STAGES = (SftStage, GrpoStage, RejectStage, RewardModelStage)
+STAGES = (SftStage, GrpoStage, DistillStage, RejectStage, RewardModelStage)
 
 
 def explain(
@@ -108,7 +108,7 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
 
 def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
     """What may be meant by a key that a class of settings lacks: another library's, a misspelt or a misplaced one."""
-    names: list[str] = sorted([*block.model_fields, *(["preset"] if block is GrpoStage else [])])
+    names: list[str] = sorted([*block.model_fields, *(["preset"] if block in STAGES else [])])
     key = str(key)  # YAML has others
     if key in EQUIVALENTS:
         return _elsewhere(key)
@@ -116,7 +116,8 @@ def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
         return f"did you mean {near[0]!r}?"
     if block in STAGES and places().get(key) == [f"stages.NAME.{key}"]:
         programs = [get_args(kind.model_fields["program"].annotation)[0] for kind in STAGES if key in kind.model_fields]
-        return f"only stages of program {' and '.join(programs)} have {key}"
+        several = " and ".join([*([", ".join(programs[:-1])] if programs[1:] else []), programs[-1]])
+        return f"only stages of program {several} have {key}"
     for path in _paths(key, value):
         for part in (".".join(path[i:]) for i in range(len(path))):
             if part in EQUIVALENTS or part in places():

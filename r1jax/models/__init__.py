@@ -67,6 +67,11 @@ def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
     return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore
 
 
+def head(params: Any) -> Any:
+    """The part of the weights that `unembed` reads."""
+    return {name: params[name] for name in ("embed_VD", "unembed_DV") if name in params}
+
+
 def values(
     model: Model, value_params: Any, tokens_BT: jax.Array, positions_BT: Any = None, segments_BT: Any = None
 ) -> jax.Array:

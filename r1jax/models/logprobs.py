@@ -11,6 +11,7 @@ Letters: B sequences, T positions, C a chunk's positions, D model width, V vocab
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,20 +66,35 @@ def token_log_probs(
         hidden_BCD, token_BC, support_BCI = rows
         logits_BCV = unembed(model, params, hidden_BCD)
         logp_BCV = log_probabilities(logits_BCV, temperature=temperature, vocabulary=model.vocabulary)
-        if support_BCI is None:
-            logp_BC = jnp.take_along_axis(logp_BCV, token_BC[:, :, None], axis=2)[:, :, 0]
-            return logp_BC, entropy(logp_BCV), jnp.argmax(logp_BCV, axis=-1) == token_BC
-        keep_BCI = support_BCI >= 0
-        logp_BCI = renormalize(jnp.take_along_axis(logp_BCV, jnp.maximum(support_BCI, 0), axis=2), keep_BCI)
-        is_token_BCI = keep_BCI & (support_BCI == token_BC[:, :, None])
-        logp_BC = jnp.where(is_token_BCI, logp_BCI, 0.0).sum(axis=2)
-        logp_BC = jnp.where(is_token_BCI.any(axis=2), logp_BC, MASKED)
-        return logp_BC, entropy(logp_BCI), support_BCI[:, :, 0] == token_BC
+        return of_tokens(logp_BCV, token_BC, support_BCI)
 
-    rows, (B, T) = (hidden_BTD, token_BT, support_BTI), token_BT.shape
-    chunks = min(T, logit_chunks(token_BT.size, model))
+    return in_chunks(of_chunk, params, (hidden_BTD, token_BT, support_BTI), logit_chunks(token_BT.size, model))
+
+
+def of_tokens(
+    logp_BCV: jax.Array, token_BC: jax.Array, support_BCI: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `token_log_probs` returns, from the log-probs of the whole vocabulary."""
+    if support_BCI is None:
+        logp_BC = jnp.take_along_axis(logp_BCV, token_BC[:, :, None], axis=2)[:, :, 0]
+        return logp_BC, entropy(logp_BCV), jnp.argmax(logp_BCV, axis=-1) == token_BC
+    keep_BCI = support_BCI >= 0
+    logp_BCI = renormalize(jnp.take_along_axis(logp_BCV, jnp.maximum(support_BCI, 0), axis=2), keep_BCI)
+    is_token_BCI = keep_BCI & (support_BCI == token_BC[:, :, None])
+    logp_BC = jnp.where(is_token_BCI, logp_BCI, 0.0).sum(axis=2)
+    logp_BC = jnp.where(is_token_BCI.any(axis=2), logp_BC, MASKED)
+    return logp_BC, entropy(logp_BCI), support_BCI[:, :, 0] == token_BC
+
+
+def in_chunks(function: Callable[[Any, Any], Any], params: Any, rows: Any, chunks: int) -> Any:
+    """`function(params, rows)` of arrays [B, T, ...], for some of the T positions at a time; it returns such arrays.
+
+    With several chunks it is computed again in the backward pass.
+    """
+    B, T = jax.tree.leaves(rows)[0].shape[:2]
+    chunks = min(T, chunks)
     if chunks == 1:
-        return of_chunk(params, rows)
+        return function(params, rows)
     C = -(-T // chunks)
 
     # Chunk i has the positions that are i modulo `chunks`, so that each one is spread over the context axis as T is.
@@ -88,10 +104,10 @@ def token_log_probs(
 
     @jax.checkpoint
     def constrained(params: Any, rows: Any) -> Any:
-        return of_chunk(params, jax.tree.map(lambda x: constrain(x, "BT_"[: x.ndim]), rows))
+        return function(params, jax.tree.map(lambda x: constrain(x, "BT_"[: x.ndim]), rows))
 
     outputs = jax.lax.scan(lambda _, rows: (None, constrained(params, rows)), None, jax.tree.map(split, rows))[1]
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(B, C * chunks)[:, :T], outputs)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(B, C * chunks, *x.shape[3:])[:, :T], outputs)
 
 
 def logit_chunks(tokens: int, model: Model) -> int:

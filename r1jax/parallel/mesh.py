@@ -155,6 +155,11 @@ def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
     return jax.tree.map(put, local)
 
 
+def move_rows(tree: Any, mesh: Mesh) -> Any:
+    """Global arrays with the same rows on another mesh of the same devices."""
+    return jax.device_put(tree, sharding(mesh, "B"))
+
+
 def to_local(tree: Any) -> Any:
     """The rows of global arrays that are on this process's devices, in the order of `own_rows`."""
 

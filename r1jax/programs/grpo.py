@@ -21,10 +21,10 @@ import numpy as np
 import optax
 
 from r1jax.config.experiment import GrpoStage
-from r1jax.data.packing import Layout, lay_out
+from r1jax.data.packing import Layout
 from r1jax.models import Model
 from r1jax.parallel.jitted import Jitted, abstract
-from r1jax.parallel.mesh import constrain, own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import constrain, sharding, to_local
 from r1jax.programs.steps import Steps
 from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
@@ -32,7 +32,7 @@ from r1jax.rewards.monitor import RewardMonitor
 from r1jax.rl import dynamic_sampling, rollout
 from r1jax.rl.losses import length_mask, reduction_weights
 from r1jax.rl.objective import LOGP_DIFFERENCE, loss_and_sums
-from r1jax.rl.rollout import Collected, Sampling, sequence_lengths
+from r1jax.rl.rollout import Collected, Sampling, packed_rows, sequence_lengths
 from r1jax.rl.train_batch import needs_forwards, prepare
 from r1jax.rl.types import Rollout, TrainBatch
 from r1jax.run.run import Run, role_key
@@ -106,24 +106,14 @@ class Trainer:
         it, since one that nothing reads would only be one more shape to compile.
         """
         settings, mesh, batches = self.settings, self.run.mesh, self.stage.batches
-
-        def layout(length_B: np.ndarray) -> Layout:
-            laid_out = lay_out(
-                length_B,
-                shards=row_shards(mesh),
-                microbatches=microbatches_of(len(length_B), settings.microbatch, mesh),
-                joined=batches.width["train"] + batches.max_completion_length,
-                width=settings.pack_length or 0,
-            )
-            return Layout(*(to_global(mesh, x[own_rows(mesh, len(x))], len(x)) for x in laid_out))
-
+        joined = batches.width["train"] + batches.max_completion_length
         with self.run.guard(f"{settings.name} minibatches"):
             order = minibatch_order(role_key(self.run.key, self.stage.number, step, "minibatches"), settings)
             if settings.pack_length is None:
                 return order, [None] * (1 + len(order))
             length_B = sequence_lengths(mesh, collected.rollout)
-            whole = layout(length_B) if needs_forwards(settings) else None
-            return order, [whole, *(layout(length_B[rows_B]) for rows_B in order)]
+            whole = packed_rows(mesh, length_B, settings, joined) if needs_forwards(settings) else None
+            return order, [whole, *(packed_rows(mesh, length_B[rows_B], settings, joined) for rows_B in order)]
 
     def prepare(
         self, state: TrainState, collected: Collected, layout: Layout | None

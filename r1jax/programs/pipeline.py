@@ -15,14 +15,20 @@ import numpy as np
 
 from r1jax.config.base import user_errors
 from r1jax.config.experiment import Config
-from r1jax.programs import grpo, reject, reward_model, sft
+from r1jax.programs import distill, grpo, reject, reward_model, sft
 from r1jax.programs.comparison import compare, comparison_batches
 from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
 from r1jax.run.stages import StageRun
 
-PROGRAMS = {"sft": sft.train, "grpo": grpo.train, "reject": reject.train, "reward_model": reward_model.train}
+PROGRAMS = {
+    "sft": sft.train,
+    "grpo": grpo.train,
+    "distill": distill.train,
+    "reject": reject.train,
+    "reward_model": reward_model.train,
+}
 
 
 def train(

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from r1jax.config.experiment import TrainingStage
+from r1jax.config.stage import TrainingStage
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
 from r1jax.run.run import Run, role_key

@@ -7,6 +7,7 @@ width, I ids a token was drawn from.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,15 +36,27 @@ def completion_log_probs(
     Only the hidden states that predict a completion token reach the vocabulary; with a layout those of all positions
     of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
     """
-    given, hidden = (batch.completion_BT, batch.support_BTI), forward(model, params, *model_inputs(batch))[0]
-    in_rows = batch.layout is not None and batch.layout.source_MW.size < batch.completion_BT.size
-    if in_rows:
-        given = jax.tree.map(functools.partial(next_in_rows, batch), given)
-    else:
-        hidden = to_completions(batch, hidden)
-    token, support = given
-    logp, entropy, _ = token_log_probs(model, params, hidden, token, temperature=temperature, support_BTI=support)
-    return (to_completions(batch, logp), to_completions(batch, entropy)) if in_rows else (logp, entropy)
+
+    def of_tokens(hidden: jax.Array, given: Any) -> tuple[jax.Array, jax.Array]:
+        token, support = given
+        return token_log_probs(model, params, hidden, token, temperature=temperature, support_BTI=support)[:2]
+
+    return at_predictors(model, params, batch, (batch.completion_BT, batch.support_BTI), of_tokens)
+
+
+def at_predictors(
+    model: Model, params: Any, batch: TrainBatch, given: Any, function: Callable[[jax.Array, Any], Any]
+) -> Any:
+    """`function(hidden, given)` of the final hidden states that predict completion tokens: arrays [B, T, ...].
+
+    `given` are arrays [B, T, ...] that belong to these tokens. With a layout the function sees packed rows instead,
+    where these have fewer positions than B × T.
+    """
+    hidden = forward(model, params, *model_inputs(batch))[0]
+    if batch.layout is None or batch.layout.source_MW.size >= batch.completion_BT.size:
+        return function(to_completions(batch, hidden), given)
+    outputs = function(hidden, jax.tree.map(functools.partial(next_in_rows, batch), given))
+    return jax.tree.map(functools.partial(to_completions, batch), outputs)
 
 
 def completion_values(model: Model, value_params: Any, batch: TrainBatch) -> jax.Array:

@@ -17,14 +17,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from r1jax.config.experiment import GrpoStage
+from r1jax.config.experiment import DistillStage, GrpoStage
 from r1jax.data.batches import Batches, Prompts
-from r1jax.parallel.mesh import gather, own_rows, to_global, to_local
+from r1jax.data.packing import Layout, lay_out
+from r1jax.parallel.mesh import gather, own_rows, row_shards, to_global, to_local
 from r1jax.rewards.example import Completion, Example, Reward
 from r1jax.rewards.grading import Grades, grade, reason_shares, reward_shares
 from r1jax.rl.types import Rollout
 from r1jax.sampling.sampler import Samples
 from r1jax.text.tokenizer import Tokenizer
+from r1jax.training.state import microbatches_of
 
 LONGEST_REASON = 32  # characters
 Timers = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -110,7 +112,7 @@ def roll_out(
 
 
 def collect(
-    sampling: Sampling, batches: Batches, stage: GrpoStage, weights: Any, start: int, key: jax.Array
+    sampling: Sampling, batches: Batches, stage: GrpoStage | DistillStage, weights: Any, start: int, key: jax.Array
 ) -> Collected:
     """The rollout of a training step on the `prompts_per_step` training examples from position `start` on."""
     P = stage.prompts_per_step
@@ -126,6 +128,18 @@ def sequence_lengths(mesh: Mesh, rollout: Rollout) -> np.ndarray:
     prompt_length_P, length_B = to_local((rollout.prompt_length_P, rollout.samples.length_B))
     local_B = np.repeat(prompt_length_P, len(length_B) // len(prompt_length_P)) + length_B
     return gather(mesh, local_B, rollout.samples.length_B.shape[0])
+
+
+def packed_rows(mesh: Mesh, length_B: np.ndarray, stage: GrpoStage | DistillStage, joined: int) -> Layout:
+    """How sequences of these lengths, each in a row of `joined` positions, lie in the stage's packed rows."""
+    laid_out = lay_out(
+        length_B,
+        shards=row_shards(mesh),
+        microbatches=microbatches_of(len(length_B), stage.microbatch, mesh),
+        joined=joined,
+        width=stage.pack_length or 0,
+    )
+    return Layout(*(to_global(mesh, x[own_rows(mesh, len(x))], len(x)) for x in laid_out))
 
 
 def all_grades(mesh: Mesh, grades: Grades, rows: int) -> Grades:

@@ -145,17 +145,28 @@ def build_batch(
 
 def _metrics(rollout: Rollout, total_PG: jax.Array) -> dict[str, jax.Array]:
     """Metrics of the included groups; `frac_reward_zero_std` alone also counts those that only fill the batch."""
-    samples, included_P1 = rollout.samples, rollout.included_P[:, None]
+    included_P1 = rollout.included_P[:, None]
 
     def counted(x_B: jax.Array) -> jax.Array:
         return jnp.where(included_P1, x_B.reshape(total_PG.shape), jnp.nan)
 
-    length_PG = counted(samples.length_B)
-    metrics = {
+    return {
         "reward": jnp.nanmean(counted(total_PG)),
         "reward_std": jnp.nanmean(jnp.nanstd(counted(total_PG), axis=1, ddof=1)),
         "frac_reward_zero_std": 1 - differ(counted(total_PG), axis=1).mean(),
         "frac_reward_none": jnp.nanmean(counted(jnp.isnan(total_PG))),
+    } | rollout_metrics(rollout)
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, jax.Array]:
+    """Lengths of the completions in the included groups, and each reward of all completions."""
+    samples, included_P1 = rollout.samples, rollout.included_P[:, None]
+
+    def counted(x_B: jax.Array) -> jax.Array:
+        return jnp.where(included_P1, x_B.reshape(len(included_P1), -1), jnp.nan)
+
+    length_PG = counted(samples.length_B)
+    metrics = {
         "completions/mean_length": jnp.nanmean(length_PG),
         "completions/min_length": jnp.nanmin(length_PG),
         "completions/max_length": jnp.nanmax(length_PG),

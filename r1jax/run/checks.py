@@ -13,19 +13,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, GrpoStage, RejectStage, SftStage
+from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage
 from r1jax.config.load import load_config
-from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
-from r1jax.parallel.mesh import row_shards
+from r1jax.parallel.mesh import make_mesh, row_shards
 from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
-from r1jax.run.loading import find_checkpoint, model_folder, policies, saved_tokenizer
+from r1jax.run.loading import describe
+from r1jax.run.teacher import find_teacher
 from r1jax.tasks import Mixture, Task
-from r1jax.text.tokenizer import Tokenizer, load_tokenizer
+from r1jax.text.tokenizer import check_same_tokens
 
 if TYPE_CHECKING:
     from r1jax.run.run import Run
@@ -43,6 +43,13 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
         where = f"stages.{stage.settings.name}"
         for problem in _problems(stage, mesh):
             raise ConfigError(f"{where}.{problem}")
+        if isinstance(stage.settings, DistillStage) and stage.settings.teacher_mesh is not None:
+            try:
+                problem = next(_problems(stage, make_mesh(stage.settings.teacher_mesh)), None)
+            except ConfigError as error:  # of its axes
+                problem = error
+            if problem:
+                raise ConfigError(f"{where}.teacher_mesh: {problem}")
         if isinstance(stage.settings, RejectStage):
             continue
         warmup, updates = stage.settings.optimizer.warmup_updates, stage.settings.updates
@@ -63,10 +70,12 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
 def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     """What does not fit, with the key of the stage that it is about."""
     settings, batches, shards, context = stage.settings, stage.batches, row_shards(mesh), mesh.shape["context"]
-    key = {"grpo": "rewards", "reject": "keep"}.get(settings.program)
+    key = {"grpo": "rewards", "distill": "rewards", "reject": "keep"}.get(settings.program)
     named = settings.keep if isinstance(settings, RejectStage) else settings.reward_weights
     if key and (unknown := sorted(named.keys() - batches.task.rewards)):
         yield f"{key}: no reward {unknown[0]!r}; there are {', '.join(batches.task.rewards)}"
+    if settings.program == "distill":  # which only logs them
+        key = None
     if key and isinstance(batches.task, Mixture):
         used = {name for name, value in named.items() if value or key == "keep"}
         for name, part in zip(batches.task.names, batches.task.parts, strict=True):
@@ -118,7 +127,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         if at_once > prompts:
             yield f"microbatch: {at_once} rows on {shards} devices, and a step has {prompts} examples; give fewer"
         return
-    rows = prompts * settings.group_size // settings.minibatches if isinstance(settings, GrpoStage) else prompts
+    rows = prompts * getattr(settings, "group_size", 1) // getattr(settings, "minibatches", 1)
     if rows % shards:
         yield f"minibatches: an update of {rows} sequences is split over {shards} devices; need a multiple of {shards}"
     if rows % at_once:
@@ -160,23 +169,18 @@ def check_weights(run: Run) -> None:
         name, abstract, config = stage.settings.name, abstract_params(stage.model, run.mesh), stage.model.config
         if (source := run.config.source(name)) == "base" and (path := run.config.model_of(name).path):
             check_params(find_model(path), config, abstract)
+        if isinstance(stage.settings, DistillStage):
+            find_teacher(run, stage)
         try:
             if source in names[1:]:
                 _check_same_model(f"stage {source}", run.stage(source).model.config, config)
             if source in names:
                 continue
-            folder = Path(source)
-            if (folder / "config.yaml").is_file():
-                other = load_config(folder / "config.yaml")
-                last, _ = find_checkpoint(folder, policies(other))
-                described = model_folder(folder, other.model_owner(last))
-                model, tokenizer = model_config(other.model_of(last), described), saved_tokenizer(other, folder)
-            else:
-                folder = find_model(source)
-                check_params(folder, config, abstract)
-                model, tokenizer = read_config(folder), load_tokenizer(str(folder), ())
+            if not (Path(source) / "config.yaml").is_file():
+                check_params(find_model(source), config, abstract)
+            model, tokenizer = describe(source)
             _check_same_model(source, model, config)
-            _check_same_tokenizer(source, tokenizer, run.tokenizer)
+            check_same_tokens(source, tokenizer, run.tokenizer)
         except ValueError as error:
             raise ConfigError(f"stages.{name}.init_from: {error}") from None
 
@@ -186,16 +190,6 @@ def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> No
     for key in sorted(our.keys() - {"dtype", "remat"}):
         if our[key] != their[key]:
             raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}")
-
-
-def _check_same_tokenizer(source: str, theirs: Tokenizer, ours: Tokenizer) -> None:
-    """With another tokenizer the weights would read and write other words."""
-    for token in range(min(theirs.size, ours.size)):
-        if theirs.decode([token]) != ours.decode([token]):
-            raise ValueError(
-                f"the tokenizer of {source} is another one: id {token} is {theirs.decode([token])!r} there and "
-                f"{ours.decode([token])!r} here; give the same tokenizer, or the same tasks in the same order"
-            )
 
 
 def check_same_settings(folder: Path, config: Config) -> None:
@@ -217,7 +211,7 @@ def changed_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]
     """By key what a run was started with and what a config has, where they differ and the run would not be the same."""
     before, now = (_flat(c.model_dump()) for c in (load_config(folder / "config.yaml"), config))
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES)}
+    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES) or ".teacher_mesh" in key}
     return {key: values for key, values in changed.items() if key not in free}
 
 

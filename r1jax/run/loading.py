@@ -20,10 +20,10 @@ from r1jax.config.load import load_config, parse_config
 from r1jax.config.rewards import ModelReward
 from r1jax.config.shared import Shared
 from r1jax.config.tasks import sampled_task, stages_read
-from r1jax.huggingface.config import model_config
+from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import CONFIG, find_model
 from r1jax.huggingface.weights import import_params
-from r1jax.models import Model, abstract_params, make_model
+from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
@@ -42,12 +42,13 @@ class Loaded:
     """A model with the settings to use it by.
 
     `config` has no stages: its top level is what the stage that trained the model had, with its changes. `name` is the
-    stage and step, such as "rl-90", or the pretrained model's name.
+    stage and step, such as "rl-90", or the pretrained model's name. `folder` has its config.json and its tokenizer.
     """
 
     model: LoadedModel
     config: Config
     name: str
+    folder: Path
 
 
 def load_model(path: str, overrides: Sequence[str] = (), *, checkpoint: str | None = None) -> Loaded:
@@ -85,7 +86,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     model, mesh = make_model(architecture, tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
     config = config.model_copy(update={"model": trained.model_of(stage)})
-    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}")
+    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, f"{stage}-{step}", described)
 
 
 def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
@@ -110,7 +111,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), ()), make_mesh(config.mesh)
     model = make_model(model_config(config.model), tokenizer.size)
     weights = import_params(folder, model.config, abstract_params(model, mesh))
-    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name)
+    return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name, folder)
 
 
 def policies(config: Config) -> list[str]:
@@ -128,6 +129,18 @@ def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
 def model_folder(folder: Path, owner: str | None) -> Path:
     """Where a run folder describes the config's model (None), or that of a stage with its own."""
     return folder / (MODEL_FOLDER if owner is None else f"{MODEL_FOLDER}-{owner}")
+
+
+def describe(path: str) -> tuple[ModelConfig, Tokenizer]:
+    """The architecture and the tokenizer of a run's last checkpoint, of a Hugging Face folder or of a hub id."""
+    folder = Path(path)
+    if not (folder / "config.yaml").is_file():
+        folder = find_model(path)
+        return read_config(folder), load_tokenizer(str(folder), ())
+    config = load_config(folder / "config.yaml")
+    last, _ = find_checkpoint(folder, policies(config))
+    described = model_folder(folder, config.model_owner(last))
+    return model_config(config.model_of(last), described), saved_tokenizer(config, folder)
 
 
 def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:

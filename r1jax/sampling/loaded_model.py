@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from r1jax.config.sampling import SamplingSettings
 from r1jax.models import Model, cast_for_sampling
-from r1jax.parallel.mesh import SAMPLE_WEIGHTS, abstract_weights, weight_shardings
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, Table, abstract_weights, weight_shardings
 from r1jax.sampling.sampler import Samples, make_sampler
 from r1jax.text.tokenizer import Tokenizer
 
@@ -50,14 +50,14 @@ class LoadedModel:
             top_p=settings.top_p,
         )
 
-    def sampling_weights(self) -> Any:
-        """The weights in the shardings that decoding wants and in the type that they are used in."""
-        shardings = weight_shardings(self.mesh, self.weights, SAMPLE_WEIGHTS)
+    def sampling_weights(self, table: Table = SAMPLE_WEIGHTS) -> Any:
+        """The weights in the type that they are used in, and in the shardings that decoding wants, or in others."""
+        shardings = weight_shardings(self.mesh, self.weights, table)
         return jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)(
             self.weights, self.model.config.dtype
         )
 
-    def abstract_sampling_weights(self) -> Any:
+    def abstract_sampling_weights(self, table: Table = SAMPLE_WEIGHTS) -> Any:
         """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""
         shapes = jax.eval_shape(lambda weights: cast_for_sampling(weights, self.model.config.dtype), self.weights)
-        return abstract_weights(self.mesh, shapes, SAMPLE_WEIGHTS)
+        return abstract_weights(self.mesh, shapes, table)

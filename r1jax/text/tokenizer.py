@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from r1jax.text.chat_template import ChatTemplate, load_chat_template, read_json
 
 CHARACTERS = "characters"
+PAD, STOP = "<|pad|>", "<|stop|>"  # of the character tokenizer
 SETTINGS_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -50,6 +51,10 @@ class Tokenizer(Protocol):
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    def tokens(self) -> dict[int, str]:
+        """The tokens by their ids, special ones and stop tokens too, as the vocabulary spells them."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Writes what Hugging Face's tools need to load the same tokenizer from `folder`."""
@@ -97,19 +102,21 @@ class CharacterTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.symbols[i - 2] for i in ids if i >= 2)
 
+    def tokens(self) -> dict[int, str]:
+        return dict(enumerate([PAD, STOP, *self.symbols]))
+
     def save(self, folder: Path) -> None:
         """As a tokenizer.json with the same ids. Raises ValueError where a symbol has the name of a special token."""
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-        pad, stop = "<|pad|>", "<|stop|>"
-        if taken := {pad, stop} & self._ids.keys():
+        if taken := {PAD, STOP} & self._ids.keys():
             raise ValueError(f"the alphabet has {taken.pop()!r}, which the saved tokenizer needs; rename the symbol")
-        backend = Tokenizer(models.WordLevel({pad: 0, stop: 1, **self._ids}))  # unknown symbols are errors
+        backend = Tokenizer(models.WordLevel({PAD: 0, STOP: 1, **self._ids}))  # unknown symbols are errors
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(self._alternation), "isolated")  # pyright: ignore
         backend.decoder = decoders.Fuse()  # pyright: ignore
         folder.mkdir(parents=True, exist_ok=True)
         backend.save(str(folder / "tokenizer.json"))
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": stop, "pad_token": pad}
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": STOP, "pad_token": PAD}
         text = json.dumps(settings | {"clean_up_tokenization_spaces": False}, indent=2)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
@@ -157,6 +164,9 @@ class HuggingFaceTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         text_ids = [int(i) for i in ids if int(i) not in self._dropped]
         return self._backend.decode(text_ids, skip_special_tokens=False)  # tags such as <think> may be special tokens
+
+    def tokens(self) -> dict[int, str]:
+        return {i: token for token, i in self._backend.get_vocab(with_added_tokens=True).items()}
 
     def save(self, folder: Path) -> None:
         _copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
@@ -212,6 +222,9 @@ class SentencePieceTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])
 
+    def tokens(self) -> dict[int, str]:
+        return {i: self._backend.id_to_piece(i) for i in range(self.size)}
+
     def save(self, folder: Path) -> None:
         _copy_files(self._file, SETTINGS_FILES, folder / "tokenizer.model")
 
@@ -239,6 +252,17 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokeniz
         is_json = file.name == "tokenizer.json" or opened.read(64).lstrip().startswith(b"{")
     kind: Any = HuggingFaceTokenizer if is_json else SentencePieceTokenizer
     return kind(file)
+
+
+def check_same_tokens(source: str, theirs: Tokenizer, ours: Tokenizer) -> None:
+    """Raises ValueError where an id that both have is another token: `source` would read and write other words."""
+    their, our = theirs.tokens(), ours.tokens()
+    for i in range(min(theirs.size, ours.size)):
+        if their.get(i) != our.get(i):
+            raise ValueError(
+                f"the tokenizer of {source} is another one: id {i} is {their.get(i)!r} there and {our.get(i)!r} here; "
+                f"give the same tokenizer, or the same tasks in the same order"
+            )
 
 
 def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:

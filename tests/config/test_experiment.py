@@ -45,6 +45,10 @@ def grpo(name="rl", **own):
     return sft(name, program="grpo", group_size=4, **{"rewards": {"accuracy": 1.0}, **own})
 
 
+def distill(**own):
+    return sft("student", program="distill", **{"teacher": "base", **own})
+
+
 def config(*stages, **top):
     return Config.model_validate(
         {key: value for key, value in {**TOP, **top}.items() if value is not None} | {"stages": [*stages]}
@@ -171,6 +175,22 @@ def test_init_from_a_stage_that_does_not_come_before(init_from):
     assert message.startswith(f"stages.rl.init_from: stage {init_from} does not come before this one")
 
 
+@pytest.mark.parametrize("teacher", ["student", "later"])
+def test_a_teacher_that_does_not_come_before(teacher):
+    message = error_of(grpo(), distill(teacher=teacher), sft("later"))
+    assert message.startswith(f"stages.student.teacher: stage {teacher} does not come before this one")
+
+
+def test_a_teacher_that_trains_no_weights():
+    reject = {"name": "samples", "program": "reject", "steps": 1, "prompts_per_step": 4, "group_size": 2}
+    message = error_of(reject, distill(teacher="samples"))
+    assert message.startswith("stages.student.teacher: stage samples is of program reject")
+
+
+def test_a_distribution_at_temperature_0_has_no_divergence():
+    assert error_of(distill(temperature=0.0)).startswith("temperature 0 is greedy, and a distribution")
+
+
 def test_no_stage_is_called_base():
     assert error_of(sft("base")).startswith("stages.base: base is the model before any training")
 
@@ -197,7 +217,7 @@ def test_there_are_few_settings():
     for kind in {kind for kind in settings_classes() if kind.__module__.startswith("r1jax.")}:
         inherited = {name for base in kind.__mro__[1:] for name in getattr(base, "model_fields", ())}
         counts[kind.__name__] = len(set(kind.model_fields) - inherited - {"name", "program"})
-    assert sum(counts.values()) <= 160, counts
+    assert sum(counts.values()) <= 165, counts
 
 
 def test_evaluation_sets_are_files_blocks_or_the_test_splits():

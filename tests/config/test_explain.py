@@ -17,7 +17,7 @@ WRONG_FILES = {
     ),
     ("key of another program", "    steps: 2\n", "    steps: 2\n    group_size: 4\n"): (
         "config.yaml:20: stages.cold_start.group_size: unknown key; "
-        "only stages of program grpo and reject have group_size"
+        "only stages of program grpo, distill and reject have group_size"
     ),
     ("missing", "    group_size: 4\n", ""): (
         "config.yaml:22: stages.rl.group_size: this key is required and was not given"
@@ -33,13 +33,13 @@ WRONG_FILES = {
         "steps: 2\n    prompts_per_step: 3\n    minibatches: 5\n    group_size: 4",
     ): ("config.yaml:26: stages.rl: minibatches 5 does not divide"),
     ("kind", "program: grpo", "program: gpro"): (
-        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo, reject, reward_model; did you mean "
+        "config.yaml:23: stages.rl.program: got 'gpro'; need one of sft, grpo, distill, reject, "
     ),
     (
         "no kind",
         "    program: grpo\n",
         "",
-    ): "config.yaml:22: stages.rl.program: this key is required; need one of sft, grpo, reject",
+    ): "config.yaml:22: stages.rl.program: this key is required; need one of sft, grpo, distill, reject",
     ("reward's key", "cache: 4", "cash: 4"): "config.yaml:13: rewards.short.cash: unknown key; did you mean 'cache'?",
     ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, stile: think_answer}"): (
         "config.yaml:13: rewards.code.stile: unknown key; did you mean 'style'?"
@@ -120,7 +120,7 @@ MEANT = {
     "stages.rl.weight_decay=0.1": "it belongs at stages.rl.optimizer.weight_decay",
     "temperature=0.7": "it belongs at evaluate.temperature or stages.NAME.temperature",
     "stages.cold_start.temperature=0.7": "it belongs at evaluate.temperature or stages.NAME.temperature or stages.NAME",
-    "stages.cold_start.group_size=4": "only stages of program grpo and reject have group_size",
+    "stages.cold_start.group_size=4": "only stages of program grpo, distill and reject have group_size",
     "stages.rl.seed=1": "it belongs at the top level",
     "stages.rl.mesh.data=1": "it belongs at mesh.data",
     "stages.rl.problems=3": "it belongs at evaluate.problems or stages.rl.evaluate.problems",

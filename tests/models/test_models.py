@@ -11,6 +11,7 @@ from r1jax.models import (
     abstract_params,
     cast_for_sampling,
     forward,
+    head,
     init_params,
     init_value_params,
     make_model,
@@ -51,6 +52,15 @@ def test_the_cast_for_sampling_changes_no_output(model_config):
         return unembed(model, params, forward(model, params, jnp.arange(12).reshape(2, 6))[0])
 
     np.testing.assert_array_equal(logits(params), logits(cast))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_is_all_that_logits_need(tied, model_config):
+    model = make_model(dataclasses.replace(model_config, tie_word_embeddings=tied), 20)
+    params = jax.jit(init_params, static_argnums=0)(model, jax.random.key(0))
+    hidden_BTD = jax.random.normal(jax.random.key(1), (2, 3, model_config.hidden_size))
+    assert len(head(params)) == 2 - tied
+    np.testing.assert_array_equal(unembed(model, head(params), hidden_BTD), unembed(model, params, hidden_BTD))
 
 
 def test_values_are_the_head_on_the_models_own_hidden_states(model_config):

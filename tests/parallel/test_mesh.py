@@ -14,6 +14,7 @@ from r1jax.parallel.mesh import (
     TRAIN_WEIGHTS,
     gather,
     make_mesh,
+    move_rows,
     own_rows,
     row_shards,
     sharding,
@@ -35,6 +36,14 @@ def test_rows_go_out_and_come_back(sizes):
     assert row_shards(mesh) == sizes.get("data", 1) * sizes.get("fsdp", 1)
     with pytest.raises(ValueError, match=r"local_data\.shape=\(4, 2\)"):
         to_global(mesh, rows[:4], 8)
+
+
+def test_rows_move_to_another_mesh():
+    rows = np.arange(16, dtype=np.int32).reshape(8, 2)
+    there, back = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2)), make_mesh(MeshSettings())
+    moved = move_rows({"rows": to_global(back, rows, 8)}, there)["rows"]
+    assert moved.sharding == sharding(there, "B") and moved.sharding != sharding(back, "B")
+    np.testing.assert_array_equal(to_local(move_rows(moved, back)), rows)
 
 
 def test_weights_are_sharded_by_their_letters():

@@ -7,7 +7,13 @@ import sys
 
 import pytest
 
-from r1jax.text.tokenizer import CharacterTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer, load_tokenizer
+from r1jax.text.tokenizer import (
+    CharacterTokenizer,
+    HuggingFaceTokenizer,
+    SentencePieceTokenizer,
+    check_same_tokens,
+    load_tokenizer,
+)
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 WORDS = ["<pad>", "<s>", "</s>", "<|end|>", "12", "+", "34", "=", "46"]
@@ -268,6 +274,30 @@ def test_sentencepiece_control_pieces_in_a_text_become_their_ids(sentencepiece_m
     tokenizer = SentencePieceTokenizer(sentencepiece_model)
     ids = tokenizer.encode("12 + 7")
     assert tokenizer.encode("<s>12 + 7</s><s>") == [1, *ids, 2, 1]
+
+
+def test_tokens_by_their_ids(tmp_path, sentencepiece_model):
+    words = load_tokenizer(write_huggingface(tmp_path / "words", config={"eos_token": "</s>"}), ())
+    assert words.tokens()[2] == "</s>" and words.tokens()[4] == "12"
+    assert sorted(words.tokens()) == list(range(words.size))  # <think> and </think> are added
+    pieces = SentencePieceTokenizer(sentencepiece_model)
+    assert sorted(pieces.tokens()) == list(range(pieces.size)) and "</s>" in pieces.tokens().values()
+    characters = CharacterTokenizer(["a", "b", *TAGS])
+    characters.save(tmp_path / "characters")
+    assert characters.tokens() == load_tokenizer(tmp_path / "characters", ()).tokens()
+
+
+def test_the_same_tokens_whatever_stops(tmp_path):
+    """A base model and its chat model differ in their stop tokens, not in what ids mean."""
+    config = {"eos_token": "</s>"}
+    base = load_tokenizer(write_huggingface(tmp_path / "base", config=config), ())
+    chat = load_tokenizer(write_huggingface(tmp_path / "chat", config=config, generation={"eos_token_id": [3]}), ())
+    assert base.stop_ids != chat.stop_ids
+    check_same_tokens("chat", chat, base)
+    others = {word: i for i, word in enumerate([*WORDS[:4], "12", "-", "34", "=", "46"])}
+    other = load_tokenizer(write_huggingface(tmp_path / "other", vocabulary=others, config=config), ())
+    with pytest.raises(ValueError, match=r"the tokenizer of other is another one: id 5 is '-' there and '\+' here"):
+        check_same_tokens("other", other, base)
 
 
 def test_huggingface_save_round_trip(tmp_path):

@@ -1,0 +1,60 @@
+"""What every stage has, and every stage that trains; the programs' own settings are in `experiment`.
+
+class SftStage(TrainingStage): ...
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from r1jax.config.base import NonNegativeInt, PositiveInt
+from r1jax.config.model import ModelSettings
+from r1jax.config.shared import Shared
+from r1jax.config.training import OptimizerSettings
+
+
+class Stage(Shared):
+    """What a stage of any program has."""
+
+    makes_policy: ClassVar[bool] = True  # whether it ends with weights that write text, which a next stage may train on
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    """What metrics, checkpoints, overrides and other stages call it; any name but `base`."""
+    init_from: str | None = None
+    """The weights it begins with: the name of an earlier stage; `base`, the config's `model` before any training; or
+    the folder of a run or of a Hugging Face model. Default: the last earlier stage that trains a policy, else `base`.
+    """
+    steps: PositiveInt
+    """Steps to run: of a grpo stage rollouts with all their updates, of a distill stage rollouts with one update, of a
+    reject stage rollouts, of others updates."""
+    prompts_per_step: PositiveInt
+    """Training examples a step."""
+
+    @property
+    def most_prompts(self) -> int:
+        """How many training examples the stage may consume; the next stage starts after them."""
+        return self.steps * self.prompts_per_step
+
+
+class TrainingStage(Stage):
+    """What a stage that trains has."""
+
+    model: ModelSettings | None = None
+    """A model of its own, such as a smaller student, with the run's tokenizer. Default: the model of `init_from`."""
+    microbatch: PositiveInt | None = None
+    """Sequences at once on each device (with `pack_length` in sft: rows); null: all. Gradients are accumulated, and the
+    result does not depend on it."""
+    pack_length: PositiveInt | None = None
+    """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
+    optimizer: OptimizerSettings
+    """AdamW and its learning rate."""
+    eval_every: NonNegativeInt = 0
+    """Steps between evaluations; 0: only after the last step."""
+    save_every: NonNegativeInt = 0
+    """Steps between checkpoints; 0: only after the last step."""
+
+    @property
+    def updates(self) -> int:
+        """How many times the optimizer changes the weights."""
+        return self.steps

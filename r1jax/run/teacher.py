@@ -1,0 +1,82 @@
+"""The teacher of a distill stage, on its own mesh: an earlier stage, a run's last checkpoint, or a pretrained model.
+
+teacher = load_teacher(run, stage)
+with teacher.devices():
+    scores = score(teacher.weights, batch)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import DistillStage
+from r1jax.huggingface.folder import find_model
+from r1jax.huggingface.weights import check_params
+from r1jax.models import ModelConfig, abstract_params, make_model
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh
+from r1jax.run.loading import describe, load_weights
+from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.text.tokenizer import check_same_tokens
+
+if TYPE_CHECKING:
+    from r1jax.run.run import Run
+    from r1jax.run.stages import StageRun
+
+
+def find_teacher(run: Run, stage: StageRun) -> LoadedModel:
+    """The teacher without its weights. Raises ConfigError where there is none that fits: for its vocabulary or mesh."""
+    settings = stage.settings
+    assert isinstance(settings, DistillStage)
+    try:
+        mesh = run.mesh if settings.teacher_mesh is None else make_mesh(settings.teacher_mesh)
+        config = dataclasses.replace(_config(run, settings.teacher), dtype=stage.model.config.dtype, remat="none")
+        model = make_model(config, run.tokenizer.size)
+        abstract = abstract_params(model, mesh)
+        path = run.config.model.path if settings.teacher == "base" else settings.teacher
+        if path and not _is_run(path) and settings.teacher not in _stages(run):
+            check_params(find_model(path), config, abstract)
+    except ValueError as error:
+        raise ConfigError(f"stages.{settings.name}.teacher: {error}") from None
+    return LoadedModel(model, run.tokenizer, mesh, abstract)
+
+
+def _config(run: Run, teacher: str) -> ModelConfig:
+    if teacher == "base":
+        return run.model.config
+    if teacher in _stages(run):
+        return run.stage(teacher).model.config
+    config, theirs = describe(teacher)
+    if theirs.size != run.tokenizer.size:
+        raise ValueError(
+            f"the tokenizer of {teacher} has {theirs.size} tokens and the run's {run.tokenizer.size}, and a divergence "
+            f"compares the probabilities of the same tokens; take a teacher of the same vocabulary, or train on its "
+            f"samples with program: sft"
+        )
+    check_same_tokens(teacher, theirs, run.tokenizer)
+    return config
+
+
+def _stages(run: Run) -> list[str]:
+    return [stage.settings.name for stage in run.stages]
+
+
+def _is_run(path: str) -> bool:
+    return (Path(path) / "config.yaml").is_file()
+
+
+def load_teacher(run: Run, stage: StageRun) -> LoadedModel:
+    """The teacher with its weights, in the type that it computes in, split over its mesh as for training."""
+    found, settings = find_teacher(run, stage), stage.settings
+    assert isinstance(settings, DistillStage)
+    if settings.teacher == "base":
+        weights = dataclasses.replace(run, mesh=found.mesh).initial_weights()
+    elif settings.teacher in _stages(run):
+        weights = load_weights(run.folder, settings.teacher, found.model, found.mesh)
+    else:
+        weights = load_weights(Path(settings.teacher), None, found.model, found.mesh)
+    return dataclasses.replace(
+        found, weights=dataclasses.replace(found, weights=weights).sampling_weights(TRAIN_WEIGHTS)
+    )
