@@ -169,6 +169,11 @@ def check_weights(run: Run) -> None:
         name, abstract, config = stage.settings.name, abstract_params(stage.model, run.mesh), stage.model.config
         if (source := run.config.source(name)) == "base" and (path := run.config.model_of(name).path):
             check_params(find_model(path), config, abstract)
+            if run.config.model_owner(name) is not None:  # not the model that the run's tokenizer goes with
+                try:
+                    check_same_tokens(path, describe(path)[1], run.tokenizer)
+                except ValueError as error:
+                    raise ConfigError(f"stages.{name}.model: {error}") from None
         if isinstance(stage.settings, DistillStage):
             find_teacher(run, stage)
         try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def find_teacher(run: Run, stage: StageRun) -> LoadedModel:
-    """The teacher without its weights. Raises ConfigError where there is none that fits: for its vocabulary or mesh."""
+    """The teacher with abstract weights. Raises ConfigError where there is none, or one that does not fit."""
     settings = stage.settings
     assert isinstance(settings, DistillStage)
     try:

@@ -79,6 +79,13 @@ def test_as_many_other_tokens_are_refused(pretrained, folder_of, tmp_path):
     assert f"is another one: id {number} is 'ü' there and '~' here" in message
 
 
+def test_a_student_of_other_tokens_is_refused(pretrained, folder_of, tmp_path):
+    folder = folder_of(lambda vocabulary: vocabulary.update({"ü": vocabulary.pop("~")}))
+    own = f"stages.student.model={{path: {folder}, dtype: float32}}"
+    message = refused(tmp_path, "base", of_pretrained(pretrained), own)
+    assert message.startswith("stages.student.model: the tokenizer of ") and "'ü' there and '~' here" in message
+
+
 def test_a_run_with_another_alphabet_is_refused(trained, tmp_path):
     message = refused(tmp_path, trained[1], "task={name: countdown}", "max_prompt_length=20")
     assert message.startswith("stages.student.teacher: the tokenizer of ")
