@@ -75,7 +75,9 @@ class StageTasks:
                 config.seed,
                 rewards={**_definitions(stage), **self.functions},
                 max_completion_length=stage.max_completion_length,
-                stage_data=lambda source: stage_data(data_file(Path(config.run_dir), source), self(source)),
+                stage_data=lambda source: stage_data(
+                    data_file(Path(config.run_dir), source.stage), self(source.stage), source.pass_rate
+                ),
                 reward_model=self.reward_model,
             )
             if "accuracy" not in self._made[what].rewards:
