@@ -28,7 +28,7 @@ from r1jax.config.rewards import ModelReward, Weight
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.shared import MERGED, NOT_GIVEN, Shared, filled, given
 from r1jax.config.stage import Stage, TrainingStage
-from r1jax.config.tasks import EvaluationSet, MixtureTask, evaluation_set, stages_read
+from r1jax.config.tasks import EvaluationSet, MixtureTask, evaluation_set, reads_prompts, stages_read
 from r1jax.config.training import MeshSettings
 
 
@@ -329,6 +329,11 @@ class Config(Shared):
                         f"{where}.rewards.{reward}: the model of stage {model} reads {scorer.max_completion_length} "
                         f"tokens, and max_completion_length is {stage.max_completion_length}; raise it in {model}"
                     )
+            if isinstance(stage, SftStage) and reads_prompts(stage.task):
+                raise ValueError(
+                    f"{where}.task: pass_rate chooses prompts without demonstrations, and sft needs some; leave it "
+                    f"out, or set program: grpo"
+                )
             for name in stages_read(stage.task):
                 if not isinstance(earlier.get(name), RejectStage):
                     have = ", ".join(n for n, other in earlier.items() if isinstance(other, RejectStage)) or "none"

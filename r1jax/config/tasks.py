@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share, chosen_by
 from r1jax.config.rewards import RewardSettings
+
+
+def _in_order(band: list[float]) -> list[float]:
+    if band[0] > band[1]:
+        raise ValueError(f"{band[0]:g} is above {band[1]:g}; give the lower one first")
+    return band
+
+
+Band = Annotated[list[Share], Field(min_length=2, max_length=2, strict=True), AfterValidator(_in_order)]
 
 
 class GeneratedTask(Settings):
@@ -119,6 +128,10 @@ class TableTask(Settings):
     """A marker such as GSM8K's `####`: the gold answer is what follows its last occurrence in the answer column."""
     columns: Annotated[list[str], Field(strict=True)] = []
     """Further columns, which rewards read, such as the tests of a program."""
+    pass_rate: Band | None = None
+    """A lower and an upper limit: training rows are kept whose pass rate is from the first to the second; null: all."""
+    pass_rate_column: str = "pass_rate"
+    """The column of the pass rates, from 0 to 1, that `pass_rate` is about."""
     test: str | None = None
     """The test set: a file for jsonl and parquet, the name of a split for tfds. By default one row in sixteen of the
     file is held out for testing; tfds uses its split `test`."""
@@ -186,13 +199,17 @@ class GymTask(Settings):
 
 
 class StageTask(Settings):
-    """The completions that an earlier `reject` stage kept, as demonstrations of the task that it sampled on.
+    """What an earlier `reject` stage made: the completions that it kept, as demonstrations of the task that it sampled
+    on, or with `pass_rate` its prompts.
 
     Rewards and test problems are those of that task.
     """
 
     stage: str
     """The name of the stage."""
+    pass_rate: Band | None = None
+    """A lower and an upper limit, for stages that sample: the prompts that the stage measured a pass rate of, from the
+    first to the second, without demonstrations. Null: the completions that it kept."""
 
 
 class MixturePart(Settings):
@@ -277,6 +294,12 @@ def stages_read(task: Any) -> list[str]:
     """The names of the stages whose data a task reads."""
     parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]
     return [part.stage for part in parts if isinstance(part, StageTask)]
+
+
+def reads_prompts(task: Any) -> bool:
+    """Whether a task has prompts of a stage, chosen by their pass rate, which have no demonstrations."""
+    parts = [part.task for part in task.mixture] if isinstance(task, MixtureTask) else [task]
+    return any(isinstance(part, StageTask) and part.pass_rate is not None for part in parts)
 
 
 def sampled_task(task: Any, task_of: Callable[[str], Any]) -> Any:

@@ -75,7 +75,9 @@ class StageTasks:
                 config.seed,
                 rewards={**_definitions(stage), **self.functions},
                 max_completion_length=stage.max_completion_length,
-                stage_data=lambda source: stage_data(data_file(Path(config.run_dir), source), self(source)),
+                stage_data=lambda source: stage_data(
+                    data_file(Path(config.run_dir), source.stage), self(source.stage), source.pass_rate
+                ),
                 reward_model=self.reward_model,
             )
             if "accuracy" not in self._made[what].rewards:
@@ -90,14 +92,15 @@ class StageTasks:
 
     def decontaminate(self) -> None:
         """Removes training questions that are in the config's evaluation sets, also from tasks that are made later."""
+        self.ready()
         sets: dict[str, list[str]] = {}
         for data in self.config.decontaminate:
             name, questions = ("test", self._test_questions()) if data == "test" else evaluation_questions(data)
             sets.setdefault(name, []).extend(questions)
         self._contamination = Contamination(sets)
-        for stage in self.config.stages:
-            if sets and not stages_read(stage.task):
-                self._contamination.clean(self(stage.name), stage.name)
+        first = {self.key(stage): stage.name for stage in reversed(self.config.stages)}
+        for what, task in self._made.items():
+            self._contamination.clean(task, first[what])
 
     def _test_questions(self) -> Iterator[str]:
         """Those of the stages' data sets; of stages that wait for others too."""

@@ -45,21 +45,21 @@ def make_task(
     *,
     rewards: Mapping[str, RewardSource] | None = None,
     max_completion_length: int = 0,
-    stage_data: Callable[[str], Task | Mixture] | None = None,
+    stage_data: Callable[[config.StageTask], Task | Mixture] | None = None,
     reward_model: Callable[[ModelReward], Reward] | None = None,
 ) -> Task | Mixture:
     """The task of a config's `task:` block, or of rows in Python, with `rewards` added to its own or replacing them.
 
     Every part of a mixture gets the rewards, and its own besides, less those that are null there. `stage_data` gives
-    the data of an earlier stage by its name, which has its rewards already, and `reward_model` the reward that an
-    earlier stage trained. Raises ValueError for a task or reward that cannot be made.
+    the data of an earlier stage, which has its rewards already, and `reward_model` the reward that an earlier stage
+    trained. Raises ValueError for a task or reward that cannot be made.
     """
 
     def made(source: TaskSource, more: Mapping[str, RewardSource | None]) -> Task | Mixture:
         if isinstance(source, config.StageTask):
             if stage_data is None:
                 raise ValueError(f"task.stage: only the run that has the stage {source.stage} can read its data")
-            return stage_data(source.stage)
+            return stage_data(source)
         own = {**(rewards or {}), **more}
         for name, reward in own.items():
             if isinstance(reward, ModelReward) and reward_model is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from r1jax.config.tasks import TableTask
@@ -18,14 +19,19 @@ from r1jax.tasks.rows import UnusableRow, column
 
 
 def named_columns(settings: TableTask) -> tuple[list[str], list[str]]:
-    """The columns that are read: those that have to exist, and the question's where the responses may bring it."""
+    """The columns that are read: those that have to exist, and others that some rows may do without.
+
+    These are the question's where the responses may bring it, and the pass rate's, which test rows need not have.
+    """
     responses = (settings.chosen, settings.rejected, settings.preference, settings.response, settings.label)
     asked = (settings.messages or settings.question, settings.choices, settings.system)
     names = (*asked, settings.answer, settings.completion, *responses, *settings.columns)
     needed = list(dict.fromkeys(name for name in names if name is not None))
+    optional = [settings.pass_rate_column] if settings.pass_rate is not None else []
     if settings.is_for_reward_models and settings.question not in settings.columns:
-        return [name for name in needed if name != settings.question], [settings.question]
-    return needed, []
+        needed.remove(settings.question)
+        optional.append(settings.question)
+    return needed, [name for name in optional if name not in needed]
 
 
 def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example:
@@ -61,6 +67,21 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
         data | {name: _plain(where, name, column(where, row, name)) for name in settings.columns if name not in data},
         is_conversation=settings.messages is not None,
     )
+
+
+def check_pass_rate(settings: TableTask, where: str, row: Mapping[str, Any]) -> None:
+    """Raises UnusableRow for a row whose pass rate is out of the settings' limits, if there are any."""
+    if settings.pass_rate is None:
+        return
+    rate, (low, high) = column(where, row, settings.pass_rate_column), settings.pass_rate
+    if rate is None or rate != rate:  # NaN is not itself
+        raise UnusableRow("no pass rate")
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) <= 1:
+        raise ValueError(
+            f"{where}: column {settings.pass_rate_column!r} has {rate!r:.80}; a pass rate is a number from 0 to 1"
+        )
+    if not low <= float(rate) <= high:
+        raise UnusableRow(f"a pass rate that is not from {low:g} to {high:g}")
 
 
 def _question(settings: TableTask, where: str, row: Mapping[str, Any]) -> str | Messages:

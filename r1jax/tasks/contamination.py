@@ -64,7 +64,7 @@ class Contamination:
         Warns of them. Raises ValueError where they are more than half of a data set: then it is an instruction that
         they share.
         """
-        for table in tables_of(task):
+        for table in tables_of(task) if self._grams or self._short else ():
             examples = table.examples["train"]
             asked = [question_text(example) for example in examples]
             found = {i: shared for i, text in enumerate(asked) if (shared := self.of(text))}

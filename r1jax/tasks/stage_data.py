@@ -1,16 +1,19 @@
-"""What a `reject` stage kept, as a task: its completions are the demonstrations, and test problems are the source's.
+"""What a `reject` stage made, as a task: completions as demonstrations, or prompts by their pass rate.
 
     task = stage_data(Path("runs/r1/data/samples.jsonl"), source)
+    task = stage_data(Path("runs/r1/data/samples.jsonl"), source, (0.2, 0.8))  # the prompts, of samples.prompts.jsonl
 
-A row of the file has the question, the gold answer, the completion and its `part`, the number of the source's task in
-a mixture.
+Test problems are the source's. A row of a file has the question, the gold answer, perhaps the completion, and its
+`part`, the number of the source's task in a mixture.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r1jax.rewards.example import Example
 from r1jax.tasks.mixture import Mixture
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StageData:
-    """Demonstrations to train on; everything else is that of the `source`, whose completions they are."""
+    """Examples to train on; everything else is that of the `source`, which they were sampled from."""
 
     def __init__(self, examples: list[Example], source: Task) -> None:
         self.examples, self.source, self.rewards = examples, source, source.rewards
@@ -34,21 +37,43 @@ class StageData:
         return self.examples[index] if split == "train" else self.source.example(split, index)
 
 
-def stage_data(file: Path, source: Task | Mixture) -> StageData | Mixture:
+def stage_data(file: Path, source: Task | Mixture, band: Sequence[float] | None = None) -> StageData | Mixture:
     """The task of a stage's data. Of a mixture it is one too, in which each part has the weight of its rows.
 
+    With a `band` these are not the completions of `file` but the prompts beside it whose pass rate is in the band.
     Raises ValueError where there is no such file, or it has no rows.
     """
+    if band is not None:
+        file = file.with_suffix(".prompts.jsonl")
     if not file.is_file():
         raise ValueError(f"{file} is missing, the data of an earlier stage; delete the run folder to make it again")
     sources = source.parts if isinstance(source, Mixture) else (source,)
     examples: list[list[Example]] = [[] for _ in sources]
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        if line:
-            row = json.loads(line)
-            example = Example(row["question"], row["answer"], row["completion"], row["data"])
-            examples[row["part"]].append(example)
-    parts = [StageData(rows, part) for rows, part in zip(examples, sources, strict=True) if rows]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    for row in rows if band is None else _of_pass_rate(rows, band, file):
+        examples[row["part"]].append(Example(row["question"], row["answer"], row.get("completion"), row["data"]))
+    parts = [StageData(own, part) for own, part in zip(examples, sources, strict=True) if own]
     if not parts:
         raise ValueError(f"{file} has no rows")
     return parts[0] if len(parts) == 1 else Mixture(parts, [len(part.examples) for part in parts])
+
+
+def _of_pass_rate(rows: Iterable[dict[str, Any]], band: Sequence[float], file: Path) -> list[dict[str, Any]]:
+    """Each prompt once, if its pass rate over all its samples is in the band, limits included."""
+    low, high = band
+    counts: dict[str, tuple[dict[str, Any], int, int]] = {}  # a row of each prompt, its right samples, and all of them
+    for row in rows:
+        if row["samples"]:
+            key = json.dumps([row["part"], row["question"], row["answer"]])
+            _, right, samples = counts.get(key, (row, 0, 0))
+            counts[key] = row, right + round(row["pass_rate"] * row["samples"]), samples + row["samples"]
+    below = sum(right / samples < low for _, right, samples in counts.values())
+    above = sum(right / samples > high for _, right, samples in counts.values())
+    report = (
+        f"{len(counts) - below - above} of {len(counts)} prompts of {file} have a pass rate from {low:g} to {high:g}: "
+        f"{below} are below, {above} above"
+    )
+    if below + above == len(counts):
+        raise ValueError(f"task.pass_rate: {report}; give wider limits, or let the stage sample more prompts")
+    warnings.warn(report, stacklevel=2)
+    return [row for row, right, samples in counts.values() if low <= right / samples <= high]

@@ -22,7 +22,7 @@ from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
-from r1jax.tasks.columns import example_of, named_columns
+from r1jax.tasks.columns import check_pass_rate, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.rows import Row, Rows, UnusableRow, jsonl_rows, numbered, parquet_rows, tfds_rows
 from r1jax.tasks.split import Split, split_of
@@ -54,11 +54,14 @@ class Table(ListedTask):
             for where, row in rows:
                 try:
                     example = example_of(settings, where, row)
+                    into = split_of(_text(example)) if test is None else split
+                    if into == "train":
+                        check_pass_rate(settings, where, row)
                 except UnusableRow as reason:
                     left_out[str(reason)] += 1
                     continue
                 self._places.append((where, example))
-                self.examples[split_of(_text(example)) if test is None else split].append(example)
+                self.examples[into].append(example)
         why = ", ".join(f"{count} have {reason}" for reason, count in left_out.items())
         if not self.examples["train"]:
             usable = f" that can be used: {why}" if left_out else ""

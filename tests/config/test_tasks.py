@@ -105,3 +105,11 @@ def test_conversations_and_preferences_have_no_golds_unless_a_column_is_named():
 def test_columns_that_do_not_fit_together(columns, message):
     with pytest.raises(ValidationError, match=message):
         ADAPTER.validate_python({"jsonl": "a", **columns})
+
+
+def test_the_limits_of_a_pass_rate():
+    for block in ({"jsonl": "a"}, {"stage": "samples"}):
+        assert ADAPTER.validate_python({**block, "pass_rate": [0, 0.5]}).pass_rate == [0, 0.5]
+        for wrong in ([0.5, 0.2], [0.5], [0, 1.5], [0, 0.5, 1], 0.5):
+            with pytest.raises(ValidationError, match="pass_rate"):
+                ADAPTER.validate_python({**block, "pass_rate": wrong})

@@ -84,6 +84,25 @@ def test_parts_are_counted_by_those_of_the_first_process(tmp_path):
     assert finished_parts(file) == 1
 
 
+def test_a_stage_may_train_on_the_prompts_of_a_pass_rate(tmp_path):
+    band = "{stage: samples, pass_rate: [0.5, 0.9]}"
+    with pytest.raises(
+        ConfigError, match=r"stages\.last\.task: pass_rate chooses prompts without demonstrations, and sft"
+    ):
+        config_of(tmp_path, SAMPLES + LAST.replace("{stage: TASK}", band))
+    last = LAST.replace("{stage: TASK}", band).replace("sft", "grpo").replace("steps", "group_size: 2\n    steps")
+    run = build_run(config_of(tmp_path, SAMPLES + last + "    rewards: {accuracy: 1}\n"))
+    with contextlib.closing(run):
+        assert run.stage("last").waits_for == ["samples"]
+        file = data_file(run.folder, "samples").with_suffix(".prompts.jsonl")
+        file.parent.mkdir(parents=True)
+        rows = [{"question": f"{i}+2=", "answer": "3", "part": 0, "data": {}, "pass_rate": i / 8} for i in range(9)]
+        file.write_text("".join(json.dumps(row | {"samples": 8, "kept": 0}) + "\n" for row in rows))
+        with pytest.warns(UserWarning, match="4 of 9 prompts"):
+            batches = run.stage("last").batches
+        assert sorted(batches.example("train", i).question for i in range(4)) == [f"{i}+2=" for i in (4, 5, 6, 7)]
+
+
 def test_questions_of_evaluation_sets_are_removed_and_listed(tmp_path):
     for name, numbers in (("train", range(60)), ("test", range(60, 70)), ("more", range(99)), ("other", (7, 9))):
         rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": f"{i + 1}"} for i in numbers]

@@ -60,3 +60,37 @@ def test_missing_and_empty_files_are_refused(tmp_path):
         stage_data(written(tmp_path), source)
     with pytest.raises(ValueError, match="only the run that has the stage samples"):
         make_task(StageTask(stage="samples"), 0)
+
+
+def prompts(folder, *rates):
+    rows = [row(f"{i}+1=") | {"pass_rate": rate, "samples": n} for i, (rate, n) in enumerate(rates)]
+    rows = [{key: value for key, value in row.items() if key != "completion"} for row in rows]
+    (folder / "samples.prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder / "samples.jsonl"
+
+
+def questions(task):
+    return [task.example("train", i).question for i in range(task.size("train"))]
+
+
+def test_prompts_of_a_pass_rate(tmp_path):
+    source = make_task(SUMS, 0)
+    file = prompts(tmp_path, (0.0, 5), (0.2, 5), (1.0, 5), (3 / 7, 7), (0.6, 5), (None, 0))
+    with pytest.warns(UserWarning, match=r"3 of 5 prompts .*from 0\.2 to 0\.6: 1 are below, 1 above"):
+        task = stage_data(file, source, [0.2, 0.6])
+    assert questions(task) == ["1+1=", "3+1=", "4+1="] and task.example("train", 0).demonstration is None
+    assert task.example("test", 7) == source.example("test", 7) and task.rewards is source.rewards
+    with pytest.raises(
+        ValueError, match=r"task\.pass_rate: 0 of 5 .*from 0\.7 to 0\.9: 4 are below, 1 above; give wider"
+    ):
+        stage_data(file, source, [0.7, 0.9])
+
+
+def test_the_pass_rate_of_a_prompt_that_was_sampled_twice(tmp_path):
+    rows = [row("1+1=") | {"pass_rate": r, "samples": n} for r, n in ((0.0, 2), (1.0, 6), (None, 0))]
+    rows += [row("1+1=", part=1) | {"pass_rate": 0.0, "samples": 8}]
+    (tmp_path / "samples.prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    mixture = MixtureTask(mixture=[MixturePart(weight=1, task=SUMS), MixturePart(weight=1, task=DIFFERENCES)])
+    with pytest.warns(UserWarning, match="1 of 2 prompts"):
+        task = stage_data(tmp_path / "samples.jsonl", make_task(mixture, 0), [0.75, 0.75])
+    assert questions(task) == ["1+1="] and task.source.settings.operators == "+"

@@ -287,3 +287,47 @@ def test_conversations_in_parquet(tmp_path):
     task = make_task(ParquetTask(parquet=file, test=file, messages="conversations"), 0)
     user = {"role": "user", "content": "2+2?", "weight": 1}
     assert [(e.question, e.demonstration) for e in everything(task, "train")] == [("2+2?", "4"), ([user, user], "4")]
+
+
+def test_training_rows_of_a_pass_rate(tmp_path):
+    rates = [0.0, 0.25, 0.5, 0.75, 1.0, None, float("nan")]
+    rows = [{"question": f"{i}?", "answer": i, "solve_rate": rate} for i, rate in enumerate(rates)]
+    file, test = written(tmp_path, rows), written(tmp_path, [{"question": "t", "answer": 1}], "test.jsonl")
+    settings = {"pass_rate": [0.25, 0.75], "pass_rate_column": "solve_rate"}
+    why = r"2 have a pass rate that is not from 0\.25 to 0\.75, 2 have no pass rate"
+    with pytest.warns(UserWarning, match=f"left out 4 of 8 rows: {why}$"):
+        task = make_task(JsonlTask(jsonl=file, test=test, **settings), 0)
+    assert [e.answer for e in everything(task, "train")] == ["1", "2", "3"] and task.size("test") == 1
+    many = [{"question": f"{i}?", "answer": i, "solve_rate": i % 2} for i in range(200)]
+    with pytest.warns(UserWarning, match="left out"):
+        held_out = make_task(
+            JsonlTask(jsonl=written(tmp_path, many), pass_rate=[1, 1], **{"pass_rate_column": "solve_rate"}), 0
+        )
+    assert {int(e.answer) % 2 for e in everything(held_out, "train")} == {1}
+    assert {int(e.answer) % 2 for e in everything(held_out, "test")} == {0, 1}  # a curriculum leaves evaluation alone
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"pass_rate": 40}, r"column 'pass_rate' has 40; a pass rate is a number from 0 to 1"),
+        ({"pass_rate": "0.4"}, r"column 'pass_rate' has '0\.4'; a pass rate"),
+        ({"pass_rate": True}, "column 'pass_rate' has True"),
+        ({}, "no column 'pass_rate'; there are question, answer"),
+    ],
+)
+def test_pass_rates_that_are_none(row, message, tmp_path):
+    file = written(tmp_path, [{"question": "1?", "answer": 1} | row])
+    with pytest.raises(ValueError, match=message):
+        make_task(JsonlTask(jsonl=file, test=file, pass_rate=[0, 1]), 0)
+
+
+def test_pass_rates_in_parquet(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"question": f"{i}?", "answer": i, "pass_rate": i / 4} for i in range(5)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"question": ["t"], "answer": [1]}), tmp_path / "test.parquet")
+    files = {"parquet": str(tmp_path / "train.parquet"), "test": str(tmp_path / "test.parquet")}
+    with pytest.warns(UserWarning, match="left out 3 of 6"):
+        task = make_task(ParquetTask(**files, pass_rate=[0.2, 0.5]), 0)
+    assert [e.answer for e in everything(task, "train")] == ["1", "2"]
