@@ -65,13 +65,13 @@ class BilingualTask(Settings):
 
     name: Literal["bilingual"]
     domains: Annotated[list[Literal["sums", "logic", "general"]], Field(min_length=1, strict=True)] = ["sums", "logic"]
-    """`sums`: sums and differences one after another; `logic`: who is the last of a line; `general`: requests without a
-    gold answer, which stand alone."""
+    """`sums`: sums and differences one after another; `logic`: the day of the week, some days later or earlier;
+    `general`: requests without a gold answer, which stand alone."""
     languages: Annotated[list[Literal["en", "de"]], Field(min_length=1, strict=True)] = ["en", "de"]
     """The languages of questions."""
-    min_level: Annotated[int, Field(ge=1, le=6)] = 1
+    min_level: Annotated[int, Field(ge=1, le=8)] = 1
     """The fewest steps of a problem of sums or logic."""
-    max_level: Annotated[int, Field(ge=1, le=6)] = 5
+    max_level: Annotated[int, Field(ge=1, le=8)] = 5
     """The most steps."""
     demonstrations: Literal["messy", "clean"] = "clean"
     """`clean`: every step, in the question's language and in R1-Zero's format; `messy`: like a text that models are

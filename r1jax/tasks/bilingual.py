@@ -16,7 +16,7 @@ from r1jax.config.tasks import BilingualTask
 from r1jax.rewards.example import Example, Reward, RewardResult
 from r1jax.rewards.format import reasoning, strip_end, think_answer
 from r1jax.tasks import demonstrations
-from r1jax.tasks.puzzles import Order, Puzzle, SumChain
+from r1jax.tasks.puzzles import DayChain, Puzzle, SumChain
 from r1jax.tasks.replies import Request, rule, sample_replies
 from r1jax.tasks.split import Split, draw
 from r1jax.tasks.vocabulary import SYMBOLS, WORDS, Code, fraction
@@ -69,7 +69,7 @@ class Bilingual:
 
     def _sample(self, rng: random.Random) -> tuple[Puzzle, Code]:
         level = rng.randint(self.settings.min_level, self.settings.max_level)
-        kind = {"sums": SumChain, "logic": Order}[rng.choice(self.settings.domains)]
+        kind = {"sums": SumChain, "logic": DayChain}[rng.choice(self.settings.domains)]
         return kind.sample(rng, level), rng.choice(self.settings.languages)
 
 

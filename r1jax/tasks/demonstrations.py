@@ -20,9 +20,9 @@ from r1jax.tasks.vocabulary import WORDS, Code, text
 # the probability that a step in a language is wrong; how many steps are written; which tags there are.
 REASONING: dict[Code, dict[str, float]] = {
     "en": {"en": 0.85, "mixed": 0.15},
-    "de": {"de": 0.2, "en": 0.45, "mixed": 0.35},
+    "de": {"de": 0.3, "en": 0.4, "mixed": 0.3},
 }
-WRONG: dict[Code, float] = {"en": 0.02, "de": 0.25}
+WRONG: dict[Code, float] = {"en": 0.02, "de": 0.2}
 STEPS = {"all": 0.4, "some": 0.25, "none": 0.35}
 TAGGED = {"full": 0.5, "no_answer": 0.2, "no_think": 0.2, "unclosed": 0.1}
 SKIPPED = 0.4  # the probability of a step where some are written

@@ -1,15 +1,14 @@
-"""The reasoning problems of the bilingual world, in no language: chains of sums, and orders of nouns.
+"""The reasoning problems of the bilingual world, in no language: chains of sums, and of days of the week.
 
     puzzle = SumChain((3, 5, -2))
     puzzle.question(WORDS["en"])  # " compute three and five less two?"
-    puzzle.steps([WORDS["en"]] * 2)  # [" three and five is eight", " less two is six"], 6
+    puzzle.steps([WORDS["en"]] * 2, [0, 0])  # ([" three and five is eight", " less two is six"], 6)
 
-A puzzle's level is the number of its steps. Numbers and nouns are their places in the lists of `vocabulary.WORDS`.
+A puzzle's level is the number of its steps. Numbers and days are their places in the lists of `vocabulary.WORDS`.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from r1jax.tasks.vocabulary import WORDS, Words, text
 
 MAX_TOTAL = len(WORDS["en"].numbers) - 1
 MAX_TERM = 9
-NOUNS = range(len(WORDS["en"].nouns))
-MAX_LEVEL = 6  # a line of 7 nouns, and a second one of 4
+MAX_MOVE = 3
+DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -65,56 +64,50 @@ class SumChain:
 
 
 @dataclass(frozen=True)
-class Order:
-    """Which noun is the last of the line that begins with `start`? `rules` say which noun stands before which."""
+class DayChain:
+    """Which day of the week is some days later or earlier, several times?"""
 
-    rules: tuple[tuple[int, int], ...]
     start: int
+    moves: tuple[int, ...]
 
     @classmethod
-    def sample(cls, rng: random.Random, level: int) -> Order:
-        """A line of `level` rules, and another, half as long, so that the answer is not the only end of a line."""
-        nouns = rng.sample(NOUNS, level + 1 + max(1, level // 2) + 1)
-        lines = nouns[: level + 1], nouns[level + 1 :]
-        rules = [pair for line in lines for pair in itertools.pairwise(line)]
-        return cls(tuple(rng.sample(rules, len(rules))), nouns[0])
-
-    @property
-    def line(self) -> list[int]:
-        following, line = dict(self.rules), [self.start]
-        while line[-1] in following:
-            line.append(following[line[-1]])
-        return line
-
-    def canonical(self) -> str:
-        """The text by which it is assigned to a split, the same for any order of the rules."""
-        return f"orders {sorted(self.rules)} {self.start}"
-
-    def question(self, words: Words) -> str:
-        rules = ",".join(text(words.nouns[a], words.before, words.nouns[b]) for a, b in self.rules)
-        return rules + "." + text(words.who_is_last_after, words.nouns[self.start]) + "?"
+    def sample(cls, rng: random.Random, level: int) -> DayChain:
+        moves = [n for n in range(-MAX_MOVE, MAX_MOVE + 1) if n]
+        return cls(rng.randrange(DAYS), tuple(rng.choices(moves, k=level)))
 
     @property
     def level(self) -> int:
-        return len(self.line) - 1
+        return len(self.moves)
+
+    def canonical(self) -> str:
+        """The text by which it is assigned to a split, the same for any order of the moves."""
+        return f"days {self.start} {sorted(self.moves)}"
+
+    def question(self, words: Words) -> str:
+        return text(words.which_day, words.days[self.start], *(_move(n, words) for n in self.moves)) + "?"
 
     def spoken(self, place: int, words: Words) -> str:
-        return words.nouns[place]
+        return words.days[place]
 
     def answer(self, words: Words) -> str:
-        return self.spoken(self.line[-1], words)
+        return self.spoken((self.start + sum(self.moves)) % DAYS, words)
 
     def steps(self, words: Sequence[Words], slips: Sequence[int]) -> tuple[list[str], int]:
-        """The steps, each in a language of its own, and the place of the answer; a slip names another noun."""
-        place, steps = self.start, []
-        for (a, b), spoken, slip in zip(itertools.pairwise(self.line), words, slips, strict=True):
-            place = (b + slip) % len(NOUNS)
-            steps.append(text(spoken.nouns[a], spoken.before, spoken.nouns[place]))
-        return steps, place
+        """The steps, each in a language of its own, and the place of the answer; a slip is added to a step's day."""
+        day, steps = self.start, []
+        for move, spoken, slip in zip(self.moves, words, slips, strict=True):
+            start = [] if steps else [spoken.days[day]]
+            day = (day + move + slip) % DAYS
+            steps.append(text(*start, _move(move, spoken), spoken.equals, spoken.days[day]))
+        return steps, day
 
 
-Puzzle = SumChain | Order
+Puzzle = SumChain | DayChain
 
 
 def _operation(term: int, words: Words) -> str:
     return f"{words.plus if term > 0 else words.minus} {words.numbers[abs(term)]}"
+
+
+def _move(days: int, words: Words) -> str:
+    return f"{words.numbers[abs(days)]} {words.later if days > 0 else words.earlier}"

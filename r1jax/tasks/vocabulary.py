@@ -26,9 +26,11 @@ class Words:
     minus: str
     equals: str
     compute: str
+    days: tuple[str, ...]
+    later: str
+    earlier: str
+    which_day: str
     nouns: tuple[str, ...]
-    before: str
-    who_is_last_after: str
     requests: tuple[str, ...]
     thought: str  # what precedes the nouns in the reasoning about a reply
     polite: tuple[str, ...]
@@ -36,8 +38,18 @@ class Words:
 
     @property
     def all(self) -> tuple[str, ...]:
-        phrases = (self.plus, self.minus, self.equals, self.compute, self.before, self.who_is_last_after, self.thought)
-        words = (" ".join(phrases).split(), self.numbers, self.nouns, self.requests, self.polite, self.adjectives)
+        phrases = (
+            self.plus,
+            self.minus,
+            self.equals,
+            self.compute,
+            self.later,
+            self.earlier,
+            self.which_day,
+            self.thought,
+        )
+        lists = (self.numbers, self.days, self.nouns, self.requests, self.polite, self.adjectives)
+        words = (" ".join(phrases).split(), *lists)
         return tuple(dict.fromkeys(word for group in words for word in group))
 
 
@@ -55,9 +67,11 @@ WORDS: dict[Code, Words] = {
         minus="less",
         equals="is",
         compute="compute",
+        days=_split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+        later="later",
+        earlier="earlier",
+        which_day="which day is",
         nouns=_split("cat dog cow horse bird fish mouse bear fox sheep duck frog"),
-        before="before",
-        who_is_last_after="who is last after",
         requests=_split("greet describe praise invite"),
         thought="say something kind of",
         polite=_split("please thanks dear"),
@@ -72,9 +86,11 @@ WORDS: dict[Code, Words] = {
         minus="weniger",
         equals="ist",
         compute="rechne",
+        days=_split("Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag"),
+        later="später",
+        earlier="früher",
+        which_day="welcher Tag ist",
         nouns=_split("Katze Hund Kuh Pferd Vogel Fisch Maus Bär Fuchs Schaf Ente Frosch"),
-        before="vor",
-        who_is_last_after="wer ist zuletzt nach",
         requests=_split("begrüße beschreibe lobe rufe"),
         thought="sage etwas Nettes über",
         polite=_split("bitte danke liebe"),

@@ -39,9 +39,9 @@ def test_examples_are_fixed():
 @pytest.mark.parametrize("domain", ["sums", "logic", "general"])
 @pytest.mark.parametrize("demonstrations", ["clean", "messy"])
 def test_examples_are_as_the_settings_say_and_one_token_a_word(domain, demonstrations):
-    task = bilingual(1, domains=[domain], min_level=2, max_level=6, demonstrations=demonstrations)
+    task = bilingual(1, domains=[domain], min_level=2, max_level=8, demonstrations=demonstrations)
     tokenizer, seen = CharacterTokenizer(task.symbols), {"language": set(), "level": set()}
-    for index in range(300):
+    for index in range(400):
         example = task.example("train", index)
         code = example.data["language"]
         assert example.data["domain"] == domain
@@ -53,7 +53,7 @@ def test_examples_are_as_the_settings_say_and_one_token_a_word(domain, demonstra
         assert len(tokenizer.encode(example.demonstration)) + 1 <= 48
         for name in seen:
             seen[name].add(example.data[name])
-    assert seen == {"language": {"en", "de"}, "level": {1, 2, 3} if domain == "general" else {2, 3, 4, 5, 6}}
+    assert seen == {"language": {"en", "de"}, "level": {1, 2, 3} if domain == "general" else {2, 3, 4, 5, 6, 7, 8}}
 
 
 def test_languages_and_domains_can_be_chosen():
@@ -88,28 +88,18 @@ def test_rewards_of_requests():
 
 @pytest.mark.parametrize("domain", ["sums", "logic", "general"])
 def test_no_problem_is_in_both_splits(domain):
-    """A problem is the same in both languages, and for any order of its terms, rules or nouns."""
-    places = {word: i for words in WORDS.values() for i, word in enumerate(words.numbers)}
-    places |= {
-        word: i for words in WORDS.values() for group in (words.nouns, words.requests) for i, word in enumerate(group)
-    }
-    signs = {"and": "+", "und": "+", "less": "-", "weniger": "-"}
+    """A problem is the same in both languages, and for any order of its terms, moves or nouns."""
+    meaning = {word: place for words in WORDS.values() for place, word in enumerate(words.all)}
+    assert [meaning[word] for word in ("and", "und", "cat", "Katze")] == [0, 0, meaning["cat"], meaning["cat"]]
 
     def problem(question):
-        if domain == "sums":
-            first, *rest = words_of(question)[1:]
-            return tuple(
-                sorted(
-                    ["+" + str(places[first])]
-                    + [signs[s] + str(places[n]) for s, n in zip(rest[::2], rest[1::2], strict=True)]
-                )
-            )
+        said = [meaning[word] for word in words_of(question)]
         if domain == "general":
-            verb, *nouns = words_of(question)
-            return places[verb], frozenset(places[noun] for noun in nouns if noun in places)
-        statements, asked = question.split(".")
-        rules = frozenset((places[words_of(rule)[0]], places[words_of(rule)[2]]) for rule in statements.split(","))
-        return rules, places[words_of(asked)[-1]]
+            return said[0], frozenset(said[1:])
+        if domain == "sums":  # the first number is added, too
+            said = [said[0], meaning["and"], *said[1:]]
+        start = 1 if domain == "sums" else 4
+        return *said[:start], *sorted(zip(said[start::2], said[start + 1 :: 2], strict=True))
 
     train = {problem(bilingual(0, domains=[domain]).example("train", i).question) for i in range(3000)}
     test = {problem(bilingual(9, domains=[domain]).example("test", i).question) for i in range(1000)}
@@ -192,7 +182,7 @@ def test_pairs():
         ({"min_level": 4, "max_level": 3}, "min_level 4 is above"),
         ({"domains": ["sums", "general"]}, "give it alone"),
         ({"domains": []}, "domains"),
-        ({"max_level": 7}, "max_level"),
+        ({"max_level": 9}, "max_level"),
         ({"languages": ["fr"]}, "languages"),
     ],
 )

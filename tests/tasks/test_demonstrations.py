@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from r1jax.tasks.demonstrations import REASONING, STEPS, TAGGED, WRONG, clean, clean_reply, messy, messy_reply, tagged
-from r1jax.tasks.puzzles import Order, SumChain
+from r1jax.tasks.puzzles import DayChain, SumChain
 from r1jax.tasks.replies import Request
 from r1jax.tasks.vocabulary import fraction
 
@@ -16,8 +16,8 @@ def test_clean():
     assert clean(SumChain((3, 5, -2)), "de") == (
         "<think> drei und fünf ist acht, weniger zwei ist sechs</think><answer> sechs</answer>"
     )
-    assert clean(Order(((1, 2), (0, 1), (3, 4)), 0), "en") == (
-        "<think> cat before dog, dog before cow</think><answer> cow</answer>"
+    assert clean(DayChain(0, (2, -3)), "en") == (
+        "<think> Monday two later is Wednesday, three earlier is Sunday</think><answer> Sunday</answer>"
     )
 
 

@@ -1,11 +1,12 @@
-"""Puzzles against solvers that read their questions: Python's arithmetic, and a search over the rules."""
+"""Puzzles against solvers that read their questions: Python's arithmetic, and its calendar."""
 
+import datetime
 import random
 import re
 
 import pytest
 
-from r1jax.tasks.puzzles import MAX_LEVEL, Order, SumChain
+from r1jax.tasks.puzzles import DayChain, SumChain
 from r1jax.tasks.vocabulary import WORDS
 
 
@@ -18,21 +19,20 @@ def solve_sums(question, words):
     return words.numbers[total]
 
 
-def solve_order(question, words):
-    statements, asked = question.split(".")
-    rules = {tuple(rule.split(f" {words.before} ")) for rule in (part.strip() for part in statements.split(","))}
-    reached = {asked.removesuffix("?").split()[-1]}
-    while more := {b for a, b in rules if a in reached} - reached:
-        reached |= more
-    (last,) = [noun for noun in reached if all(a != noun for a, _ in rules)]
-    return last
+def solve_days(question, words):
+    start, *rest = question.removesuffix("?").removeprefix(f" {words.which_day}").split()
+    day = datetime.date(2024, 1, 1 + words.days.index(start))  # 1 January 2024 was a Monday
+    for number, move in zip(rest[::2], rest[1::2], strict=True):
+        days = datetime.timedelta(days=words.numbers.index(number))
+        day = {words.later: day + days, words.earlier: day - days}[move]
+    return words.days[day.weekday()]
 
 
 @pytest.mark.parametrize("language", WORDS)
-@pytest.mark.parametrize(("kind", "solve"), [(SumChain, solve_sums), (Order, solve_order)])
+@pytest.mark.parametrize(("kind", "solve"), [(SumChain, solve_sums), (DayChain, solve_days)])
 def test_answers_and_steps_are_right(kind, solve, language):
     words, rng = WORDS[language], random.Random(0)
-    for level in range(1, MAX_LEVEL + 1):
+    for level in range(1, 9):
         for _ in range(100):
             puzzle = kind.sample(rng, level)
             steps, place = puzzle.steps([words] * level, [0] * level)
@@ -53,29 +53,21 @@ def test_steps_of_a_sum_are_true():
             assert eval(before.rpartition("==")[2] + step)
 
 
-def test_there_is_a_second_line_that_does_not_meet_the_first():
-    for seed in range(100):
-        order = Order.sample(random.Random(seed), 4)
-        nouns = [noun for rule in order.rules for noun in rule]
-        ends = [noun for noun in set(nouns) if nouns.count(noun) == 1]
-        assert len(ends) == 4 and len(order.rules) == 6
-
-
 def test_steps_in_two_languages_and_with_slips():
     two = [WORDS["en"], WORDS["de"]]
     assert SumChain((3, 5, -2)).steps(two, [0, 1]) == ([" three and five is eight", " weniger zwei ist sieben"], 7)
     assert SumChain((3, -2, -1)).steps(two, [-2, 0])[1] == 0  # totals stay in their range
-    assert Order(((1, 2), (0, 1), (3, 4)), 0).steps(two, [0, 1]) == ([" cat before dog", " Hund vor Pferd"], 3)
+    mixed = DayChain(5, (2, -1)).steps(two, [0, 1])
+    assert mixed == ([" Saturday two later is Monday", " eins früher ist Montag"], 0)
 
 
 def test_one_problem_has_one_canonical_text():
     assert SumChain((3, 5, -2)).canonical() == SumChain((5, -2, 3)).canonical() != SumChain((3, 5, 2)).canonical()
-    assert Order(((1, 2), (0, 1)), 0).canonical() == Order(((0, 1), (1, 2)), 0).canonical()
-    assert Order(((1, 2), (0, 1)), 0).canonical() != Order(((1, 2), (0, 1)), 1).canonical()
+    assert DayChain(0, (1, -2)).canonical() == DayChain(0, (-2, 1)).canonical() != DayChain(1, (1, -2)).canonical()
 
 
 def test_no_question_without_words_in_the_language():
     for language, words in WORDS.items():
-        for kind in (SumChain, Order):
+        for kind in (SumChain, DayChain):
             question = kind.sample(random.Random(2), 3).question(words)
             assert set(re.findall(r"[^\W\d_]+", question)) <= set(WORDS[language].all)

@@ -8,7 +8,7 @@ from r1jax.tasks.vocabulary import SYMBOLS, WORDS, fraction, text, words_of
 def test_no_word_is_in_two_languages_and_lists_correspond():
     english, german = WORDS["en"], WORDS["de"]
     assert not set(english.all) & set(german.all)
-    for name in ("numbers", "nouns", "requests", "polite", "adjectives"):
+    for name in ("numbers", "days", "nouns", "requests", "polite", "adjectives"):
         assert len(getattr(english, name)) == len(set(getattr(english, name))) == len(getattr(german, name))
     assert len(english.numbers) == 21 and english.numbers[12] == "twelve" and german.numbers[12] == "zwölf"
     assert len(set(SYMBOLS)) == len(SYMBOLS)
@@ -31,4 +31,4 @@ def test_fraction(written, english, german):
 
 
 def test_text_and_words_are_inverse():
-    assert text("who is", "cat") == " who is cat" and words_of(" who is cat?") == ["who", "is", "cat"]
+    assert text("which day", "is") == " which day is" and words_of(" which day is?") == ["which", "day", "is"]
