@@ -29,7 +29,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def comparison_rows(folder: Path) -> dict[str, list[float]]:
+def comparison_columns(folder: Path) -> dict[str, list[float]]:
     """By metric its value for each stage, NaN where a stage has none.
 
     Metrics are accuracy in all and by part, the other rewards in all, and length.
@@ -48,19 +48,22 @@ def comparison_rows(folder: Path) -> dict[str, list[float]]:
 
 
 def comparison_table(folder: Path) -> Table:
-    """A row for each metric, a column for each stage; the best value of each row is bold, but for lengths."""
+    """A row for each stage, a column for each metric; the best value of a column is bold, but for lengths."""
     from rich import box
     from rich.table import Table
 
+    columns = comparison_columns(folder)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"stages of {folder.resolve().name}, held out")
-    table.add_column("")
-    for name in read_comparison(folder):
-        table.add_column(name, justify="right", no_wrap=True)
-    for metric, values in comparison_rows(folder).items():
-        best = max((v for v in values if not math.isnan(v)), default=math.nan)
-        cells = ["-" if math.isnan(v) else _cell(metric, v) for v in values]
-        bold = [v == best and not _is_length(metric) for v in values]
-        table.add_row(metric, *(f"[bold]{c}[/]" if b else c for c, b in zip(cells, bold, strict=True)))
+    table.add_column("", overflow="fold")
+    for metric in columns:
+        table.add_column(metric.replace(": ", "\n").replace(" (", "\n("), justify="right", no_wrap=True)
+    best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
+    for number, name in enumerate(read_comparison(folder)):
+        cells = []
+        for metric, values in columns.items():
+            value, cell = values[number], _cell(metric, values[number])
+            cells.append(f"[bold]{cell}[/]" if value == best[metric] and metric != LENGTH else cell)
+        table.add_row(name, *cells)
     return table
 
 
@@ -68,14 +71,14 @@ def draw_comparison(folder: Path) -> Path:
     """Draws FOLDER/comparison.png: a panel of bars for each metric."""
     from matplotlib.figure import Figure
 
-    names, rows = [*read_comparison(folder)], comparison_rows(folder)
+    names, rows = [*read_comparison(folder)], comparison_columns(folder)
     columns = min(4, len(rows))
     lines = math.ceil(len(rows) / columns)
     figure = Figure(figsize=(3.1 * columns, 0.27 * len(names) * lines + 0.75 * lines + 0.3), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for (metric, values), ax in zip(rows.items(), axes, strict=False):
         bars = ax.barh(names, [0 if math.isnan(v) else v for v in values], color="#0072b2", height=0.7)
-        ax.bar_label(bars, ["-" if math.isnan(v) else _cell(metric, v) for v in values], padding=2, fontsize=7)
+        ax.bar_label(bars, [_cell(metric, v) for v in values], padding=2, fontsize=7)
         ax.set_title(metric, loc="left", fontsize=9, fontweight="bold", color="#333333")
         ax.invert_yaxis()
         ax.set_xticks([])
@@ -89,9 +92,5 @@ def draw_comparison(folder: Path) -> Path:
     return file
 
 
-def _is_length(metric: str) -> bool:
-    return metric == LENGTH
-
-
 def _cell(metric: str, value: float) -> str:
-    return f"{value:.1f}" if _is_length(metric) else f"{value:.1%}"
+    return "-" if math.isnan(value) else f"{value:.1f}" if metric == LENGTH else f"{value:.1%}"

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from r1jax.run.comparison import comparison_file, comparison_rows, comparison_table, draw_comparison, read_comparison
+from r1jax.run.comparison import comparison_file, comparison_columns, comparison_table, draw_comparison, read_comparison
 
 SCORES = {
     "Zero": {"eval/format": 0.5, "eval/mean_length": 20.25, "eval/accuracy": 0.25, "eval/accuracy/sums": 0.5},
@@ -33,8 +33,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_rows(folder, tmp_path):
-    rows = comparison_rows(folder)
+def test_columns(folder, tmp_path):
+    rows = comparison_columns(folder)
     assert [*rows] == ["accuracy", "accuracy: sums", "accuracy: logic", "format", "length (tokens)"]
     assert rows["accuracy"] == [0.25, 0.75] and rows["length (tokens)"] == [20.25, 10.0]
     assert np.isnan(rows["accuracy: logic"][0]) and rows["accuracy: logic"][1] == 0.6
@@ -44,10 +44,11 @@ def test_rows(folder, tmp_path):
 def test_table(folder):
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
     console.print(comparison_table(folder))
-    lines = {line.split("  ")[0].strip(): line for line in console.file.getvalue().splitlines()}
-    assert "\x1b[1m75.0%" in lines["accuracy"] and "25.0%" in lines["accuracy"] and "\x1b[1m25" not in lines["accuracy"]
-    assert lines["accuracy: logic"].split("\x1b")[0].split()[-1] == "-"
-    assert "\x1b[1m" not in lines["length (tokens)"] and "20.2" in lines["length (tokens)"]
+    zero, r1 = (line.split() for line in console.file.getvalue().splitlines() if " Zero " in line or " R1 " in line)
+    assert zero == ["Zero", "25.0%", "50.0%", "-", "50.0%", "20.2"]
+    bold = "\x1b[1m"
+    assert r1[1:5] == [f"{bold}75.0%\x1b[0m", f"{bold}90.0%\x1b[0m", f"{bold}60.0%\x1b[0m", f"{bold}100.0%\x1b[0m"]
+    assert r1[5] == "10.0"
 
 
 def test_picture(folder):
