@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEFT_OUT = ("clipped_ratio", "frac_reward_none", "pass@", "cons@")
-LENGTH = "length (tokens)"
+LENGTH = "length"
 
 
 def comparison_file(folder: Path) -> Path:
@@ -48,15 +48,17 @@ def comparison_columns(folder: Path) -> dict[str, list[float]]:
 
 
 def comparison_table(folder: Path) -> Table:
-    """A row for each stage, a column for each metric; the best value of a column is bold, but for lengths."""
+    """A row for each stage, a column for each metric, where parts' names stand for their accuracy.
+
+    The best value of a column is bold, but for lengths."""
     from rich import box
     from rich.table import Table
 
     columns = comparison_columns(folder)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"stages of {folder.resolve().name}, held out")
-    table.add_column("", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=f"stages of {folder.resolve().name}, held out")
+    table.add_column("", no_wrap=True)
     for metric in columns:
-        table.add_column(metric.replace(": ", "\n").replace(" (", "\n("), justify="right", no_wrap=True)
+        table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=6)
     best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
     for number, name in enumerate(read_comparison(folder)):
         cells = []

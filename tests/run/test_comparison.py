@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from r1jax.run.comparison import comparison_file, comparison_columns, comparison_table, draw_comparison, read_comparison
+from r1jax.run.comparison import comparison_columns, comparison_file, comparison_table, draw_comparison, read_comparison
 
 SCORES = {
     "Zero": {"eval/format": 0.5, "eval/mean_length": 20.25, "eval/accuracy": 0.25, "eval/accuracy/sums": 0.5},
@@ -35,8 +35,8 @@ def folder(tmp_path):
 
 def test_columns(folder, tmp_path):
     rows = comparison_columns(folder)
-    assert [*rows] == ["accuracy", "accuracy: sums", "accuracy: logic", "format", "length (tokens)"]
-    assert rows["accuracy"] == [0.25, 0.75] and rows["length (tokens)"] == [20.25, 10.0]
+    assert [*rows] == ["accuracy", "accuracy: sums", "accuracy: logic", "format", "length"]
+    assert rows["accuracy"] == [0.25, 0.75] and rows["length"] == [20.25, 10.0]
     assert np.isnan(rows["accuracy: logic"][0]) and rows["accuracy: logic"][1] == 0.6
     assert read_comparison(tmp_path / "none") == {}
 
