@@ -55,10 +55,14 @@ def comparison_table(folder: Path) -> Table:
     from rich.table import Table
 
     columns = comparison_columns(folder)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=f"stages of {folder.resolve().name}, held out")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        title=f"stages of {folder.resolve().name}, held out (percent; length in tokens)",
+    )
     table.add_column("", no_wrap=True)
     for metric in columns:
-        table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=6)
+        table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=5)
     best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
     for number, name in enumerate(read_comparison(folder)):
         cells = []
@@ -70,23 +74,23 @@ def comparison_table(folder: Path) -> Table:
 
 
 def draw_comparison(folder: Path) -> Path:
-    """Draws FOLDER/comparison.png: a panel of bars for each metric."""
+    """Draws FOLDER/comparison.png: a panel of bars for each metric, in percent, or tokens of length."""
     from matplotlib.figure import Figure
 
     names, rows = [*read_comparison(folder)], comparison_columns(folder)
     columns = min(4, len(rows))
     lines = math.ceil(len(rows) / columns)
     figure = Figure(figsize=(3.1 * columns, 0.27 * len(names) * lines + 0.75 * lines + 0.3), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for (metric, values), ax in zip(rows.items(), axes, strict=False):
         bars = ax.barh(names, [0 if math.isnan(v) else v for v in values], color="#0072b2", height=0.7)
         ax.bar_label(bars, [_cell(metric, v) for v in values], padding=2, fontsize=7)
         ax.set_title(metric, loc="left", fontsize=9, fontweight="bold", color="#333333")
-        ax.invert_yaxis()
         ax.set_xticks([])
         ax.tick_params(labelsize=8, length=0)
         ax.spines[["top", "right", "bottom"]].set_visible(False)
         ax.margins(x=0.18)
+    axes[0].invert_yaxis()  # of all, which share it
     for ax in axes[len(rows) :]:
         ax.remove()
     file = folder / "comparison.png"
@@ -95,4 +99,4 @@ def draw_comparison(folder: Path) -> Path:
 
 
 def _cell(metric: str, value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1f}" if metric == LENGTH else f"{value:.1%}"
+    return "-" if math.isnan(value) else f"{value:.1f}" if metric == LENGTH else f"{100 * value:.1f}"

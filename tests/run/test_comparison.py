@@ -45,9 +45,9 @@ def test_table(folder):
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
     console.print(comparison_table(folder))
     zero, r1 = (line.split() for line in console.file.getvalue().splitlines() if " Zero " in line or " R1 " in line)
-    assert zero == ["Zero", "25.0%", "50.0%", "-", "50.0%", "20.2"]
+    assert zero == ["Zero", "25.0", "50.0", "-", "50.0", "20.2"]
     bold = "\x1b[1m"
-    assert r1[1:5] == [f"{bold}75.0%\x1b[0m", f"{bold}90.0%\x1b[0m", f"{bold}60.0%\x1b[0m", f"{bold}100.0%\x1b[0m"]
+    assert r1[1:5] == [f"{bold}75.0\x1b[0m", f"{bold}90.0\x1b[0m", f"{bold}60.0\x1b[0m", f"{bold}100.0\x1b[0m"]
     assert r1[5] == "10.0"
 
 
