@@ -263,7 +263,7 @@ class Config(Shared):
     completions_every: NonNegativeInt = 10
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
-    """Checkpoints that each stage keeps, the last ones."""
+    """Checkpoints that each stage keeps, the last ones; with `keep: best` also the best one."""
     decontaminate: Annotated[list[EvaluationSet], Field(strict=True)] = []
     """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
     removed. Each is a file, a block such as a task's (its test set, or all rows where it has none), or `test`: the test

@@ -5,7 +5,7 @@ class SftStage(TrainingStage): ...
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -53,6 +53,9 @@ class TrainingStage(Stage):
     """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
     """Steps between checkpoints; 0: only after the last step."""
+    keep: Literal["last", "best"] = "last"
+    """The weights that the stage ends with, which later stages and commands take: those of its last checkpoint, or of
+    the one with the best held-out accuracy. For `best`, every checkpoint is evaluated, and the best one is kept."""
 
     @property
     def updates(self) -> int:

@@ -57,7 +57,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             scores = trainer.score(collected.rollout)
             state, metrics = trainer.update(state, collected.rollout, scores)
             steps.end(step, state, functools.partial(dict, metrics, **collected.metrics), collected.transcript.rows)
-    return state.params
+        return steps.result(state)
 
 
 class Trainer:

@@ -70,7 +70,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             state = trainer.sync_reference(state, step)
             metrics = functools.partial(step_metrics, prepared, collected.metrics, updates)
             steps.end(step, state, metrics, functools.partial(sample_rows, collected, batch))
-    return state.params
+        return steps.result(state)
 
 
 class Trainer:

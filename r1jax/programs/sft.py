@@ -56,7 +56,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             with run.guard(f"{settings.name} step of {len(batch.token_MW)} rows"), run.timers("update"):
                 state, metrics = update(state, batch)
             steps.end(step, state, functools.partial(dict, metrics))
-    return state.params
+        return steps.result(state)
 
 
 def functions(model: LoadedModel, stage: SftStage, prompt_width: int) -> dict[str, Jitted]:

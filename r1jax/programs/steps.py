@@ -76,6 +76,7 @@ class Steps(contextlib.ExitStack):
         every = run.config.completions_every or settings.steps
         shown = rows is not None and (step == 1 or is_due(step, every, settings.steps))
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
+        evaluated |= saved and settings.keep == "best"
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
             with run.timers("update"):
@@ -91,11 +92,11 @@ class Steps(contextlib.ExitStack):
             if run.config.completions_every:
                 run.log.completions(settings.name, step, samples)
             self._progress.show_sample(samples[0]["prompt"], samples[0]["completion"], samples[0]["rewards"])
-        if evaluated:
-            self._progress.update(step, self._evaluate(run, self.stage, state.params, step))
+        scores = self._evaluate(run, self.stage, state.params, step) if evaluated else {}
+        self._progress.update(step, scores)
         if saved:
             run.log.flush()  # a checkpoint makes the rows up to its step valid
-            self.checkpoints.save(step, state.items())
+            self.checkpoints.save(step, state.items(), best_by(scores) if settings.keep == "best" else None)
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count
 
@@ -115,6 +116,22 @@ class Steps(contextlib.ExitStack):
         metrics |= {**timings, "step_time": seconds, "tokens_per_second": metrics["num_tokens"] / seconds}
         self.run.log.log(self.stage.settings.name, step, metrics)
         self._progress.update(step, metrics)
+
+    def result(self, state: TrainState) -> Any:
+        """The weights that the stage ends with, as its `keep` says."""
+        last, final = self.checkpoints.latest(), self.checkpoints.final()
+        if final is None or final == last:
+            return state.params
+        self.run.print(f"{self.stage.settings.name} ends with its best checkpoint, of step {final}")
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.params)
+        return self.checkpoints.restore(final, {"params": like})["params"]
+
+
+def best_by(scores: Mapping[str, float]) -> float:
+    """What the best checkpoint has most of. Raises ValueError where there is none."""
+    if not math.isfinite(accuracy := scores.get("eval/accuracy", math.nan)):
+        raise ValueError("keep: best compares held-out accuracies, and this task has none; use keep: last")
+    return accuracy
 
 
 def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:

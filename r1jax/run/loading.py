@@ -144,17 +144,20 @@ def describe(path: str) -> tuple[ModelConfig, Tokenizer]:
 
 
 def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = None) -> tuple[str, int]:
-    """(stage, step) of the last checkpoint, or of the one named "STAGE", "STAGE-STEP", or "STEP" of the last stage."""
-    saved = {}
+    """(stage, step) of the checkpoint that the last stage ends with, or the one named "STAGE", or by its step:
+    "STAGE-STEP", or "STEP" of the last stage."""
+    saved: dict[str, list[int]] = {}
+    final: dict[str, int] = {}
     for stage in stages:
         if (folder / "checkpoints" / stage).is_dir():
             with Checkpoints(folder / "checkpoints" / stage) as checkpoints:
-                saved |= {stage: steps} if (steps := checkpoints.steps()) else {}
+                if (step := checkpoints.final()) is not None:
+                    saved[stage], final[stage] = checkpoints.steps(), step
     if not saved:
         raise ConfigError(f"{folder} has no checkpoint yet; train it with: r1jax train {folder / 'config.yaml'}")
     every = {f"{stage}-{step}": (stage, step) for stage, steps in saved.items() for step in steps}
     last, *_ = reversed(saved)
-    named = every | {f"{step}": (last, step) for step in saved[last]} | {s: (s, max(saved[s])) for s in saved}
+    named = every | {f"{step}": (last, step) for step in saved[last]} | {s: (s, step) for s, step in final.items()}
     if (wanted or last) not in named:
         raise ConfigError(f"{folder} has no checkpoint {wanted!r}; there are {', '.join(every)}")
     return named[wanted or last]

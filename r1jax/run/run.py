@@ -92,7 +92,8 @@ class Run:
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Those of a stage by its name."""
-        return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints)
+        scored = getattr(self.config.stage(stage), "keep", None) == "best"
+        return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints, scored=scored)
 
     def stage(self, name: str) -> StageRun:
         """The stage of this name."""

@@ -1,15 +1,19 @@
 """The end of a step: metrics are fetched one step late, and nothing that is not finite is saved."""
 
+import contextlib
+import dataclasses
 import json
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from r1jax.config.load import load_config
-from r1jax.programs.steps import Steps, check_finite, is_due
-from r1jax.run.run import build_run
+from r1jax.programs.steps import Steps, best_by, check_finite, is_due
+from r1jax.run.loading import find_checkpoint, load_weights
+from r1jax.run.run import build_run, open_run
 from r1jax.training.state import TrainState
 
 
@@ -79,3 +83,29 @@ def test_the_last_checkpoint_is_named():
     metrics = {"loss": 1.0, "grad_norm": float("nan"), "param_norm": 1.0}
     with pytest.raises(FloatingPointError, match=r"rl, step 7: grad_norm is nan; the last good checkpoint is .*rl/5"):
         check_finite(metrics, "rl", 7, Saved())
+
+
+def test_a_stage_may_end_with_its_best_checkpoint(tiny_file):
+    """Of four checkpoints, of which one is kept as the last and the second has the best accuracy."""
+    overrides = ["stages.cold_start.steps=4", "stages.cold_start.save_every=1", "stages.cold_start.keep=best"]
+    config = load_config(tiny_file, [*overrides, "keep_checkpoints=1"])
+    run, accuracies, evaluated = open_run(config), {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2}, []
+
+    def evaluate(run, stage, weights, step):
+        evaluated.append(step)
+        return {"eval/accuracy": accuracies[step]}
+
+    with contextlib.closing(run), run.devices(), Steps(run, run.stages[0], evaluate=evaluate) as steps:
+        state = TrainState(run.initial_weights(), jnp.int32(0), {}, batches_consumed=jnp.int32(0))
+        for step in steps.remaining(state):
+            state = dataclasses.replace(state, params=jax.tree.map(lambda x, s=step: jnp.full_like(x, s), state.params))
+            steps.end(step, state, lambda: {"loss": 1.0, "num_tokens": 8.0})
+        kept = steps.result(state)
+        loaded = load_weights(run.folder, "cold_start", run.model, run.mesh)
+    assert evaluated == [1, 2, 3, 4]
+    for weights in (kept, loaded):
+        assert {float(x.ravel()[0]) for x in jax.tree.leaves(weights)} == {2.0}
+    assert find_checkpoint(run.folder, ["cold_start"]) == ("cold_start", 2)
+    assert find_checkpoint(run.folder, ["cold_start"], "cold_start-4") == ("cold_start", 4)
+    with pytest.raises(ValueError, match="keep: best compares held-out accuracies, and this task has none"):
+        best_by({"eval/accuracy": float("nan")})

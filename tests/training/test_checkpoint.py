@@ -24,3 +24,17 @@ def test_what_is_saved_is_restored(mesh, tmp_path):
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 9), dict(restored), trees)
         assert restored["params"]["w"].sharding == weights.sharding
         assert checkpoints.restore(6, {"params": like["params"]}).keys() == {"params"}
+
+
+def test_the_best_score_is_kept_beside_the_last_ones(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step, score in enumerate((0.5, 0.9, 0.9, 0.2), 1):
+            checkpoints.save(step, {"params": {"w": jnp.full(2, step)}}, score)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        assert checkpoints.steps() == [3, 4]
+        assert (checkpoints.latest(), checkpoints.final()) == (4, 3)
+    with Checkpoints(tmp_path / "unscored", keep=2, scored=False) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, {"params": {"w": jnp.full(2, step)}})
+    with Checkpoints(tmp_path / "unscored") as checkpoints:
+        assert checkpoints.steps() == [2, 3] and checkpoints.final() == checkpoints.latest() == 3
