@@ -180,6 +180,8 @@ class DistillStage(TrainingStage, SamplingSettings):
     def _check(self) -> DistillStage:
         if self.temperature == 0:
             raise ValueError("temperature 0 is greedy, and a distribution at temperature 0 has no KL; give more")
+        if self.top_p < 1 and self.top_k is None:
+            raise ValueError(f"top_p {self.top_p} needs top_k, for example 100, as in a stage of program grpo")
         return self
 
 
@@ -324,11 +326,12 @@ class Config(Shared):
                         f"{where}.rewards.{reward}: {model!r} is no earlier stage of program reward_model; there are: "
                         f"{have}; define the reward in the stages that come after its model"
                     )
-                if scorer.max_completion_length < stage.max_completion_length:
-                    raise ValueError(
-                        f"{where}.rewards.{reward}: the model of stage {model} reads {scorer.max_completion_length} "
-                        f"tokens, and max_completion_length is {stage.max_completion_length}; raise it in {model}"
-                    )
+                for key in ("max_prompt_length", "max_completion_length"):
+                    if getattr(scorer, key) < getattr(stage, key):
+                        raise ValueError(
+                            f"{where}.rewards.{reward}: the model of stage {model} reads {getattr(scorer, key)} "
+                            f"tokens, and {key} is {getattr(stage, key)} here; raise it in {model}"
+                        )
             if isinstance(stage, SftStage) and reads_prompts(stage.task):
                 raise ValueError(
                     f"{where}.task: pass_rate chooses prompts without demonstrations, and sft needs some; leave it "

@@ -43,8 +43,8 @@ class TrainingStage(Stage):
     model: ModelSettings | None = None
     """A model of its own, such as a smaller student, with the run's tokenizer. Default: the model of `init_from`."""
     microbatch: PositiveInt | None = None
-    """Sequences at once on each device (with `pack_length` in sft: rows); null: all. Gradients are accumulated, and the
-    result does not depend on it."""
+    """Sequences at once on each device (with `pack_length` in sft: rows; in reward_model: pairs); null: all. Gradients
+    are accumulated, and the result does not depend on it."""
     pack_length: PositiveInt | None = None
     """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
     optimizer: OptimizerSettings

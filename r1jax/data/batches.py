@@ -9,6 +9,7 @@ Letters: P prompts, S prompt positions.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import warnings
@@ -149,7 +150,7 @@ class Batches:
             demonstrations.append(Demonstration(prompt, ids, earlier or ()))
         return demonstrations
 
-    @property
+    @functools.cached_property
     def responses(self) -> int:
         """How many responses an example has that a reward model is trained on: 2 in pairs, or 1 with a label."""
         return len(responses(self.example("train", 0)))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
+from r1jax.config.base import ConfigError
 from r1jax.data.batches import Batches
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
@@ -18,33 +20,42 @@ from r1jax.run.comparison import comparison_file, read_comparison
 from r1jax.run.loading import load_weights, reward_model
 from r1jax.run.metrics import write_atomically
 from r1jax.run.run import Run, role_key
+from r1jax.run.stages import StageRun
 from r1jax.tasks import make_task
 
 
-def comparison_batches(run: Run) -> Batches:
-    """The problems of the top level's task, with the rewards that are defined there."""
+def comparison_batches(run: Run, stage: StageRun, functions: Mapping[str, Callable[..., Any]] | None = None) -> Batches:
+    """The problems of the top level's task, with the rewards that are defined there, in the stage's form of prompt.
+
+    `functions` are those of `build_run`. Raises ConfigError where stages cannot be compared on it.
+    """
     config = run.config
     task = make_task(
         config.task,
         config.seed,
-        rewards=config.reward_definitions,
+        rewards={**config.reward_definitions, **(functions or {})},
         max_completion_length=config.max_completion_length,
         reward_model=functools.partial(reward_model, run.folder, run.mesh),
     )
     check_judges([task])
-    return Batches(
+    if "accuracy" not in task.rewards:
+        raise ConfigError("table: the top level's task has no reward named accuracy, which stages are compared by")
+    batches = Batches(
         task,
         run.tokenizer,
-        prompt=config.prompt,
+        prompt=stage.settings.prompt,
         seed=config.seed,
         max_prompt_length=config.max_prompt_length,
         max_completion_length=config.max_completion_length,
     )
+    if config.evaluate.problems is None and batches.size("test") is None:
+        raise ConfigError("evaluate.problems: null means all, and the problems of table have no end; give a number")
+    return batches
 
 
-def compare(run: Run) -> None:
+def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
     """Evaluates the last weights of every stage in the config's `table` that has not been; each is saved at once."""
-    batches, found = comparison_batches(run), read_comparison(run.folder)
+    found = read_comparison(run.folder)
     key = role_key(
         jax.random.fold_in(run.key, 1), 0, 0, "evaluate"
     )  # the same problems and the same randomness for all
@@ -55,7 +66,13 @@ def compare(run: Run) -> None:
             continue
         run.print(f"comparing {name} (stage {stage_name})")
         model = run.loaded(stage, load_weights(run.folder, stage_name, stage.model, run.mesh))
+        batches = comparison_batches(run, stage, functions)
         scores, _ = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
         found[name] = made | {"scores": scores}
-        if run.is_writer:
-            write_atomically(comparison_file(run.folder), (json.dumps(found, indent=1) + "\n").encode())
+        _write(run, found)
+    _write(run, {name: found[name] for name in run.config.table})  # in this order, and no others
+
+
+def _write(run: Run, found: dict[str, Any]) -> None:
+    if run.is_writer:
+        write_atomically(comparison_file(run.folder), (json.dumps(found, indent=1) + "\n").encode())

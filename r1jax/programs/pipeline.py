@@ -44,7 +44,9 @@ def train(
     run = open_run(config, functions=functions)
     if config.table:
         with user_errors():  # before anything runs
-            comparison_batches(run).prompts("test", 0, np.arange(config.evaluate.problems or 1))
+            for name in config.table.values():
+                batches = comparison_batches(run, run.stage(name), functions)
+                batches.prompts("test", 0, np.arange(config.evaluate.problems or 1))
     run.log.on_log = on_log
     with contextlib.closing(run), run.devices():
         saved = _saved_steps(run)
@@ -72,8 +74,9 @@ def train(
             weights = PROGRAMS[settings.program](run, stage, take)
             maker = settings.name if settings.makes_policy else source
             held = {} if weights is None else {maker: weights}
+            del weights  # the next stage may take the last reference
         if config.table:
-            compare(run)
+            compare(run, functions)
     return run
 
 

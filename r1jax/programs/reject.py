@@ -61,8 +61,11 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                 progress.update(step, metrics)
                 if run.config.completions_every and is_due(step, run.config.completions_every, settings.steps):
                     run.log.completions(settings.name, step, transcript.rows())
-                for name, part in (("prompts", prompt_rows), ("", rows)):  # the kept ones last: they count the step
-                    write_rows(part_file(file, name, step), part)
+                for is_writer in (False, True):  # a step counts by the first process's kept rows, which come last
+                    if is_writer == run.is_writer:
+                        write_rows(part_file(file, "prompts", step), prompt_rows)
+                        write_rows(part_file(file, "", step), rows)
+                    run.wait_for_all(f"part {step} of {settings.name}")
     if run.is_writer and not file.is_file():
         for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
             parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))

@@ -28,7 +28,7 @@ from r1jax.programs.steps import Steps
 from r1jax.run.run import Run
 from r1jax.run.stages import StageRun
 from r1jax.sampling.loaded_model import LoadedModel
-from r1jax.sampling.reward_model import Scorer, last_scores
+from r1jax.sampling.reward_model import ROWS, Scorer, last_scores
 from r1jax.training.optimizer import learning_rate, make_optimizer
 from r1jax.training.state import (
     TrainState,
@@ -171,13 +171,15 @@ def judged_loss(score_PK: jax.Array, label_P: jax.Array, center: float) -> tuple
 def evaluate(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:
     """The accuracy on held-out pairs or labels, logged as a row of `step`; of pairs also by the longer response."""
     settings, batches = stage.settings, stage.batches
+    assert isinstance(settings, RewardModelStage)
     size = batches.size("test")
     problems = min(settings.evaluate.problems or size or 0, size or settings.evaluate.problems or 0)
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
         judged = batches.judged("test", 0, np.arange(problems))  # all of them, on every process
         sequences = [[*example.prompt, *response] for example in judged for response in example.responses]
         assert batches.reading is not None
-        score_PK = Scorer(run.loaded(stage, weights), batches.reading)(sequences).reshape(len(judged), -1)
+        rows = 2 * settings.microbatch if settings.microbatch else ROWS
+        score_PK = Scorer(run.loaded(stage, weights), batches.reading, rows)(sequences).reshape(len(judged), -1)
     labels = jnp.array([example.label for example in judged])
     _, right_P, margin_P = jax.device_get(judged_loss(jnp.asarray(score_PK), labels, 0.0))
     scores = {

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from r1jax.config.base import ConfigError
 from r1jax.config.stage import TrainingStage
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
@@ -128,9 +129,9 @@ class Steps(contextlib.ExitStack):
 
 
 def best_by(scores: Mapping[str, float]) -> float:
-    """What the best checkpoint has most of. Raises ValueError where there is none."""
+    """What the best checkpoint has most of. Raises ConfigError where there is none."""
     if not math.isfinite(accuracy := scores.get("eval/accuracy", math.nan)):
-        raise ValueError("keep: best compares held-out accuracies, and this task has none; use keep: last")
+        raise ConfigError("keep: best compares held-out accuracies, and this task has none; use keep: last")
     return accuracy
 
 

@@ -55,7 +55,8 @@ class BatchReward(Protocol):
 
     `grade` calls one batch reward after the other, each once for all completions of a step, from the thread that called
     it: programs on devices have to run in the same order on every process. For the same reason it calls them where this
-    process has no completion for them, with empty sequences.
+    process has no completion for them, with empty sequences. Where one that says `is_vital = True` raises, so does
+    `grade`.
     """
 
     def batch(self, examples: Sequence[Example], completions: Sequence[str]) -> Sequence[RewardResult]:

@@ -70,6 +70,8 @@ def grade(examples: Sequence[Example], texts: Sequence[str], rewards: Mapping[st
             found = reward.batch(*given) if isinstance(reward, BatchReward) else list(map(reward, *given))
             results.update(zip(short, map(_score_and_reason, found), strict=True))
         except Exception as error:
+            if getattr(reward, "is_vital", False):
+                raise
             where = f" on {given[0][0].prompt!r:.200}" if len(short) == 1 and given[0][0].prompt else ""
             errors.setdefault(name, f"reward {name} failed{where}: {error!r:.500}")
             results.update(dict.fromkeys(short, (math.nan, "error")))

@@ -22,14 +22,17 @@ class RewardMonitor:
 
     It warns of a step that had nothing to learn from, because nothing could be scored, no group had reward variance, or
     all completions were truncated and masked; of a reward that had one and the same value for all completions of WINDOW
-    steps; and of reward hacking: the mean of a reward in `models`, or of `format`, rises by CHANGE between two windows
-    while that of a rule falls by as much. Rules are all other rewards, those of weight 0 too; for `format` `accuracy`.
+    steps; and of reward hacking: since its first WINDOW steps, the mean of a reward in `models`, or of `format`, has
+    risen by CHANGE, and that of a rule has fallen by as much. For `format` the rule is `accuracy`; for a model it is
+    any other reward, those of weight 0 too.
     """
 
     def __init__(self, weights: Mapping[str, float], models: Sequence[str] = ()) -> None:
         self._weighted = [name for name, weight in weights.items() if weight]
         # The mean and the standard deviation of each reward in the last steps.
-        self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=2 * WINDOW) for name in weights}
+        self._history: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=WINDOW) for name in weights}
+        self._first: dict[str, list[float]] = {name: [] for name in weights}  # the means of the first WINDOW steps
+        self._steps = dict.fromkeys(weights, 0)
         rules = [name for name in weights if name not in models]
         pairs = [("format", "accuracy")] if {"format", "accuracy"} <= weights.keys() else []
         self._opposed = pairs + [(model, rule) for model in models if model in self._weighted for rule in rules]
@@ -56,6 +59,9 @@ class RewardMonitor:
                 continue
             mean, std = metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"]
             self._history[name].append((mean, std))
+            self._steps[name] += 1
+            if len(self._first[name]) < WINDOW:
+                self._first[name].append(mean)
             if name in self._weighted and self._constant(name):
                 warnings[name] = (
                     f"reward {name} has been {mean:g} for every completion of {WINDOW} steps, so it teaches nothing: "
@@ -65,8 +71,9 @@ class RewardMonitor:
         for name, rule in self._opposed:
             if change[name] > CHANGE and change[rule] < -CHANGE:
                 warnings[f"hacking/{name}/{rule}"] = (
-                    f"{name} rose by {change[name]:.2f} while {rule} fell by {-change[rule]:.2f} over {2 * WINDOW} "
-                    f"steps: the weight of {name} may be too high, or it is being hacked; look at completions/"
+                    f"{name} rose by {change[name]:.2f} while {rule} fell by {-change[rule]:.2f} over "
+                    f"{self._steps[name]} steps: the weight of {name} may be too high, or it is being hacked; look at "
+                    f"completions/"
                 )
         new = [warning for key, warning in warnings.items() if key not in self._given]
         self._given.update(warnings)
@@ -79,6 +86,7 @@ class RewardMonitor:
         return bool(len(mean) == WINDOW and unvaried and np.allclose(mean[1:], mean[:-1], ROUNDING, ROUNDING))
 
     def _change(self, name: str) -> float:
-        """How far the mean of the last WINDOW steps is from that of the WINDOW before."""
-        means = [mean for mean, _ in self._history[name]]
-        return float(np.mean(means[WINDOW:]) - np.mean(means[:WINDOW])) if len(means) == 2 * WINDOW else 0.0
+        """How far the mean of the last WINDOW steps is from that of the first; 0 before there are two windows."""
+        if self._steps[name] < 2 * WINDOW:
+            return 0.0
+        return float(np.mean([mean for mean, _ in self._history[name]]) - np.mean(self._first[name]))

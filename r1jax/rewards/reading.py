@@ -36,10 +36,15 @@ class Reading:
     def ids(self, question: Question, response: str) -> tuple[list[int], list[int]] | None:
         """The ids of the prompt and of the response with its stop token; None where there is nothing to read.
 
-        There is no summary where reasoning is not closed or nothing follows it.
+        There is no summary where reasoning is not closed or nothing follows it. Raises ValueError for a text that the
+        tokenizer does not cover.
         """
-        text = summary(response) if self.reads == "summary" else strip_end(response)
-        if text is None or not text.strip():
+        text = strip_end(response)
+        if self.reads == "summary":
+            if not summary(response):
+                return None
+            text = text.rpartition("</think>")[2].lstrip("\n").rstrip()  # a space may be part of the first token
+        if not text.strip():
             return None
         prompt, _ = make_prompt(question, self.prompt, self.tokenizer)
         target = continuation(text, prompt) if self.reads == "everything" else text

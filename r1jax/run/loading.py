@@ -27,7 +27,7 @@ from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
-from r1jax.sampling.reward_model import RewardModel, Scorer
+from r1jax.sampling.reward_model import ROWS, RewardModel, Scorer
 from r1jax.text.chat_template import read_chat_template
 from r1jax.text.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
@@ -67,7 +67,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     if fixed := [name for name in overrides if name.startswith(FIXED)]:
         raise ConfigError(f"{fixed[0]}: model, tokenizer and stages of a trained run are fixed; leave it out")
     trained = load_config(folder / "config.yaml")
-    tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": []}
+    tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": [], "table": {}}
     # Looking for checkpoints asks for devices, and the processes have to be joined before that.
     join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
     for other in trained.stages:
@@ -182,7 +182,8 @@ def reward_model(folder: Path, mesh: Mesh, settings: ModelReward) -> RewardModel
         described = model_folder(folder, config.model_owner(stage.name))
         model = make_model(model_config(config.model_of(stage.name), described), tokenizer.size)
         weights = _restore(folder, *find_checkpoint(folder, [stage.name]), model, mesh, with_head=True)
-        return Scorer(LoadedModel(model, tokenizer, mesh, weights), reading_of(stage, tokenizer))
+        loaded = LoadedModel(model, tokenizer, mesh, weights)
+        return Scorer(loaded, reading_of(stage, tokenizer), 2 * stage.microbatch if stage.microbatch else ROWS)
 
     return RewardModel(load, settings.scale)
 

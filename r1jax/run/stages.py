@@ -59,9 +59,15 @@ class StageTasks:
         reward_model: Callable[[ModelReward], Reward],
     ) -> None:
         self.config, self.functions, self.data = config, functions, data
-        self.reward_model = reward_model
+        self._make_reward_model, self._reward_models = reward_model, dict[str, Reward]()
         self._made: dict[str, Task | Mixture] = {}
         self._contamination = Contamination({})
+
+    def reward_model(self, settings: ModelReward) -> Reward:
+        """The reward of these settings, one for all tasks, so that the model is loaded once."""
+        if (what := repr(settings)) not in self._reward_models:
+            self._reward_models[what] = self._make_reward_model(settings)
+        return self._reward_models[what]
 
     def key(self, stage: StageSettings) -> str:
         """What two stages of the same task have in common."""

@@ -19,18 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.models import Model, values
-from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import constrain, greatest, own_rows, row_shards, to_global, to_local
 from r1jax.rewards.example import BatchReward, Example, RewardResult
 from r1jax.rewards.reading import Reading
 from r1jax.sampling.loaded_model import LoadedModel
 
-ROWS = 32  # sequences at once on each device
+ROWS = 32  # sequences at once on each device, where the stage has no microbatch
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def last_scores(model: Model, params: Any, token_BW: jax.Array, length_B: jax.Array) -> jax.Array:
     """The scores of sequences, [B], which a reward model gives at their last tokens."""
     score_BW = values(model, params, token_BW)
-    return jnp.take_along_axis(score_BW, length_B[:, None] - 1, axis=1)[:, 0]
+    return constrain(jnp.take_along_axis(score_BW, length_B[:, None] - 1, axis=1)[:, 0], "B")
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,12 @@ class Scorer:
 
     loaded: LoadedModel
     reading: Reading
-
-    @functools.cached_property
-    def _scores(self) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
-        return jax.jit(functools.partial(last_scores, self.loaded.model), out_shardings=sharding(self.loaded.mesh, "B"))
+    rows: int = ROWS
 
     def __call__(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """The score of each of this process's sequences. Every process has to call it, with as many or other ones."""
         mesh = self.loaded.mesh
-        rows = ROWS * row_shards(mesh)
+        rows = self.rows * row_shards(mesh)
         own = len(own_rows(mesh, rows))
         scores = []
         for chunk in range(greatest(math.ceil(len(sequences) / own))):
@@ -55,15 +53,18 @@ class Scorer:
             for row, ids in enumerate(sequences[chunk * own : (chunk + 1) * own]):
                 token_BW[row, : len(ids)], length_B[row] = ids, len(ids)
             given = to_global(mesh, (token_BW, length_B), rows)
-            scores.append(to_local(self._scores(self.loaded.weights, *given)))
+            scores.append(to_local(last_scores(self.loaded.model, self.loaded.weights, *given)))
         return np.concatenate([*scores, np.zeros(0, np.float32)])[: len(sequences)]
 
 
 class RewardModel(BatchReward):
     """sigmoid(score / scale); 0.0 with the reason no_summary where the model has nothing to read.
 
-    None with the reason too_long_to_read for a text of more tokens than the model reads.
+    None with the reasons too_long_to_read, for a text of more tokens than the model reads, and unreadable, for one that
+    its tokenizer does not cover.
     """
+
+    is_vital = True  # where it fails, it fails for all completions of all steps
 
     def __init__(self, load: Callable[[], Scorer], scale: float) -> None:
         self.scale = scale
@@ -75,7 +76,11 @@ class RewardModel(BatchReward):
         sequences: dict[int, list[int]] = {}
         for row, (example, completion) in enumerate(zip(examples, completions, strict=True)):
             opened = "<think>" if example.prompt_opens_think else ""
-            read = scorer.reading.ids(example.question, opened + completion)
+            try:  # every process has to come to the scorer, whatever it was given
+                read = scorer.reading.ids(example.question, opened + completion)
+            except ValueError:
+                results[row] = None, "unreadable"
+                continue
             if read is None:
                 continue
             prompt, response = read

@@ -53,9 +53,12 @@ def _options(where: str, options: Any) -> tuple[list[str], list[str]]:
 
 
 def _position(where: str, labels: list[str], texts: list[str], gold: Any) -> int:
-    """The gold is a position from 0, a label or a letter such as B or (B), or the text of an option."""
+    """The gold is a label, a position from 0, a letter such as B or (B), or the text of an option."""
     if isinstance(gold, Integral | float) and not isinstance(gold, bool):  # Parquet may have made floats of integers
-        found = {i for i in range(len(texts)) if i == gold}
+        # Numbers that are labels are meant as such, others are positions.
+        found = {i for i, label in enumerate(labels) if label == f"{gold:g}"} or {
+            i for i in range(len(texts)) if i == gold
+        }
     else:
         text = str(gold).strip()
         bare = text.strip("().: ")

@@ -52,10 +52,19 @@ def stage_data(file: Path, source: Task | Mixture, band: Sequence[float] | None 
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     for row in rows if band is None else _of_pass_rate(rows, band, file):
         examples[row["part"]].append(Example(row["question"], row["answer"], row.get("completion"), row["data"]))
-    parts = [StageData(own, part) for own, part in zip(examples, sources, strict=True) if own]
-    if not parts:
+    if not any(examples):
         raise ValueError(f"{file} has no rows")
-    return parts[0] if len(parts) == 1 else Mixture(parts, [len(part.examples) for part in parts])
+    if not isinstance(source, Mixture):
+        return StageData(examples[0], source)
+    kept = [
+        (StageData(own, part), name) for own, part, name in zip(examples, sources, source.names, strict=True) if own
+    ]
+    if len(kept) < len(sources):
+        left = [n or str(i) for i, (own, n) in enumerate(zip(examples, source.names, strict=True)) if not own]
+        warnings.warn(f"{file} has no rows of part {', '.join(left)}, which is not evaluated either", stacklevel=2)
+    if len(kept) == 1:
+        return kept[0][0]
+    return Mixture([part for part, _ in kept], [len(part.examples) for part, _ in kept], [name for _, name in kept])
 
 
 def _of_pass_rate(rows: Iterable[dict[str, Any]], band: Sequence[float], file: Path) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def final(self) -> int | None:
         """The step that the stage ends with: the last of those with the best score, or where none has one, of all."""
+        self._manager.wait_until_finished()  # a save in flight has no score yet
         scores = {step: found["score"] for step in self.steps() if (found := self._manager.metrics(step))}
         return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest()
 

@@ -19,7 +19,8 @@ def read(reads, response, template="{question}"):
 
 
 def test_the_helpful_model_reads_the_summary_alone():
-    assert read("summary", "<think>abc</think> de") == ("ab?", "de", True)
+    assert read("summary", "<think>abc</think>\n\nde \n") == ("ab?", "de", True)
+    assert read("summary", "<think>abc</think> de") == ("ab?", " de", True)  # which may be a token
     assert read("summary", "de") == ("ab?", "de", True)
     assert read("everything", "<think>abc</think> de") == ("ab?", "<think>abc</think> de", True)
 
