@@ -10,6 +10,7 @@ from r1jax.config.load import load_config
 from r1jax.programs import comparison
 from r1jax.programs.pipeline import train
 from r1jax.run.comparison import read_comparison
+from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics
 
 CONFIG = """
@@ -47,6 +48,7 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     train(config)
     found = read_comparison(Path(config.run_dir))
     assert [*found] == ["Start", "End"] and len(calls) == 2
+    assert load_model(config.run_dir).name == "late-8"
     assert [(entry["stage"], entry["step"]) for entry in found.values()] == [("early", 2), ("late", 8)]
     # Greedy, a stage's own evaluation of the same task has the same scores.
     for entry in found.values():
@@ -64,6 +66,22 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     file.write_text(json.dumps({"Start": found["Start"]}))
     train(config)  # a run that was killed between the two
     assert len(calls) == 3 and read_comparison(Path(config.run_dir)) == found
+    renamed = config_of(tmp_path, "table={Last: late, Start: early}")
+    train(renamed)
+    assert [*read_comparison(Path(config.run_dir))] == ["Last", "Start"] and len(calls) == 4
+
+
+def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_path):
+    config = config_of(tmp_path, "table={End: late}", 'stages.late.prompt.template="?{question}"')
+    seen = []
+
+    def mine(example, completion):
+        seen.append(example.prompt)
+        return 0.25
+
+    train(config, functions={"mine": mine})
+    assert read_comparison(Path(config.run_dir))["End"]["scores"]["eval/mine"] == pytest.approx(0.25)
+    assert all(prompt.startswith("?") for prompt in seen[-16:])
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 
 from r1jax.config.sampling import PromptSettings
 from r1jax.models import init_params, init_value_params, make_model
 from r1jax.rewards.example import Completion, Example
+from r1jax.rewards.grading import grade
 from r1jax.rewards.reading import Reading
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import ROWS, RewardModel, Scorer
@@ -59,3 +61,20 @@ def test_the_model_is_loaded_once_and_not_before_it_is_needed(mesh, model_config
         assert reward(opened, "abc") == (0.0, "no_summary")  # reasoning that was not closed
         assert 0 < reward(opened, "abc</think>de") < 1
     assert len(calls) == 1
+
+
+def test_a_completion_that_the_tokenizer_does_not_cover_costs_no_other(mesh, model_config):
+    scorer = scorer_of(mesh, model_config)
+    with scorer.loaded.devices():
+        good, bad = RewardModel(lambda: scorer, scale=1.0).batch([Example("ab?", "")] * 2, ["cd", "XYZ"])
+    assert 0 < good < 1 and bad == (None, "unreadable")
+
+
+def test_a_model_that_fails_ends_the_run(mesh, model_config):
+    """It would fail for all completions of all steps, which would be scored None."""
+
+    def load():
+        raise FileNotFoundError("no checkpoint")
+
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        grade([Example("ab?", "")], ["cd"], {"helpful": RewardModel(load, scale=1.0)})

@@ -33,6 +33,10 @@ def test_the_best_score_is_kept_beside_the_last_ones(tmp_path):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.steps() == [3, 4]
         assert (checkpoints.latest(), checkpoints.final()) == (4, 3)
+    with Checkpoints(tmp_path / "rising", keep=2) as checkpoints:
+        for step in (1, 2):  # large enough that the second save is in flight when it is asked for
+            checkpoints.save(step, {"params": {"w": jnp.full(2**22, step)}}, float(step))
+        assert checkpoints.final() == 2
     with Checkpoints(tmp_path / "unscored", keep=2, scored=False) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, {"params": {"w": jnp.full(2, step)}})
