@@ -175,7 +175,9 @@ def build_run(
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
-        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.ready())
+        tokenizer = (
+            saved_tokenizer(config, folder) if begun else _tokenizer(config, [*tasks.ready(), *tasks.waiting_parts()])
+        )
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():
             abstract_params(model, mesh)  # refuses a mesh that does not divide the weights

@@ -14,7 +14,7 @@ from typing import Any
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, RewardModelStage, StageSettings
 from r1jax.config.rewards import ModelReward, RewardSettings
-from r1jax.config.tasks import DataSet, stages_read
+from r1jax.config.tasks import DataSet, MixtureTask, StageTask, stages_read
 from r1jax.data.batches import Batches
 from r1jax.models import Model
 from r1jax.rewards.example import Reward
@@ -95,6 +95,24 @@ class StageTasks:
     def ready(self) -> list[Task | Mixture]:
         """Those that do not wait for an earlier stage's data, in the order of their stages."""
         return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
+
+    def waiting_parts(self) -> list[Task | Mixture]:
+        """What mixtures have besides an earlier stage's data, so that a mistake there is seen before anything runs."""
+        parts = []
+        for stage in self.config.stages:
+            for part in stage.task.mixture if stages_read(stage.task) and isinstance(stage.task, MixtureTask) else ():
+                rewards = {**_definitions(stage), **self.functions, **part.rewards}
+                if not isinstance(part.task, StageTask):
+                    parts.append(
+                        make_task(
+                            part.task,
+                            self.config.seed,
+                            rewards={name: reward for name, reward in rewards.items() if reward is not None},
+                            max_completion_length=stage.max_completion_length,
+                            reward_model=self.reward_model,
+                        )
+                    )
+        return parts
 
     def decontaminate(self) -> None:
         """Removes training questions that are in the config's evaluation sets, also from tasks that are made later."""

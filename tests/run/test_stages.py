@@ -143,3 +143,10 @@ def test_questions_of_evaluation_sets_are_removed_and_listed(tmp_path):
 
 def _tests(table):
     return {table.example("test", i).question for i in range(table.size("test"))}
+
+
+def test_the_rest_of_a_mixture_that_waits_is_looked_at_before_anything_runs(tmp_path):
+    part = "{weight: 1, task: {jsonl: " + str(tmp_path / "none.jsonl") + "}}"
+    mixed = LAST.replace("{stage: TASK}", "{mixture: [{weight: 1, task: {stage: samples}}, " + part + "]}")
+    with pytest.raises(ConfigError, match=r"task.jsonl: there is no file .*none.jsonl"):
+        build_run(config_of(tmp_path, SAMPLES + mixed))
