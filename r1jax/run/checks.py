@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage
+from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage, models_read
 from r1jax.config.load import load_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
@@ -25,6 +25,7 @@ from r1jax.rewards.judge import Judge
 from r1jax.run.loading import describe
 from r1jax.run.teacher import find_teacher
 from r1jax.tasks import Mixture, Task
+from r1jax.text.prompt import make_prompt
 from r1jax.text.tokenizer import check_same_tokens
 
 if TYPE_CHECKING:
@@ -149,6 +150,19 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
             batches.judged("train", stage.first_example, rows)
         else:
             batches.prompts("train", stage.first_example, rows)
+
+
+def check_reward_models(stages: Sequence[StageRun], config: Config) -> None:
+    """The reward models of earlier stages must be able to read the first questions. Raises ConfigError."""
+    for stage in stages:
+        for reward, model in models_read(stage.settings).items():
+            for position in range(stage.first_example, stage.first_example + stage.settings.prompts_per_step):
+                try:
+                    question = stage.batches.example("train", position).question
+                    make_prompt(question, config.stage(model).prompt, stage.batches.tokenizer)
+                except ValueError as error:
+                    where = f"stages.{stage.settings.name}.rewards.{reward}"
+                    raise ConfigError(f"{where}: the model of stage {model} cannot read a question: {error}") from None
 
 
 def check_judges(tasks: Sequence[Task | Mixture]) -> None:

@@ -37,6 +37,7 @@ from r1jax.run.checks import (
     changed_settings,
     check_examples,
     check_judges,
+    check_reward_models,
     check_same_settings,
     check_stages,
     check_weights,
@@ -207,6 +208,7 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         ready = [stage for stage in run.stages if not stage.waits_for]
         check_judges([stage.batches.task for stage in ready])
         check_examples(ready)
+        check_reward_models(ready, config)
         check_same_settings(run.folder, config)
         if not (run.folder / "config.yaml").is_file():
             check_weights(run)

@@ -18,6 +18,7 @@ from r1jax.models import abstract_params, forward, init_params, init_value_param
 from r1jax.parallel.mesh import to_global
 from r1jax.programs.pipeline import train
 from r1jax.programs.reward_model import JudgedBatch, judged_loss, padded_batch, pair_weights, update_step
+from r1jax.run import checks
 from r1jax.run.loading import load_model, reward_model
 from r1jax.run.metrics import RunLog, read_metrics, without_timings
 from r1jax.run.run import build_run
@@ -221,15 +222,26 @@ def test_no_text_comes_from_a_reward_model(left_alone):
             ["stages.rl.max_completion_length=37"],
             "the model of stage helpful reads 36 tokens",
         ),
+        (["stages.rl.max_prompt_length=13"], "the model of stage helpful reads 12 tokens, and max_prompt_length is 13"),
         (["stages.helpful.pack_length=64"], "pack_length: the responses of a pair are not packed"),
         (["stages.helpful.task={name: bilingual, domains: [general]}"], "the task has no responses to"),
         (["stages.helpful.task={name: bilingual, pairs: balanced}"], "pairs: balanced are of general requests"),
-        (["stages.helpful.max_completion_length=36", "stages.helpful.max_prompt_length=4"], "max_prompt_length allows"),
+        (["stages.helpful.max_prompt_length=4", "stages.rl.max_prompt_length=4"], "max_prompt_length allows 1 to 4"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
         train(config_of(tmp_path, *overrides))
+    assert not (tmp_path / "run").exists()
+
+
+def test_questions_that_the_model_cannot_read_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    def refused(*_):
+        raise ValueError("the task's questions are chat messages")
+
+    monkeypatch.setattr(checks, "make_prompt", refused)
+    with pytest.raises(ConfigError, match=r"rewards.helpful: the model of stage helpful cannot read a question"):
+        train(config_of(tmp_path))
     assert not (tmp_path / "run").exists()
 
 
