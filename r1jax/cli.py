@@ -90,9 +90,10 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
     if settings.table:
         Console().print(comparison_table(run.folder))
         print(f"the stages side by side: {draw_comparison(run.folder)}")
-    question = run.stages[-1].batches.example("test", 0).question
-    asked = shlex.quote(question if isinstance(question, str) else "...")
-    print(f"sample from it: {command(f'sample {run.folder} {asked}')}")
+    if writers := [stage for stage in run.stages if stage.settings.makes_policy]:
+        question = writers[-1].batches.example("test", 0).question
+        asked = shlex.quote(question if isinstance(question, str) else "...")
+        print(f"sample from it: {command(f'sample {run.folder} {asked}')}")
 
 
 @app.command("eval")

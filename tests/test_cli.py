@@ -13,7 +13,7 @@ WRONG = {
     "unknown key in a stage": (["stages.rl.group_sise=4"], "did you mean 'group_size'?"),
     "key of another program": (
         ["stages.cold_start.group_size=4"],
-        "stages.cold_start.group_size: unknown key; only stages of program grpo and reject have group_size",
+        "stages.cold_start.group_size: unknown key; only stages of program grpo, distill and reject have group_size",
     ),
     "wrong type": (["seed=abc"], "error: command line: seed: got 'abc' (a str)"),
     "fraction of a step": (["stages.rl.steps=1.5"], "got 1.5 (a float)"),

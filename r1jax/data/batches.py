@@ -301,6 +301,11 @@ def _no_demonstration(example: Example) -> str:
 
 
 def _not_judged(example: Example) -> str:
+    if responses(example):
+        return (
+            f"of a response to {example.prompt!r:.200} there is nothing that the reward model could read; with reads: "
+            f"summary that is what follows </think>"
+        )
     return (
         f"the task has no responses to {example.prompt!r:.200} that a reward model could be trained on; name the "
         f"columns of pairs in task.chosen and task.rejected, or of labelled ones in task.response and task.label"

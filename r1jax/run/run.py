@@ -177,7 +177,7 @@ def build_run(
         tasks.check_names()
         tasks.decontaminate()
         tokenizer = (
-            saved_tokenizer(config, folder) if begun else _tokenizer(config, [*tasks.ready(), *tasks.waiting_parts()])
+            saved_tokenizer(config, folder) if begun else _tokenizer(config, [*tasks.ready(), *tasks.waiting_parts])
         )
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, RewardModelStage, StageSettings
+from r1jax.config.experiment import Config, RejectStage, RewardModelStage, StageSettings
 from r1jax.config.rewards import ModelReward, RewardSettings
 from r1jax.config.tasks import DataSet, MixtureTask, StageTask, stages_read
 from r1jax.data.batches import Batches
@@ -96,6 +96,7 @@ class StageTasks:
         """Those that do not wait for an earlier stage's data, in the order of their stages."""
         return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
 
+    @functools.cached_property
     def waiting_parts(self) -> list[Task | Mixture]:
         """What mixtures have besides an earlier stage's data, so that a mistake there is seen before anything runs."""
         parts = []
@@ -134,8 +135,20 @@ class StageTasks:
         tables += [read_table(settings) for settings in parts if isinstance(settings, DataSet)]
         return (question_text(example) for table in tables for example in table.examples["test"])
 
+    def reward_names(self, stage: StageSettings) -> set[str]:
+        """The rewards that a stage's task has or, where it waits for another stage's data, will have."""
+        if not (sources := stages_read(stage.task)):
+            return set(self(stage.name).rewards)
+        names = {name for source in sources for name in self.reward_names(self.config.stage(source))}
+        if isinstance(stage.task, MixtureTask):
+            names |= {name for task in self.waiting_parts for name in task.rewards}
+        return names
+
     def check_names(self) -> None:
-        """Raises ConfigError for a reward, of the top level or null in a part of a mixture, that no task has."""
+        """Raises ConfigError for a reward that no task has.
+
+        It may be of the top level, null in a part of a mixture, or of a stage that waits for another's data.
+        """
         known = dict.fromkeys(name for task in self.ready() for name in task.rewards)
         if unknown := [name for name in self.config.rewards if name not in known]:
             raise ConfigError(
@@ -148,6 +161,13 @@ class StageTasks:
                 f"task.mixture: a part is to lack the reward {unknown[0]!r}, which none would have; there are "
                 f"{', '.join(sorted(known))}"
             )
+        for stage in (stage for stage in self.config.stages if stages_read(stage.task)):
+            key, named = ("keep", stage.keep) if isinstance(stage, RejectStage) else ("rewards", stage.reward_weights)
+            have = self.reward_names(stage)
+            if stage.program in ("grpo", "reject") and (unknown := sorted(named.keys() - have)):
+                raise ConfigError(
+                    f"stages.{stage.name}.{key}: no reward {unknown[0]!r}; there are {', '.join(sorted(have))}"
+                )
 
 
 def _definitions(stage: StageSettings) -> dict[str, RewardSettings]:

@@ -4,6 +4,7 @@ Losses and gradients on meshes are computed in float32 on one batch, where the o
 """
 
 import contextlib
+import json
 from pathlib import Path
 
 import jax
@@ -21,7 +22,7 @@ from r1jax.programs.reward_model import JudgedBatch, judged_loss, padded_batch, 
 from r1jax.run import checks
 from r1jax.run.loading import load_model, reward_model
 from r1jax.run.metrics import RunLog, read_metrics, without_timings
-from r1jax.run.run import build_run
+from r1jax.run.run import build_run, open_run
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState
 
@@ -45,6 +46,9 @@ stages:
 def config_of(folder, *overrides):
     (folder / "pipeline.yaml").write_text(PIPELINE.format(folder=folder))
     return load_config(folder / "pipeline.yaml", overrides)
+
+
+WORDS = [f" {a} {b}" for a in ("dear", "please", "small", "big") for b in ("cat", "dog", "cow", "fox", "bear")]
 
 
 class Killed(Exception):
@@ -243,6 +247,21 @@ def test_questions_that_the_model_cannot_read_are_refused_before_anything_is_wri
     with pytest.raises(ConfigError, match=r"rewards.helpful: the model of stage helpful cannot read a question"):
         train(config_of(tmp_path))
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_one_kind_are_refused_and_few_held_out_examples_are_named(tmp_path):
+    def labels(kinds):
+        rows = [
+            {"question": " greet cat", "response": word, "label": kinds[i % len(kinds)]} for i, word in enumerate(WORDS)
+        ]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        task = f"{{jsonl: {tmp_path}/rows.jsonl, test: {tmp_path}/rows.jsonl, response: response, label: label}}"
+        return config_of(tmp_path, f"stages.helpful.task={task}", "stages.helpful.evaluate.problems=null")
+
+    with pytest.raises(ConfigError, match=r"helpful.task: all labels of its first 64 examples are 1"):
+        train(labels([1]))
+    with pytest.warns(UserWarning, match="stages.helpful: only 20 examples are held out"):
+        open_run(labels([1, 0])).close()
 
 
 def test_padded_batch():

@@ -14,7 +14,7 @@ def test_a_completion_is_a_text_with_a_length():
 
 
 def test_examples_are_equal_by_value():
-    assert Example("2+2", "4") == Example("2+2", "4", None, {}, "", False, 0)
+    assert Example("2+2", "4") == Example("2+2", "4", None, {}, False, "", False, 0)
     assert pickle.loads(pickle.dumps(Example("q", "a", data={"x": 1}))) == Example("q", "a", data={"x": 1})
 
 

@@ -150,3 +150,12 @@ def test_the_rest_of_a_mixture_that_waits_is_looked_at_before_anything_runs(tmp_
     mixed = LAST.replace("{stage: TASK}", "{mixture: [{weight: 1, task: {stage: samples}}, " + part + "]}")
     with pytest.raises(ConfigError, match=r"task.jsonl: there is no file .*none.jsonl"):
         build_run(config_of(tmp_path, SAMPLES + mixed))
+
+
+def test_a_reward_that_a_waiting_stage_will_not_have_is_refused_before_anything_runs(tmp_path):
+    rl = """  - {name: again, program: grpo, task: {stage: samples}, rewards: {acuracy: 1.0}, steps: 1,
+     prompts_per_step: 8, group_size: 2, optimizer: {learning_rate: 1e-3}}
+"""
+    with pytest.raises(ConfigError, match=r"stages.again.rewards: no reward 'acuracy'; there are accuracy, format"):
+        build_run(config_of(tmp_path, SAMPLES + rl))
+    build_run(config_of(tmp_path, SAMPLES + rl.replace("acuracy", "accuracy"))).close()
