@@ -150,8 +150,8 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
             judged = batches.judged("train", stage.first_example, rows)
             if batches.responses == 1 and len(rows) > 1 and len({each.label for each in judged}) == 1:
                 raise ConfigError(
-                    f"stages.{settings.name}.task: all labels of its first {len(rows)} examples are {judged[0].label}; a "
-                    f"reward model learns from both kinds"
+                    f"stages.{settings.name}.task: all labels of its first {len(rows)} examples are {judged[0].label}; "
+                    f"a reward model learns from both kinds"
                 )
             if (held_out := batches.size("test") or 32) < 32:
                 warnings.warn(f"stages.{settings.name}: only {held_out} examples are held out to test on", stacklevel=2)
