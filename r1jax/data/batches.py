@@ -74,8 +74,8 @@ class Batches:
 
     With `reading`, for a reward model, the examples are those with responses that it can read, within the limits.
 
-    `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end, and
-    no less than `least_width`.
+    `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end;
+    and `least_width` at least.
     """
 
     task: Task | Mixture

@@ -7,14 +7,13 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage, models_read
-from r1jax.config.load import load_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
@@ -24,7 +23,7 @@ from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
 from r1jax.run.loading import describe
 from r1jax.run.stages import stage_errors
-from r1jax.run.teacher import find_teacher
+from r1jax.run.teacher import find_teacher, or_a_stage
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.stage_data import Awaited
 from r1jax.text.prompt import make_prompt
@@ -158,7 +157,7 @@ def _check_examples(stage: StageRun, at_most: int) -> None:
     batches.prompts("test", 0, np.arange(min(settings.evaluate.problems or at_most, at_most)))
     rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
     if any(isinstance(part, Awaited) for part in batches.parts):  # of other parts alone
-        rows = np.array([row for row in rows if not isinstance(batches.part("train", first + row), Awaited)], int)
+        rows = np.array([row for row in rows if not isinstance(batches.part("train", first + int(row)), Awaited)], int)
     if settings.program == "sft":
         batches.demonstrations(first, rows)
     elif settings.program == "reward_model":
@@ -223,11 +222,12 @@ def check_weights(run: Run, stages: Sequence[StageRun]) -> None:
             _check_same_model(source, model, config)
             check_same_tokens(source, tokenizer, run.tokenizer)
         except ValueError as error:
-            raise ConfigError(f"stages.{name}.init_from: {error}") from None
+            raise ConfigError(f"stages.{name}.init_from: {error}{or_a_stage(run, stage, source)}") from None
 
 
 def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:
     their, our = dataclasses.asdict(theirs), dataclasses.asdict(ours)
     for key in sorted(our.keys() - {"dtype", "remat"}):
         if our[key] != their[key]:
-            raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}")
+            way_out = "" if key == "vocab_size" else f"; give the stage the `model` that {source} has"
+            raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}{way_out}")

@@ -170,24 +170,19 @@ def build_run(
         begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
         changes = find_changes(folder, config) if begun else Changes({}, {})
         begun = begun and not changes.refused
+        owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+        described = {owner: begun and _is_described(folder, owner, changes) for owner in owners}
         architectures = {
-            owner: model_config(
-                config.model_of(owner),
-                model_folder(folder, owner) if begun and _is_described(folder, owner, changes) else None,
-            )
-            for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+            owner: model_config(config.model_of(owner), model_folder(folder, owner) if described[owner] else None)
+            for owner in owners
         }
         mesh = make_mesh(config.mesh)
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
         tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.all_expected())
-        if begun and changes.accepted and isinstance(tokenizer, CharacterTokenizer):
-            if tokenizer.symbols != _alphabet(tasks.all_expected()):
-                raise ConfigError(
-                    f"run_dir: {folder} was started with the characters of its tasks, and those of the changed stages "
-                    f"are others or in another order; choose another folder with run_dir=..."
-                )
+        if begun and changes.accepted:
+            _check_alphabet(tokenizer, tasks.all_expected(), folder)
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():
             abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
@@ -242,6 +237,15 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
 
 def _alphabet(tasks: list[Task | Mixture]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
+
+
+def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: Path) -> None:
+    """Raises ConfigError where tasks of changed stages would have given the run another alphabet."""
+    if isinstance(tokenizer, CharacterTokenizer) and tokenizer.symbols != _alphabet(tasks):
+        raise ConfigError(
+            f"run_dir: the tokenizer in {folder} has the characters of the tasks that the run was started with, and "
+            f"now they are others, or in another order; choose another folder with run_dir=..."
+        )
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:

@@ -51,10 +51,6 @@ def config_of(folder, *overrides):
 WORDS = [f" {a} {b}" for a in ("dear", "please", "small", "big") for b in ("cat", "dog", "cow", "fox", "bear")]
 
 
-class Killed(Exception):
-    """Stands for a process that ends at once."""
-
-
 @pytest.fixture(scope="module")
 def left_alone(tmp_path_factory):
     config = config_of(tmp_path_factory.mktemp("left_alone"))
@@ -178,20 +174,9 @@ def test_evaluation_counts_pairs_in_the_right_order(left_alone):
         assert scores["eval/accuracy_where_better_is_longer"] == pytest.approx(np.mean(own))
 
 
-def test_killed_in_the_middle_it_ends_in_the_same_bytes(left_alone, tmp_path, monkeypatch):
-    config, log = config_of(tmp_path), RunLog.log
-    for kill in (("helpful", 2), ("helpful", 4), ("rl", 1)):
-
-        def killed(self, stage, step, metrics, kill=kill):
-            log(self, stage, step, metrics)
-            if (stage, step) == kill:
-                raise Killed
-
-        monkeypatch.setattr(RunLog, "log", killed)
-        with pytest.raises(Killed):
-            train(config)
-    monkeypatch.setattr(RunLog, "log", log)
-    train(config)
+def test_killed_in_the_middle_it_ends_in_the_same_bytes(left_alone, tmp_path):
+    config = config_of(tmp_path)
+    train_killed(config, ("helpful", 2), ("helpful", 4), ("rl", 1))
     for stage in ("helpful", "rl"):
         jax.tree.map(np.testing.assert_array_equal, weights_of(left_alone, stage), weights_of(config, stage))
     ours, theirs = (
