@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from killed import train_killed
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
@@ -21,7 +22,7 @@ from r1jax.programs.pipeline import train
 from r1jax.programs.reward_model import JudgedBatch, judged_loss, padded_batch, pair_weights, update_step
 from r1jax.run import checks
 from r1jax.run.loading import load_model, reward_model
-from r1jax.run.metrics import RunLog, read_metrics, without_timings
+from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.run import build_run, open_run
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState
