@@ -8,8 +8,10 @@ import jax
 import numpy as np
 import pytest
 from killed import train_killed
+from typer.testing import CliRunner
 
-from r1jax.config.base import ConfigError, RunStopped
+from r1jax.cli import app
+from r1jax.config.base import ConfigError
 from r1jax.config.experiment import RejectStage
 from r1jax.config.load import load_config
 from r1jax.programs.pipeline import train
@@ -128,10 +130,12 @@ def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, *weights)
 
 
-def test_nothing_kept_stops_the_run(tmp_path):
-    config = config_of(tmp_path, "stages.cold_start.steps=1", "stages.samples.keep={accuracy: 1.0, format: 2.0}")
-    with pytest.raises(RunStopped, match=r"stages.samples.keep: none of 192 completions was kept"):
-        train(config)
+def test_a_run_in_which_nothing_is_kept_says_that_it_stopped(tmp_path):
+    config_of(tmp_path)
+    overrides = ["stages.cold_start.steps=1", "stages.samples.keep={format: 2.0}"]
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "pipeline.yaml"), *overrides])
+    assert result.exit_code == 1
+    assert "stopped: stages.samples.keep: none of 192 completions was kept" in result.stderr
 
 
 def test_a_score_that_no_task_has_is_refused_before_anything_runs(tmp_path):

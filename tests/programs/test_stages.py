@@ -141,3 +141,16 @@ def test_a_stage_begins_with_another_run(left_alone, tmp_path):
     with run.devices():
         begun = run.stage_weights(run.stages[2])
     jax.tree.map(np.testing.assert_array_equal, begun, load_model(left_alone.run_dir).model.weights)
+
+
+def test_killed_in_a_stage_of_each_program_it_resumes_to_the_same_bytes(tmp_path):
+    pipeline = Path(__file__).parents[1] / "five_programs.yaml"
+    whole, killed = (load_config(pipeline, [f"run_dir={tmp_path / name}"]) for name in ("whole", "killed"))
+    train(whole)
+    train_killed(killed, *((stage.name, min(stage.steps, 5)) for stage in killed.stages))
+    assert len({stage.program for stage in killed.stages}) == 5
+    assert rows_of(killed) == rows_of(whole)
+    assert (tmp_path / "killed/data/samples.jsonl").read_bytes() == (tmp_path / "whole/data/samples.jsonl").read_bytes()
+    for stage in (stage.name for stage in killed.stages if stage.makes_policy):
+        ours, theirs = (load_model(c.run_dir, checkpoint=stage).model.weights for c in (killed, whole))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
