@@ -24,6 +24,9 @@ STUDENT = """  - name: student
     prompts_per_step: 8
     optimizer: {learning_rate: 1e-2}
 """
+MORE = (
+    "  - {name: more, program: sft, init_from: rl, steps: 1, prompts_per_step: 8, optimizer: {learning_rate: 1e-2}}\n"
+)
 
 
 def test_only_what_is_not_computed_may_change(tiny, trained):
@@ -141,17 +144,15 @@ def test_what_stages_were_compared_by_may_not_change(tmp_path):
 
 
 def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, capsys):
+    other = ["stages.rl.prompts_per_step=16", "stages.student.max_completion_length=40"]
     configs = {}
     for name in ("changed", "whole"):
-        for size in (16, 8):
-            (tmp_path / f"{size}.yaml").write_text(
-                TINY.format(folder=tmp_path / name) + STUDENT.replace("SIZE", str(size))
-            )
-            configs[name, size] = load_config(
-                tmp_path / f"{size}.yaml",
-                [] if size == 16 else ["stages.rl.prompts_per_step=16", "stages.student.max_completion_length=40"],
-            )
-    first, now, whole = configs["changed", 16], configs["changed", 8], configs["whole", 8]
+        text = TINY.format(folder=tmp_path / name)
+        (tmp_path / "first.yaml").write_text(text + STUDENT.replace("SIZE", "16"))
+        (tmp_path / "now.yaml").write_text(text + STUDENT.replace("SIZE", "8") + MORE)
+        configs[name] = load_config(tmp_path / "now.yaml", other)
+    first = load_config(tmp_path / "first.yaml", [f"run_dir={tmp_path / 'changed'}"])
+    now, whole = configs["changed"], configs["whole"]
     train_until(first, "rl", 1)
     capsys.readouterr()
     train(now)
@@ -160,9 +161,10 @@ def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, ca
     assert (
         "settings of stage student, which has saved nothing yet, changed: max_completion_length 32 -> 40, mod" in said
     )
+    assert "stage more, which has saved nothing yet, was added\n" in said
     assert load_config(tmp_path / "changed" / "config.yaml") == now
     train(whole)
-    for stage in ("cold_start", "rl", "student"):
+    for stage in ("cold_start", "rl", "student", "more"):
         models = [load_model(config.run_dir, checkpoint=stage).model for config in (now, whole)]
         jax.tree.map(np.testing.assert_array_equal, *(model.weights for model in models))
     rows = [[without_timings(row) for row in read_metrics(tmp_path / name)] for name in ("changed", "whole")]
@@ -170,7 +172,7 @@ def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, ca
     for file in ("model/config.json", "model-student/config.json", "model-student/tokenizer.json"):
         assert (tmp_path / "changed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     with pytest.raises(ConfigError, match=r"was started with stages\.rl\.prompts_per_step=16, this config has .*=8"):
-        train(first)
+        train(load_config(tmp_path / "changed" / "config.yaml", ["stages.rl.prompts_per_step=8"]))
     assert not [*(tmp_path / "changed").glob("*.tmp")]
 
 
