@@ -52,8 +52,7 @@ class StageRun:
 
     @property
     def expected(self) -> StageRun:
-        """The same stage, whose data can be checked at once: in the place of what it waits for it has the task that
-        will be sampled on."""
+        """The same stage with data to check it by: the task that will be sampled on, for what it waits for."""
         return replace(self, make_batches=self.make_expected) if self.waits_for else self
 
 
