@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from r1jax.config.base import ConfigError
 from r1jax.data.batches import Batches
@@ -67,12 +68,12 @@ def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None)
         run.print(f"comparing {name} (stage {stage_name})")
         model = run.loaded(stage, load_weights(run.folder, stage_name, stage.model, run.mesh))
         batches = comparison_batches(run, stage, functions)
-        scores, _ = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
-        found[name] = made | {"scores": scores}
+        scores, _, accuracy_P = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
+        found[name] = made | {"scores": scores, "accuracies": [None if np.isnan(a) else float(a) for a in accuracy_P]}
         _write(run, found)
     _write(run, {name: found[name] for name in run.config.table})  # in this order, and no others
 
 
 def _write(run: Run, found: dict[str, Any]) -> None:
     if run.is_writer:
-        write_atomically(comparison_file(run.folder), (json.dumps(found, indent=1) + "\n").encode())
+        write_atomically(comparison_file(run.folder), (json.dumps(found) + "\n").encode())

@@ -11,6 +11,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -47,10 +49,21 @@ def comparison_columns(folder: Path) -> dict[str, list[float]]:
     }
 
 
+def half_interval(values: list[float | None], draws: int = 2000) -> float:
+    """Half the width of the 95 % bootstrap interval of the mean: problems are drawn anew, with replacement, `draws`
+    times. None and NaN are left out; NaN where nothing is left."""
+    known = np.array([v for v in values if v is not None and not math.isnan(v)])
+    if not known.size:
+        return math.nan
+    means = np.random.default_rng(0).choice(known, (draws, known.size)).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(high - low) / 2
+
+
 def comparison_table(folder: Path) -> Table:
     """A row for each stage, a column for each metric, where parts' names stand for their accuracy.
 
-    The best value of a column is bold, but for lengths."""
+    Beside the accuracy is half its 95 % bootstrap interval. The best value of a column is bold, but for lengths."""
     from rich import box
     from rich.table import Table
 
@@ -64,10 +77,12 @@ def comparison_table(folder: Path) -> Table:
     for metric in columns:
         table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=5)
     best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
-    for number, name in enumerate(read_comparison(folder)):
-        cells = []
+    for number, (name, entry) in enumerate(read_comparison(folder).items()):
+        cells, half = [], half_interval(entry.get("accuracies", []))
         for metric, values in columns.items():
             value, cell = values[number], _cell(metric, values[number])
+            if metric == "accuracy" and not math.isnan(half):
+                cell += f" ±{100 * half:.1f}"
             cells.append(f"[bold]{cell}[/]" if value == best[metric] and metric != LENGTH else cell)
         table.add_row(name, *cells)
     return table

@@ -61,6 +61,9 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
         assert {"eval/accuracy", "eval/accuracy/sums", "eval/repetition", "eval/mean_length"} <= shared
         for name in shared:
             assert entry["scores"][name] == pytest.approx(own[name], nan_ok=True)
+        graded = [a for a in entry["accuracies"] if a is not None]  # the general part has no golds
+        assert len(entry["accuracies"]) == 16 and 0 < len(graded) < 16
+        assert sum(graded) / len(graded) == pytest.approx(own["eval/accuracy"])
     assert found["Start"]["scores"] != found["End"]["scores"]
     file = tmp_path / "run" / "comparison.json"
     file.write_text(json.dumps({"Start": found["Start"]}))
