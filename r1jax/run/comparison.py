@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
+def accuracies(entry: Mapping[str, Any]) -> list[float]:
+    """The accuracy of each problem of a stage's entry, NaN where it has none."""
+    return [math.nan if value is None else value for value in entry.get("accuracies", [])]
+
+
 def comparison_columns(folder: Path) -> dict[str, list[float]]:
     """By metric its value for each stage, NaN where a stage has none.
 
@@ -49,15 +55,17 @@ def comparison_columns(folder: Path) -> dict[str, list[float]]:
     }
 
 
-def half_interval(values: list[float | None], draws: int = 2000) -> float:
-    """Half the width of the 95 % bootstrap interval of the mean: problems are drawn anew, with replacement, `draws`
-    times. None and NaN are left out; NaN where nothing is left."""
-    known = np.array([v for v in values if v is not None and not math.isnan(v)])
+def bootstrap(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the mean: the values are drawn anew, with replacement, `draws` times.
+
+    NaN are left out; both ends are NaN where nothing is left."""
+    known = np.array(values, float)
+    known = known[~np.isnan(known)]
     if not known.size:
-        return math.nan
+        return math.nan, math.nan
     means = np.random.default_rng(0).choice(known, (draws, known.size)).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return float(high - low) / 2
+    return float(low), float(high)
 
 
 def comparison_table(folder: Path) -> Table:
@@ -78,11 +86,11 @@ def comparison_table(folder: Path) -> Table:
         table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=5)
     best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
     for number, (name, entry) in enumerate(read_comparison(folder).items()):
-        cells, half = [], half_interval(entry.get("accuracies", []))
+        cells, (low, high) = [], bootstrap(accuracies(entry))
         for metric, values in columns.items():
             value, cell = values[number], _cell(metric, values[number])
-            if metric == "accuracy" and not math.isnan(half):
-                cell += f" ±{100 * half:.1f}"
+            if metric == "accuracy" and low <= high:  # neither is NaN
+                cell += f" ±{50 * (high - low):.1f}"
             cells.append(f"[bold]{cell}[/]" if value == best[metric] and metric != LENGTH else cell)
         table.add_row(name, *cells)
     return table

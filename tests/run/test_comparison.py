@@ -10,11 +10,11 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from r1jax.run.comparison import (
+    bootstrap,
     comparison_columns,
     comparison_file,
     comparison_table,
     draw_comparison,
-    half_interval,
     read_comparison,
 )
 
@@ -59,12 +59,13 @@ def test_table(folder):
     assert r1[5] == "10.0"
 
 
-def test_half_interval_is_that_of_a_binomial_share():
-    values = [1.0] * 90 + [0.0] * 310 + [None, float("nan")]
+def test_bootstrap_is_the_interval_of_a_binomial_share():
     p = 90 / 400
-    assert half_interval(values) == pytest.approx(1.96 * (p * (1 - p) / 400) ** 0.5, rel=0.05)
-    assert half_interval([1.0] * 9) == 0.0
-    assert np.isnan(half_interval([None]))
+    low, high = bootstrap([1.0] * 90 + [0.0] * 310 + [float("nan")])
+    assert (low + high) / 2 == pytest.approx(p, rel=0.02)
+    assert (high - low) / 2 == pytest.approx(1.96 * (p * (1 - p) / 400) ** 0.5, rel=0.05)
+    assert bootstrap([1.0] * 9) == (1, 1)
+    assert np.isnan(bootstrap([float("nan")])).all()
 
 
 def test_accuracy_has_its_interval(folder):
