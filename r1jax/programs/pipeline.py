@@ -45,7 +45,7 @@ def train(
     if config.table:
         with user_errors():  # before anything runs
             for name in config.table.values():
-                batches = comparison_batches(run, run.stage(name), functions)
+                batches = comparison_batches(run, name, functions)
                 batches.prompts("test", 0, np.arange(config.evaluate.problems or 1))
     run.log.on_log = on_log
     with contextlib.closing(run), run.devices():

@@ -61,6 +61,9 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
         assert {"eval/accuracy", "eval/accuracy/sums", "eval/repetition", "eval/mean_length"} <= shared
         for name in shared:
             assert entry["scores"][name] == pytest.approx(own[name], nan_ok=True)
+        graded = [a for a in entry["accuracies"] if a is not None]  # the general part has no golds
+        assert len(entry["accuracies"]) == 16 and 0 < len(graded) < 16
+        assert sum(graded) / len(graded) == pytest.approx(own["eval/accuracy"])
     assert found["Start"]["scores"] != found["End"]["scores"]
     file = tmp_path / "run" / "comparison.json"
     file.write_text(json.dumps({"Start": found["Start"]}))
@@ -69,6 +72,14 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     renamed = config_of(tmp_path, "table={Last: late, Start: early}")
     train(renamed)
     assert [*read_comparison(Path(config.run_dir))] == ["Last", "Start"] and len(calls) == 4
+
+
+def test_base_is_the_model_before_training(tmp_path):
+    config = config_of(tmp_path, "table={Base: base, Start: early}", "stages.early.optimizer.learning_rate=1e-30")
+    train(config)
+    base, start = read_comparison(Path(config.run_dir)).values()
+    assert (base["stage"], base["step"]) == ("base", 0)
+    assert base["scores"] == start["scores"] and base["accuracies"] == start["accuracies"]
 
 
 def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_path):
@@ -87,7 +98,7 @@ def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["table={Start: erly}"], "table: 'erly' is no stage that trains a policy; there are early, late"),
+        (["table={Start: erly}"], "table: 'erly' is no stage that trains a policy; there are base, early, late"),
         (["max_prompt_length=2"], "max_prompt_length allows 1 to 2"),
         (["evaluate.problems=null"], "evaluate.problems: null means all"),
     ],
