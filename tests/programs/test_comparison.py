@@ -11,9 +11,9 @@ from r1jax.config.load import load_config
 from r1jax.programs import comparison
 from r1jax.programs.pipeline import train
 from r1jax.run.comparison import read_comparison
-from r1jax.run.run import build_run
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics
+from r1jax.run.run import build_run
 
 CONFIG = """
 run_dir: {folder}/run
@@ -106,9 +106,10 @@ def test_stages_that_would_not_answer_the_same_problems_are_refused(tmp_path):
     overrides += ['stages.late.prompt.template="1+{question}"']  # of 6 to 8 tokens
     with contextlib.closing(build_run(config_of(tmp_path, *overrides, "max_prompt_length=8"))) as run:
         comparison.check_comparison(run)
-    with contextlib.closing(build_run(config_of(tmp_path, *overrides, "max_prompt_length=7"))) as run:
-        with pytest.raises(ConfigError, match=r"max_prompt_length: 7 tokens .* prompts of early or of late, which"):
-            comparison.check_comparison(run)
+    message = r"max_prompt_length: 7 tokens .* prompts of early or of late, which"
+    short = build_run(config_of(tmp_path, *overrides, "max_prompt_length=7"))
+    with contextlib.closing(short), pytest.raises(ConfigError, match=message):
+        comparison.check_comparison(short)
 
 
 @pytest.mark.parametrize(

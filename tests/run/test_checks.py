@@ -132,7 +132,7 @@ def test_the_data_of_several_stages_that_are_awaited_counts_together(tmp_path):
     (tmp_path / "c.yaml").write_text(TINY.format(folder=tmp_path / "run") + few + WAITING)
     both = "stages.last.task={mixture: [{weight: 1, task: {stage: few}}, {weight: 2, task: {stage: samples}}]}"
     build_run(load_config(tmp_path / "c.yaml", [both, "stages.last.prompts_per_step=24"])).close()
-    with pytest.raises(ConfigError, match="prompts_per_step: 64 .* has at most 48 to train on"):
+    with pytest.raises(ConfigError, match=r"prompts_per_step: 64 .* has at most 48 to train on"):
         build_run(load_config(tmp_path / "c.yaml", [both, "stages.last.prompts_per_step=64"]))
 
 
