@@ -14,6 +14,7 @@ from r1jax.programs.pipeline import train
 from r1jax.run.changes import check_same_settings, find_changes
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import open_run
 
 STUDENT = """  - name: student
     program: sft
@@ -200,6 +201,15 @@ def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, ca
     with pytest.raises(ConfigError, match=r"was started with stages\.rl\.prompts_per_step=16, this config has .*=8"):
         train(load_config(tmp_path / "changed" / "config.yaml", ["stages.rl.prompts_per_step=8"]))
     assert not [*(tmp_path / "changed").glob("*.tmp")]
+
+
+def test_the_manifest_says_what_data_a_changed_stage_has(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
+    said = []
+    for override in ("seed=0", "stages.rl.task={name: arithmetic, max_digits: 1}"):
+        open_run(load_config(tmp_path / "tiny.yaml", [override])).close()
+        said.append(json.loads((tmp_path / "run" / "manifest.json").read_text())["data_fingerprints"])
+    assert said[0]["cold_start"] == said[1]["cold_start"] and said[0]["rl"] != said[1]["rl"]
 
 
 def test_other_characters_than_those_of_the_saved_tokenizer_are_refused(tmp_path):
