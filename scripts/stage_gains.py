@@ -3,7 +3,8 @@
     uv run scripts/stage_gains.py runs/r1_smollm2
 
 The intervals are 95 % bootstrap intervals over problems; those of gains are paired, as all stages answer the same ones.
-A stage whose source is not in the table is compared with what that began with, and so on.
+A stage whose source is not in the table is compared with what that began with, and so on; one that began with a model
+of its own, with nothing.
 """
 
 import sys
@@ -30,6 +31,8 @@ def main(folder: Path) -> None:
         source = config.source(stage) if stage != "base" else ""
         while source not in names and source in [each.name for each in config.stages]:
             source = config.source(source)
+        if source == "base" and config.model_owner(stage) is not None:
+            source = ""
         gain = cell(accuracy_P[stage] - accuracy_P[source]) if source in names else ""
         print(f"| {name} | {cell(accuracy_P[stage])} | {gain} | {names.get(source, '')} |")
 

@@ -55,6 +55,21 @@ def comparison_batches(run: Run, stage: str, functions: Mapping[str, Callable[..
     return batches
 
 
+def check_comparison(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    """Raises ConfigError where the stages of the config's `table` will not all answer the same problems."""
+    config, asked = run.config, dict[str, list[Any]]()
+    for stage in config.table.values():
+        batches = comparison_batches(run, stage, functions)
+        problems = min(n for n in (config.evaluate.problems, batches.size("test")) if n is not None)
+        asked[stage] = [example.question for example in batches.prompts("test", 0, np.arange(problems)).examples]
+    first, *others = asked
+    if other := next((stage for stage in others if asked[stage] != asked[first]), None):
+        raise ConfigError(
+            f"max_prompt_length: {config.max_prompt_length} tokens are too few for some problems of table in the "
+            f"prompts of {first} or of {other}, which would not answer the same ones; raise it at the top level"
+        )
+
+
 def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
     """Evaluates the last weights of every stage in the config's `table` that has not been; each is saved at once."""
     found = read_comparison(run.folder)

@@ -56,6 +56,9 @@ class Changes:
                 continue
             changed = ", ".join(f"{setting} {before} -> {now}" for setting, (before, now) in settings.items())
             yield f"settings of stage {stage}, which has saved nothing yet, changed: {changed}"
+        before, now = self.accepted.get("stages", ((), ()))
+        if sorted(before) == sorted(now) and before:
+            yield f"the order of the stages changed: {', '.join(before)} -> {', '.join(now)}"
 
 
 def check_same_settings(folder: Path, config: Config) -> Changes:
@@ -80,7 +83,7 @@ def find_changes(folder: Path, config: Config) -> Changes:
     before = load_config(folder / "config.yaml")
     saved, compared = _saved(folder, before), comparison_file(folder).is_file()
     refused = _differences(*(_fixed(each, saved, compared=compared) for each in (before, config)))
-    every = _differences(*(_flat(each.model_dump()) for each in (before, config)))
+    every = _differences(*(_named(each) | _flat(each.model_dump()) for each in (before, config)))
     return Changes(refused, {key: values for key, values in every.items() if key not in refused}, saved)
 
 
@@ -99,16 +102,24 @@ def _has_saved(folder: Path, stage: str) -> bool:
 
 def _fixed(config: Config, saved: int, *, compared: bool) -> dict[str, Any]:
     """What the first `saved` stages depend on, and where stages have been compared, what their comparison does."""
-    tree, stages = config.model_dump(), config.stages[:saved]
+    tree = config.model_dump()
     kept = tree["stages"][:saved]
     if "test" in config.decontaminate:  # then the test problems of every stage are kept out of all data
         kept += [{key: stage[key] for key in ("name", "task")} for stage in tree["stages"][saved:]]
     top = {key: value for key, value in tree.items() if compared or key not in Shared.model_fields}
     return {
-        "stages": [stage.name for stage in stages],
+        **_named(config, saved),
         **_flat(top | {"stages": kept}),
-        **{f"stages.{stage.name}.task shared with sft": needs_completions(stage, config) for stage in stages},
+        **{
+            f"stages.{stage.name}.task shared with sft": needs_completions(stage, config)
+            for stage in config.stages[:saved]
+        },
     }
+
+
+def _named(config: Config, most: int | None = None) -> dict[str, Any]:
+    """The order of the first `most` stages, by their names."""
+    return {"stages": [stage.name for stage in config.stages[:most]]}
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -119,8 +130,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     items = tree.items() if isinstance(tree, dict) else None
-    if isinstance(tree, list):  # stages go by their names
-        items = [(entry.get("name", i) if isinstance(entry, dict) else i, entry) for i, entry in enumerate(tree)]
+    if isinstance(tree, list):  # stages go by their names; of other lists, such as a mixture, the order matters
+        items = [(entry["name"] if prefix == "stages" else i, entry) for i, entry in enumerate(tree)]
     if items is None:
         return {prefix: tree}
     return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}

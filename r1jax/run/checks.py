@@ -109,7 +109,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     prompt, completion, pack = batches.width["train"], settings.max_completion_length, settings.pack_length
     width, examples, prompts = prompt + completion, batches.size("train"), settings.prompts_per_step
     if expected := [part.most for part in batches.parts if isinstance(part, Awaited)]:
-        examples = None if len(expected) < len(batches.parts) else expected[0]
+        examples = None if len(expected) < len(batches.parts) else sum(expected)
     if width % context:
         yield (
             f"max_completion_length: {prompt} prompt positions + {completion} = {width} cannot be split over the "

@@ -296,7 +296,10 @@ def _describe(run: Run, changes: Changes) -> None:
     for stage in run.stages:
         if not stage.waits_for:
             run.list_removed(stage)
-    if not (folder / "manifest.json").is_file():
+    file = folder / "manifest.json"
+    if changes.accepted or not file.is_file():
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
-        described = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
-        write_atomically(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())
+        made = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
+        if file.is_file():  # the rest is what the run began with
+            made = json.loads(file.read_text()) | {key: made[key] for key in ("data_fingerprints", "first_examples")}
+        write_atomically(file, (json.dumps(made, indent=1) + "\n").encode())

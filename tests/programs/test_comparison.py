@@ -1,5 +1,6 @@
 """The table of stages: scores are those of `r1jax eval` on the same problems, and only what is missing is evaluated."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from r1jax.programs.pipeline import train
 from r1jax.run.comparison import read_comparison
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics
+from r1jax.run.run import build_run
 
 CONFIG = """
 run_dir: {folder}/run
@@ -93,6 +95,21 @@ def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_
     train(config, functions={"mine": mine})
     assert read_comparison(Path(config.run_dir))["End"]["scores"]["eval/mine"] == pytest.approx(0.25)
     assert all(prompt.startswith("?") for prompt in seen[-16:])
+
+
+def test_stages_that_would_not_answer_the_same_problems_are_refused(tmp_path):
+    """A longer form of prompt drops other problems, and then neither scores nor their differences compare."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}+1=", "answer": n + 1}) + "\n" for n in (3, 123, 5, 77, 8)))
+    overrides = [f"task={{jsonl: {file}, test: {file}}}", "evaluate.problems=4"]
+    overrides += [f"stages.{name}.task={{name: arithmetic}}" for name in ("early", "late")]
+    overrides += ['stages.late.prompt.template="1+{question}"']  # of 6 to 8 tokens
+    with contextlib.closing(build_run(config_of(tmp_path, *overrides, "max_prompt_length=8"))) as run:
+        comparison.check_comparison(run)
+    message = r"max_prompt_length: 7 tokens .* prompts of early or of late, which"
+    short = build_run(config_of(tmp_path, *overrides, "max_prompt_length=7"))
+    with contextlib.closing(short), pytest.raises(ConfigError, match=message):
+        comparison.check_comparison(short)
 
 
 @pytest.mark.parametrize(

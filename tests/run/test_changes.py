@@ -14,6 +14,7 @@ from r1jax.programs.pipeline import train
 from r1jax.run.changes import check_same_settings, find_changes
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.run.run import open_run
 
 STUDENT = """  - name: student
     program: sft
@@ -109,6 +110,32 @@ def test_stages_may_be_added_and_removed_after_those_that_saved_something(tmp_pa
     assert not find_changes(folder, now).refused and not find_changes(folder, now).accepted
 
 
+def test_the_order_of_stages_that_saved_nothing_may_change(tmp_path):
+    """The run's config.yaml has to say so too, or what the moved stage saves would not be known to be saved."""
+    folder, config = begun(tmp_path)
+    first, rl = config().stages
+    more = first.model_copy(update={"name": "more"})
+    ordered, moved = (config().model_copy(update={"stages": [first, *s]}) for s in ([rl, more], [more, rl]))
+    (folder / "config.yaml").write_text(dump_config(ordered))
+    changes = check_same_settings(folder, moved)
+    assert [*changes.lines()] == ["the order of the stages changed: cold_start, rl, more -> cold_start, more, rl"]
+    assert changes.accepted["stages"] == (["cold_start", "rl", "more"], ["cold_start", "more", "rl"])
+
+
+PART = "{weight: 1, NAME task: {name: arithmetic, max_digits: DIGITS}}"
+
+
+@pytest.mark.parametrize("names", [("", ""), ("name: a,", "name: b,")])
+def test_every_part_of_a_saved_mixture_is_compared_and_so_is_their_order(names, tmp_path):
+    parts = [PART.replace("NAME", name).replace("DIGITS", digits) for name, digits in zip(names, "12", strict=True)]
+    other = [parts[0].replace("max_digits: 1", "max_digits: 2"), parts[1]]
+    before, now, turned = (f"stages.cold_start.task={{mixture: [{', '.join(p)}]}}" for p in (parts, other, parts[::-1]))
+    folder, config = begun(tmp_path, before)
+    assert [*find_changes(folder, config(now)).refused] == ["stages.cold_start.task.mixture.0.task.max_digits"]
+    assert "stages.cold_start.task.mixture.0.task.max_digits" in find_changes(folder, config(turned)).refused
+    assert not find_changes(folder, config(before)).refused
+
+
 def test_a_later_stage_may_not_change_the_data_of_a_saved_one(tmp_path):
     """Examples without a demonstration are left out where a stage of program sft has the same data."""
     folder, config = begun(tmp_path, saved=("cold_start", "rl"))
@@ -174,6 +201,15 @@ def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, ca
     with pytest.raises(ConfigError, match=r"was started with stages\.rl\.prompts_per_step=16, this config has .*=8"):
         train(load_config(tmp_path / "changed" / "config.yaml", ["stages.rl.prompts_per_step=8"]))
     assert not [*(tmp_path / "changed").glob("*.tmp")]
+
+
+def test_the_manifest_says_what_data_a_changed_stage_has(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
+    said = []
+    for override in ("seed=0", "stages.rl.task={name: arithmetic, max_digits: 1}"):
+        open_run(load_config(tmp_path / "tiny.yaml", [override])).close()
+        said.append(json.loads((tmp_path / "run" / "manifest.json").read_text())["data_fingerprints"])
+    assert said[0]["cold_start"] == said[1]["cold_start"] and said[0]["rl"] != said[1]["rl"]
 
 
 def test_other_characters_than_those_of_the_saved_tokenizer_are_refused(tmp_path):

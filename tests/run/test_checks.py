@@ -125,6 +125,17 @@ def test_what_will_not_fit_a_stage_that_waits_is_refused_before_anything_runs(ca
     assert not (tmp_path / "run").exists()
 
 
+def test_the_data_of_several_stages_that_are_awaited_counts_together(tmp_path):
+    """A step may have more prompts than the smaller of two data sets will."""
+    more = WAITING.replace("name: samples, program: reject, steps: 2", "name: few, program: reject, steps: 1")
+    few = more[: more.index("  - name: last")]  # 16 examples at most
+    (tmp_path / "c.yaml").write_text(TINY.format(folder=tmp_path / "run") + few + WAITING)
+    both = "stages.last.task={mixture: [{weight: 1, task: {stage: few}}, {weight: 2, task: {stage: samples}}]}"
+    build_run(load_config(tmp_path / "c.yaml", [both, "stages.last.prompts_per_step=24"])).close()
+    with pytest.raises(ConfigError, match=r"prompts_per_step: 64 .* has at most 48 to train on"):
+        build_run(load_config(tmp_path / "c.yaml", [both, "stages.last.prompts_per_step=64"]))
+
+
 def test_warm_ups_of_stages_that_wait_are_warned_of_once(tmp_path):
     (tmp_path / "c.yaml").write_text(TINY.format(folder=tmp_path / "run") + WAITING)
     with pytest.warns(UserWarning, match=r"stages\.last\.optimizer\.warmup_updates: .* rises for 2") as said:
