@@ -63,7 +63,8 @@ def bootstrap(values: Sequence[float], draws: int = 10_000) -> tuple[float, floa
     known = known[~np.isnan(known)]
     if not known.size:
         return math.nan, math.nan
-    means = np.random.default_rng(0).choice(known, (draws, known.size)).mean(axis=1)
+    rng = np.random.default_rng(0)
+    means = np.concatenate([rng.choice(known, (100, known.size)).mean(axis=1) for _ in range(draws // 100)])
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
