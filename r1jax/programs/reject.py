@@ -74,7 +74,8 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     if not file.stat().st_size:
         raise RunStopped(
             f"stages.{settings.name}.keep: none of {settings.most_prompts * settings.group_size} completions was kept; "
-            f"completions/ and {file.with_suffix('.prompts.jsonl').name} show why: lower a score, or train more before"
+            f"completions/ and {file.with_suffix('.prompts.jsonl')} show why; lower a score, or train more before, in "
+            f"another run_dir, whose first stage may have init_from: {run.folder}"
         )
     return params
 

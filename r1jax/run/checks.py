@@ -58,6 +58,16 @@ def warn_of_settings(stages: Sequence[StageRun]) -> None:
         where = f"stages.{stage.settings.name}"
         if isinstance(stage.settings, RejectStage):
             continue
+        longest = max(
+            (other.settings.max_completion_length for other in stages if other.settings.name in stage.waits_for),
+            default=0,
+        )
+        if isinstance(stage.settings, SftStage) and stage.settings.max_completion_length < longest:
+            warnings.warn(
+                f"{where}.max_completion_length: {stage.settings.max_completion_length}, and the completions that are "
+                f"sampled for it have up to {longest} tokens; longer ones will be dropped",
+                stacklevel=2,
+            )
         warmup, updates = stage.settings.optimizer.warmup_updates, stage.settings.updates
         if warmup >= updates:
             warnings.warn(

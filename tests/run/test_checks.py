@@ -143,6 +143,12 @@ def test_warm_ups_of_stages_that_wait_are_warned_of_once(tmp_path):
     assert len(said) == 1
 
 
+def test_a_stage_that_will_drop_what_is_sampled_for_it_is_warned_of(tmp_path):
+    (tmp_path / "c.yaml").write_text(TINY.format(folder=tmp_path / "run") + WAITING)
+    with pytest.warns(UserWarning, match=r"stages\.last\.max_completion_length: 2, .* have up to \d+ tokens"):
+        open_run(load_config(tmp_path / "c.yaml", ["stages.last.max_completion_length=2"])).close()
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_refused(case, tiny_file):
     overrides, message = REFUSED[case]
