@@ -9,26 +9,30 @@ K key-value heads, Q query heads a key-value head (N = K·Q), H head dim.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from r1jax.models.kv_cache import Cache
+
+PARTS, LEAST_SLOTS = 8, 32  # of a cache, that are read or not: each number of slots is compiled
 MASKED = -1e30  # finite, so that a row that sees no key gives numbers and not NaN
 
 
 class Shared(NamedTuple):
     """One layer's keys and values of prompts: sequence b sees the first `length_P[b // G]` of prompt b // G's."""
 
-    k_PSKH: jax.Array
-    v_PSKH: jax.Array
+    k_PKSH: jax.Array
+    v_PKSH: jax.Array
     length_P: jax.Array
 
 
 def attend(
     q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
     *,
     filled: jax.Array | int = 0,
     segments_BT: jax.Array | None = None,
@@ -41,24 +45,42 @@ def attend(
     reaches it. The shared keys are visible to every query of their samples.
     """
     B, T, N, H = q_BTNH.shape
-    S, K = k_BSKH.shape[1:3]
+    K, S = k_BKSH.shape[1:3]
     visible = (jnp.arange(S)[None, :] <= filled + jnp.arange(T)[:, None])[None]
     if segments_BT is not None:
         visible &= segments_BT[:, :, None] == segments_BT[:, None, :]
     q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("BTKQH,BSKH->BKQTS", q_BTKQH, k_BSKH, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("BTKQH,BKSH->BKQTS", q_BTKQH, k_BKSH, preferred_element_type=jnp.float32)
     scores = jnp.where(visible[:, None, None], scores, MASKED)
     if shared is not None:
-        k_PSKH, v_PSKH, length_P = shared
-        P, prompt = k_PSKH.shape[:2]
+        k_PKSH, v_PKSH, length_P = shared
+        P, _, prompt, _ = k_PKSH.shape
         q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
-        prompt_scores = jnp.einsum("PGTKQH,PSKH->PGKQTS", q_PGTKQH, k_PSKH, preferred_element_type=jnp.float32)
+        prompt_scores = jnp.einsum("PGTKQH,PKSH->PGKQTS", q_PGTKQH, k_PKSH, preferred_element_type=jnp.float32)
         visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
         prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
         scores = jnp.concatenate([prompt_scores.reshape(B, K, N // K, T, prompt), scores], axis=-1)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
-    out_BTKQH = jnp.einsum("BKQTS,BSKH->BTKQH", weights[..., -S:], v_BSKH)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v_BKSH.dtype)
+    out_BTKQH = jnp.einsum("BKQTS,BKSH->BTKQH", weights[..., -S:], v_BKSH)
     if shared is not None:
         prompt_weights = weights[..., :prompt].reshape(P, B // P, K, N // K, T, prompt)
-        out_BTKQH += jnp.einsum("PGKQTS,PSKH->PGTKQH", prompt_weights, v_PSKH).reshape(out_BTKQH.shape)
+        out_BTKQH += jnp.einsum("PGKQTS,PKSH->PGTKQH", prompt_weights, v_PKSH).reshape(out_BTKQH.shape)
     return out_BTKQH.reshape(B, T, N, H)
+
+
+def attend_cached(q_BTNH: jax.Array, cache: Cache, layer: jax.Array, shared: Shared | None) -> jax.Array:
+    """`attend` to one layer of a cache that holds the queries' own keys already; `filled` does not count them yet.
+
+    Of a cache with more slots than queries only the filled ones are read, rounded up to an eighth of all.
+    """
+    T, S = q_BTNH.shape[1], cache.slots
+
+    def read(slots: int) -> jax.Array:
+        return attend(q_BTNH, *cache.layer(layer, slots), filled=cache.filled, shared=shared)
+
+    part = max(-(-S // PARTS), LEAST_SLOTS)
+    sizes = [slots for slots in range(part, S, part) if slots >= T] + [S]
+    if len(sizes) == 1:
+        return read(S)
+    place = jnp.searchsorted(jnp.array(sizes), cache.filled + T)
+    return jax.lax.switch(place, [functools.partial(read, slots) for slots in sizes])

@@ -11,36 +11,48 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.parallel.mesh import constrain
+from r1jax.parallel.mesh import by_rows, constrain
 
 
 @flax.struct.dataclass
 class Cache:
-    """`filled` slots of each row hold keys and values; a forward writes its own after them."""
+    """`filled` slots of each row hold keys and values; a forward writes its own after them.
 
-    k_LBSKH: jax.Array
-    v_LBSKH: jax.Array
+    Heads come before slots, as the products of attention want them: in any other order each step would copy the cache.
+    """
+
+    k_LBKSH: jax.Array
+    v_LBKSH: jax.Array
     filled: jax.Array
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int, int, int], dtype: str) -> Cache:
-        """No slot is filled; `shape` is that of [L, B, S, K, H]."""
-        zeros = constrain(jnp.zeros(shape, dtype), "LBSKH")
+        """No slot is filled; `shape` is that of [L, B, K, S, H]."""
+        zeros = constrain(jnp.zeros(shape, dtype), "LBKSH")
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
+
+    @property
+    def slots(self) -> int:
+        return self.k_LBKSH.shape[3]
 
     def write(self, layer: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> Cache:
         """Puts one layer's new keys and values after the filled slots; `advance` counts them after the last layer."""
-        start = (layer, 0, self.filled, 0, 0)
-        k_LBSKH = jax.lax.dynamic_update_slice(self.k_LBSKH, k_BTKH[None], start)
-        v_LBSKH = jax.lax.dynamic_update_slice(self.v_LBSKH, v_BTKH[None], start)
-        return dataclasses.replace(self, k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH)
+        start = (layer, 0, 0, self.filled, 0)
+        k_LBKSH = jax.lax.dynamic_update_slice(self.k_LBKSH, k_BTKH.swapaxes(1, 2)[None], start)
+        v_LBKSH = jax.lax.dynamic_update_slice(self.v_LBKSH, v_BTKH.swapaxes(1, 2)[None], start)
+        return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
 
     def advance(self, tokens: int) -> Cache:
         return dataclasses.replace(self, filled=self.filled + tokens)
 
-    def layer(self, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One layer's keys and values, [B, S, K, H] each."""
-        return self.k_LBSKH[layer], self.v_LBSKH[layer]
+    def layer(self, layer: jax.Array, slots: int | None = None) -> tuple[jax.Array, jax.Array]:
+        """One layer's keys and values, [B, K, S, H] each, of the first `slots` slots or of all."""
+        return self.k_LBKSH[layer, :, :, :slots], self.v_LBKSH[layer, :, :, :slots]
+
+    def rows(self, row_B: jax.Array) -> Cache:
+        """The cache of some rows; each device takes those of its own that its part of `row_B` counts."""
+        k_LBKSH, v_LBKSH = (by_rows(lambda x, row_B: x[:, row_B], x, row_B, axes=(1, 0)) for x in (self.k_LBKSH, self.v_LBKSH))
+        return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
 
 
 # A prefilled cache whose rows are prompts, and their lengths; the G samples of a prompt share its row.

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config.model import check_heads
-from r1jax.models.attention import Shared, attend
+from r1jax.models.attention import Shared, attend, attend_cached
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
 from r1jax.parallel.mesh import constrain
@@ -93,10 +93,11 @@ class Attention(nn.Module):
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
         shared = None if prefix is None else Shared(*prefix[0].layer(layer), prefix[1])
         if cache is None:
-            out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, segments_BT=segments_BT, shared=shared)
+            k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
+            out_BTNH = attend(q_BTNH, k_BKTH, v_BKTH, segments_BT=segments_BT, shared=shared)
         else:
             cache = cache.write(layer, k_BTKH, v_BTKH)
-            out_BTNH = attend(q_BTNH, *cache.layer(layer), filled=cache.filled, shared=shared)
+            out_BTNH = attend_cached(q_BTNH, cache, layer, shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D)).astype(x_BTD.dtype)
         return jnp.einsum("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
 
@@ -173,7 +174,7 @@ class Transformer(nn.Module):
     def empty_cache(self, rows: int, slots: int) -> Cache:
         """A cache for `rows` sequences of at most `slots` tokens each."""
         c = self.config
-        return Cache.empty((c.num_hidden_layers, rows, slots, c.num_key_value_heads, c.head_dim), c.dtype)
+        return Cache.empty((c.num_hidden_layers, rows, c.num_key_value_heads, slots, c.head_dim), c.dtype)
 
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""

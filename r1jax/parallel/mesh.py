@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -93,13 +93,16 @@ def constrain(x: jax.Array, letters: str) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
 
 
-def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """Applies `function` to each device's own rows of the arrays, inside jit, so that its indexing moves no data."""
+def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[int] | None = None) -> jax.Array:
+    """Applies `function` to each device's own rows of the arrays, inside jit, so that its indexing moves no data.
+
+    `axes` says which axis of each array is that of the rows; the result has them where the first array has.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or _parts(mesh.shape, ROWS) == 1:
         return function(*arrays)
-    rows = PartitionSpec(ROWS)
-    return jax.shard_map(function, in_specs=(rows,) * len(arrays), out_specs=rows, axis_names=set(ROWS))(*arrays)
+    specs = [PartitionSpec(*[None] * axis, ROWS) for axis in axes or [0] * len(arrays)]
+    return jax.shard_map(function, in_specs=tuple(specs), out_specs=specs[0], axis_names=set(ROWS))(*arrays)
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
