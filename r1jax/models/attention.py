@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from r1jax.models.kv_cache import Cache
 
-PARTS, LEAST_SLOTS = 8, 32  # of a cache, that are read or not: each number of slots is compiled
+PARTS, LEAST_SLOTS = 4, 32  # of a cache, that are read or not: each number of slots is compiled
 MASKED = -1e30  # finite, so that a row that sees no key gives numbers and not NaN
 
 
@@ -52,26 +52,31 @@ def attend(
     q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
     scores = jnp.einsum("BTKQH,BKSH->BKQTS", q_BTKQH, k_BKSH, preferred_element_type=jnp.float32)
     scores = jnp.where(visible[:, None, None], scores, MASKED)
-    if shared is not None:
-        k_PKSH, v_PKSH, length_P = shared
-        P, _, prompt, _ = k_PKSH.shape
-        q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
-        prompt_scores = jnp.einsum("PGTKQH,PKSH->PGKQTS", q_PGTKQH, k_PKSH, preferred_element_type=jnp.float32)
-        visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
-        prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
-        scores = jnp.concatenate([prompt_scores.reshape(B, K, N // K, T, prompt), scores], axis=-1)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BKSH.dtype)
-    out_BTKQH = jnp.einsum("BKQTS,BKSH->BTKQH", weights[..., -S:], v_BKSH)
-    if shared is not None:
-        prompt_weights = weights[..., :prompt].reshape(P, B // P, K, N // K, T, prompt)
-        out_BTKQH += jnp.einsum("PGKQTS,PKSH->PGTKQH", prompt_weights, v_PKSH).reshape(out_BTKQH.shape)
+    if shared is None:
+        weights = jax.nn.softmax(scores, axis=-1).astype(v_BKSH.dtype)
+        return jnp.einsum("BKQTS,BKSH->BTKQH", weights, v_BKSH).reshape(B, T, N, H)
+    # One softmax over the keys of both kinds; putting their scores into one array would cost more than the products.
+    k_PKSH, v_PKSH, length_P = shared
+    P, _, prompt, _ = k_PKSH.shape
+    q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
+    prompt_scores = jnp.einsum("PGTKQH,PKSH->PGKQTS", q_PGTKQH, k_PKSH, preferred_element_type=jnp.float32)
+    visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
+    prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
+    scores = scores.reshape(*prompt_scores.shape[:-1], S)
+    most = jnp.maximum(scores.max(axis=-1, keepdims=True), prompt_scores.max(axis=-1, keepdims=True))
+    weights, prompt_weights = jnp.exp(scores - most), jnp.exp(prompt_scores - most)
+    total = weights.sum(axis=-1, keepdims=True) + prompt_weights.sum(axis=-1, keepdims=True)
+    weights = (weights / total).astype(v_BKSH.dtype).reshape(B, K, N // K, T, S)
+    prompt_weights = (prompt_weights / total).astype(v_BKSH.dtype)
+    out_BTKQH = jnp.einsum("BKQTS,BKSH->BTKQH", weights, v_BKSH)
+    out_BTKQH += jnp.einsum("PGKQTS,PKSH->PGTKQH", prompt_weights, v_PKSH).reshape(out_BTKQH.shape)
     return out_BTKQH.reshape(B, T, N, H)
 
 
 def attend_cached(q_BTNH: jax.Array, cache: Cache, layer: jax.Array, shared: Shared | None) -> jax.Array:
     """`attend` to one layer of a cache that holds the queries' own keys already; `filled` does not count them yet.
 
-    Of a cache with more slots than queries only the filled ones are read, rounded up to an eighth of all.
+    Of a cache with more slots than queries only the filled ones are read, rounded up to a quarter of all.
     """
     T, S = q_BTNH.shape[1], cache.slots
 

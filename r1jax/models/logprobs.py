@@ -25,14 +25,19 @@ UNCHUNKED_BYTES = 2**29  # of float32 logits that a device may hold at once: chu
 CHUNK_BYTES = 2**27  # of the logits of one chunk
 
 
+def scaled_logits(logits: jax.Array, *, temperature: float, vocabulary: int) -> jax.Array:
+    """logits / temperature in float32 [..., V]; MASKED at ids that the tokenizer does not have."""
+    real = (jnp.arange(logits.shape[-1]) < vocabulary).reshape((1,) * (logits.ndim - 1) + (-1,))
+    return jnp.where(real, logits.astype(jnp.float32) / temperature, MASKED)
+
+
 def log_probabilities(logits: jax.Array, *, temperature: float, vocabulary: int) -> jax.Array:
     """log softmax(logits / temperature) in float32 over the tokenizer's ids alone.
 
     logits [..., V] → [..., V]; ids at or above `vocabulary` get MASKED, which is probability 0.
     """
-    logits = logits.astype(jnp.float32) / temperature
-    real = (jnp.arange(logits.shape[-1]) < vocabulary).reshape((1,) * (logits.ndim - 1) + (-1,))
-    return jnp.where(real, jax.nn.log_softmax(jnp.where(real, logits, MASKED), axis=-1), MASKED)
+    logits = scaled_logits(logits, temperature=temperature, vocabulary=vocabulary)
+    return jnp.where(logits > MASKED, jax.nn.log_softmax(logits, axis=-1), MASKED)
 
 
 def renormalize(logits_I: jax.Array, keep_I: jax.Array) -> jax.Array:

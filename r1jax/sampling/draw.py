@@ -27,23 +27,26 @@ def top_k_top_p(logp: jax.Array, *, top_k: int | None, top_p: float) -> tuple[ja
     return renormalize(logp_I, keep_I), jnp.where(keep_I, id_I, -1)
 
 
-def draw(logp_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> jax.Array:
-    """One index a row: the argmax if greedy, else by inverting the cumulative distribution at one uniform number.
+def draw(logits_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> tuple[jax.Array, jax.Array]:
+    """One index a row, drawn from softmax(logits), or the argmax if greedy, and its log-prob; [B] each.
 
-    That takes one random number a row, where the usual Gumbel noise takes one for each id. The inversion finds a block
-    of BLOCK ids by the blocks' sums, and then the id in it.
+    The cumulative distribution is inverted at one uniform number a row, where the usual Gumbel noise takes one for each
+    id: the blocks' sums tell the block, and its own terms the id in it.
     """
+    B, V = logits_BV.shape
+    blocks = jnp.pad(logits_BV, ((0, 0), (0, -V % BLOCK)), constant_values=MASKED).reshape(B, -1, BLOCK)
+    most_B = logits_BV.max(axis=1)
+    cumulative = jnp.cumsum(jnp.exp(blocks - most_B[:, None, None]).sum(axis=2), axis=1)
+    total_B = cumulative[:, -1]
     if greedy:
-        return jnp.argmax(logp_BV, axis=-1)
-    B, V = logp_BV.shape
-    p_BV = jnp.pad(jnp.exp(logp_BV), ((0, 0), (0, -V % BLOCK)))
-    blocks = p_BV.reshape(B, -1, BLOCK)
-    cumulative = jnp.cumsum(blocks.sum(axis=2), axis=1)
-    target_B = jax.vmap(jax.random.uniform)(key_B) * cumulative[:, -1]
+        return jnp.argmax(logits_BV, axis=1), -jnp.log(total_B)
+    target_B = jax.vmap(jax.random.uniform)(key_B) * total_B
     block_B = _first_above(cumulative, target_B)
-    chosen = jnp.take_along_axis(blocks, block_B[:, None, None], axis=1)[:, 0]
-    before_B = jnp.take_along_axis(jnp.pad(cumulative, ((0, 0), (1, 0))), block_B[:, None], axis=1)[:, 0]
-    return block_B * BLOCK + _first_above(jnp.cumsum(chosen, axis=1), target_B - before_B)
+    before_B = jnp.where(block_B > 0, jnp.take_along_axis(cumulative, block_B[:, None] - 1, axis=1)[:, 0], 0.0)
+    block = jnp.take_along_axis(blocks, block_B[:, None, None], axis=1)[:, 0] - most_B[:, None]
+    place_B = _first_above(jnp.cumsum(jnp.exp(block), axis=1), target_B - before_B)
+    logp_B = jnp.take_along_axis(block, place_B[:, None], axis=1)[:, 0] - jnp.log(total_B)
+    return block_B * BLOCK + place_B, logp_B
 
 
 def _first_above(cumulative: jax.Array, target_B: jax.Array) -> jax.Array:

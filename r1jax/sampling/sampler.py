@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from r1jax.models import Model, forward, unembed
 from r1jax.models.kv_cache import Cache
-from r1jax.models.logprobs import log_probabilities
+from r1jax.models.logprobs import scaled_logits
 from r1jax.parallel.mesh import constrain, sharding
 from r1jax.sampling.draw import draw, top_k_top_p
 
@@ -90,14 +90,14 @@ def make_sampler(
 
         def step(s: Decode) -> Decode:
             logits_B1V = unembed(model, params, s.hidden_BD[:, None])
-            logp_BV = log_probabilities(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
+            logits_BV = scaled_logits(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
             step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
             id_BI = None
             if limited:
-                logp_BV, id_BI = top_k_top_p(logp_BV, top_k=ids, top_p=top_p)
-            chosen_B1 = draw(logp_BV, step_keys_B, greedy=temperature == 0).astype(jnp.int32)[:, None]
-            logp_B = jnp.take_along_axis(logp_BV, chosen_B1, axis=1)[:, 0]
-            token_B = (chosen_B1 if id_BI is None else jnp.take_along_axis(id_BI, chosen_B1, axis=1))[:, 0]
+                logits_BV, id_BI = top_k_top_p(logits_BV, top_k=ids, top_p=top_p)
+            token_B, logp_B = draw(logits_BV, step_keys_B, greedy=temperature == 0)
+            if id_BI is not None:
+                token_B = jnp.take_along_axis(id_BI, token_B[:, None], axis=1)[:, 0]
             token_B, logp_B = jnp.where(s.done_B, 0, token_B), jnp.where(s.done_B, 0.0, logp_B)
             support_BTI = s.samples.support_BTI
             if support_BTI is not None:

@@ -7,8 +7,18 @@ import pytest
 
 from r1jax.models import attention
 from r1jax.models.attention import Shared
+from r1jax.models.kv_cache import Cache
 
-attend = jax.jit(attention.attend)
+
+
+@jax.jit
+def attend(q, k, v, *, shared=None, **visible):
+    """With keys and values as [B, S, K, H], as people write them."""
+    if shared is not None:
+        shared = Shared(shared[0].swapaxes(1, 2), shared[1].swapaxes(1, 2), shared[2])
+    return attention.attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), shared=shared, **visible)
+
+
 B, T, N, K, H = 4, 5, 4, 2, 3
 
 
@@ -71,3 +81,20 @@ def test_scores_and_softmax_are_float32():
     k = jnp.zeros((1, 300, 1, 2), jnp.bfloat16)
     out = attend(jnp.zeros((1, 1, 1, 2), jnp.bfloat16), k, jnp.ones_like(k), filled=jnp.int32(299))
     np.testing.assert_allclose(np.asarray(out, np.float32), 1.0, rtol=4e-3)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("filled", [0, 30, 31, 32, 33, 64, 96])
+def test_of_a_cache_the_filled_slots_alone_are_read(filled, queries):
+    """Infinities in slots that need not be read do no harm, and what is read does not depend on how much."""
+    slots, layer = 100, jnp.int32(1)
+    k, v = draw(2, B, K, slots, H, seed=1), draw(2, B, K, slots, H, seed=2)
+    q = draw(B, queries, N, H)
+    last = -(-(filled + queries) // 32) * 32  # in parts of LEAST_SLOTS
+    poisoned = [x.copy() for x in (k, v)]
+    for x in poisoned:
+        x[:, :, :, last:] = np.inf
+    cached = jax.jit(attention.attend_cached)
+    out = cached(q, Cache(*map(jnp.array, poisoned), jnp.int32(filled)), layer, None)
+    expected = attention.attend(q, jnp.array(k[1]), jnp.array(v[1]), filled=jnp.int32(filled))
+    np.testing.assert_allclose(out, expected, atol=1e-6)

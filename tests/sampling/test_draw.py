@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from r1jax.models import logprobs
 from r1jax.models.logprobs import MASKED
@@ -77,11 +78,52 @@ def test_the_mean_ratio_over_the_kept_ids_is_1(top_k, top_p):
     np.testing.assert_allclose(same_I, sampler_I, atol=1e-5)
 
 
-def test_draw_follows_the_distribution():
-    p = np.array([0.0, 0.5, 0.2, 0.0, 0.3, 0.0])
-    logp = jnp.where(jnp.array(p) > 0, jnp.log(jnp.array(p)), -1e30)
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    drawn = np.asarray(module.draw(jnp.broadcast_to(logp[None], (20_000, 6)), keys, greedy=False))
-    share = np.bincount(drawn, minlength=6) / len(drawn)
-    assert (share[p == 0] == 0).all()
-    assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / len(drawn))
+def distribution(name):
+    rng = np.random.default_rng(5)
+    if name == "some impossible":
+        return np.array([0.0, 0.5, 0.2, 0.0, 0.3, 0.0])
+    if name == "impossible blocks":  # nothing in the first, the third and the last block of 128
+        p = np.zeros(600)
+        p[[130, 255, 400, 401]] = 0.1, 0.2, 0.3, 0.4
+        return p
+    p = np.exp(rng.normal(size={"flat": 400, "peaked": 300}[name]) * {"flat": 0.5, "peaked": 4}[name])
+    return p / p.sum()
+
+
+@pytest.mark.parametrize("name", ["some impossible", "impossible blocks", "flat", "peaked"])
+def test_draws_follow_the_distribution(name):
+    """100,000 draws: Pearson's chi-square over the ids of 5 and more expected draws, the rest as one."""
+    p, draws = distribution(name), 100_000
+    logits = jnp.where(jnp.array(p) > 0, jnp.log(jnp.array(p)) + 7, MASKED)  # not normalised
+    keys = jax.random.split(jax.random.key(0), draws)
+    drawn, logp = jax.jit(module.draw, static_argnames="greedy")(
+        jnp.broadcast_to(logits[None], (draws, len(p))), keys, greedy=False
+    )
+    counts = np.bincount(drawn, minlength=len(p))
+    assert (counts[p == 0] == 0).all()
+    np.testing.assert_allclose(logp, np.log(p[np.asarray(drawn)]), atol=1e-4)
+    common = p * draws >= 5
+    observed = np.append(counts[common], counts[~common].sum())
+    expected = np.append(p[common], p[~common].sum()) * draws
+    assert scipy.stats.chisquare(observed[expected > 0], expected[expected > 0]).pvalue > 1e-3
+
+
+def test_draws_are_the_inverse_of_the_cumulative_distribution():
+    """Against numpy in float64 with the same uniform numbers, wherever these are not within rounding of a border."""
+    logits = some_logits((64, 700), seed=6)
+    keys = jax.random.split(jax.random.key(1), 64)
+    drawn, logp = module.draw(jnp.array(logits), keys, greedy=False)
+    p = np.exp(np.float64(logits) - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    cumulative, uniform = np.cumsum(p, axis=1), np.asarray(jax.vmap(jax.random.uniform)(keys))
+    clear = np.abs(cumulative - uniform[:, None]).min(1) > 1e-6
+    assert clear.sum() > 50
+    assert (np.asarray(drawn) == (cumulative <= uniform[:, None]).sum(1))[clear].all()
+    np.testing.assert_allclose(logp, np.log(p[np.arange(64), np.asarray(drawn)]), atol=1e-5)
+
+
+def test_greedy_is_the_argmax():
+    logits = jnp.array(some_logits((5, 200), seed=7))
+    drawn, logp = module.draw(logits, jax.random.split(jax.random.key(0), 5), greedy=True)
+    np.testing.assert_array_equal(drawn, logits.argmax(1))
+    np.testing.assert_allclose(logp, jax.nn.log_softmax(logits).max(1), atol=1e-6)
