@@ -51,7 +51,9 @@ class Cache:
 
     def rows(self, row_B: jax.Array) -> Cache:
         """The cache of some rows; each device takes those of its own that its part of `row_B` counts."""
-        k_LBKSH, v_LBKSH = (by_rows(lambda x, row_B: x[:, row_B], x, row_B, axes=(1, 0)) for x in (self.k_LBKSH, self.v_LBKSH))
+        k_LBKSH, v_LBKSH = (
+            by_rows(lambda x, row_B: x[:, row_B], x, row_B, axes=(1, 0)) for x in (self.k_LBKSH, self.v_LBKSH)
+        )
         return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
 
 

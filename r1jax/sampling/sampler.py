@@ -3,6 +3,8 @@
     sample = make_sampler(model, mesh, stop_ids=tokenizer.stop_ids, group_size=8, max_new=64, temperature=1.0)
     samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
+Decoding begins with all sequences at once; when half of a device's are finished, it goes on with the others alone.
+
 Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
 V vocabulary, I ids a token is drawn from.
 """
@@ -19,19 +21,21 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from r1jax.models import Model, forward, unembed
-from r1jax.models.kv_cache import Cache
+from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import constrain, sharding
+from r1jax.parallel.mesh import by_rows, constrain, row_shards, sharding
 from r1jax.sampling.draw import draw, top_k_top_p
+
+LEAST_ROWS = 8
 
 
 @flax.struct.dataclass
 class Samples:
-    """Row b is sample b % G of prompt b // G. Tokens past `length_B` are 0 and their log-probs 0.
+    """Row b is sample b % G of prompt b // G. Past `length_B` tokens and log-probs are 0 and the support is -1.
 
     `length_B` includes the stop token; `truncated_B` marks a sample that reached the length limit without one.
     Log-probs are those of `models.logprobs` at the sampling temperature (greedy ones at temperature 1), over the ids
-    that top-k and top-p left. With top-k `support_BTI` are these ids, -1 where there are fewer.
+    that top-k and top-p left. With top-k `support_BTI` are these ids, and -1 where there are fewer.
     """
 
     completion_BT: jax.Array
@@ -42,14 +46,24 @@ class Samples:
 
 
 @flax.struct.dataclass
-class Decode:
-    """The state of the decoding loop: the next position, the hidden state that predicts it, and the samples so far."""
+class Rows:
+    """The sequences that are being decoded; `row_B` counts each among those that its device began with."""
 
-    position: jax.Array
+    row_B: jax.Array
+    key_B: jax.Array
     hidden_BD: jax.Array
-    cache: Cache
     done_B: jax.Array
     samples: Samples
+
+
+@flax.struct.dataclass
+class Decode:
+    """The state of a decoding loop: the next position, the sequences, and the caches of completions and of prompts."""
+
+    position: jax.Array
+    rows: Rows
+    cache: Cache
+    prefix: Prefix
 
 
 @functools.cache
@@ -66,58 +80,24 @@ def make_sampler(
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], Samples]:
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
-    A sample's draws depend on (key, its prompt's id, its number in the group, position) alone, so neither batch layout
-    nor sharding changes them. `params` are sharded by mesh.SAMPLE_WEIGHTS. Decoding ends when every row has its stop
-    token. The same arguments return the same function, which compiles once.
+    A sample's draws depend on (key, its prompt's id, its number in the group, position) alone, so neither the batch nor
+    sharding changes them. `params` are sharded by mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop
+    token. The same arguments return the same function, which compiles once, whatever the lengths.
     """
-    G, T, vocabulary = group_size, max_new, model.vocabulary
+    G, T, vocabulary, shards = group_size, max_new, model.vocabulary, row_shards(mesh)
     limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
     ids = min(top_k or vocabulary, vocabulary)
 
-    def sample(
-        params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
-    ) -> Samples:
+    def prefill(params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, key_P: jax.Array) -> Decode:
         P, S = prompt_PS.shape
         B = P * G
         hidden_PSD, prompts = forward(model, params, prompt_PS, cache=model.empty_cache(P, S))
         last_P11 = (prompt_length_P - 1)[:, None, None]
         hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
-        prefix = prompts, prompt_length_P
-        prompt_length_B = jnp.repeat(prompt_length_P, G)
-        group_PG = jnp.broadcast_to(jnp.arange(G)[None], (P, G))
-        prompt_keys_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)
-        keys_B = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(prompt_keys_P, group_PG).reshape(B)
-
-        def step(s: Decode) -> Decode:
-            logits_B1V = unembed(model, params, s.hidden_BD[:, None])
-            logits_BV = scaled_logits(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
-            step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, s.position)
-            id_BI = None
-            if limited:
-                logits_BV, id_BI = top_k_top_p(logits_BV, top_k=ids, top_p=top_p)
-            token_B, logp_B = draw(logits_BV, step_keys_B, greedy=temperature == 0)
-            if id_BI is not None:
-                token_B = jnp.take_along_axis(id_BI, token_B[:, None], axis=1)[:, 0]
-            token_B, logp_B = jnp.where(s.done_B, 0, token_B), jnp.where(s.done_B, 0.0, logp_B)
-            support_BTI = s.samples.support_BTI
-            if support_BTI is not None:
-                support_BTI = support_BTI.at[:, s.position].set(id_BI)
-            stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~s.done_B
-            samples = Samples(
-                completion_BT=s.samples.completion_BT.at[:, s.position].set(token_B),
-                length_B=s.samples.length_B + ~s.done_B,
-                logp_BT=s.samples.logp_BT.at[:, s.position].set(logp_B),
-                truncated_B=s.samples.truncated_B & ~stopped_B,
-                support_BTI=support_BTI,
-            )
-            positions_B1 = (prompt_length_B + s.position)[:, None]
-            hidden_B1D, cache = forward(model, params, token_B[:, None], positions_B1, None, s.cache, prefix)
-            return Decode(s.position + 1, hidden_B1D[:, 0], cache, s.done_B | stopped_B, samples)
-
-        start = Decode(
-            position=jnp.zeros((), jnp.int32),
+        rows = Rows(
+            row_B=jnp.tile(jnp.arange(B // shards), shards),
+            key_B=jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(key_P, jnp.arange(G)).reshape(B),
             hidden_BD=constrain(jnp.repeat(hidden_PD, G, axis=0), "BD"),
-            cache=model.empty_cache(B, T),
             done_B=jnp.zeros(B, bool),
             samples=Samples(
                 completion_BT=jnp.zeros((B, T), jnp.int32),
@@ -127,7 +107,86 @@ def make_sampler(
                 support_BTI=jnp.full((B, T, ids), -1, jnp.int32) if keeps_support else None,
             ),
         )
-        return jax.lax.while_loop(lambda s: (s.position < T) & ~s.done_B.all(), step, start).samples
+        return Decode(jnp.zeros((), jnp.int32), rows, model.empty_cache(B, T), (prompts, prompt_length_P))
+
+    def step(params: Any, s: Decode) -> Decode:
+        position, done_B, so_far = s.position, s.rows.done_B, s.rows.samples
+        logits_B1V = unembed(model, params, s.rows.hidden_BD[:, None])
+        logits_BV = scaled_logits(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
+        id_BI = None
+        if limited:
+            logits_BV, id_BI = top_k_top_p(logits_BV, top_k=ids, top_p=top_p)
+        key_B = jax.vmap(jax.random.fold_in, (0, None))(s.rows.key_B, position)
+        token_B, logp_B = draw(logits_BV, key_B, greedy=temperature == 0)
+        if id_BI is not None:
+            token_B = jnp.take_along_axis(id_BI, token_B[:, None], axis=1)[:, 0]
+        token_B, logp_B = jnp.where(done_B, 0, token_B), jnp.where(done_B, 0.0, logp_B)
+        stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~done_B
+        support_BTI = so_far.support_BTI
+        if support_BTI is not None and id_BI is not None:
+            support_BTI = support_BTI.at[:, position].set(jnp.where(done_B[:, None], -1, id_BI))
+        samples = Samples(
+            completion_BT=so_far.completion_BT.at[:, position].set(token_B),
+            length_B=so_far.length_B + ~done_B,
+            logp_BT=so_far.logp_BT.at[:, position].set(logp_B),
+            truncated_B=so_far.truncated_B & ~stopped_B,
+            support_BTI=support_BTI,
+        )
+        prompt_length_P = s.prefix[1]
+        position_B1 = (jnp.repeat(prompt_length_P, len(done_B) // len(prompt_length_P)) + position)[:, None]
+        hidden_B1D, cache = forward(model, params, token_B[:, None], position_B1, None, s.cache, s.prefix)
+        rows = Rows(s.rows.row_B, s.rows.key_B, hidden_B1D[:, 0], done_B | stopped_B, samples)
+        return Decode(position + 1, rows, cache, s.prefix)
+
+    def sample(
+        params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
+    ) -> Samples:
+        P, S = prompt_PS.shape
+        state = prefill(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
+        samples = state.rows.samples
+        for smaller in (*batch_sizes(P * G // shards, prompt_slots=S, slots=T), 0):
+
+            def unfinished(s: Decode, smaller: int = smaller) -> jax.Array:
+                running = (~s.rows.done_B).reshape(shards, -1).sum(axis=1).max()
+                return (s.position < T) & (running > smaller)
+
+            state = jax.lax.while_loop(unfinished, functools.partial(step, params), state)
+            samples = with_rows(samples, state.rows)
+            if smaller:
+                state = without_finished(state, smaller)
+        return samples
 
     rows = sharding(mesh, "B")
     return jax.jit(sample, in_shardings=(None, rows, rows, rows, sharding(mesh, "")), out_shardings=rows)
+
+
+def batch_sizes(rows: int, *, prompt_slots: int, slots: int) -> list[int]:
+    """To how many sequences a device's batch of `rows` shrinks in turn, each time when no more of them are unfinished.
+
+    In a shrunken batch each sequence has a copy of its prompt's cache. A size whose caches would be larger than those
+    of all completions is left out, and so are small ones, where a step takes as long with fewer sequences.
+    """
+    sizes = [rows // part for part in (2, 4, 8) if rows % part == 0 and rows // part >= LEAST_ROWS]
+    return [size for size in sizes if size * (prompt_slots + slots) <= rows * slots]
+
+
+def without_finished(s: Decode, size: int) -> Decode:
+    """The state with `size` of each device's sequences, all unfinished ones among them."""
+    group_size = len(s.rows.row_B) // len(s.prefix[1])
+    keep_B = by_rows(lambda done_B: jnp.argsort(done_B, stable=True)[:size], s.rows.done_B)
+
+    def take(x: jax.Array, row_B: jax.Array) -> jax.Array:
+        return by_rows(lambda x, row_B: x[row_B], x, row_B)
+
+    prompts, prompt_length_P = s.prefix
+    prefix = prompts.rows(keep_B // group_size), take(prompt_length_P, keep_B // group_size)
+    return Decode(s.position, jax.tree.map(lambda x: take(x, keep_B), s.rows), s.cache.rows(keep_B), prefix)
+
+
+def with_rows(samples: Samples, rows: Rows) -> Samples:
+    """All samples, with those of `rows` as they are now."""
+
+    def put(x: jax.Array, new: jax.Array) -> jax.Array:
+        return by_rows(lambda x, new, row_B: x.at[row_B].set(new), x, new, rows.row_B)
+
+    return jax.tree.map(put, samples, rows.samples)

@@ -10,7 +10,6 @@ from r1jax.models.attention import Shared
 from r1jax.models.kv_cache import Cache
 
 
-
 @jax.jit
 def attend(q, k, v, *, shared=None, **visible):
     """With keys and values as [B, S, K, H], as people write them."""

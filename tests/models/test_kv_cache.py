@@ -19,7 +19,9 @@ def test_each_layer_is_written_after_the_filled_slots():
         for read, expected in zip(cache.layer(jnp.int32(layer)), written[layer], strict=True):
             np.testing.assert_array_equal(read[:, :, :4].swapaxes(1, 2), expected)
             assert (np.asarray(read[:, :, 4:]) == 0).all()
-            np.testing.assert_array_equal(cache.layer(jnp.int32(layer), 2)[0], cache.layer(jnp.int32(layer))[0][:, :, :2])
+            np.testing.assert_array_equal(
+                cache.layer(jnp.int32(layer), 2)[0], cache.layer(jnp.int32(layer))[0][:, :, :2]
+            )
 
 
 def test_rows_are_taken_on_each_device_from_its_own(mesh):

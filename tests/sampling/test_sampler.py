@@ -8,9 +8,10 @@ import pytest
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import forward, init_params, make_model, unembed
-from r1jax.parallel.mesh import make_mesh, to_global
+from r1jax.parallel.mesh import make_mesh, row_shards, to_global
 from r1jax.rl.logprobs import completion_log_probs, model_inputs, to_completions
 from r1jax.rl.types import TrainBatch
+from r1jax.sampling import sampler as module
 from r1jax.sampling.sampler import make_sampler
 
 VOCABULARY, STOP = 20, 1
@@ -33,10 +34,10 @@ def prompts_of(rows, seed=0):
     return rng.integers(2, VOCABULARY, (rows, 5)).astype(np.int32), rng.integers(1, 6, rows).astype(np.int32)
 
 
-def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=1.0, seed=0, **limits):
+def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=1.0, seed=0, stops=(STOP,), **limits):
     module, params = model
     sampler = make_sampler(
-        module, mesh, stop_ids=(STOP,), group_size=group, max_new=new, temperature=temperature, **limits
+        module, mesh, stop_ids=stops, group_size=group, max_new=new, temperature=temperature, **limits
     )
     ids = np.arange(len(prompts), dtype=np.int32) if ids is None else ids
     rows = to_global(mesh, (prompts, lengths, ids), len(prompts))
@@ -80,6 +81,43 @@ def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
     other = run(model, mesh, prompts, lengths, seed=1)
     assert (other.completion_BT != whole.completion_BT).any()
     assert (whole.completion_BT[0::2] != whole.completion_BT[1::2]).any()
+
+
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "tensor": 4}])
+def test_a_batch_that_shrinks_gives_the_same_samples(model, sizes, monkeypatch):
+    """Stops come so often that every device goes on with a half, a quarter and an eighth of its sequences."""
+    mesh, (prompts, lengths) = make_mesh(MeshSettings(**sizes)), prompts_of(32)
+    rows = 128 // row_shards(mesh)
+    model = model[0], jax.tree.map(lambda x: x / 3, model[1])
+    without_finished, found, seen = module.without_finished, {}, {}
+    for least in (1, 1000):
+        seen[least] = []
+        monkeypatch.setattr(module, "LEAST_ROWS", least)
+        monkeypatch.setattr(
+            module,
+            "without_finished",
+            lambda s, size, seen=seen[least]: (seen.append(size), without_finished(s, size))[1],
+        )
+        module.make_sampler.cache_clear()
+        with jax.set_mesh(mesh):
+            found[least] = run(model, mesh, prompts, lengths, group=4, new=16, top_k=9, stops=tuple(range(1, 7)))
+    module.make_sampler.cache_clear()
+    assert seen == {1: [rows // 2, rows // 4, rows // 8], 1000: []}
+    assert found[1].length_B.reshape(-1, rows).std(axis=1).min() > 1
+    for name in ("completion_BT", "length_B", "truncated_B", "support_BTI"):
+        np.testing.assert_array_equal(getattr(found[1], name), getattr(found[1000], name))
+    np.testing.assert_allclose(found[1].logp_BT, found[1000].logp_BT, atol=1e-5)
+
+
+def test_batch_sizes():
+    assert module.batch_sizes(64, prompt_slots=0, slots=100) == [32, 16, 8]
+    assert module.batch_sizes(32, prompt_slots=100, slots=100) == [16, 8]
+    assert module.batch_sizes(32, prompt_slots=101, slots=100) == [
+        8
+    ]  # 16 caches of 201 slots are larger than 32 of 100
+    assert module.batch_sizes(32, prompt_slots=1024, slots=64) == []
+    assert module.batch_sizes(36, prompt_slots=10, slots=100) == [18, 9]
+    assert module.batch_sizes(15, prompt_slots=0, slots=9) == []
 
 
 class Rigged(nn.Module):
