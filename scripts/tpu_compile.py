@@ -23,6 +23,7 @@ from hlo_cost import program_cost
 
 os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
 os.environ |= {"TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost"}  # or libtpu complains
+os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # two compilations at once disturb nothing
 
 
 class Chip(NamedTuple):
