@@ -19,6 +19,7 @@ from r1jax.config.model import check_heads
 from r1jax.models.attention import Shared, attend
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
+from r1jax.models.products import lookup
 from r1jax.parallel.mesh import constrain
 
 # At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
@@ -163,7 +164,10 @@ class Transformer(nn.Module):
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
-        x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
+        if cache is None:
+            x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
+        else:
+            x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
         (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
         if cache is not None:
             cache = cache.advance(T)
