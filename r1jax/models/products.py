@@ -1,6 +1,7 @@
-"""Where activations meet weights, with gradients written out: a look-up in the embedding.
+"""Where activations meet weights, with gradients written out: products, and the look-up in the embedding.
 
     x_BTD = lookup(embed_VD, token_BT, "bfloat16")
+    hidden_BTF = dense("BTD,DF->BTF", x_BTD, up_DF)
 
 Letters: B sequences, T positions, D model width, V vocabulary.
 """
@@ -13,7 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.parallel.mesh import ACTIVATIONS, TRAIN_WEIGHTS, constrain
+from r1jax.parallel.mesh import ACTIVATIONS, TRAIN_WEIGHTS, constrain, gathered
+
+
+def dense(equation: str, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """einsum(equation, x, weight) in the activations' type, in which the weight is gathered."""
+    letters = equation.partition("->")[0].partition(",")[2]
+    return jnp.einsum(equation, x, gathered(weight, letters, x.dtype))
+
 
 # A look-up moves activations between devices and not the table: each one reads its part of D for the tokens of all.
 PARTS_OF_D = {**ACTIVATIONS, "B": ("data", "expert"), "D": "fsdp"}

@@ -99,6 +99,17 @@ def gathered(weight: jax.Array, letters: str, dtype: Any) -> jax.Array:
     return constrain(constrain(weight.astype(dtype), letters, TRAIN_WEIGHTS), letters)
 
 
+def keeps_nothing_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+    """A policy for jax.checkpoint: the backward pass gathers weights again, and computes nothing else again."""
+    return primitive.name != "sharding_constraint"
+
+
+def weights_are_split() -> bool:
+    """Whether the mesh that is set splits weights in training and gathers them for use."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape["fsdp"] > 1
+
+
 def parts(letter: str) -> int:
     """How many parts a dimension of activations is split into, on the mesh that is set; 1 where none is set."""
     mesh = jax.sharding.get_abstract_mesh()

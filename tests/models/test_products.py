@@ -1,6 +1,7 @@
 """Gradients of look-ups against float64 sums, on one device and on meshes, and what moves between devices."""
 
 import dataclasses
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import pytest
 from hlo_cost import program_cost
 
 from r1jax.config.training import MeshSettings
-from r1jax.models import forward, init_params, make_model, unembed
-from r1jax.models.products import lookup
+from r1jax.models import abstract_params, forward, init_params, make_model, unembed
+from r1jax.models.products import dense, lookup
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh, sharding, weight_shardings
 
 MESHES = [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "expert": 2, "context": 2}]
@@ -78,3 +79,52 @@ def test_the_embeddings_gradient_in_bfloat16_is_near_that_in_float32(tied, model
     exact, near = gradient("float32"), gradient("bfloat16")
     assert np.linalg.norm(near - exact) < 0.01 * np.linalg.norm(exact)
     assert np.linalg.norm(near[5] - exact[5]) < 0.01 * np.linalg.norm(exact[5])
+
+
+@pytest.mark.parametrize("axes", MESHES)
+def test_products_equal_einsum_on_any_mesh(axes):
+    """Values, and gradients by activations and weights, of each equation that a layer has."""
+    mesh = make_mesh(MeshSettings(**{"data": 1} | axes))
+    sizes = {"B": 8, "T": 4, "D": 8, "N": 4, "K": 2, "H": 4, "F": 16}
+    for equation in ("BTD,DNH->BTNH", "BTD,DKH->BTKH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BTF,FD->BTD"):
+        x, w, y = (random(*map(sizes.get, letters), seed=7) for letters in equation.replace("->", ",").split(","))
+
+        def pulled(function, x, w, y, equation=equation):
+            value, pull = jax.vjp(lambda x, w: function(equation, x, w), x, w)
+            return value, *pull(y)
+
+        with jax.set_mesh(mesh):
+            got = jax.jit(pulled, static_argnums=0)(dense, x, w, y)
+        for a, b in zip(got, jax.jit(pulled, static_argnums=0)(jnp.einsum, x, w, y), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}])
+def test_each_weight_is_gathered_once_a_pass(axes, remat, model_config):
+    """Once forward and once backward in each layer, and its gradient is reduced once, in bytes of the compute type."""
+    layers, D, F, N, K, H = 6, 32, 320, 8, 4, 24
+    config = dataclasses.replace(
+        model_config, hidden_size=D, intermediate_size=F, num_attention_heads=N, num_key_value_heads=K, head_dim=H,
+        num_hidden_layers=layers, remat=remat,
+    )  # fmt: skip
+    model, mesh = make_model(config, 64), make_mesh(MeshSettings(**{"data": 1} | axes))
+    weights = abstract_params(model, mesh)
+    tokens = jax.ShapeDtypeStruct((8, 2), jnp.int32, sharding=sharding(mesh, "BT"))
+    with jax.set_mesh(mesh):
+        loss = jax.jit(
+            jax.grad(lambda params, tokens: jnp.sum(forward(model, params, tokens)[0] ** 2)),
+            out_shardings=jax.tree.map(lambda w: w.sharding, weights),
+        )
+        cost = program_cost(loss.lower(weights, tokens).compile().as_text())
+    parts = mesh.shape["tensor"]
+    attention, mlp = [D * N * H * 4 // parts] * 2 + [D * K * H * 4 // parts] * 2, [D * F * 4 // parts] * 3
+    gathered, reduced = Counter(), Counter()
+    for (kind, size), number in cost.collectives.items():
+        if size >= min(attention):
+            (gathered if kind == "all-gather" else reduced)[size] += number
+    assert gathered.total() == gathered[attention[0]] + gathered[attention[2]] + gathered[mlp[0]]
+    bytes_of_layer = sum(attention + mlp)
+    assert sum(size * number for size, number in gathered.items()) == 2 * layers * bytes_of_layer
+    # XLA puts the gradients of norms in with those of a weight.
+    assert 1 <= sum(size * number for size, number in reduced.items()) / (layers * bytes_of_layer) < 1.01
