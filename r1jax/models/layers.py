@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from r1jax.models.products import dense
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -130,8 +132,8 @@ class SwiGLU(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         D, F = x_BTD.shape[2], self.hidden
-        gate_DF = self.param("gate_DF", dense_init(), (D, F)).astype(x_BTD.dtype)
-        up_DF = self.param("up_DF", dense_init(), (D, F)).astype(x_BTD.dtype)
-        down_FD = self.param("down_FD", dense_init(), (F, D)).astype(x_BTD.dtype)
-        hidden_BTF = nn.silu(jnp.einsum("BTD,DF->BTF", x_BTD, gate_DF)) * jnp.einsum("BTD,DF->BTF", x_BTD, up_DF)
-        return jnp.einsum("BTF,FD->BTD", hidden_BTF, down_FD)
+        gate_DF = self.param("gate_DF", dense_init(), (D, F))
+        up_DF = self.param("up_DF", dense_init(), (D, F))
+        down_FD = self.param("down_FD", dense_init(), (F, D))
+        hidden_BTF = nn.silu(dense("BTD,DF->BTF", x_BTD, gate_DF)) * dense("BTD,DF->BTF", x_BTD, up_DF)
+        return dense("BTF,FD->BTD", hidden_BTF, down_FD)

@@ -5,11 +5,13 @@
 Sampler, trainer and evaluation share this one definition: log-probs are at the sampling temperature, over the ids that
 the token was drawn from, without those that the tokenizer does not have, in float32.
 
-Letters: B sequences, T positions, C a chunk's positions, D model width, V vocabulary, I ids a token was drawn from.
+Letters: B sequences, T positions, C a chunk's positions, A parts of a batch's positions, D model width, V vocabulary,
+I ids a token was drawn from.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models import Model, unembed
-from r1jax.parallel.mesh import constrain
+from r1jax.models import Model, head, unembed
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, constrain, gathered, parts
 
 MASKED = -1e30
 UNCHUNKED_BYTES = 2**29  # of float32 logits that a device may hold at once: chunks cost one matrix product in four more
@@ -73,7 +75,7 @@ def token_log_probs(
         logp_BCV = log_probabilities(logits_BCV, temperature=temperature, vocabulary=model.vocabulary)
         return of_tokens(logp_BCV, token_BC, support_BCI)
 
-    return in_chunks(of_chunk, params, (hidden_BTD, token_BT, support_BTI), logit_chunks(token_BT.size, model))
+    return in_chunks(of_chunk, head(params), (hidden_BTD, token_BT, support_BTI), logit_chunks(token_BT.size, model))
 
 
 def of_tokens(
@@ -91,28 +93,61 @@ def of_tokens(
     return logp_BC, entropy(logp_BCI), support_BCI[:, :, 0] == token_BC
 
 
-def in_chunks(function: Callable[[Any, Any], Any], params: Any, rows: Any, chunks: int) -> Any:
-    """`function(params, rows)` of arrays [B, T, ...], for some of the T positions at a time; it returns such arrays.
+def in_chunks(function: Callable[[Any, Any], Any], weights: Any, rows: Any, chunks: int) -> Any:
+    """`function(weights, rows)` of arrays [B, T, ...], for some of the T positions at a time; it returns such arrays.
 
-    With several chunks it is computed again in the backward pass.
+    The first of `rows` are hidden states, in the type that the weights are used in. With several chunks it is computed
+    again in the backward pass. Each device then has its own copy of the weights and adds up its own gradient in their
+    type, so that weights are gathered and gradients reduced once, outside the loop.
     """
     B, T = jax.tree.leaves(rows)[0].shape[:2]
     chunks = min(T, chunks)
     if chunks == 1:
-        return function(params, rows)
-    C = -(-T // chunks)
+        return function(weights, rows)
+    high, wide = (parts("B"), parts("T")) if B % parts("B") == 0 else (1, 1)
+    C = -(-T // (chunks * wide))
 
     # Chunk i has the positions that are i modulo `chunks`, so that each one is spread over the context axis as T is.
     def split(x_BT: jax.Array) -> jax.Array:
-        x_BT = jnp.pad(x_BT, ((0, 0), (0, C * chunks - T)) + ((0, 0),) * (x_BT.ndim - 2))
-        return jnp.moveaxis(x_BT.reshape(B, C, chunks, *x_BT.shape[2:]), 2, 0)
+        x_BT = jnp.pad(x_BT, ((0, 0), (0, wide * C * chunks - T)) + ((0, 0),) * (x_BT.ndim - 2))
+        x = x_BT.reshape(high, B // high, wide, C, chunks, *x_BT.shape[2:])
+        return jnp.moveaxis(x, (4, 0, 2), (0, 1, 2)).reshape(chunks, high * wide, B // high, C, *x_BT.shape[2:])
 
-    @jax.checkpoint
-    def constrained(params: Any, rows: Any) -> Any:
-        return function(params, jax.tree.map(lambda x: constrain(x, "BT_"[: x.ndim]), rows))
+    def join(x: jax.Array) -> jax.Array:
+        x = x.reshape(chunks, high, wide, B // high, C, *x.shape[4:])
+        return jnp.moveaxis(x, (0, 1, 2), (4, 0, 2)).reshape(B, wide * C * chunks, *x.shape[5:])[:, :T]
 
-    outputs = jax.lax.scan(lambda _, rows: (None, constrained(params, rows)), None, jax.tree.map(split, rows))[1]
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(B, C * chunks, *x.shape[3:])[:, :T], outputs)
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # a loop needs no barrier, which would keep work inside
+    def of_parts(weights: Any, rows: Any) -> Any:
+        return jax.vmap(function)(weights, jax.tree.map(lambda x: constrain(x, "A" + "_" * (x.ndim - 1)), rows))
+
+    dtype = jax.tree.leaves(rows)[0].dtype
+    weights = jax.tree.map_with_path(
+        lambda path, w: copies(w, path[-1].key.rpartition("_")[2], dtype, high * wide), weights
+    )
+    outputs = jax.lax.scan(lambda _, rows: (None, of_parts(weights, rows)), None, jax.tree.map(split, rows))[1]
+    return jax.tree.map(join, outputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def copies(weight: jax.Array, letters: str, dtype: Any, number: int) -> jax.Array:
+    """Copies of a weight, [A, ...], gathered and rounded in `dtype`, but of the weight's type, as their gradients are.
+
+    The gradient is the sum over the copies, in the sharding of the weight.
+    """
+    copied = jnp.broadcast_to(gathered(weight, letters, dtype)[None], (number, *weight.shape))
+    return constrain(copied, f"A{letters}").astype(weight.dtype)
+
+
+def _copies_forward(weight: jax.Array, letters: str, dtype: Any, number: int) -> tuple[jax.Array, None]:
+    return copies(weight, letters, dtype, number), None
+
+
+def _copies_backward(letters: str, dtype: Any, number: int, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (constrain(constrain(gradient, f"A{letters}").sum(axis=0), letters, TRAIN_WEIGHTS),)
+
+
+copies.defvjp(_copies_forward, _copies_backward)
 
 
 def logit_chunks(tokens: int, model: Model) -> int:

@@ -19,12 +19,14 @@ from r1jax.config.model import check_heads
 from r1jax.models.attention import Shared, attend, attend_cached
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
-from r1jax.parallel.mesh import constrain
+from r1jax.models.products import dense, lookup
+from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
 
 # At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
 UNROLLED_LAYERS = 4
 
 REMAT = {
+    "none": keeps_nothing_gathered,
     "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -77,8 +79,8 @@ class Attention(nn.Module):
         D, N, K, H = c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim
 
         def project(name: str, letter: str, heads: int) -> jax.Array:
-            w_DNH = self.param(f"{name}_D{letter}H", dense_init(), (D, heads, H)).astype(x_BTD.dtype)
-            y_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, w_DNH)
+            w_DNH = self.param(f"{name}_D{letter}H", dense_init(), (D, heads, H))
+            y_BTNH = dense(f"BTD,D{letter}H->BT{letter}H", x_BTD, w_DNH)
             if c.qkv_bias:
                 bias = self.param(f"{name}_bias_{letter}H", nn.initializers.zeros, (heads, H)).astype(x_BTD.dtype)
                 y_BTNH += bias[None, None]
@@ -98,8 +100,8 @@ class Attention(nn.Module):
         else:
             cache = cache.write(layer, k_BTKH, v_BTKH)
             out_BTNH = attend_cached(q_BTNH, cache, layer, shared)
-        o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D)).astype(x_BTD.dtype)
-        return jnp.einsum("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
+        o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
+        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
 
 
 class Block(nn.Module):
@@ -137,7 +139,8 @@ class Transformer(nn.Module):
         self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))
         if not c.tie_word_embeddings:
             self.unembed_DV = self.param("unembed_DV", init, (c.hidden_size, V))
-        block = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
+        recomputes = c.remat != "none" or weights_are_split()
+        block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False) if recomputes else Block
         self.layers = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -164,7 +167,10 @@ class Transformer(nn.Module):
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
-        x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
+        if cache is None:
+            x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
+        else:
+            x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
         (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
         if cache is not None:
             cache = cache.advance(T)

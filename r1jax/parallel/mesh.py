@@ -7,9 +7,9 @@ A letter names a dimension, the same one in every file of r1jax. The tables say 
 they are the sharding configuration. A weight's letters are the suffix of its name, so `q_DNH` annotates itself.
 
 Letters: B sequences (of P prompts with G samples each), T positions of a query or a completion, S positions of a prompt
-or of keys, J prompt and completion joined, M packed rows of W positions, C positions of a chunk, D model width, F mlp
-hidden, V vocabulary, I ids a token was drawn from, N query heads, K key-value heads, Q query heads a key-value head, H
-head dim, E experts, L layers, R rewards.
+or of keys, J prompt and completion joined, M packed rows of W positions, C positions of a chunk, A parts of a batch's
+positions, one for each device that has its own, D model width, F mlp hidden, V vocabulary, I ids a token was drawn
+from, N query heads, K key-value heads, Q query heads a key-value head, H head dim, E experts, L layers, R rewards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ AXES = ("data", "fsdp", "tensor", "expert", "context")
 ROWS = ("data", "fsdp", "expert")  # the axes that sequences are split over
 
 Table = Mapping[str, str | tuple[str, ...]]
-ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
+ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "A": (*ROWS, "context")}
+ACTIVATIONS = {**ACTIVATIONS, "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 TRAIN_WEIGHTS: Table = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
 # Decoding reads every weight for every token, and gathering them each time would be slow: D is not split.
 SAMPLE_WEIGHTS: Table = {"N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
@@ -80,7 +81,7 @@ def sharding(mesh: Mesh, letters: str) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*map(ACTIVATIONS.get, letters)))
 
 
-def constrain(x: jax.Array, letters: str) -> jax.Array:
+def constrain(x: jax.Array, letters: str, table: Table = ACTIVATIONS) -> jax.Array:
     """Constrains the sharding of an array inside jit, on the mesh that is set; the identity where none is set.
 
     A dimension that its mesh axes do not divide (one decoded position over `context`) is not split.
@@ -88,9 +89,31 @@ def constrain(x: jax.Array, letters: str) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    axes = zip(map(ACTIVATIONS.get, letters), x.shape, strict=True)
+    axes = zip(map(table.get, letters), x.shape, strict=True)
     fits = [axis if size % _parts(mesh.shape, axis) == 0 else None for axis, size in axes]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
+
+
+def gathered(weight: jax.Array, letters: str, dtype: Any) -> jax.Array:
+    """A weight in the type that it is used in, whole but for `tensor`: cast first, so that fewer bytes are moved."""
+    return constrain(constrain(weight.astype(dtype), letters, TRAIN_WEIGHTS), letters)
+
+
+def keeps_nothing_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+    """A policy for jax.checkpoint: the backward pass gathers weights again, and computes nothing else again."""
+    return primitive.name != "sharding_constraint"
+
+
+def weights_are_split() -> bool:
+    """Whether the mesh that is set splits weights in training and gathers them for use."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape["fsdp"] > 1
+
+
+def parts(letter: str) -> int:
+    """How many parts a dimension of activations is split into, on the mesh that is set; 1 where none is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else _parts(mesh.shape, ACTIVATIONS.get(letter))
 
 
 def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequence[int] | None = None) -> jax.Array:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from r1jax.config.experiment import DistillStage
 from r1jax.models import Model, unembed
+from r1jax.models import head as head_of
 from r1jax.models.logprobs import MASKED, in_chunks, log_probabilities, logit_chunks, of_tokens
 from r1jax.rl.logprobs import at_predictors
 from r1jax.rl.losses import log_ratio
@@ -50,7 +51,7 @@ def teacher_scores(model: Model, params: Any, batch: TrainBatch, *, stage: Disti
         if stage.teacher_top_k is None:
             return Scores(hidden_BTD=hidden)
         chunks = logit_chunks(hidden.shape[0] * hidden.shape[1], model)
-        return in_chunks(most_probable, params, hidden, chunks)
+        return in_chunks(most_probable, head_of(params), hidden, chunks)
 
     def most_probable(params: Any, hidden_BCD: jax.Array) -> Scores:
         logits_BCV = unembed(model, params, hidden_BCD)
@@ -131,7 +132,7 @@ def loss_and_sums(
     def at_tokens(hidden: jax.Array, given: Any) -> tuple[jax.Array, ...]:
         both = 1 if head is None else 2  # logits: the student's, and the teacher's too
         chunks = logit_chunks(both * hidden.shape[0] * hidden.shape[1], model)
-        return in_chunks(of_chunk, (params, head), (hidden, *given), chunks)
+        return in_chunks(of_chunk, (head_of(params), head), (hidden, *given), chunks)
 
     given = (batch.completion_BT, batch.support_BTI, scores)
     terms_BT, kl_BT, entropy_BT, logp_BT = at_predictors(model, params, batch, given, at_tokens)

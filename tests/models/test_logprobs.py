@@ -1,16 +1,18 @@
 """Log-probs and entropies against float64 numpy and plain formulas, values and gradients, in chunks and on any mesh."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hlo_cost import program_cost
 
 from r1jax.config.training import MeshSettings
-from r1jax.models import logprobs, make_model
+from r1jax.models import abstract_params, head, logprobs, make_model
 from r1jax.models.logprobs import MASKED, logit_chunks, token_log_probs
-from r1jax.parallel.mesh import make_mesh
+from r1jax.parallel.mesh import make_mesh, sharding
 
 B, T, D, SUPPORT, ROWS, VOCABULARY = 4, 11, 16, 5, 64, 20
 TEMPERATURE = 0.7
@@ -213,3 +215,32 @@ def test_chunks_on_a_mesh(limited, batch, expected, model_config, monkeypatch):
         assert logit_chunks(B * T, model) == 3
         results, _ = values_and_gradients(function, batch, limited=limited)
     assert_same(results, expected[limited])
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"data": 2, "fsdp": 4}, {"fsdp": 2, "tensor": 2, "context": 2}])
+def test_the_vocabulary_moves_once(axes, model_config, monkeypatch):
+    """Whatever the chunks: the matrix is gathered once, and its gradient reduced once, outside the loop."""
+    V, width, tokens = 512, 16, (16, 32)
+    config = dataclasses.replace(model_config, vocab_size=V, tie_word_embeddings=False)
+    model, mesh = make_model(config, V), make_mesh(MeshSettings(**{"data": 1} | axes))
+    monkeypatch.setattr(logprobs, "CHUNK_BYTES", tokens[0] * tokens[1] * V * 4 / 8 / 4)
+    monkeypatch.setattr(logprobs, "UNCHUNKED_BYTES", 0)
+
+    def loss(params, hidden_BTD, token_BT):
+        logp_BT, entropy_BT, _ = token_log_probs(model, params, hidden_BTD, token_BT, temperature=1.0)
+        return jnp.sum(logp_BT * entropy_BT)
+
+    def of(shape, dtype, where):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+    rows = sharding(mesh, "BT")
+    with jax.set_mesh(mesh):
+        assert logit_chunks(tokens[0] * tokens[1], model) == 4
+        weights = head(abstract_params(model, mesh))
+        shardings = jax.tree.map(lambda w: w.sharding, weights), sharding(mesh, "BTD")
+        arguments = weights, of((*tokens, width), jnp.float32, shardings[1])
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), out_shardings=shardings)
+        cost = program_cost(gradient.lower(*arguments, of(tokens, jnp.int32, rows)).compile().as_text())
+    size = width * V * 4 // mesh.shape["tensor"]
+    moved = {kind: number for (kind, bytes), number in cost.collectives.items() if bytes > size / mesh.shape["fsdp"]}
+    assert moved["all-gather"] == 1 and sum(moved.values()) == 2, cost.collectives
