@@ -62,6 +62,13 @@ def forward(
     return model.apply({"params": params}, tokens_BT, positions_BT, segments_BT, cache, prefix)  # type: ignore
 
 
+def prefill(model: Model, params: Any, prompt_PS: jax.Array, length_P: jax.Array) -> tuple[jax.Array, Prefix]:
+    """Prompts as a prefix for their samples: the hidden states of their last tokens [P, D], and keys and values."""
+    hidden_PSD, keys = model.apply({"params": params}, prompt_PS, keep=True)  # type: ignore
+    last_P11 = (length_P - 1)[:, None, None]
+    return jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0], Prefix(*keys, length_P)  # type: ignore
+
+
 def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:
     """Float32 logits over the padded vocabulary, [B, T, V]."""
     return model.apply({"params": params}, hidden_BTD, method="unembed")  # type: ignore

@@ -1,17 +1,18 @@
 """Keys and values of earlier tokens: explicit pytrees that a forward is given and returns.
 
-Letters: L layers, B sequences, T query positions, S key positions, K key-value heads, H head dim.
+Letters: L layers, B sequences, P prompts, T query positions, S key positions, K key-value heads, H head dim.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.parallel.mesh import by_rows, constrain
+from r1jax.parallel.mesh import constrain, own_rows_of
 
 
 @flax.struct.dataclass
@@ -51,11 +52,21 @@ class Cache:
 
     def rows(self, row_B: jax.Array) -> Cache:
         """The cache of some rows; each device takes those of its own that its part of `row_B` counts."""
-        k_LBKSH, v_LBKSH = (
-            by_rows(lambda x, row_B: x[:, row_B], x, row_B, axes=(1, 0)) for x in (self.k_LBKSH, self.v_LBKSH)
-        )
+        k_LBKSH, v_LBKSH = (own_rows_of(x, row_B, axis=1) for x in (self.k_LBKSH, self.v_LBKSH))
         return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
 
 
-# A prefilled cache whose rows are prompts, and their lengths; the G samples of a prompt share its row.
-Prefix = tuple[Cache, jax.Array]
+Keys = tuple[jax.Array, jax.Array]  # keys and values of a forward, [B, K, T, H] each, or of all layers with L in front
+
+
+class Prefix(NamedTuple):
+    """Keys and values of prompts in all layers, and how many of them are a prompt's; its samples share its row."""
+
+    k_LPKSH: jax.Array
+    v_LPKSH: jax.Array
+    length_P: jax.Array
+
+    def rows(self, row_P: jax.Array) -> Prefix:
+        """The prefix of some rows, as in `Cache.rows`."""
+        k_LPKSH, v_LPKSH = (own_rows_of(x, row_P, axis=1) for x in self[:2])
+        return Prefix(k_LPKSH, v_LPKSH, own_rows_of(self.length_P, row_P))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from r1jax.config.model import check_heads
 from r1jax.models.attention import Shared, attend, attend_cached
-from r1jax.models.kv_cache import Cache, Prefix
+from r1jax.models.kv_cache import Cache, Keys, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
 from r1jax.models.products import dense, lookup
 from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
@@ -73,8 +73,8 @@ class Attention(nn.Module):
         segments_BT: jax.Array | None,
         layer: jax.Array,
         cache: Cache | None,
-        prefix: Prefix | None,
-    ) -> tuple[jax.Array, Cache | None]:
+        shared: Shared | None,
+    ) -> tuple[jax.Array, Cache | Keys]:
         c = self.config
         D, N, K, H = c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim
 
@@ -93,15 +93,14 @@ class Attention(nn.Module):
         rope = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
-        shared = None if prefix is None else Shared(*prefix[0].layer(layer), prefix[1])
         if cache is None:
-            k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
-            out_BTNH = attend(q_BTNH, k_BKTH, v_BKTH, segments_BT=segments_BT, shared=shared)
+            kept = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
+            out_BTNH = attend(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
         else:
-            cache = cache.write(layer, k_BTKH, v_BTKH)
-            out_BTNH = attend_cached(q_BTNH, cache, layer, shared)
+            kept = cache.write(layer, k_BTKH, v_BTKH)
+            out_BTNH = attend_cached(q_BTNH, kept, layer, shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
-        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD), cache
+        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD), kept
 
 
 class Block(nn.Module):
@@ -110,16 +109,18 @@ class Block(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, carry, positions_BT, segments_BT, prefix):
+    def __call__(self, carry, keys, positions_BT, segments_BT, prompt_length_P, keep):
         x_BTD, cache, layer = carry
         epsilon = self.config.rms_norm_eps
         normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
-        out_BTD, cache = Attention(self.config, name="attention")(
-            normed_BTD, positions_BT, segments_BT, layer, cache, prefix
+        shared = None if keys is None else Shared(keys[0], keys[1], prompt_length_P)
+        out_BTD, kept = Attention(self.config, name="attention")(
+            normed_BTD, positions_BT, segments_BT, layer, cache, shared
         )
         x_BTD = constrain(x_BTD + out_BTD, "BTD")
         x_BTD = x_BTD + SwiGLU(self.config.intermediate_size, name="mlp")(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
-        return (constrain(x_BTD, "BTD"), cache, layer + 1), None
+        carry = constrain(x_BTD, "BTD"), None if cache is None else kept, layer + 1
+        return carry, kept if keep else None
 
 
 class Transformer(nn.Module):
@@ -140,12 +141,12 @@ class Transformer(nn.Module):
         if not c.tie_word_embeddings:
             self.unembed_DV = self.param("unembed_DV", init, (c.hidden_size, V))
         recomputes = c.remat != "none" or weights_are_split()
-        block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False) if recomputes else Block
+        block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False, static_argnums=6) if recomputes else Block
         self.layers = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
+            in_axes=(0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=c.num_hidden_layers,
             unroll=c.num_hidden_layers if c.num_hidden_layers <= UNROLLED_LAYERS else 1,
         )(c)
@@ -158,8 +159,9 @@ class Transformer(nn.Module):
         segments_BT: jax.Array | None = None,
         cache: Cache | None = None,
         prefix: Prefix | None = None,
-    ) -> tuple[jax.Array, Cache | None]:
-        """Returns hidden_BTD and the cache with this forward's keys appended.
+        keep: bool = False,
+    ) -> tuple[jax.Array, Cache | Keys | None]:
+        """Returns hidden_BTD and the cache with this forward's keys appended; without one and with `keep` these keys.
 
         Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: the
         row is one segment); with a cache it sees the filled slots as well; with a prefix, its prompt.
@@ -171,10 +173,10 @@ class Transformer(nn.Module):
             x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
         else:
             x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
-        (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
-        if cache is not None:
-            cache = cache.advance(T)
-        return self.norm(x_BTD), cache
+        keys, prompt_length_P = (None, None) if prefix is None else (prefix[:2], prefix.length_P)
+        carry = x_BTD, cache, jnp.zeros((), jnp.int32)
+        (x_BTD, written, _), kept = self.layers(carry, keys, positions_BT, segments_BT, prompt_length_P, keep)
+        return self.norm(x_BTD), kept if written is None else written.advance(T)  # pyright: ignore
 
     @nn.nowrap
     def empty_cache(self, rows: int, slots: int) -> Cache:

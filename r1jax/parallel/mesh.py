@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -126,6 +127,11 @@ def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequen
         return function(*arrays)
     specs = [PartitionSpec(*[None] * axis, ROWS) for axis in axes or [0] * len(arrays)]
     return jax.shard_map(function, in_specs=tuple(specs), out_specs=specs[0], axis_names=set(ROWS))(*arrays)
+
+
+def own_rows_of(x: jax.Array, row_B: jax.Array, *, axis: int = 0) -> jax.Array:
+    """Rows of an array along an axis: each device takes those of its own that its part of `row_B` counts."""
+    return by_rows(lambda x, row_B: jnp.take(x, row_B, axis=axis), x, row_B, axes=(axis, 0))
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:

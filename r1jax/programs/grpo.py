@@ -177,7 +177,12 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     def microbatches(sequences: int) -> int:
         return microbatches_of(sequences, stage.microbatch, mesh)
 
-    preparing = functools.partial(prepare, model=model.model, stage=stage, microbatches=microbatches(B))
+    # A group's prompt is computed once for its samples, where they are together in the batch.
+    whole_groups = stage.pack_length is None and (stage.microbatch or stage.group_size) % stage.group_size == 0
+    group_size = stage.group_size if whole_groups else 1
+    preparing = functools.partial(
+        prepare, model=model.model, stage=stage, microbatches=microbatches(B), group_size=group_size
+    )
     prepare_jit = jax.jit(preparing, out_shardings=(rows, everywhere))
     whole = layout(B) if needs_forwards(stage) else None
     batch = abstract(jax.eval_shape(preparing, state, graded, whole)[0], rows)
@@ -189,6 +194,7 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
         value_optimizer=value,
         stage=stage,
         microbatches=microbatches(minibatch),
+        group_size=group_size if stage.minibatches == 1 else 1,
     )
     numbers = integers(minibatch, where=everywhere), layout(minibatch), *[integers(where=everywhere)] * 2
     update_jit = jax.jit(updating, donate_argnums=0, out_shardings=(shardings, everywhere))
@@ -265,10 +271,12 @@ def update_step(
     value_optimizer: optax.GradientTransformation | None = None,
     stage: GrpoStage,
     microbatches: int,
+    group_size: int = 1,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Update `index` of a step, on the sequences `rows_B` of a batch, and its metrics.
 
-    The last update of a step counts the step, and the `batches` of prompts that it consumed.
+    The last update of a step counts the step, and the `batches` of prompts that it consumed. Each `group_size`
+    sequences in turn have one prompt.
     """
     if stage.minibatches > 1:
         batch = jax.tree.map(lambda x: constrain(x[rows_B], "BT_"[: x.ndim]), batch)
@@ -276,8 +284,8 @@ def update_step(
     mask_BT = length_mask(batch.length_B, batch.completion_BT.shape[1]) * batch.included_B[:, None]
     rows = (batch, reduction_weights(mask_BT, stage.loss.reduce), reduction_weights(mask_BT, "token_mean"))
     policy_and_value = state.params, None if state.value is None else state.value.params
-    loss = functools.partial(loss_and_sums, model=model, stage=stage)
-    (gradients, value_gradients), metrics = summed_gradients(loss, policy_and_value, rows, microbatches)
+    loss = functools.partial(loss_and_sums, model=model, stage=stage, group_size=group_size)
+    (gradients, value_gradients), metrics = summed_gradients(loss, policy_and_value, rows, microbatches, group_size)
     schedule = learning_rate(stage.optimizer, stage.updates)
     metrics |= {"learning_rate": schedule(updates_made(state.opt_state)), "update_tokens": mask_BT.sum()}
     # Where no token counts, momentum and weight decay would still move the weights.

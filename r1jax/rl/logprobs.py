@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models import Model, forward, values
+from r1jax.models import Model, forward, prefill, values
 from r1jax.models.logprobs import token_log_probs
-from r1jax.parallel.mesh import by_rows
+from r1jax.parallel.mesh import by_rows, constrain
 from r1jax.rl.types import TrainBatch
 
 
@@ -29,19 +29,34 @@ def joined_rows(batch: TrainBatch) -> jax.Array:
 
 
 def completion_log_probs(
-    model: Model, params: Any, batch: TrainBatch, *, temperature: float
+    model: Model, params: Any, batch: TrainBatch, *, temperature: float, group_size: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Of each completion token its log-prob and the entropy of what it was drawn from, both [B, T].
 
-    Only the hidden states that predict a completion token reach the vocabulary; with a layout those of all positions
-    of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
+    Where each `group_size` sequences in turn have the same prompt, it is computed once for them; that is without a
+    layout. Only the hidden states that predict a completion token reach the vocabulary; with a layout those of all
+    positions of the packed rows, where these are fewer than B × T. Values past `length_B` mean nothing.
     """
 
     def of_tokens(hidden: jax.Array, given: Any) -> tuple[jax.Array, jax.Array]:
         token, support = given
         return token_log_probs(model, params, hidden, token, temperature=temperature, support_BTI=support)[:2]
 
-    return at_predictors(model, params, batch, (batch.completion_BT, batch.support_BTI), of_tokens)
+    given = batch.completion_BT, batch.support_BTI
+    if group_size > 1:
+        return of_tokens(hidden_after_shared_prompts(model, params, batch, group_size), given)
+    return at_predictors(model, params, batch, given, of_tokens)
+
+
+def hidden_after_shared_prompts(model: Model, params: Any, batch: TrainBatch, group_size: int) -> jax.Array:
+    """The final hidden states that predict completion tokens, [B, T, D]; row b is of prompt b // group_size."""
+    assert batch.layout is None
+    prompt_PS, length_P = batch.prompt_BS[::group_size], batch.prompt_length_B[::group_size]
+    last_PD, prefix = prefill(model, params, prompt_PS, length_P)
+    position_BT = batch.prompt_length_B[:, None] + jnp.arange(batch.completion_BT.shape[1])[None]
+    hidden_BTD, _ = forward(model, params, batch.completion_BT, position_BT, prefix=prefix)
+    last_B1D = jnp.repeat(last_PD, group_size, axis=0)[:, None]
+    return constrain(jnp.concatenate([last_B1D, hidden_BTD[:, :-1]], axis=1), "BTD")
 
 
 def at_predictors(

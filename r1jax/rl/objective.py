@@ -21,16 +21,24 @@ LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
 def loss_and_sums(
-    params: tuple[Any, Any], rows: tuple[TrainBatch, jax.Array, jax.Array], *, model: Model, stage: GrpoStage
+    params: tuple[Any, Any],
+    rows: tuple[TrainBatch, jax.Array, jax.Array],
+    *,
+    model: Model,
+    stage: GrpoStage,
+    group_size: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What some rows of a batch add to the loss and to the sums that become metrics.
 
     `params` are the policy's and the value model's. `rows` is (batch, weights that sum terms to the loss, weights that
-    sum them to means over tokens); both weights come from the whole batch, so that any split of it gives the same.
+    sum them to means over tokens); both weights come from the whole batch, so that any split of it gives the same. Each
+    `group_size` rows in turn have one prompt.
     """
     (policy, value), (batch, weight_BT, token_BT) = params, rows
     mask_BT = (token_BT > 0).astype(jnp.float32)
-    logp_BT, entropy_BT = completion_log_probs(model, policy, batch, temperature=stage.temperature)
+    logp_BT, entropy_BT = completion_log_probs(
+        model, policy, batch, temperature=stage.temperature, group_size=group_size
+    )
     entropy_BT = jnp.where(mask_BT > 0, entropy_BT, 0.0)
     old_logp_BT, advantage_BT = batch.old_logp_BT, batch.advantage_BT
     policy_BT, ratio_BT = policy_terms(

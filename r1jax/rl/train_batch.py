@@ -34,13 +34,17 @@ def prepare(
     model: Model,
     stage: GrpoStage,
     microbatches: int,
+    group_size: int = 1,
 ) -> tuple[TrainBatch, dict[str, jax.Array]]:
-    """What updates train on, and the rollout's metrics: the forwards that the stage needs, then `build_batch`."""
+    """What updates train on, and the rollout's metrics: the forwards that the stage needs, then `build_batch`.
+
+    In a forward each `group_size` sequences in turn share their prompt's computation.
+    """
     batch = joined(rollout, stage.group_size)
 
     def forwards(batch: TrainBatch) -> dict[str, jax.Array]:
         def log_probs(params: Any) -> tuple[jax.Array, jax.Array]:
-            return completion_log_probs(model, params, batch, temperature=stage.temperature)
+            return completion_log_probs(model, params, batch, temperature=stage.temperature, group_size=group_size)
 
         outputs = {}
         if _needs_own_log_probs(stage):
@@ -52,7 +56,7 @@ def prepare(
         return outputs
 
     packed = dataclasses.replace(batch, layout=layout)
-    return build_batch(rollout, batch, in_microbatches(forwards, packed, microbatches), stage)
+    return build_batch(rollout, batch, in_microbatches(forwards, packed, microbatches, group_size), stage)
 
 
 def needs_forwards(stage: GrpoStage) -> bool:

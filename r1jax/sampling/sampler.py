@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from r1jax.models import Model, forward, unembed
+from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import by_rows, constrain, row_shards, sharding
+from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, row_shards, sharding
 from r1jax.sampling.draw import draw, top_k_top_p
 
 LEAST_ROWS = 8
@@ -88,12 +88,9 @@ def make_sampler(
     limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
     ids = min(top_k or vocabulary, vocabulary)
 
-    def prefill(params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, key_P: jax.Array) -> Decode:
-        P, S = prompt_PS.shape
-        B = P * G
-        hidden_PSD, prompts = forward(model, params, prompt_PS, cache=model.empty_cache(P, S))
-        last_P11 = (prompt_length_P - 1)[:, None, None]
-        hidden_PD = jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0]
+    def start(params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, key_P: jax.Array) -> Decode:
+        B = len(prompt_PS) * G
+        hidden_PD, prefix = prefill(model, params, prompt_PS, prompt_length_P)
         rows = Rows(
             row_B=jnp.tile(jnp.arange(B // shards), shards),
             key_B=jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(key_P, jnp.arange(G)).reshape(B),
@@ -107,7 +104,7 @@ def make_sampler(
                 support_BTI=jnp.full((B, T, ids), -1, jnp.int32) if keeps_support else None,
             ),
         )
-        return Decode(jnp.zeros((), jnp.int32), rows, model.empty_cache(B, T), (prompts, prompt_length_P))
+        return Decode(jnp.zeros((), jnp.int32), rows, model.empty_cache(B, T), prefix)
 
     def step(params: Any, s: Decode) -> Decode:
         position, done_B, so_far = s.position, s.rows.done_B, s.rows.samples
@@ -132,8 +129,8 @@ def make_sampler(
             truncated_B=so_far.truncated_B & ~stopped_B,
             support_BTI=support_BTI,
         )
-        prompt_length_P = s.prefix[1]
-        position_B1 = (jnp.repeat(prompt_length_P, len(done_B) // len(prompt_length_P)) + position)[:, None]
+        prompt_length_B = jnp.repeat(s.prefix.length_P, len(done_B) // len(s.prefix.length_P))
+        position_B1 = (prompt_length_B + position)[:, None]
         hidden_B1D, cache = forward(model, params, token_B[:, None], position_B1, None, s.cache, s.prefix)
         rows = Rows(s.rows.row_B, s.rows.key_B, hidden_B1D[:, 0], done_B | stopped_B, samples)
         return Decode(position + 1, rows, cache, s.prefix)
@@ -142,7 +139,7 @@ def make_sampler(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
     ) -> Samples:
         P, S = prompt_PS.shape
-        state = prefill(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
+        state = start(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
         samples = state.rows.samples
         for smaller in (*batch_sizes(P * G // shards, prompt_slots=S, slots=T), 0):
 
@@ -172,15 +169,10 @@ def batch_sizes(rows: int, *, prompt_slots: int, slots: int) -> list[int]:
 
 def without_finished(s: Decode, size: int) -> Decode:
     """The state with `size` of each device's sequences, all unfinished ones among them."""
-    group_size = len(s.rows.row_B) // len(s.prefix[1])
+    group_size = len(s.rows.row_B) // len(s.prefix.length_P)
     keep_B = by_rows(lambda done_B: jnp.argsort(done_B, stable=True)[:size], s.rows.done_B)
-
-    def take(x: jax.Array, row_B: jax.Array) -> jax.Array:
-        return by_rows(lambda x, row_B: x[row_B], x, row_B)
-
-    prompts, prompt_length_P = s.prefix
-    prefix = prompts.rows(keep_B // group_size), take(prompt_length_P, keep_B // group_size)
-    return Decode(s.position, jax.tree.map(lambda x: take(x, keep_B), s.rows), s.cache.rows(keep_B), prefix)
+    rows = jax.tree.map(lambda x: own_rows_of(x, keep_B), s.rows)
+    return Decode(s.position, rows, s.cache.rows(keep_B), s.prefix.rows(keep_B // group_size))
 
 
 def with_rows(samples: Samples, rows: Rows) -> Samples:

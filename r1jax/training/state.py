@@ -98,17 +98,17 @@ def _first_state(params: Any, optimizers: Optimizers, keep_reference: bool) -> T
 
 
 def summed_gradients(
-    loss: Callable[[Any, Any], tuple[jax.Array, Sums]], params: Any, batch: Any, microbatches: int
+    loss: Callable[[Any, Any], tuple[jax.Array, Sums]], params: Any, batch: Any, microbatches: int, group_size: int = 1
 ) -> tuple[Any, Sums]:
     """Σ over micro-batches of the gradient of `loss` and of the sums it returns; of metrics named …/max the maximum.
 
     `loss(params, rows)` returns a sum that is already divided by counts over the whole batch, so the result does not
-    depend on how the batch is split.
+    depend on how the batch is split. Each `group_size` rows in turn stay together.
     """
     gradient = jax.grad(loss, has_aux=True)
     if microbatches == 1:
         return gradient(params, batch)
-    split = _split(batch, microbatches)
+    split = _split(batch, microbatches, group_size)
     first = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], split))
 
     def add(total: Any, rows: Any) -> tuple[Any, None]:
@@ -120,17 +120,29 @@ def summed_gradients(
     return jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first), split)[0]
 
 
-def in_microbatches(function: Callable[[Any], Any], batch: Any, microbatches: int) -> Any:
-    """`function` of a pytree of rows, some of them at a time; it returns arrays of as many rows."""
+def in_microbatches(function: Callable[[Any], Any], batch: Any, microbatches: int, group_size: int = 1) -> Any:
+    """`function` of a pytree of rows, some of them at a time; it returns arrays of as many rows.
+
+    Each `group_size` rows in turn stay together.
+    """
     if microbatches == 1:
         return function(batch)
-    outputs = jax.lax.map(function, _split(batch, microbatches))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), outputs)
+    outputs = jax.lax.map(function, _split(batch, microbatches, group_size))
+
+    def join(x: jax.Array) -> jax.Array:
+        x = x.reshape(microbatches, -1, group_size, *x.shape[2:])
+        return x.swapaxes(0, 1).reshape(-1, *x.shape[3:])
+
+    return jax.tree.map(join, outputs)
 
 
-def _split(batch: Any, microbatches: int) -> Any:
-    # Row r goes to micro-batch r % microbatches, so that each one is spread over all devices.
-    return jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+def _split(batch: Any, microbatches: int, group_size: int) -> Any:
+    # Group i goes to micro-batch i % microbatches, so that each one is spread over all devices.
+    def split(x: jax.Array) -> jax.Array:
+        groups = x.reshape(-1, microbatches, group_size, *x.shape[1:]).swapaxes(0, 1)
+        return groups.reshape(microbatches, -1, *x.shape[1:])
+
+    return jax.tree.map(split, batch)
 
 
 def apply_gradients[State: (TrainState, ValueState)](

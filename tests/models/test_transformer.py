@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from r1jax.models import forward as eager_forward
-from r1jax.models import init_params, make_model
+from r1jax.models import init_params, make_model, prefill
 from r1jax.models import unembed as eager_unembed
 
 forward, unembed = jax.jit(eager_forward, static_argnums=0), jax.jit(eager_unembed, static_argnums=0)
@@ -119,8 +119,7 @@ def test_a_shared_prompt_equals_rows_that_repeat_it(model_config):
     model, params = build(model_config)
     rng = np.random.default_rng(2)
     prompts, lengths, answers = rng.integers(0, VOCABULARY, (2, 5)), np.array([5, 3]), rng.integers(0, 20, (4, 3))
-    _, filled = forward(model, params, jnp.array(prompts), cache=model.empty_cache(2, 5))
-    prefix = filled, jnp.array(lengths)
+    last, prefix = prefill(model, params, jnp.array(prompts), jnp.array(lengths))
     cache, hidden = model.empty_cache(4, 3), []
     for t in range(3):
         positions = jnp.array(np.repeat(lengths, 2)[:, None] + t)
@@ -130,6 +129,7 @@ def test_a_shared_prompt_equals_rows_that_repeat_it(model_config):
         whole = np.concatenate([prompts[row // 2][: lengths[row // 2]], answers[row]])
         expected, _ = forward(model, params, jnp.array(whole[None]))
         np.testing.assert_allclose(jnp.stack([h[row] for h in hidden]), expected[0, -3:], atol=1e-5)
+        np.testing.assert_allclose(last[row // 2], expected[0, -4], atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [2, 6])  # unrolled and scanned

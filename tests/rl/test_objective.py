@@ -87,15 +87,16 @@ def on_mesh(sizes):
     return mesh, jax.device_put(jax.tree.map(lambda x: x.astype(np.float64), weights()), shardings)
 
 
-def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
+def losses_and_gradients(sizes=None, microbatches=1, pack_length=None, group_size=1):
     """Every loss of a fixed batch, [L], and its gradients, in float64 throughout."""
     mesh, params = on_mesh(sizes)
     rng = np.random.default_rng(0)
-    prompt_length_B, length_B = rng.integers(1, S + 1, B), rng.integers(0, T + 1, B)
+    prompt_length_B, length_B = np.repeat(rng.integers(1, S + 1, B // 2), 2), rng.integers(0, T + 1, B)
     included_B = np.arange(B) != 3
     mask_BT = (np.arange(T) < length_B[:, None]) * included_B[:, None]
     logp_BT = rng.normal(-3.0, 0.3, (B, T))  # far off policy, so that clips bind
-    completions = rng.integers(2, 20, (B, S)), prompt_length_B, rng.integers(2, 20, (B, T)), length_B
+    prompt_BS = np.repeat(rng.integers(2, 20, (B // 2, S)), 2, axis=0)  # two samples of each
+    completions = prompt_BS, prompt_length_B, rng.integers(2, 20, (B, T)), length_B
     rest = logp_BT, logp_BT, rng.normal(-3.0, 0.3, (B, T)), rng.normal(size=(B, T)), 1.0 * mask_BT, included_B
     completions, rest = to_global(mesh, (tuple(x.astype(np.int32) for x in completions), rest), B)
     layout = None
@@ -111,18 +112,18 @@ def losses_and_gradients(sizes=None, microbatches=1, pack_length=None):
         assert (layout.source_MW.size < B * T) == (row_shards(mesh) * microbatches < 4)
         layout = Layout(*(to_global(mesh, x, len(x)) for x in layout))
     with jax.set_mesh(mesh):
-        function = jax.jit(functools.partial(_losses_and_gradients, microbatches=microbatches))
-        return jax.tree.map(np.asarray, function(params, TrainBatch(*completions, None, layout, *rest)))
+        function = functools.partial(_losses_and_gradients, microbatches=microbatches, group_size=group_size)
+        return jax.tree.map(np.asarray, jax.jit(function)(params, TrainBatch(*completions, None, layout, *rest)))
 
 
-def _losses_and_gradients(params, rollout, *, microbatches):
+def _losses_and_gradients(params, rollout, *, microbatches, group_size):
     """As the update has them, one loss after another; the program is compiled once for all."""
     mask_BT = length_mask(rollout.length_B, T) * rollout.included_B[:, None]
     weights = {reduce: reduction_weights(mask_BT, reduce) for reduce in ("token_mean", *{s.reduce for s in LOSSES})}
 
     def losses(params, rows):
         rollout, weights = rows
-        outputs = completion_log_probs(DOUBLE, params, rollout, temperature=STAGE.temperature)
+        outputs = completion_log_probs(DOUBLE, params, rollout, temperature=STAGE.temperature, group_size=group_size)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(objective, "completion_log_probs", lambda *_, **__: outputs)
             every = []
@@ -140,7 +141,7 @@ def _losses_and_gradients(params, rollout, *, microbatches):
             value = chosen_L @ losses(params, rows)
             return value, {"loss": value}
 
-        gradients, sums = summed_gradients(loss, params, (rollout, weights), microbatches)
+        gradients, sums = summed_gradients(loss, params, (rollout, weights), microbatches, group_size)
         return sums["loss"], gradients
 
     return jax.lax.map(of_one, jnp.eye(len(LOSSES)))
@@ -195,3 +196,18 @@ def test_micro_batches_of_any_size_give_the_same_losses_and_gradients(microbatch
 )
 def test_packed_rows_give_the_same_losses_and_gradients(sizes, microbatches):
     assert_same(sizes, microbatches=microbatches, pack_length=40)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    ("sizes", "microbatches"),
+    [
+        (None, 1),
+        (None, 4),
+        ({"data": 8}, 1),
+        ({"context": 4, "tensor": 2}, 2),
+        ({"fsdp": 2, "expert": 2, "context": 2}, 2),
+    ],
+)
+def test_prompts_computed_once_for_their_samples_give_the_same_losses_and_gradients(sizes, microbatches):
+    assert_same(sizes, microbatches=microbatches, group_size=2)

@@ -120,6 +120,10 @@ def test_batch_sizes():
     assert module.batch_sizes(15, prompt_slots=0, slots=9) == []
 
 
+def no_keys(prompts):
+    return (jnp.zeros((1, prompts, 1, 1, 1)),) * 2
+
+
 class Rigged(nn.Module):
     """Gives token STOP when the position after the prompt is `stop_at[row]`, else token 5; has no weights to learn."""
 
@@ -128,11 +132,11 @@ class Rigged(nn.Module):
     prompt: int
     vocabulary: int = VOCABULARY
 
-    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
+    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None, keep=False):
         B, T = tokens_BT.shape
         positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T)) if positions_BT is None else positions_BT
         says_BT = (positions_BT + 1 - self.prompt) == jnp.array(self.stop_at)[:, None]
-        return says_BT[:, :, None].astype(jnp.float32), cache
+        return says_BT[:, :, None].astype(jnp.float32), no_keys(B) if keep else cache
 
     @nn.nowrap
     def empty_cache(self, rows, slots):
@@ -209,8 +213,8 @@ class Fixed(nn.Module):
     config: object
     vocabulary: int = VOCABULARY
 
-    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None):
-        return tokens_BT[:, :, None].astype(jnp.float32), cache
+    def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None, keep=False):
+        return tokens_BT[:, :, None].astype(jnp.float32), no_keys(len(tokens_BT)) if keep else cache
 
     @nn.nowrap
     def empty_cache(self, rows, slots):
