@@ -19,7 +19,7 @@ from r1jax.config.model import check_heads
 from r1jax.models.attention import Shared, attend
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
-from r1jax.models.products import dense, lookup
+from r1jax.models.products import dense, logits, lookup, saves_products
 from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
 
 # At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
@@ -27,7 +27,7 @@ UNROLLED_LAYERS = 4
 
 REMAT = {
     "none": keeps_nothing_gathered,
-    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "dots": saves_products,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -184,5 +184,4 @@ class Transformer(nn.Module):
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""
         weight_VD = self.embed_VD if self.config.tie_word_embeddings else self.unembed_DV.T
-        weight_VD = weight_VD.astype(hidden_BTD.dtype)
-        return jnp.einsum("BTD,VD->BTV", hidden_BTD, weight_VD, preferred_element_type=jnp.float32)
+        return logits(hidden_BTD, weight_VD.astype(hidden_BTD.dtype))
