@@ -35,12 +35,6 @@ def _product(equation: str, x: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, weight)
 
 
-def saves_products(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
-    """A policy for jax.checkpoint: products of activations and weights are kept, all else is computed again."""
-    products = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
-    return primitive.name == "custom_vjp_call" or products(primitive, *inputs, **parameters)
-
-
 def _product_forward(equation: str, x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
     return _product(equation, x, weight), (x, weight)
 
@@ -67,6 +61,12 @@ def _transposed(matrix: jax.Array) -> jax.Array:
 
 
 _product.defvjp(_product_forward, _product_backward)
+
+
+def saves_products(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
+    """A policy for jax.checkpoint: products of activations and weights are kept, and all else is computed again."""
+    products = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
+    return primitive.name == "custom_vjp_call" or products(primitive, *inputs, **parameters)
 
 
 @jax.custom_vjp

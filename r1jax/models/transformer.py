@@ -169,7 +169,7 @@ class Transformer(nn.Module):
         if cache is None:
             x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
         else:
-            x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
+            x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
         (x_BTD, cache, _), _ = self.layers((x_BTD, cache, jnp.zeros((), jnp.int32)), positions_BT, segments_BT, prefix)
         if cache is not None:
             cache = cache.advance(T)
