@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config.model import check_heads
+from r1jax.models import splash
 from r1jax.models.attention import Shared, attend
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
@@ -37,7 +38,8 @@ class TransformerConfig:
     """The whole architecture; fields as in Hugging Face's config.json.
 
     `vocab_size` is the number of the embedding's rows, which may be more than the tokenizer has ids; None until the
-    tokenizer is known. Computations are in `dtype`; `remat` says what the backward pass recomputes.
+    tokenizer is known. Computations are in `dtype`; `remat` says what the backward pass recomputes, `attention` whether
+    a fused kernel may stand in for the plain computation.
     """
 
     hidden_size: int
@@ -55,6 +57,7 @@ class TransformerConfig:
     tie_word_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["none", "dots", "full"] = "none"
+    attention: Literal["auto", "plain"] = "auto"
 
     def __post_init__(self) -> None:
         check_heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
@@ -94,7 +97,9 @@ class Attention(nn.Module):
         q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
         shared = None if prefix is None else Shared(*prefix[0].layer(layer), prefix[1])
-        if cache is None:
+        if cache is None and c.attention == "auto" and splash.fits(q_BTNH, k_BTKH):
+            out_BTNH = splash.attend(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+        elif cache is None:
             out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, segments_BT=segments_BT, shared=shared)
         else:
             cache = cache.write(layer, k_BTKH, v_BTKH)
