@@ -59,7 +59,8 @@ def model_config(settings: ModelSettings, folder: Path | None = None) -> ModelCo
         config = TransformerConfig(**given, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
     else:
         config = read_config(folder)
-    return dataclasses.replace(config, dtype=settings.dtype, remat=settings.remat)
+    computed = {name: getattr(settings, name) for name in ("dtype", "remat", "attention")}
+    return dataclasses.replace(config, **computed)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config.model import check_heads
+from r1jax.models import splash
 from r1jax.models.attention import Shared, attend, attend_cached
 from r1jax.models.kv_cache import Cache, Keys, Prefix
 from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
-from r1jax.models.products import dense, lookup
+from r1jax.models.products import dense, logits, lookup, saves_products
 from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
 
 # At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
@@ -27,7 +28,7 @@ UNROLLED_LAYERS = 4
 
 REMAT = {
     "none": keeps_nothing_gathered,
-    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "dots": saves_products,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -37,7 +38,8 @@ class TransformerConfig:
     """The whole architecture; fields as in Hugging Face's config.json.
 
     `vocab_size` is the number of the embedding's rows, which may be more than the tokenizer has ids; None until the
-    tokenizer is known. Computations are in `dtype`; `remat` says what the backward pass recomputes.
+    tokenizer is known. Computations are in `dtype`; `remat` says what the backward pass recomputes, `attention` whether
+    a fused kernel may stand in for the plain computation.
     """
 
     hidden_size: int
@@ -55,6 +57,7 @@ class TransformerConfig:
     tie_word_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["none", "dots", "full"] = "none"
+    attention: Literal["auto", "plain"] = "auto"
 
     def __post_init__(self) -> None:
         check_heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
@@ -93,12 +96,15 @@ class Attention(nn.Module):
         rope = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         q_BTNH = constrain(rotary(q_BTNH, positions_BT, *rope), "BTNH")
         k_BTKH = rotary(k_BTKH, positions_BT, *rope)
-        if cache is None:
-            kept = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
-            out_BTNH = attend(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
-        else:
+        if cache is not None:
             kept = cache.write(layer, k_BTKH, v_BTKH)
             out_BTNH = attend_cached(q_BTNH, kept, layer, shared)
+        else:
+            kept = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
+            if c.attention == "auto" and shared is None and splash.fits(q_BTNH, k_BTKH):
+                out_BTNH = splash.attend(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+            else:
+                out_BTNH = attend(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
         return dense("BTNH,NHD->BTD", out_BTNH, o_NHD), kept
 
@@ -172,7 +178,7 @@ class Transformer(nn.Module):
         if cache is None:
             x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
         else:
-            x_BTD = constrain(self.embed_VD.astype(self.config.dtype)[tokens_BT], "BTD")
+            x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
         keys, prompt_length_P = (None, None) if prefix is None else (prefix[:2], prefix.length_P)
         carry = x_BTD, cache, jnp.zeros((), jnp.int32)
         (x_BTD, written, _), kept = self.layers(carry, keys, positions_BT, segments_BT, prompt_length_P, keep)
@@ -187,5 +193,4 @@ class Transformer(nn.Module):
     def unembed(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 logits over the padded vocabulary."""
         weight_VD = self.embed_VD if self.config.tie_word_embeddings else self.unembed_DV.T
-        weight_VD = weight_VD.astype(hidden_BTD.dtype)
-        return jnp.einsum("BTD,VD->BTV", hidden_BTD, weight_VD, preferred_element_type=jnp.float32)
+        return logits(hidden_BTD, weight_VD.astype(hidden_BTD.dtype))

@@ -237,7 +237,7 @@ def check_weights(run: Run, stages: Sequence[StageRun]) -> None:
 
 def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:
     their, our = dataclasses.asdict(theirs), dataclasses.asdict(ours)
-    for key in sorted(our.keys() - {"dtype", "remat"}):
+    for key in sorted(our.keys() - {"dtype", "remat", "attention"}):
         if our[key] != their[key]:
             way_out = "" if key == "vocab_size" else f"; give the stage the `model` that {source} has"
             raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}{way_out}")

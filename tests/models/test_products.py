@@ -11,7 +11,7 @@ from hlo_cost import program_cost
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, forward, init_params, make_model, unembed
-from r1jax.models.products import dense, lookup
+from r1jax.models.products import dense, logits, lookup
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh, sharding, weight_shardings
 
 MESHES = [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "expert": 2, "context": 2}]
@@ -81,9 +81,10 @@ def test_the_embeddings_gradient_in_bfloat16_is_near_that_in_float32(tied, model
     assert np.linalg.norm(near[5] - exact[5]) < 0.01 * np.linalg.norm(exact[5])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("axes", MESHES)
-def test_products_equal_einsum_on_any_mesh(axes):
-    """Values, and gradients by activations and weights, of each equation that a layer has."""
+def test_products_equal_einsum_on_any_mesh(axes, dtype):
+    """Values, and gradients by activations and weights, of each equation that a layer has, to the type's rounding."""
     mesh = make_mesh(MeshSettings(**{"data": 1} | axes))
     sizes = {"B": 8, "T": 4, "D": 8, "N": 4, "K": 2, "H": 4, "F": 16}
     for equation in ("BTD,DNH->BTNH", "BTD,DKH->BTKH", "BTNH,NHD->BTD", "BTD,DF->BTF", "BTF,FD->BTD"):
@@ -94,9 +95,26 @@ def test_products_equal_einsum_on_any_mesh(axes):
             return value, *pull(y)
 
         with jax.set_mesh(mesh):
-            got = jax.jit(pulled, static_argnums=0)(dense, x, w, y)
-        for a, b in zip(got, jax.jit(pulled, static_argnums=0)(jnp.einsum, x, w, y), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+            got = jax.jit(pulled, static_argnums=0)(dense, x.astype(dtype), w, y.astype(dtype))
+        assert [a.dtype for a in got] == [dtype, dtype, "float32"]
+        rounded = (a.astype(dtype).astype("float32") for a in (x, w, y))
+        for a, b in zip(got, jax.jit(pulled, static_argnums=0)(jnp.einsum, *rounded), strict=True):
+            error = 1e-5 if dtype == "float32" else 2**-7
+            np.testing.assert_allclose(np.float32(a), b, rtol=error, atol=error * np.abs(b).max())
+
+
+def test_gradients_of_logits_in_bfloat16():
+    x_BTD, w_VD, y_BTV = random(2, 3, 16, dtype="bfloat16"), random(32, 16, dtype="bfloat16"), random(2, 3, 32)
+
+    def gradients(function):
+        y, pull = jax.vjp(function, x_BTD, w_VD)
+        return [y, *pull(y_BTV)]
+
+    exact = [jnp.einsum("BTD,VD->BTV", *map(jnp.float32, (x_BTD, w_VD)))]
+    exact += [jnp.einsum("BTV,VD->BTD", y_BTV, jnp.float32(w_VD)), jnp.einsum("BTV,BTD->VD", y_BTV, jnp.float32(x_BTD))]
+    for function in (logits, jax.jit(logits)):
+        for a, b in zip(gradients(function), exact, strict=True):
+            np.testing.assert_allclose(np.float32(a), b, rtol=2**-7, atol=2**-7 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
