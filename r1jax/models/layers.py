@@ -5,6 +5,7 @@ Letters: B sequences, T query positions, D model width, F mlp hidden, N heads, H
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -128,6 +129,7 @@ class SwiGLU(nn.Module):
     """down(silu(gate(x)) × up(x)) (Shazeer 2002.05202)."""
 
     hidden: int
+    gather: bool = True
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -135,5 +137,6 @@ class SwiGLU(nn.Module):
         gate_DF = self.param("gate_DF", dense_init(), (D, F))
         up_DF = self.param("up_DF", dense_init(), (D, F))
         down_FD = self.param("down_FD", dense_init(), (F, D))
-        hidden_BTF = nn.silu(dense("BTD,DF->BTF", x_BTD, gate_DF)) * dense("BTD,DF->BTF", x_BTD, up_DF)
-        return dense("BTF,FD->BTD", hidden_BTF, down_FD)
+        product = functools.partial(dense, gather=self.gather)
+        hidden_BTF = nn.silu(product("BTD,DF->BTF", x_BTD, gate_DF)) * product("BTD,DF->BTF", x_BTD, up_DF)
+        return product("BTF,FD->BTD", hidden_BTF, down_FD)

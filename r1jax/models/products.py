@@ -19,11 +19,11 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from r1jax.parallel.mesh import ACTIVATIONS, TRAIN_WEIGHTS, constrain, gathered
 
 
-def dense(equation: str, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """einsum(equation, x, weight) in the activations' type, in which the weight is gathered."""
+def dense(equation: str, x: jax.Array, weight: jax.Array, *, gather: bool = True) -> jax.Array:
+    """einsum(equation, x, weight) in the activations' type, in which the weight is gathered where it is split."""
     letters = equation.partition("->")[0].partition(",")[2]
     multiply = _product if x.dtype == jnp.bfloat16 else jnp.einsum
-    return multiply(equation, x, gathered(weight, letters, x.dtype))
+    return multiply(equation, x, gathered(weight, letters, x.dtype) if gather else weight.astype(x.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -67,6 +67,7 @@ class Attention(nn.Module):
     """Grouped-query attention with its projections, rotary positions, and Qwen2's biases or Qwen3's norms."""
 
     config: TransformerConfig
+    gather: bool = True
 
     @nn.compact
     def __call__(
@@ -83,7 +84,7 @@ class Attention(nn.Module):
 
         def project(name: str, letter: str, heads: int) -> jax.Array:
             w_DNH = self.param(f"{name}_D{letter}H", dense_init(), (D, heads, H))
-            y_BTNH = dense(f"BTD,D{letter}H->BT{letter}H", x_BTD, w_DNH)
+            y_BTNH = dense(f"BTD,D{letter}H->BT{letter}H", x_BTD, w_DNH, gather=self.gather)
             if c.qkv_bias:
                 bias = self.param(f"{name}_bias_{letter}H", nn.initializers.zeros, (heads, H)).astype(x_BTD.dtype)
                 y_BTNH += bias[None, None]
@@ -106,13 +107,14 @@ class Attention(nn.Module):
             else:
                 out_BTNH = attend(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
-        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD), kept
+        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD, gather=self.gather), kept
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     config: TransformerConfig
+    gather: bool = True
 
     @nn.compact
     def __call__(self, carry, keys, positions_BT, segments_BT, prompt_length_P, keep):
@@ -120,11 +122,12 @@ class Block(nn.Module):
         epsilon = self.config.rms_norm_eps
         normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
         shared = None if keys is None else Shared(keys[0], keys[1], prompt_length_P)
-        out_BTD, kept = Attention(self.config, name="attention")(
+        out_BTD, kept = Attention(self.config, self.gather, name="attention")(
             normed_BTD, positions_BT, segments_BT, layer, cache, shared
         )
         x_BTD = constrain(x_BTD + out_BTD, "BTD")
-        x_BTD = x_BTD + SwiGLU(self.config.intermediate_size, name="mlp")(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
+        mlp = SwiGLU(self.config.intermediate_size, self.gather, name="mlp")
+        x_BTD = x_BTD + mlp(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
         carry = constrain(x_BTD, "BTD"), None if cache is None else kept, layer + 1
         return carry, kept if keep else None
 
@@ -132,12 +135,14 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token ids → final hidden states; `unembed` turns those into float32 logits over the padded vocabulary.
 
-    `vocabulary` is the number of the tokenizer's ids, `rows` that of the embedding's rows, padding included.
+    `vocabulary` is the number of the tokenizer's ids, `rows` that of the embedding's rows, padding included. With
+    `gather` weights may be split over the mesh's fsdp axis, as in training, and are gathered for each use.
     """
 
     config: TransformerConfig
     vocabulary: int
     rows: int
+    gather: bool = True
 
     def setup(self) -> None:
         c, V = self.config, self.rows
@@ -146,7 +151,7 @@ class Transformer(nn.Module):
         self.embed_VD = self.param("embed_VD", init, (V, c.hidden_size))
         if not c.tie_word_embeddings:
             self.unembed_DV = self.param("unembed_DV", init, (c.hidden_size, V))
-        recomputes = c.remat != "none" or weights_are_split()
+        recomputes = c.remat != "none" or (self.gather and weights_are_split())
         block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False, static_argnums=6) if recomputes else Block
         self.layers = nn.scan(
             block,
@@ -155,7 +160,7 @@ class Transformer(nn.Module):
             in_axes=(0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=c.num_hidden_layers,
             unroll=c.num_hidden_layers if c.num_hidden_layers <= UNROLLED_LAYERS else 1,
-        )(c)
+        )(c, self.gather)
         self.norm = RMSNorm(c.rms_norm_eps)
 
     def __call__(

@@ -40,7 +40,7 @@ class LoadedModel:
     def sampler(self, settings: SamplingSettings, *, group_size: int, max_new: int) -> Callable[..., Samples]:
         """The jitted sampler for this model and its stop tokens; see `sampler.make_sampler`."""
         return make_sampler(
-            self.model,  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
+            self.model.clone(gather=False),  # pyright: ignore[reportArgumentType] (a Linen module is hashable where its fields are)
             self.mesh,
             stop_ids=self.tokenizer.stop_ids,
             group_size=group_size,

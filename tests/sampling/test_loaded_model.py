@@ -1,10 +1,20 @@
 """A loaded model's sampling weights are its weights, cast and moved; their abstract form has the same shapes."""
 
+import dataclasses
+import re
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from r1jax.config.sampling import SamplingSettings
+from r1jax.config.training import MeshSettings
+from r1jax.models import abstract_params, make_model
+from r1jax.parallel.mesh import make_mesh
 from r1jax.run.loading import load_model
+from r1jax.sampling.loaded_model import LoadedModel
 
 
 def test_sampling_weights(trained):
@@ -26,3 +36,19 @@ def test_products_are_full_precision_where_the_model_is_float32(trained):
         assert jax.config.jax_default_matmul_precision == "float32"
         assert jax.sharding.get_abstract_mesh().shape["data"] == 8
         assert float(jnp.ones(()).sum()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kinds"), [({"data": 1, "fsdp": 8}, set()), ({"fsdp": 4, "tensor": 2}, {"all-reduce"})]
+)
+def test_decoding_moves_no_weight(sizes, kinds, model_config):
+    """Weights that training splits over fsdp are whole here: the compiled program gathers none of them."""
+    mesh = make_mesh(MeshSettings(**({"data": 1} | sizes)))
+    module = make_model(dataclasses.replace(model_config, num_hidden_layers=6), 64)
+    loaded = LoadedModel(module, SimpleNamespace(stop_ids=(1,)), mesh, abstract_params(module, mesh))
+    with loaded.devices():
+        sampler = loaded.sampler(SamplingSettings(), group_size=2, max_new=4)
+        rows, key = [jax.ShapeDtypeStruct(s, jnp.int32) for s in ((8, 3), (8,), (8,))], jax.random.key(0)
+        text = sampler.lower(loaded.abstract_sampling_weights(), *rows, key).compile().as_text()
+    moved = re.findall(r"= f32\[\S* (all-gather|all-reduce|reduce-scatter|all-to-all)\(", text)
+    assert set(moved) == kinds
