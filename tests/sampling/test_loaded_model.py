@@ -38,17 +38,14 @@ def test_products_are_full_precision_where_the_model_is_float32(trained):
         assert float(jnp.ones(()).sum()) == 1
 
 
-@pytest.mark.parametrize(
-    ("sizes", "kinds"), [({"data": 1, "fsdp": 8}, set()), ({"fsdp": 4, "tensor": 2}, {"all-reduce"})]
-)
-def test_decoding_moves_no_weight(sizes, kinds, model_config):
+@pytest.mark.parametrize("sizes", [{"data": 1, "fsdp": 8}, {"data": 1, "fsdp": 4, "tensor": 2}])
+def test_decoding_moves_no_weight(sizes, model_config):
     """Weights that training splits over fsdp are whole here: the compiled program gathers none of them."""
-    mesh = make_mesh(MeshSettings(**({"data": 1} | sizes)))
-    module = make_model(dataclasses.replace(model_config, num_hidden_layers=6), 64)
+    mesh = make_mesh(MeshSettings(**sizes))
+    module = make_model(dataclasses.replace(model_config, num_hidden_layers=6), 512)
     loaded = LoadedModel(module, SimpleNamespace(stop_ids=(1,)), mesh, abstract_params(module, mesh))
     with loaded.devices():
         sampler = loaded.sampler(SamplingSettings(), group_size=2, max_new=4)
         rows, key = [jax.ShapeDtypeStruct(s, jnp.int32) for s in ((8, 3), (8,), (8,))], jax.random.key(0)
         text = sampler.lower(loaded.abstract_sampling_weights(), *rows, key).compile().as_text()
-    moved = re.findall(r"= f32\[\S* (all-gather|all-reduce|reduce-scatter|all-to-all)\(", text)
-    assert set(moved) == kinds
+    assert not re.findall(r"= f32\[\S* (all-gather|reduce-scatter|all-to-all)\(", text)
