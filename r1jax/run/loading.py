@@ -24,6 +24,7 @@ from r1jax.huggingface.config import model_config, read_config
 from r1jax.huggingface.folder import CONFIG, find_model
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, make_model
+from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
@@ -57,6 +58,7 @@ def load_model(path: str, overrides: Sequence[str] = (), *, checkpoint: str | No
     Of a run it is the last checkpoint, or the `checkpoint` named "STEP", "STAGE" or "STAGE-STEP". The mesh is all
     devices along data unless overridden, so that a run trained on a pod can be used anywhere.
     """
+    use_compile_cache()
     with user_errors():
         if (Path(path) / "config.yaml").is_file():
             return _load_run(Path(path), overrides, checkpoint)

@@ -32,6 +32,7 @@ from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
+from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
 from r1jax.run.changes import Changes, check_same_settings, find_changes
@@ -163,6 +164,7 @@ def build_run(
     """
     folder = Path(config.run_dir)
     with user_errors():
+        use_compile_cache()
         join_processes(config.mesh)
         if not config.stages:
             raise ConfigError("stages: got none; training needs at least one")
