@@ -102,10 +102,8 @@ class Attention(nn.Module):
             out_BTNH = attend_cached(q_BTNH, kept, layer, shared)
         else:
             kept = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
-            if c.attention == "auto" and shared is None and splash.fits(q_BTNH, k_BTKH):
-                out_BTNH = splash.attend(q_BTNH, k_BTKH, v_BTKH, segments_BT)
-            else:
-                out_BTNH = attend(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
+            fused = c.attention == "auto" and splash.fits(q_BTNH, kept[0], shared)
+            out_BTNH = (splash.attend if fused else attend)(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
         return dense("BTNH,NHD->BTD", out_BTNH, o_NHD, gather=self.gather), kept
 

@@ -1,4 +1,6 @@
-"""Splash attention, interpreted on a CPU, against the plain attention: values and gradients, packed and on a mesh."""
+"""Splash attention, interpreted on a CPU, against the plain attention: packed, after prompts and on a mesh."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,10 @@ import pytest
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import attention, splash
+from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import make_mesh
 
-B, T, N, K, H = 2, 128, 4, 2, 64
+B, T, N, K, H = 4, 128, 4, 2, 64
 
 
 def some(*shape, seed):
@@ -17,31 +20,36 @@ def some(*shape, seed):
 
 
 @pytest.mark.parametrize("axes", [None, {"data": 2, "fsdp": 1, "tensor": 2, "expert": 1, "context": 2}])
-@pytest.mark.parametrize("packed", [False, True])
-def test_equals_the_plain_attention(packed, axes):
-    q, k, v, y = some(B, T, N, H, seed=0), some(B, T, K, H, seed=1), some(B, T, K, H, seed=2), some(B, T, N, H, seed=3)
-    segments_BT = jnp.asarray(np.arange(T)[None] // np.array([[50], [90]]), jnp.int32) if packed else None
+@pytest.mark.parametrize("kind", ["rows", "packed", "prompts"])
+def test_equals_the_plain_attention(kind, axes):
+    """In values and in the gradients of queries, keys and values, the prompts' among them."""
+    q, y = some(B, T, N, H, seed=0), some(B, T, N, H, seed=3)
+    k, v = some(B, K, T, H, seed=1), some(B, K, T, H, seed=2)
+    prompts = [some(B // 2, K, 70, H, seed=seed) for seed in (4, 5)] if kind == "prompts" else []
+    segments_BT = jnp.asarray(np.arange(T)[None] // np.array([[50], [90]] * 2), jnp.int32) if kind == "packed" else None
 
-    def pulled(function):
-        value, pull = jax.vjp(function, q, k, v)
+    def pulled(attend):
+        def function(q, k, v, *prompts):
+            shared = Shared(*prompts, jnp.array([70, 9])) if prompts else None
+            return attend(q, k, v, segments_BT=segments_BT, shared=shared)
+
+        value, pull = jax.vjp(function, q, k, v, *prompts)
         return value, *pull(y)
 
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
-        plain = jax.jit(lambda: pulled(lambda *x: attention.attend(*x, segments_BT=segments_BT)))()
-
-        def fused(*x):
-            return splash.attend(*x, segments_BT, interpret=True)
-
+        plain = jax.jit(lambda: pulled(attention.attend))()
+        fused = functools.partial(splash.attend, interpret=True)
         if axes is None:
             got = jax.jit(lambda: pulled(fused))()
         else:
             with jax.set_mesh(make_mesh(MeshSettings(**axes))):
                 got = jax.jit(lambda: pulled(fused))()
+    assert len(got) == 4 + len(prompts)
     for a, b in zip(got, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_only_on_tpus():
-    assert not splash.fits(some(B, T, N, H, seed=0), some(B, T, K, H, seed=1))
+    assert not splash.fits(some(B, T, N, H, seed=0), some(B, K, T, H, seed=1))
     with jax.set_mesh(make_mesh(MeshSettings())):
-        assert not splash.fits(some(8, T, N, H, seed=0), some(8, T, K, H, seed=1))
+        assert not splash.fits(some(8, T, N, H, seed=0), some(8, K, T, H, seed=1))
