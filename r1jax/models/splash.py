@@ -10,6 +10,8 @@ Letters: B sequences, T positions, N query heads, K key-value heads, H head dim.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
@@ -47,7 +49,7 @@ def attend(
 
     def on_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array) -> jax.Array:
         mask = library.MultiHeadMask([library.CausalMask((T, T))] * q_BTNH.shape[2])
-        kernel = library.make_splash_mha(
+        kernel: Any = library.make_splash_mha(
             mask,
             block_sizes=library.BlockSizes(**sizes, use_fused_bwd_kernel=True),
             head_shards=1,
