@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.models.kv_cache import Cache
+from r1jax.models.products import attention_product
 
 PARTS, LEAST_SLOTS = 4, 32  # of a cache, that are read or not: each number of slots is compiled
 MASKED = -1e30  # finite, so that a row that sees no key gives numbers and not NaN
@@ -50,16 +51,16 @@ def attend(
     if segments_BT is not None:
         visible &= segments_BT[:, :, None] == segments_BT[:, None, :]
     q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("BTKQH,BKSH->BKQTS", q_BTKQH, k_BKSH, preferred_element_type=jnp.float32)
+    scores = attention_product("BTKQH,BKSH->BKQTS", q_BTKQH, k_BKSH, jnp.float32)
     scores = jnp.where(visible[:, None, None], scores, MASKED)
     if shared is None:
         weights = jax.nn.softmax(scores, axis=-1).astype(v_BKSH.dtype)
-        return jnp.einsum("BKQTS,BKSH->BTKQH", weights, v_BKSH).reshape(B, T, N, H)
+        return attention_product("BKQTS,BKSH->BTKQH", weights, v_BKSH, v_BKSH.dtype).reshape(B, T, N, H)
     # One softmax over the keys of both kinds; putting their scores into one array would cost more than the products.
     k_PKSH, v_PKSH, length_P = shared
     P, _, prompt, _ = k_PKSH.shape
     q_PGTKQH = q_BTKQH.reshape(P, B // P, T, K, N // K, H)
-    prompt_scores = jnp.einsum("PGTKQH,PKSH->PGKQTS", q_PGTKQH, k_PKSH, preferred_element_type=jnp.float32)
+    prompt_scores = attention_product("PGTKQH,PKSH->PGKQTS", q_PGTKQH, k_PKSH, jnp.float32)
     visible_PS = jnp.arange(prompt)[None] < length_P[:, None]
     prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
     scores = scores.reshape(*prompt_scores.shape[:-1], S)
@@ -68,8 +69,9 @@ def attend(
     total = weights.sum(axis=-1, keepdims=True) + prompt_weights.sum(axis=-1, keepdims=True)
     weights = (weights / total).astype(v_BKSH.dtype).reshape(B, K, N // K, T, S)
     prompt_weights = (prompt_weights / total).astype(v_BKSH.dtype)
-    out_BTKQH = jnp.einsum("BKQTS,BKSH->BTKQH", weights, v_BKSH)
-    out_BTKQH += jnp.einsum("PGKQTS,PKSH->PGTKQH", prompt_weights, v_PKSH).reshape(out_BTKQH.shape)
+    out_BTKQH = attention_product("BKQTS,BKSH->BTKQH", weights, v_BKSH, v_BKSH.dtype)
+    from_prompt = attention_product("PGKQTS,PKSH->PGTKQH", prompt_weights, v_PKSH, v_PKSH.dtype)
+    out_BTKQH += from_prompt.reshape(out_BTKQH.shape)
     return out_BTKQH.reshape(B, T, N, H)
 
 

@@ -1,4 +1,4 @@
-"""Where activations meet weights, with gradients written out: products, and the look-up in the embedding.
+"""Products, and the look-up in the embedding, as fast backward as forward and on a CPU as elsewhere.
 
     x_BTD = lookup(embed_VD, token_BT, "bfloat16")
     hidden_BTF = dense("BTD,DF->BTF", x_BTD, up_DF)
@@ -67,6 +67,23 @@ def saves_products(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
     """A policy for jax.checkpoint: products of activations and weights are kept, and all else is computed again."""
     products = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
     return primitive.name == "custom_vjp_call" or products(primitive, *inputs, **parameters)
+
+
+def attention_product(equation: str, x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
+    """einsum(equation, x, y), summed in float32 and returned in `dtype`.
+
+    A CPU multiplies many small matrices in bfloat16 far more slowly than in float32, so that it converts them first.
+    """
+
+    def plain(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.einsum(equation, x, y, preferred_element_type=dtype)
+
+    def converted(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.einsum(equation, x.astype(jnp.float32), y.astype(jnp.float32)).astype(dtype)
+
+    if x.dtype != jnp.bfloat16:
+        return plain(x, y)
+    return jax.lax.platform_dependent(x, y, cpu=converted, default=plain)
 
 
 @jax.custom_vjp

@@ -62,7 +62,7 @@ def attend(
             k_BKSH, v_BKSH, segments_BS = after_prompts(k_BKTH, v_BKTH, segments_BT, shared, block)
         S = k_BKSH.shape[2]
         mask = library.MultiHeadMask([library.CausalMask((T, S), offset=S - T)] * q_BTNH.shape[2])
-        kernel = library.make_splash_mha(
+        kernel: Any = library.make_splash_mha(
             mask,
             block_sizes=library.BlockSizes(**sizes, use_fused_bwd_kernel=True),
             head_shards=1,
@@ -70,7 +70,7 @@ def attend(
             interpret=interpret,
         )
         q_BNTH = (q_BTNH * H**-0.5).swapaxes(1, 2)
-        out_BNTH: Any = jax.vmap(kernel)(q_BNTH, k_BKSH, v_BKSH, library.SegmentIds(segments_BT, segments_BS))
+        out_BNTH = jax.vmap(kernel)(q_BNTH, k_BKSH, v_BKSH, library.SegmentIds(segments_BT, segments_BS))
         return out_BNTH.swapaxes(1, 2)
 
     if jax.sharding.get_abstract_mesh().empty:
