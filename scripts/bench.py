@@ -278,13 +278,12 @@ def surroundings(args: argparse.Namespace) -> dict[str, Any]:
 def main(given: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
-    args, console = arguments(given), Console()
+    args, console = arguments(given), Console(soft_wrap=True)
     about = surroundings(args)
     rates = measure("roofline", settings_of(args), args)
     console.print(f"commit {about['commit']}, {about['cpu']}, load {about['load']}; malloc {about['malloc']}")
-    console.print(
-        f"{rates['device']}: {rates['flops'] / 1e9:,.0f} GFLOP/s in {args.dtype}, reads {rates['bytes'] / 1e9:,.1f} GB/s"
-    )
+    products, reads = rates["flops"] / 1e9, rates["bytes"] / 1e9
+    console.print(f"{rates['device']}: {products:,.0f} GFLOP/s in {args.dtype}, reads {reads:,.1f} GB/s")
     if args.sweep:
         results = sweep(args)
         console.print(sweep_table(results, args))

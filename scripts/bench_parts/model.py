@@ -1,4 +1,4 @@
-"""r1jax's side of a measurement: a model folder with its own or with random weights, and a tokenizer that never stops."""
+"""What r1jax's measurements share: random weights, tokenizers with other stop tokens, peak memory, compilations."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PROBLEMS = (
         "{name} has {a} + {b} = {ab} apples after picking, and {ab} + {c} = {abc} after {other}'s gift.",
     ),
     (
-        "A shop sells {a} tickets on Monday, {b} on Tuesday and {c} on Wednesday. How many tickets does it sell in all?",
+        "A shop sells {a} tickets on Monday, {b} on Tuesday and {c} on Wednesday. How many does it sell in all?",
         "On Monday and Tuesday it sells {a} + {b} = {ab} tickets. With Wednesday's these are {ab} + {c} = {abc}.",
     ),
     (
