@@ -43,6 +43,7 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
+PARTS_TIMED = ("step", "rollout", "update", "cpu")  # of a step; cpu are the seconds of all the process's threads
 LONG_PROMPT = 1024
 SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
     "group": {
@@ -132,7 +133,7 @@ def steps(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def combined(several: list[dict[str, Any]]) -> dict[str, Any]:
     """The results of several rounds as one: all timings, their medians, the highest peaks."""
-    timings = {name: [x for one in several for x in one[name]] for name in ("step_s", "rollout_s", "update_s")}
+    timings = {name: [x for one in several for x in one[name]] for name in (f"{part}_s" for part in PARTS_TIMED)}
     medians = {name.removesuffix("_s"): statistics.median(values) for name, values in timings.items()}
     split = {name: statistics.median(one["split"][name] for one in several) for name in several[0].get("split", {})}
     peaks = {name: max(one[name] or 0 for one in several) for name in ("peak_bytes", "device_peak_bytes")}
@@ -161,18 +162,16 @@ def step_tables(results: dict[str, dict[str, Any]], args: argparse.Namespace) ->
 
     tokens, ours = args.prompts * args.samples * args.tokens, results["r1jax"]
     title = f"{args.prompts} prompts × {args.samples} samples × {args.tokens} tokens, {args.dtype}"
-    table = Table(
-        *("", "step", "rollout", "update", "rollout tokens/s", "update tokens/s", "peak memory", "first step"),
-        title=f"{title}; medians",
-    )
+    heads = (*("", "step", "rollout", "update", "CPU seconds"), "rollout tokens/s", "update tokens/s")
+    table = Table(*heads, "peak memory", "first step", title=f"{title}; medians")
     for program, result in results.items():
-        step, rollout, update = (result["median"][part] for part in ("step", "rollout", "update"))
+        step, rollout, update, cpu = (result["median"][part] for part in PARTS_TIMED)
         peak = result["device_peak_bytes"] or result["peak_bytes"]
         rates = (f"{tokens / rollout:.0f}", f"{tokens / update:.0f}")
-        times = (f"{step:.2f} s", f"{rollout:.2f} s", f"{update:.2f} s")
+        times = (f"{step:.2f} s", f"{rollout:.2f} s", f"{update:.2f} s", f"{cpu:.1f}")
         table.add_row(program, *times, *rates, f"{peak / 1e9:.2f} GB", f"{result['first_step_s']:.1f} s")
     for program in args.peers:
-        ratios = [results[program]["median"][part] / ours["median"][part] for part in ("step", "rollout", "update")]
+        ratios = [results[program]["median"][part] / ours["median"][part] for part in PARTS_TIMED]
         peak = (ours["device_peak_bytes"] or ours["peak_bytes"]) / (
             results[program]["device_peak_bytes"] or results[program]["peak_bytes"]
         )

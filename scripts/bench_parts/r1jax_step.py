@@ -71,7 +71,7 @@ def measure(work: dict[str, Any], run: Run, compilations: Compilations) -> dict[
     times: list[dict[str, float]] = []
     for step in range(1, work["repeats"] + 2):  # the first compiles
         run.timers.collect()
-        clock = [time.perf_counter()]
+        clock, worked = [time.perf_counter()], time.process_time()
         collected = trainer.collect(state, step)
         clock.append(time.perf_counter())
         order, layouts = trainer.minibatches(collected, step)
@@ -90,7 +90,7 @@ def measure(work: dict[str, Any], run: Run, compilations: Compilations) -> dict[
         rollout, prepare, update, log = np.diff(clock)
         grade = run.timers.collect()["time/grade"]
         times.append({"rollout": rollout, "grade": grade, "prepare": prepare, "update": update, "log": log})
-        times[-1]["step"] = clock[-1] - clock[0]
+        times[-1] |= {"step": clock[-1] - clock[0], "cpu": time.process_time() - worked}
         lengths = np.asarray(collected.rollout.samples.length_B)
         assert (lengths == work["tokens"]).all(), f"completions of {lengths} tokens; all should have {work['tokens']}"
         prompt = float(np.asarray(collected.rollout.prompt_length_P).mean())
@@ -101,6 +101,7 @@ def measure(work: dict[str, Any], run: Run, compilations: Compilations) -> dict[
     decode_step = (sample - one_token) / max(work["tokens"] - 1, 1)
     return peaks | {
         "step_s": [t["step"] for t in later],
+        "cpu_s": [t["cpu"] for t in later],
         "rollout_s": [t["rollout"] for t in later],
         "update_s": [t["prepare"] + t["update"] for t in later],
         "split": {name: statistics.median(t[name] for t in later) for name in ("grade", "prepare", "update", "log")}

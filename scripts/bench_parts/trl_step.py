@@ -8,7 +8,9 @@ bfloat16 are weights, activations and Adam's moments. AdamW at 1e-6, gradients c
 from __future__ import annotations
 
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_DISABLED": "true"}
@@ -43,14 +45,16 @@ class Clock(TrainerCallback):
 
     def __init__(self) -> None:
         self.step_s: list[float] = []
+        self.cpu_s: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.begin = time.perf_counter()
+        self.begin, self.worked = time.perf_counter(), time.process_time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.step_s.append(time.perf_counter() - self.begin)
+        self.cpu_s.append(time.process_time() - self.worked)
 
 
 def main() -> None:
@@ -62,7 +66,7 @@ def main() -> None:
         for row in sums(work["prompts"] * (work["repeats"] + 1))
     ]
     settings = GRPOConfig(
-        output_dir="trl",
+        output_dir=str(Path(sys.argv[1]).parent / "trl"),
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=sequences // at_once,
         num_generations=work["samples"],
@@ -96,6 +100,7 @@ def main() -> None:
     write_result(
         {
             "step_s": step_s,
+            "cpu_s": clock.cpu_s[1:],
             "rollout_s": rollout_s,
             "update_s": [whole - part for whole, part in zip(step_s, rollout_s, strict=True)],
             "first_step_s": clock.step_s[0],

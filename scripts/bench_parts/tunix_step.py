@@ -110,7 +110,7 @@ def main() -> None:
     learner = GRPOLearner(rl_cluster=cluster, reward_fns=varied, algo_config=settings)
     assert not learner.should_sync_weights  # actor and rollout share their weights, so that no copy is left out
 
-    rollout_s, step_s, tokens = [], [], []
+    rollout_s, step_s, cpu_s, tokens = [], [], [], []
     generate, run_step = cluster.rollout.generate, learner._run_global_step
 
     def timed_generate(*arguments: Any, **named: Any) -> Any:
@@ -121,10 +121,11 @@ def main() -> None:
         return out
 
     def timed_step(*arguments: Any, **named: Any) -> None:
-        begin = time.perf_counter()
+        begin, worked = time.perf_counter(), time.process_time()
         run_step(*arguments, **named)
         jax.block_until_ready(nnx.state(cluster.actor_trainer.model))
         step_s.append(time.perf_counter() - begin)
+        cpu_s.append(time.process_time() - worked)
 
     cluster.rollout.generate, learner._run_global_step = timed_generate, timed_step
     learner.train([{"prompts": np.array(texts[i * P : (i + 1) * P])} for i in range(steps + 1)])
@@ -133,6 +134,7 @@ def main() -> None:
     write_result(
         {
             "step_s": step_s[1:],
+            "cpu_s": cpu_s[1:],
             "rollout_s": rollout_s[1:],
             "update_s": [whole - part for whole, part in zip(step_s[1:], rollout_s[1:], strict=True)],
             "first_step_s": step_s[0],
