@@ -45,6 +45,7 @@ MALLOC = {
 }
 PARTS_TIMED = ("step", "rollout", "update", "cpu")  # of a step; cpu are the seconds of all the process's threads
 LONG_PROMPT = 1024
+WIDTH = 160  # of tables that go into a file
 SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
     "group": {
         **{
@@ -277,7 +278,7 @@ def surroundings(args: argparse.Namespace) -> dict[str, Any]:
 def main(given: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
-    args, console = arguments(given), Console(soft_wrap=True)
+    args, console = arguments(given), Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     about = surroundings(args)
     rates = measure("roofline", settings_of(args), args)
     console.print(f"commit {about['commit']}, {about['cpu']}, load {about['load']}; malloc {about['malloc']}")
