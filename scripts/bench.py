@@ -158,6 +158,11 @@ def seconds(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
+def peak(result: dict[str, Any]) -> int:
+    """The most memory of the device, or of the process where they share it."""
+    return result["device_peak_bytes"] or result["peak_bytes"]
+
+
 def step_tables(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> Iterator[Any]:
     from rich.table import Table
 
@@ -167,16 +172,13 @@ def step_tables(results: dict[str, dict[str, Any]], args: argparse.Namespace) ->
     table = Table(*heads, "peak memory", "first step", title=f"{title}; medians")
     for program, result in results.items():
         step, rollout, update, cpu = (result["median"][part] for part in PARTS_TIMED)
-        peak = result["device_peak_bytes"] or result["peak_bytes"]
         rates = (f"{tokens / rollout:.0f}", f"{tokens / update:.0f}")
         times = (f"{step:.2f} s", f"{rollout:.2f} s", f"{update:.2f} s", f"{cpu:.1f}")
-        table.add_row(program, *times, *rates, f"{peak / 1e9:.2f} GB", f"{result['first_step_s']:.1f} s")
+        table.add_row(program, *times, *rates, f"{peak(result) / 1e9:.2f} GB", f"{result['first_step_s']:.1f} s")
     for program in args.peers:
         ratios = [results[program]["median"][part] / ours["median"][part] for part in PARTS_TIMED]
-        peak = (ours["device_peak_bytes"] or ours["peak_bytes"]) / (
-            results[program]["device_peak_bytes"] or results[program]["peak_bytes"]
-        )
-        table.add_row(f"{program} / r1jax", *(f"{ratio:.2f}" for ratio in ratios), "", "", f"1 / {1 / peak:.2f}", "")
+        memory = f"{peak(results[program]) / peak(ours):.2f}"
+        table.add_row(f"{program} / r1jax", *(f"{ratio:.2f}" for ratio in ratios), "", "", memory, "")
     yield table
     split = Table("r1jax", *ours["split"], "compilations", "compiling", title="one step of r1jax")
     compiling = (str(ours["compiles"]), f"{ours['compile_s']:.1f} s")
@@ -217,7 +219,7 @@ def sweep_table(points: dict[str, dict[str, Any]], args: argparse.Namespace) -> 
             f"{point['decode_step_s'] * 1e3:.1f} ms",
             f"{point['prompt_tokens']:.0f}",
             f"{point['compile_s']:.1f} s",
-            f"{(point['device_peak_bytes'] or point['peak_bytes']) / 1e9:.2f} GB",
+            f"{peak(point) / 1e9:.2f} GB",
         ]
         if ragged:
             row += [
