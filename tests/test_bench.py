@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +35,25 @@ def test_steps_are_timed(pretrained, tmp_path):
     assert "of the roofline" in printed and written["rates"]["flops"] > 1e9
 
 
-def test_a_sweep_with_ragged_lengths(pretrained, tmp_path):
-    written, _ = bench(pretrained, tmp_path / "sweep", "--sweep", "ragged", "--random-weights")
-    for point in written["results"].values():
-        tokens = point["work"]["tokens"]
-        assert 1 <= point["mean_length"] < tokens / 2 and point["useful_tokens_per_s"] > 0
+def test_a_sweep_with_ragged_lengths(pretrained, tmp_path, monkeypatch):
+    import r1jax_rollout
+
+    script = runpy.run_path(str(ROOT / "scripts" / "bench.py"))
+    names = script["main"].__globals__
+    compilations = r1jax_rollout.Compilations()
+
+    def in_this_process(part, work, args):
+        if part == "roofline":
+            return {"flops": 1e9, "bytes": 1e9, "device": "cpu"}
+        return {"peak_bytes": 10**9} | r1jax_rollout.measure(work, compilations)
+
+    monkeypatch.setitem(names, "measure", in_this_process)
+    monkeypatch.setitem(names["SWEEPS"], "ragged", {"16 at most": {"prompts": 8, "tokens": 16, "ragged": True}})
+    out = tmp_path / "sweep"
+    script["main"]([str(pretrained), *SMALL, "--sweep", "ragged", "--random-weights", "--out", str(out)])
+    (point,) = json.loads(out.with_suffix(".json").read_text())["results"].values()
+    assert 2 < point["mean_length"] < 6 and point["useful_tokens_per_s"] > 0
+    assert out.with_suffix(".png").stat().st_size > 1000
 
 
 def test_unknown_peers_are_refused(pretrained):
