@@ -3,7 +3,8 @@
     x_BTD = lookup(embed_VD, token_BT, "bfloat16")
     hidden_BTF = dense("BTD,DF->BTF", x_BTD, up_DF)
 
-Letters: B sequences, T positions, D model width, V vocabulary.
+Letters: B sequences, P prompts, T positions of queries, S positions of keys, D model width, V vocabulary, K key-value
+heads, Q query heads a key-value head, H head dim.
 """
 
 from __future__ import annotations
@@ -70,20 +71,38 @@ def saves_products(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
 
 
 def attention_product(equation: str, x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
-    """einsum(equation, x, y), summed in float32 and returned in `dtype`.
+    """einsum(equation, x, y), summed in float32 and returned in `dtype`; the equation has the letters of attention.
 
-    A CPU multiplies many small matrices in bfloat16 far more slowly than in float32, so that it converts them first.
+    On a CPU operands are converted to float32 first, because products of many small bfloat16 matrices are slow there;
+    and those of one query for each sequence are sums of elements, because matrices of so few rows are slow too.
     """
 
     def plain(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.einsum(equation, x, y, preferred_element_type=dtype)
 
-    def converted(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.einsum(equation, x.astype(jnp.float32), y.astype(jnp.float32)).astype(dtype)
+    def on_cpu(x: jax.Array, y: jax.Array) -> jax.Array:
+        product = _sums_of_elements if few else jnp.einsum
+        return product(equation, x.astype(jnp.float32), y.astype(jnp.float32)).astype(dtype)
 
-    if x.dtype != jnp.bfloat16:
+    few = "P" not in equation and x.shape[equation.index("T")] == 1
+    if x.dtype != jnp.bfloat16 and not few:
         return plain(x, y)
-    return jax.lax.platform_dependent(x, y, cpu=converted, default=plain)
+    return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=plain)
+
+
+def _sums_of_elements(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    *inputs, output = equation.replace("->", ",").split(",")
+    every = "BKQTSH"  # in the order of the keys in memory
+
+    def spread(x: jax.Array, letters: str) -> jax.Array:
+        order = [letter for letter in every if letter in letters]
+        sizes = dict(zip(letters, x.shape, strict=True))
+        return x.transpose([letters.index(letter) for letter in order]).reshape([sizes.get(n, 1) for n in every])
+
+    (summed,) = set(every) - set(output)
+    total = (spread(x, inputs[0]) * spread(y, inputs[1])).sum(axis=every.index(summed))
+    rest = every.replace(summed, "")
+    return total.transpose([rest.index(letter) for letter in output])
 
 
 @jax.custom_vjp
