@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.transformer import Transformer, TransformerConfig
-from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, abstract_weights, constrain
 
 # Unions, once there is a second family.
 Model = Transformer
@@ -65,8 +65,26 @@ def forward(
 def prefill(model: Model, params: Any, prompt_PS: jax.Array, length_P: jax.Array) -> tuple[jax.Array, Prefix]:
     """Prompts as a prefix for their samples: the hidden states of their last tokens [P, D], and keys and values."""
     hidden_PSD, keys = model.apply({"params": params}, prompt_PS, keep=True)  # type: ignore
-    last_P11 = (length_P - 1)[:, None, None]
-    return jnp.take_along_axis(hidden_PSD, last_P11, axis=1)[:, 0], Prefix(*keys, length_P)  # type: ignore
+    return last(hidden_PSD, length_P), Prefix(*keys, length_P)  # type: ignore
+
+
+def predictors(
+    model: Model, params: Any, completion_BT: jax.Array, prompt_PS: jax.Array, length_P: jax.Array
+) -> jax.Array:
+    """The final hidden states that predict completion tokens, [B, T, D], where row b is of prompt b // G.
+
+    A prompt is computed once for its G samples.
+    """
+    arguments = {"params": params}, completion_BT, prompt_PS, length_P
+    prompt_PSD, hidden_BTD = model.apply(*arguments, method="after_prompts")  # type: ignore
+    first_PD = last(prompt_PSD, length_P)
+    first_B1D = jnp.repeat(first_PD, len(completion_BT) // len(prompt_PS), axis=0)[:, None]
+    return constrain(jnp.concatenate([first_B1D, hidden_BTD[:, :-1]], axis=1), "BTD")
+
+
+def last(x_BTD: jax.Array, length_B: jax.Array) -> jax.Array:
+    """What belongs to the last token of each sequence, [B, D]."""
+    return jnp.take_along_axis(x_BTD, (length_B - 1)[:, None, None], axis=1)[:, 0]
 
 
 def unembed(model: Model, params: Any, hidden_BTD: jax.Array) -> jax.Array:

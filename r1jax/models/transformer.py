@@ -116,18 +116,28 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, carry, keys, positions_BT, segments_BT, prompt_length_P, keep):
-        x_BTD, cache, layer = carry
+        x_BTD, prompt_PSD, cache, layer = carry
         epsilon = self.config.rms_norm_eps
-        normed_BTD = RMSNorm(epsilon, name="attention_norm")(x_BTD)
-        shared = None if keys is None else Shared(keys[0], keys[1], prompt_length_P)
-        out_BTD, kept = Attention(self.config, self.gather, name="attention")(
-            normed_BTD, positions_BT, segments_BT, layer, cache, shared
-        )
-        x_BTD = constrain(x_BTD + out_BTD, "BTD")
+        attention = Attention(self.config, self.gather, name="attention")
+        attention_norm, mlp_norm = RMSNorm(epsilon, name="attention_norm"), RMSNorm(epsilon, name="mlp_norm")
         mlp = SwiGLU(self.config.intermediate_size, self.gather, name="mlp")
-        x_BTD = x_BTD + mlp(RMSNorm(epsilon, name="mlp_norm")(x_BTD))
-        carry = constrain(x_BTD, "BTD"), None if cache is None else kept, layer + 1
-        return carry, kept if keep else None
+
+        def block(x_BTD, positions_BT, segments_BT=None, cache=None, shared=None):
+            out_BTD, kept = attention(attention_norm(x_BTD), positions_BT, segments_BT, layer, cache, shared)
+            x_BTD = constrain(x_BTD + out_BTD, "BTD")
+            return constrain(x_BTD + mlp(mlp_norm(x_BTD)), "BTD"), kept
+
+        if prompt_PSD is not None:
+            prompt_PSD, keys = block(prompt_PSD, counted(prompt_PSD))
+        shared = None if keys is None else Shared(keys[0], keys[1], prompt_length_P)
+        x_BTD, kept = block(x_BTD, positions_BT, segments_BT, cache, shared)
+        return (x_BTD, prompt_PSD, None if cache is None else kept, layer + 1), kept if keep else None
+
+
+def counted(x_BT: jax.Array) -> jax.Array:
+    """Positions from 0, [B, T]."""
+    B, T = x_BT.shape[:2]
+    return jnp.broadcast_to(jnp.arange(T)[None], (B, T))
 
 
 class Transformer(nn.Module):
@@ -175,17 +185,30 @@ class Transformer(nn.Module):
         Positions default to 0..T-1. Without a cache a token sees the earlier ones of its own segment (default: the
         row is one segment); with a cache it sees the filled slots as well; with a prefix, its prompt.
         """
-        B, T = tokens_BT.shape
         if positions_BT is None:
-            positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
+            positions_BT = counted(tokens_BT)
         if cache is None:
             x_BTD = lookup(self.embed_VD, tokens_BT, self.config.dtype)
         else:
             x_BTD = constrain(constrain(self.embed_VD.astype(self.config.dtype), "VD")[tokens_BT], "BTD")
         keys, prompt_length_P = (None, None) if prefix is None else (prefix[:2], prefix.length_P)
-        carry = x_BTD, cache, jnp.zeros((), jnp.int32)
-        (x_BTD, written, _), kept = self.layers(carry, keys, positions_BT, segments_BT, prompt_length_P, keep)
-        return self.norm(x_BTD), kept if written is None else written.advance(T)  # pyright: ignore
+        carry = x_BTD, None, cache, jnp.zeros((), jnp.int32)
+        (x_BTD, _, written, _), kept = self.layers(carry, keys, positions_BT, segments_BT, prompt_length_P, keep)
+        return self.norm(x_BTD), kept if written is None else written.advance(tokens_BT.shape[1])  # pyright: ignore
+
+    def after_prompts(
+        self, tokens_BT: jax.Array, prompt_PS: jax.Array, prompt_length_P: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Hidden states of prompts and of the samples after them, [P, S, D] and [B, T, D]; row b is of prompt b // G.
+
+        Each layer computes prompts and samples in turn, so that its weights are gathered, and gradients added, once.
+        """
+        prompt_PSD, x_BTD = (lookup(self.embed_VD, x, self.config.dtype) for x in (prompt_PS, tokens_BT))
+        group_size = len(tokens_BT) // len(prompt_PS)
+        positions_BT = jnp.repeat(prompt_length_P, group_size)[:, None] + counted(tokens_BT)
+        carry = x_BTD, prompt_PSD, None, jnp.zeros((), jnp.int32)
+        (x_BTD, prompt_PSD, _, _), _ = self.layers(carry, None, positions_BT, None, prompt_length_P, False)
+        return self.norm(prompt_PSD), self.norm(x_BTD)
 
     @nn.nowrap
     def empty_cache(self, rows: int, slots: int) -> Cache:

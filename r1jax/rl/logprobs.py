@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models import Model, forward, prefill, values
+from r1jax.models import Model, forward, predictors, values
 from r1jax.models.logprobs import token_log_probs
-from r1jax.parallel.mesh import by_rows, constrain
+from r1jax.parallel.mesh import by_rows
 from r1jax.rl.types import TrainBatch
 
 
@@ -44,19 +44,10 @@ def completion_log_probs(
 
     given = batch.completion_BT, batch.support_BTI
     if group_size > 1:
-        return of_tokens(hidden_after_shared_prompts(model, params, batch, group_size), given)
+        assert batch.layout is None
+        prompts = batch.prompt_BS[::group_size], batch.prompt_length_B[::group_size]
+        return of_tokens(predictors(model, params, batch.completion_BT, *prompts), given)
     return at_predictors(model, params, batch, given, of_tokens)
-
-
-def hidden_after_shared_prompts(model: Model, params: Any, batch: TrainBatch, group_size: int) -> jax.Array:
-    """The final hidden states that predict completion tokens, [B, T, D]; row b is of prompt b // group_size."""
-    assert batch.layout is None
-    prompt_PS, length_P = batch.prompt_BS[::group_size], batch.prompt_length_B[::group_size]
-    last_PD, prefix = prefill(model, params, prompt_PS, length_P)
-    position_BT = batch.prompt_length_B[:, None] + jnp.arange(batch.completion_BT.shape[1])[None]
-    hidden_BTD, _ = forward(model, params, batch.completion_BT, position_BT, prefix=prefix)
-    last_B1D = jnp.repeat(last_PD, group_size, axis=0)[:, None]
-    return constrain(jnp.concatenate([last_B1D, hidden_BTD[:, :-1]], axis=1), "BTD")
 
 
 def at_predictors(
