@@ -76,7 +76,8 @@ def predictors(
     A prompt is computed once for its G samples.
     """
     arguments = {"params": params}, completion_BT, prompt_PS, length_P
-    prompt_PSD, hidden_BTD = model.apply(*arguments, method="after_prompts")  # type: ignore
+    hidden: Any = model.apply(*arguments, method="after_prompts")  # type: ignore
+    prompt_PSD, hidden_BTD = hidden
     first_PD = last(prompt_PSD, length_P)
     first_B1D = jnp.repeat(first_PD, len(completion_BT) // len(prompt_PS), axis=0)[:, None]
     return constrain(jnp.concatenate([first_B1D, hidden_BTD[:, :-1]], axis=1), "BTD")

@@ -129,7 +129,7 @@ class Block(nn.Module):
 
         if prompt_PSD is not None:
             prompt_PSD, keys = block(prompt_PSD, counted(prompt_PSD))
-        shared = None if keys is None else Shared(keys[0], keys[1], prompt_length_P)
+        shared = None if keys is None else Shared(*keys, prompt_length_P)  # pyright: ignore
         x_BTD, kept = block(x_BTD, positions_BT, segments_BT, cache, shared)
         return (x_BTD, prompt_PSD, None if cache is None else kept, layer + 1), kept if keep else None
 
@@ -208,7 +208,7 @@ class Transformer(nn.Module):
         positions_BT = jnp.repeat(prompt_length_P, group_size)[:, None] + counted(tokens_BT)
         carry = x_BTD, prompt_PSD, None, jnp.zeros((), jnp.int32)
         (x_BTD, prompt_PSD, _, _), _ = self.layers(carry, None, positions_BT, None, prompt_length_P, False)
-        return self.norm(prompt_PSD), self.norm(x_BTD)
+        return self.norm(prompt_PSD), self.norm(x_BTD)  # pyright: ignore[reportArgumentType]
 
     @nn.nowrap
     def empty_cache(self, rows: int, slots: int) -> Cache:
