@@ -131,7 +131,20 @@ def by_rows(function: Callable[..., jax.Array], *arrays: jax.Array, axes: Sequen
 
 def own_rows_of(x: jax.Array, row_B: jax.Array, *, axis: int = 0) -> jax.Array:
     """Rows of an array along an axis: each device takes those of its own that its part of `row_B` counts."""
-    return by_rows(lambda x, row_B: jnp.take(x, row_B, axis=axis), x, row_B, axes=(axis, 0))
+
+    def take(x: jax.Array, row_B: jax.Array) -> jax.Array:
+        if axis == 0:
+            return x[row_B]
+
+        # Row by row: a gather along another axis would have TPUs lay the array out anew, padded.
+        def copy(i: jax.Array, out: jax.Array) -> jax.Array:
+            row = jax.lax.dynamic_slice_in_dim(x, row_B[i], 1, axis)
+            return jax.lax.dynamic_update_slice_in_dim(out, row, i, axis)
+
+        like = jax.lax.dynamic_slice_in_dim(x, row_B[0], 1, axis)
+        return jax.lax.fori_loop(0, len(row_B), copy, jnp.repeat(like, len(row_B), axis=axis))
+
+    return by_rows(take, x, row_B, axes=(axis, 0))
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
