@@ -9,6 +9,7 @@ Everything here takes time linear in the length of the text, and evaluates none 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 VULGAR_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅛⅜⅝⅞", ("12", "13", "23", "14", "34", "15", "18", "38", "58", "78"), strict=True))
@@ -73,7 +74,7 @@ _STEPS = [
     )
 ]
 _BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
-_OPEN, _CLOSE = "([{", ")]}"
+_NESTING = dict.fromkeys("([{", 1) | dict.fromkeys(")]}", -1)
 
 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
@@ -105,12 +106,10 @@ def _braced(text: str) -> str:
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
     """Splits a text at the separators outside all brackets; the parts are stripped, and empty ones are dropped."""
     parts, depth, begin = [], 0, 0
-    for token in re.finditer(rf"[(\[{{]|[)\]}}]|{separator.pattern}", text):
-        if token.group() in _OPEN:
-            depth += 1
-        elif token.group() in _CLOSE:
-            depth -= 1
-        elif depth == 0:
+    for token in re.finditer(rf"[(\[{{)\]}}]|{separator.pattern}", text) if separator.search(text) else ():
+        nesting = _NESTING.get(token.group(), 0)
+        depth += nesting
+        if depth == nesting == 0:
             parts.append(text[begin : token.start()])
             begin = token.end()
     return [part.strip() for part in [*parts, text[begin:]] if part.strip()]
@@ -121,10 +120,8 @@ def wrapped(text: str) -> tuple[str, str]:
 
     The brackets need not match, as in [0,1). For `\{` and `\}` they are {}.
     """
-    whole, depth = re.sub(r"^\\(?=\{)", "", text), 0
-    for bracket in re.finditer(r"[(\[{)\]}]", whole):
-        depth += 1 if bracket.group() in _OPEN else -1
-        if depth <= 0:
-            closed = depth == 0 and whole[0] in _OPEN and bracket.end() == len(whole)
-            return (whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()) if closed else ("", text)
-    return "", text
+    whole = re.sub(r"^\\(?=\{)", "", text)
+    depths = itertools.accumulate(_NESTING.get(character, 0) for character in whole)
+    if len(whole) < 2 or next((end for end, depth in enumerate(depths, 1) if depth <= 0), 0) < len(whole):
+        return "", text
+    return whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()

@@ -17,7 +17,7 @@ import sympy
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
-from r1jax.answers.equivalence import KNOWN, same_answer
+from r1jax.answers.equivalence import same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
 DIGITS = 30  # to which equal values agree
@@ -27,7 +27,7 @@ FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
 _ORDERED = (sympy.StrictLessThan, sympy.StrictGreaterThan, sympy.LessThan, sympy.GreaterThan)
 _COMPARABLE = (sympy.MatrixBase, sympy.MatrixExpr, sympy.Set, sympy.Tuple, sympy.Rel, sympy.And)  # by math-verify
-_VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
+_VARIABLES = re.compile(r"\\(?:begin|end) ?\{\w+\}|\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
 _DECIMAL = re.compile(rf"[+-]?\d*\.(\d{{{SAME_PLACES},}})")
 _LATEX = LatexExtractionConfig(normalization_config=NormalizationConfig(malformed_operators=True, nits=True))
 
@@ -80,7 +80,7 @@ def _parsed(text: str) -> Any:
 def _product(word: re.Match[str]) -> str:
     """A run of letters as the product of its variables, since the parser reads tr as a trace and V as v."""
     letters, index = word[1], word[2] or word[3] or ""
-    if letters is None or letters in KNOWN:
+    if letters is None:
         return word.group()
     indices = ["U" * letter.isupper() for letter in letters]
     indices[-1] += index
