@@ -78,7 +78,7 @@ _MACROS = (
 _TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
 _ONE_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])")
 _NO_CONSTANT = re.compile(
-    r"\d ?_|[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])|(?<![\\A-Za-z])(?!(?:e|i|[pb]?matrix|array)(?![A-Za-z]))[A-Za-z]"
+    r"\d ?_|[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])|(?<![\\A-Za-z])(?!(?:e|i|[pb]?matrix)\b)[A-Za-z]"
 )
 # What no computer algebra system is given: other macros and characters, words, an underscore that does not begin an
 # index, a tower of powers, and numbers that could exhaust the memory.

@@ -36,7 +36,7 @@ _MEANING = {
     **{"lbrace": "\\{", "rbrace": "\\}", "varnothing": "\\emptyset ", "O": "\\emptyset ", "simeq": "\\approx "},
     **{"degree": "^\\circ ", "%": "%", "#": "#", "$": "$", '"': '"'},
 }
-_FONTS = "text(?:bf|it|rm|sf|tt|normal)?|underline|math(?:rm|bf|it|sf|bb)|operatorname|mbox|hbox"
+_FONTS = "text(?:bf|it|rm|sf|tt|normal)?|underline|math(?:rm|bf|it|sf|bb)|operatorname|[mhf]box|boxed"
 # In text, a short unit is no variable.
 _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "L": "liter", "ft": "foot", "mi": "mile"}
 _FONT = (
