@@ -49,40 +49,43 @@ _VARIABLE = (
     rf"|{_NAME}|\((?:{_NAME} ?, ?)+{_NAME}\)"
 )
 _LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*", re.ASCII)
-_MEMBER = re.compile(rf"(?:{_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_MEMBER = re.compile(rf"({_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
+_APPROXIMATELY = re.compile(rf"^((?:{_LABEL.pattern})?) ?\\approx", re.ASCII)
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
 _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
 _SPACED_LIST = re.compile(r", |;|\band\b|\bor\b")  # where a comma without a space may be inside a number
+_AND_OR = re.compile(r"\band\b|\bor\b|\\cup")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 _CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
-_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
-_BASES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
+_BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12")
 _BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
+_BASE_OR_MODULUS = re.compile(r" ?(?:_|\(? ?mod).*")
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _UNIT = re.compile(
     r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
     r"( ?\^\{?[23]\}?)?$"
 )
-KNOWN = {*FUNCTIONS.split("|"), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
-_MACROS: str = (
-    "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
-    "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
-    "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega"
+_MACROS = (
+    rf"{FUNCTIONS}|det|frac|binom|pi|infty|sum|prod|int|lim|to|cup|cap|in|notin|setminus|emptyset|begin|end"
+    "|pm|mp|ldots|cdots|vec|bar|hat|overline|lfloor|rfloor|lceil|rceil|alpha|beta|gamma|delta|epsilon|varepsilon|zeta"
+    "|eta|theta|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega"
 )
-_KNOWN_MACROS = {"\\" + name for name in (*_MACROS.split(), *KNOWN)}
-_WORD = re.compile(r"(?=.*[aeiouy].*)[A-Za-z][a-z]{3,}|\w{9,}", re.ASCII)  # and no product of variables
 _TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
-_LETTERS = re.compile(r"\\?[A-Za-z]+")
-_NO_CONSTANT = re.compile(r"[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
-_SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
-# An underscore that does not begin an index, a tower of powers, and numbers that could exhaust the memory.
+_ONE_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])")
+_NO_CONSTANT = re.compile(
+    r"\d ?_|[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])|(?<![\\A-Za-z])(?!(?:e|i|[pb]?matrix)\b)[A-Za-z]"
+)
+# What no computer algebra system is given: other macros and characters, words, an underscore that does not begin an
+# index, a tower of powers, and numbers that could exhaust the memory.
 _RISKY = re.compile(
-    r"__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
+    rf"\\(?!(?:{_MACROS})(?![A-Za-z]))[A-Za-z]|[^0-9A-Za-z+\-*/^_=<>!()\[\]{{}}|,.:;\\ &%]"
+    r"|(?<![\\A-Za-z])(?![pb]?matrix|array)(?:(?=[A-Za-z]*[aeiouy])[A-Za-z][a-z]{3,}|[A-Za-z]{9,})(?![A-Za-z])"
+    r"|__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
     r"|(?:\d{5,}|[}!] ?\)*|\([^()]*(?:\^|\d{3})[^()]*\)) ?!(?!=)"
 )
 
@@ -109,11 +112,10 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
 
 def provable(text: str) -> bool:
     """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
-    if not text or len(text) > MAX_PROVED or not _SAFE.fullmatch(text) or _RISKY.search(text):
+    if not text or len(text) > MAX_PROVED or _RISKY.search(text):
         return False
     depths = list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
-    words = set(_LETTERS.findall(text)) - KNOWN - _KNOWN_MACROS
-    return depths[-1] == 0 <= min(depths) and not any(word[0] == "\\" or _WORD.fullmatch(word) for word in words)
+    return depths[-1] == 0 <= min(depths)
 
 
 def right_side(text: str) -> str:
@@ -122,60 +124,38 @@ def right_side(text: str) -> str:
     Any other text is returned as it is, and so are a false equation of numbers, as 2+2=5, and an equation that is not
     solved, which has one variable in its left side, as 2x = 10. Of `exact \approx rounded`, it is the exact side.
     """
-    exact, approximate, rounded = text.partition("\\approx")
-    if approximate:
-        text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip() or rounded.strip()
     name, value = _named(text)
     sides = [] if name else split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
         return value
-    variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
     last, *others = [number(side) for side in reversed(sides)]
     wrong = last is not None and any(other not in (None, last) for other in others)
-    return text if len(variables) == 1 or wrong else sides[-1]
+    return text if len({*_ONE_LETTER.findall(sides[0])}) == 1 or wrong else sides[-1]
 
 
 # One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
 # an answer, and `prove` compares expressions.
 def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    given = right_side(answer)
-    if times := _times(gold):
-        return set() < _times(given) <= times
-    if ratio := _ratio(gold):
-        return _ratio(given) == ratio
-    if residue := _residue(gold):
-        return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
-    if numeral := _numeral(gold):
-        return (_numeral(given) or _numeral(f"{given}_{numeral[1]}")) == numeral
-    return False if _CODE.fullmatch(gold) or (_numeral(given) and number(gold) is not None) else None
+    expected, given, bare = _meanings(gold), right_side(answer), _BASE_OR_MODULUS.sub("", gold)
+    unmarked = given.upper().lstrip("0") == bare.upper().lstrip("0") != ""
+    return (unmarked or set() < _meanings(given) <= expected) if expected else None
 
 
-def _times(text: str) -> set[int]:
-    """The seconds since midnight that a clock time may mean: two of them where it has neither am nor pm."""
-    parts = _CLOCK.fullmatch(text)
-    if parts is None or not (parts[2] or parts[4]) or int(parts[1]) > 24:
-        return set()
-    hour, rest = int(parts[1]), 60 * int(parts[2] or 0) + int(parts[3] or 0)
-    halves = (hour // 12 % 2,) if not 1 <= hour <= 12 else (0, 1) if parts[4] is None else (parts[4] in "pP",)
-    return {3600 * (hour % 12 + 12 * half) + rest for half in halves}
-
-
-def _ratio(text: str) -> list[Any]:
+def _meanings(text: str) -> set[Any]:
+    """The values of a clock time (two where it has neither am nor pm), residue, numeral with a base, code or ratio."""
+    if (clock := _CLOCK.fullmatch(text)) and (clock[2] or clock[4]) and int(clock[1]) <= 24:
+        hour, half = int(clock[1]), (clock[4] or "").lower()
+        hours = [hour % 12 + 12 * pm for pm in (0, 1) if half != "pa"[pm]] if 1 <= hour <= 12 else [hour % 24]
+        return {(hour, int(clock[2] or 0), int(clock[3] or 0)) for hour in hours}
+    if residue := _MODULAR.fullmatch(text):
+        return {(int(residue[1]) % int(residue[2]), "mod", int(residue[2]))}
+    if numeral := _BASED.fullmatch(text):
+        return {(numeral[1].replace(",", "").lstrip("0").upper(), _BASES.get(numeral[2], numeral[2]))}
+    if _CODE.fullmatch(text):
+        return {text}
     terms: list[Any] = [number(term) for term in text.split(":")]
     unit = next(filter(None, terms), 1)
-    return [term / unit for term in terms] if len(terms) > 1 and None not in terms else []
-
-
-def _residue(text: str) -> tuple[int, int] | None:
-    parts = _MODULAR.fullmatch(text)
-    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts else None
-
-
-def _numeral(text: str) -> tuple[str, str] | None:
-    """The digits and the base of a numeral."""
-    parts = _BASED.fullmatch(text)
-    base = _BASES.get(parts[2], parts[2]) if parts else ""
-    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base in map(str, range(2, 37)) else None
+    return {tuple(term / unit for term in terms)} if len(terms) > 1 and None not in terms else set()
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -186,9 +166,7 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     given = quantity(value)
     if given is not None:
         return same_quantity(given, expected)
-    letters = {word for word in _LETTERS.findall(value) if word[0] != "\\"} - KNOWN
-    huge = max(abs(expected.value.numerator), expected.value.denominator) > 10**MAX_PROVED
-    if letters - {"e", "i"} or _NO_CONSTANT.search(value) or huge:
+    if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
@@ -199,11 +177,12 @@ def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, interval = _in_order(gold), _interval(answer)
-    if expected is None:
+    expected, given = _in_order(gold), _in_order(answer if _ORDER.search(answer) else right_side(answer))
+    inequality, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
+    if expected is None or (given is None and inequality):
         return None
-    given = _in_order(interval[1] if interval else right_side(answer))
-    matrix, vector = "\\begin" in gold, "\\begin" in answer
+    if inequality and _named(answer)[0] not in ("", _named(gold)[0]):
+        return False
     if given is None and matrix:
         return vector and prove(answer, gold)
     if given is None:  # x = 1, y = 2
@@ -216,7 +195,7 @@ def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _in_order(text: str) -> tuple[str, list[str]] | None:
-    """The shape of a matrix, or the brackets of a tuple, and its elements; None where the text is neither."""
+    """The shape of a matrix, or the brackets of a tuple or interval, and its elements; None where it is neither."""
     text = re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1]))
     brackets, inside = wrapped(text)
     matrix = _MATRIX.fullmatch(inside)
@@ -236,20 +215,18 @@ def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
     if len(names - {""}) > 1 and names != given_names:
         return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
-    both = [
-        {word.replace("\\cup", "or") for word in re.findall(r"\band\b|\bor\b|\\cup", text)} for text in (answer, gold)
-    ]
-    if all(both) and both[0] != both[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
+    unions = [{bool(re.match("and", word)) for word in _AND_OR.findall(text)} for text in (answer, gold)]
+    if all(unions) and unions[0] != unions[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
         return False
     if braced and not all(any(again(a, g) for g in expected) for a in given):
         return False
     left = list(given)
     for g in expected:
-        match = next((i for i, a in enumerate(left) if again(a, g)), None)
+        match = next((a for a in left if again(a, g)), None)
         if match is None:
             return "\\cup" in gold and prove(answer, gold)
         if not braced:
-            del left[match]
+            left.remove(match)
     return braced or not left
 
 
@@ -259,21 +236,15 @@ def _elements(text: str) -> tuple[bool, list[str]]:
     text = inside if brackets == "{}" else text
     if _SPACED_LIST.search(text):
         text = _THOUSANDS.sub("", text)
-    return brackets == "{}", [
-        element
-        for item in split(text, _LIST)
-        for element in dict.fromkeys(item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+"))
+    signs = [
+        [item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+")] for item in split(text, _LIST)
     ]
+    return brackets == "{}", [*itertools.chain(*map(dict.fromkeys, signs))]
 
 
 def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     if not _ORDER.search(gold) or len(split(gold, _LIST)) > 1:
         return None
-    interval, other = _interval(gold), _interval(answer)
-    if interval and other:
-        return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
-    if interval and _in_order(answer):
-        return again(answer, interval[1])
     return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
 
 
@@ -282,19 +253,6 @@ def _chain(text: str) -> list[str]:
     parts = [_compact(part.strip()) for part in re.split(f"({_ORDER.pattern})", text)]
     falling = all(sign[0] == ">" for sign in parts[1::2]) or (parts[1:2] == ["!="] and parts[0] > parts[-1])
     return [part.replace(">", "<") for part in reversed(parts)] if falling else parts
-
-
-def _interval(text: str) -> tuple[str, str] | None:
-    """The variable of an inequality and the interval it lies in; None where it has no single variable."""
-    terms, signs = _chain(text)[::2], _chain(text)[1::2]
-    if len(terms) == 2 and _LABEL.fullmatch(terms[0]):
-        terms, signs = ["-\\infty", *terms], ["<", *signs]
-    elif len(terms) == 2:
-        terms, signs = [*terms, "\\infty"], [*signs, "<"]
-    if len(terms) != 3 or {*signs} - {"<", "<="} or not _LABEL.fullmatch(terms[1]) or "|" in terms[1]:
-        return None
-    opening, closing = "[" if signs[0] == "<=" else "(", "]" if signs[1] == "<=" else ")"
-    return terms[1], f"{opening}{terms[0]},{terms[2]}{closing}"
 
 
 def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -308,17 +266,16 @@ def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
 
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    *others, last = split(answer.partition("\\approx")[0], _EQUALS) or [answer]
+    name, value = _named(answer)
+    *others, last = [value] if name else split(answer, _EQUALS) or [answer]
+    variables = {*_ONE_LETTER.findall(last)}  # m + n = 2\sqrt{3}, but x + 1 = 2 is not solved
+    if not all(len({*_ONE_LETTER.findall(side)} - variables) > 1 or again(side, last) for side in others):
+        return False
     (answer, unit), (gold, expected) = _unit(last), _unit(gold)
-    letters = [{word for word in _LETTERS.findall(side) if len(word) == 1} for side in (*others, last)]
-    solved = 0 if others and _LABEL.fullmatch(others[0]) else 1  # A = \pi r^2 = 4\pi, but x + 1 = 2 is not solved
-    for side, names in zip(others, letters[:-1], strict=True):
-        if not (_LABEL.fullmatch(side) or len(names - letters[-1]) > solved or again(side, last)):
-            return False
     if unit and expected and unit != expected:
         return False
     answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
-    if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
+    if _TEXT.fullmatch(gold) or not provable(gold):
         words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
         return words[0] == words[1]
     return _compact(answer) == _compact(gold) or prove(answer, gold)
@@ -338,17 +295,25 @@ def _unit(text: str) -> tuple[str, Any]:
 
 
 def _named(text: str) -> tuple[str, str]:
-    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5 or x \in A; "" and the text where it is none of these."""
+    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \in A or 0 < x < 1; "" and the text of any other."""
     if member := _MEMBER.match(text):
-        return _compact(text[: member.end()]), text[member.end() :]
+        return _compact(member[1]), text[member.end() :]
     sides = split(text, _EQUALS)
     if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
         return _compact(sides[0]), sides[-1]
-    return (_compact(sides[1]), sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else ("", text)
+    if len(sides) == 2 and _LABEL.fullmatch(sides[1]):
+        return _compact(sides[1]), sides[0]
+    chain = _chain(text) if _ORDER.search(text) else []
+    if len(chain) == 3:
+        chain = ["-\\infty", "<", *chain] if _LABEL.fullmatch(chain[0]) else [*chain, "<", "\\infty"]
+    if len(chain) != 5 or {*chain[1::2]} - {"<", "<="} or not _LABEL.fullmatch(chain[2]) or "|" in chain[2]:
+        return "", text
+    return chain[2], f"{'(['[chain[1] == '<=']}{chain[0]},{chain[4]}{')]'[chain[3] == '<=']}"
 
 
 def _without_markup(text: str) -> str:
-    text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”=').rstrip(' .,;:"“”')
+    text = _APPROXIMATELY.sub(r"\1=", _BUILDER.sub(r"\1", plain(text))).partition("\\approx")[0]
+    text = text.lstrip(' ,;:"“”=').rstrip(' .,;:"“”')
     return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
 
 

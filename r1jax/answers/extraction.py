@@ -21,7 +21,7 @@ Kind = Literal["number", "choice", "text", "formula"]
 
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
-MAX_JOINT = 40  # characters between two boxes that are one answer
+MAX_DEPTH = 8  # of braces in the braces of a box
 MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
 MAX_LINE = 20_000  # characters of a line that are read, from its end
 _CUE = (
@@ -29,8 +29,11 @@ _CUE = (
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
 )
 _HEADING = r" *[*_]*(?:Step|Part|Case|Section|Conclusion|Solution)\b| *[*_]*\d+[.)] +[A-Za-z]"
+# What may be in braces: braces in braces, and escaped ones, which do not count.
+_IN_BRACES = functools.reduce(lambda inside, _: rf"(?:[^{{}}\\]++|\\.|\{{{inside}\}})*+", range(MAX_DEPTH), "")
 _MARK = re.compile(
-    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})",
+    rf"\\(?:boxed|fbox)(?![A-Za-z])\s*(?:\{{(?P<box>(?s:{_IN_BRACES}))\}}|(?P<bare>[^\s${{][^\s$]*))?"
+    rf"|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})",
     re.IGNORECASE | re.MULTILINE,
 )
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
@@ -39,8 +42,11 @@ _TURN = re.compile(
     r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))",
     re.MULTILINE,
 )
-_DELIMITER = re.compile(r"\$\$|\$|\\.", re.DOTALL)
-_CLOSING = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
+_FORMULA = re.compile(
+    r"\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
+    r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\.",
+    re.DOTALL,
+)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
@@ -53,7 +59,8 @@ _WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}"
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 # Between two boxes that are one answer.
 _JOINT = re.compile(
-    r"[} $]*(?:[,;/]|,?[ $]*(?:\\text ?\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?(?: ?\})?)?[ $]*(?:\w+ ?= ?)?"
+    r"[} $]{0,9}(?:[,;/]|,?[ $]{0,9}(?:\\text ?\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?(?: ?\})?)?"
+    r"[ $]{0,9}(?:\w{1,9} ?= ?)?"
 )
 # Words beside a number or formula that say something else of it than that it is the answer.
 _ALTERED = re.compile(
@@ -120,14 +127,12 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
 
     Such a turn begins with a chat marker or another question, after some answer.
     """
-    closing = completion.find("</think>")
-    first = closing + len("</think>") if closing >= 0 else 0
-    text = completion[first:]
-    blank = len(text) - len(text.lstrip())
+    _, closed, text = completion.partition("</think>")
+    text = text if closed else completion
     answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
     turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
-    end = next((start for start in turns if start > blank), len(text))
-    _, closed, rest = completion[: first + end].rpartition("</think>")
+    end = next((start for start in turns if text[:start].strip()), len(text))
+    rest = text[:end].rpartition("</think>")[2]
     return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 
@@ -155,55 +160,28 @@ def gold_answer(gold: str) -> str:
 
 @functools.lru_cache(maxsize=128)
 def _marked(gold: str) -> str:
-    marks = list(_MARK.finditer(gold))
-    if not marks:
-        return gold
-    if any(not mark["cue"] for mark in marks):
-        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
-        return _content(gold, marks) or ("" if empty else gold)
-    return _explicit(gold, "number") or _explicit(gold, "formula") or gold
+    answer = _explicit(gold, "text")
+    closed = gold.count("{") <= gold.count("}")
+    return gold if answer is None or not (answer or closed) else answer
 
 
 def _explicit(text: str, kind: Kind) -> str | None:
     """The last explicit answer of the kind; "" where it is empty or not closed, None where there is none."""
     marks = list(_MARK.finditer(text))
-    cues = list(itertools.takewhile(lambda mark: mark["cue"], reversed(marks)))
-    sure = len(cues) == len(marks)
-    for mark in cues[:MAX_CUES]:
+    *others, last = [None, *(mark for mark in marks if not mark["cue"])]
+    for mark in itertools.takewhile(lambda mark: mark["cue"], marks[: -MAX_CUES - 1 : -1]):
         tail = text[mark.end() : mark.end() + MAX_TAIL].lstrip(" *_\n")
-        if answer := _announced(tail, kind, sure=sure, named=mark.group().endswith((":", "*", "\n"))):
+        if answer := _announced(tail, kind, sure=last is None, named=mark.group().endswith((":", "*", "\n"))):
             return answer
-    if sure:
+    if last is None:
         return None
-    content = _content(text, marks)
-    return content and _place(content, kind)
-
-
-def _content(text: str, marks: list[re.Match[str]]) -> str:
-    r"""What the last box or `####` has in it; of boxes that are one answer, as \boxed{3} and \boxed{-2}, a list."""
-    *others, last = [mark for mark in marks if not mark["cue"]]
-    if last["hashes"]:
-        return text[last.end() :].partition("\n")[0].strip()
-    content = _box(text[last.end() :])
-    for mark in reversed(others[-MAX_CUES:]):
-        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
-        end = text.find(box, mark.end()) + len(box)
-        close = last.start() - end < MAX_JOINT
-        if not box or box == content or not close or not _JOINT.fullmatch(text, end, last.start()):
+    answer = (text[last.end() :].partition("\n")[0] if last["hashes"] else last["box"] or last["bare"] or "").strip()
+    for mark in filter(None, reversed(others[-MAX_CUES:])):  # boxes that are one answer, as \boxed{3} or \boxed{-2}
+        box = (mark["box"] or "").strip()
+        if last["hashes"] or not box or box == answer or not _JOINT.fullmatch(text, mark.end(), last.start()):
             break
-        content, last = f"{box}, {content}", mark
-    return content
-
-
-def _box(text: str) -> str:
-    if text[:1] != "{":
-        return (re.match(r"[^\s$]*", text) or [""])[0]
-    depth = 0
-    for brace in re.finditer(r"\\.|[{}]", text, re.DOTALL):  # an escaped brace does not count
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0 and brace.group() == "}":
-            return text[1 : brace.start()].strip()
-    return ""
+        answer, last = f"{box}, {answer}", mark
+    return answer and _place(answer, kind)
 
 
 def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
@@ -267,17 +245,9 @@ def _last_number(text: str) -> str | None:
 
 def _formulas(text: str) -> list[tuple[int, str, int]]:
     r"""The formulas in `$…$`, `\(…\)` or `\[…\]`, with where they begin and end; no words between two sums of money."""
-    found = []
-    opened: re.Match[str] | None = None
-    for mark in _DELIMITER.finditer(text):
-        if opened is None or mark.group() != _CLOSING[opened.group()]:
-            opened = mark if mark.group() in _CLOSING else opened
-            continue
-        formula = text[opened.end() : mark.start()].strip()
-        if "\n" in formula and opened.group() in ("$", "\\("):  # it does not close what was opened on another line
-            opened = mark if mark.group() in _CLOSING else None
-            continue
-        if formula and ("\\" in formula or not _WORD.search(formula)):
-            found.append((opened.start(), formula, mark.end()))
-        opened = None
-    return found
+    return [
+        (found.start(), formula, found.end())
+        for found in _FORMULA.finditer(text)
+        if found.lastindex and (formula := found[found.lastindex].strip())
+        if "\\" in formula or not _WORD.search(formula)
+    ]

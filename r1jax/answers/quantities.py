@@ -49,6 +49,7 @@ length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foo
 mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克, 453.59237 lb pound, 28.349523125 oz ounce
 volume: 0.001 ml milliliter millilitre, 1 l liter litre, 3.785411784 gal gallon, 0.946352946 quart
 time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week; months: 1 month, 12 yr year
+length^1 per time: 0.44704 mph, 5/18 kph
 money: 0.01 cent, 1 dollar; euro: 1 euro; yuan: 1 yuan 元; angle: 1 degree; radian: 1 radian
 force: 1 N newton; energy: 1 J joule; power: 1 W watt
 """
@@ -57,6 +58,7 @@ _KNOWN = {
     for dimension, units in (entry.split(": ") for entry in re.split("; |\n", _TABLE.strip()))
     for factor, *names in (unit.split() for unit in units.split(", "))
     for name in names
+    for name in {name, name + "s"[: len(name) - 1]}
 }
 
 
@@ -128,18 +130,17 @@ def _close(a: Quantity, b: Quantity) -> bool:
 
 def known_unit(text: str) -> tuple[str, Fraction] | None:
     """The dimension and the size of a known unit, such as ("length^2", 1/10000) for cm^2 and square centimeters."""
-    sizes = []
-    for part in re.split(r" ?/ ?| per ", {"mph": "mi/h", "kph": "km/h"}.get(text, text)):
-        match = _MEASURE.fullmatch(part)
-        word = match[2] if match and len(match[2]) < 2 else match[2].lower() if match else ""
-        known = _KNOWN.get(word) or (_KNOWN.get(word.removesuffix("s")) if len(word) > 2 else None)
-        if known is None or match is None:
+    dimensions, size = [], Fraction(1)
+    for part in re.split(r" ?/ ?| per ", text):
+        measure = _MEASURE.fullmatch(part)
+        name = measure[2] if measure else ""
+        known = _KNOWN.get(name if len(name) == 1 else name.lower())
+        if measure is None or known is None:
             return None
-        power = {"s": 2, "c": 3}.get((match[1] or "")[:1], 1) * int(match[3] or 1)
-        sizes.append((f"{known[0]}^{power}", known[1] ** power))
-    if len(sizes) == 1:
-        return sizes[0]
-    return (f"{sizes[0][0]} per {sizes[1][0]}", sizes[0][1] / sizes[1][1]) if len(sizes) == 2 else None
+        power = {"s": 2, "c": 3}.get((measure[1] or "")[:1], 1) * int(measure[3] or 1)
+        size *= known[1] ** (-power if dimensions else power)
+        dimensions.append(f"{known[0]}^{power}")
+    return " per ".join(dimensions), size
 
 
 def _is_unit(text: str) -> bool:
@@ -154,7 +155,10 @@ def _is_unit(text: str) -> bool:
 
 def _value(text: str) -> Fraction | None:
     """The value of plain arithmetic, which is written as Python with quoted numbers, parsed, and computed exactly."""
-    text = _REPEATING.sub(_repeating, _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text))
+    text = _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text)
+    if _LITERAL.fullmatch(text):
+        return Fraction(text)
+    text = _REPEATING.sub(_repeating, text)
     fractions = 1
     while fractions:
         text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
