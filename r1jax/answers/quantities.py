@@ -31,27 +31,27 @@ _LITERAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(?![\d./]))", re.ASCII)
 _FACTORIAL = re.compile(r"([\d.]+|\([^()]*\)) ?!(?!=)", re.ASCII)
-_TWO = re.compile(r"[\d.)] +[\d.]|\.\d*\.", re.ASCII)  # two numbers without an operation between them
+# Two numbers without an operation between them, two signs, and a tower of powers.
+_UNCLEAR = re.compile(r"\\|[\d.)] +[\d.]|\.\d*\.|[+-] *[+-]|\^[({ ]*[-\d.]+[)} ]*\^", re.ASCII)
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PERCENT = re.compile(r"^ ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
-_UNIT = re.compile(rf"(?! ?\*)(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
 _MEASURE = re.compile(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?")
-_ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
 CHANGES = "squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|below"
 # Words after a number that are not its unit, since they change it or go on with the sentence.
-NOT_UNITS = {*f"half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS}".split("|")}
+NOT_UNITS = rf"(?i:half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS})(?![A-Za-z])"
 _TABLE = """
 length: 0.001 mm millimeter millimetre, 0.01 cm centimeter centimetre 厘米, 1 m meter metre 米
 length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foot feet, 0.9144 yd yard, 1609.344 mi mile
 mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克, 453.59237 lb pound, 28.349523125 oz ounce
-volume: 0.001 ml milliliter millilitre, 1 l liter litre, 3.785411784 gal gallon, 0.946352946 quart
+volume: 0.001 ml milliliter millilitre, 1 l L liter litre, 3.785411784 gal gallon, 0.946352946 quart
 time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week; months: 1 month, 12 yr year
 length^1 per time: 0.44704 mph, 5/18 kph
 money: 0.01 cent, 1 dollar; euro: 1 euro; yuan: 1 yuan 元; angle: 1 degree; radian: 1 radian
-force: 1 N newton; energy: 1 J joule; power: 1 W watt
+force: 1 N newton; energy: 1 J joule; power: 1 W watt; voltage: 1 V volt; current: 1 A ampere
+kelvin: 1 K kelvin; celsius: 1 C celsius; fahrenheit: 1 F fahrenheit
 """
 _KNOWN = {
     name: (dimension, Fraction(factor))
@@ -60,6 +60,12 @@ _KNOWN = {
     for name in names
     for name in {name, name + "s"[: len(name) - 1]}
 }
+# What may follow a number: up to five units and words, in which a single letter is a known unit.
+_UNIT = re.compile(
+    rf"(?! ?\*)(?:[ /*-]*(?:[{''.join(name for name in _KNOWN if len(name) == 1)}](?![A-Za-z])|(?!{NOT_UNITS})[A-Za-z]{{2,}}+"
+    r"|[\u4e00-\u9fff]++)\.?(?: ?\^\{?-?[123]\}?)?){0,5}",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,11 @@ def quantity(text: str) -> Quantity | None:
         value, unit = value * _SCALES[scale[1].lower()], unit[scale.end() :]
     decimals = re.fullmatch(r"[+-]?[\d, ]*\.(\d+)", written, re.ASCII)
     words = _PERCENT.sub("", unit)
+    touching = re.match("[A-Za-z]", words)  # as in 5cm, but 5x is a product
+    if not _UNIT.fullmatch(words) or (touching and known_unit(words) is None):
+        return None
     name = words.strip().replace(" ^", "^") if words == unit else "%"
-    return Quantity(value, name, len(decimals[1]) if decimals else 0) if _is_unit(words) else None
+    return Quantity(value, name, len(decimals[1]) if decimals else 0)
 
 
 def same_quantity(answer: Quantity, gold: Quantity) -> bool:
@@ -143,16 +152,6 @@ def known_unit(text: str) -> tuple[str, Fraction] | None:
     return " per ".join(dimensions), size
 
 
-def _is_unit(text: str) -> bool:
-    """Whether the text after a number is its unit, in words or letters; without a space only a known unit is one."""
-    if not _UNIT.fullmatch(text):
-        return False
-    if text[:1].isascii() and text[:1].isalpha():
-        return text in _ONE_LETTER_UNITS or known_unit(text) is not None
-    words = re.findall(rf"[{_LETTERS}]+", text)
-    return all(w in _ONE_LETTER_UNITS if len(w) == 1 and w.isascii() else w.lower() not in NOT_UNITS for w in words)
-
-
 def _value(text: str) -> Fraction | None:
     """The value of plain arithmetic, which is written as Python with quoted numbers, parsed, and computed exactly."""
     text = _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text)
@@ -163,13 +162,13 @@ def _value(text: str) -> Fraction | None:
     while fractions:
         text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
     text = _MIXED.sub(_mixed, text)
-    if "\\" in text or _TWO.search(text):
+    if _UNCLEAR.search(text):
         return None
     text = text.replace("^", "**").replace("{", "(").replace("}", ")")
     text = re.sub(r"(?<=[\d.)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
     try:
         return _computed(ast.parse(_LITERAL.sub(r"'\g<0>'", text).strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError):
         return None
 
 
@@ -185,18 +184,17 @@ def _mixed(literal: re.Match[str]) -> str:
 
 def _computed(node: ast.expr) -> Fraction:
     match node:
-        case ast.Constant(value=str(value)):
-            result = Fraction(value)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant() | ast.BinOp() | ast.Call()):
-            result = _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
+        case ast.Constant(value=str(literal)):
+            return Fraction(literal)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            return _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
         case ast.BinOp(op=ast.Pow()):
             base, exponent = _computed(node.left), _computed(node.right)
             bits = max(abs(base.numerator), base.denominator).bit_length()
-            tower = isinstance(node.right, ast.BinOp) and isinstance(node.right.op, ast.Pow)
-            if tower or exponent.denominator > 1 or abs(exponent) * bits > MAX_BITS:
+            if exponent.denominator > 1 or abs(exponent) * bits > MAX_BITS:
                 raise ValueError
             result = base ** int(exponent)
-        case ast.BinOp() if type(node.op) in _OPERATIONS:
+        case ast.BinOp():
             result = _OPERATIONS[type(node.op)](_computed(node.left), _computed(node.right))
         case ast.Call(args=[argument]) if (value := _computed(argument)).denominator == 1 and 0 <= value <= 3000:
             result = Fraction(math.factorial(int(value)))
