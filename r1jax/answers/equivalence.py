@@ -29,7 +29,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from r1jax.answers.latex import FUNCTIONS, plain, split, wrapped
+from r1jax.answers.latex import FUNCTIONS, depths, plain, split, wrapped
 from r1jax.answers.quantities import NOT_UNITS, known_unit, number, quantity, same_quantity
 
 MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
@@ -51,7 +51,7 @@ _VARIABLE = (
 _LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*", re.ASCII)
 _MEMBER = re.compile(rf"({_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
-_APPROXIMATELY = re.compile(rf"^((?:{_LABEL.pattern})?) ?\\approx", re.ASCII)
+_APPROXIMATELY = re.compile(rf"^((?!\\(?:{FUNCTIONS})(?![a-z]))(?:{_LABEL.pattern})|) ?\\approx", re.ASCII)
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
 _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
@@ -67,8 +67,8 @@ _BASE_OR_MODULUS = re.compile(r" ?(?:_|\(? ?mod).*")
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _UNIT = re.compile(
-    r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
-    r"( ?\^\{?[23]\}?)?$"
+    rf"(?<=[\w}})]) (?!{NOT_UNITS})((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{{4,}})"
+    r"(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?$"
 )
 _MACROS = (
     rf"{FUNCTIONS}|det|frac|binom|pi|infty|sum|prod|int|lim|to|cup|cap|in|notin|setminus|emptyset|begin|end"
@@ -114,8 +114,8 @@ def provable(text: str) -> bool:
     """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
     if not text or len(text) > MAX_PROVED or _RISKY.search(text):
         return False
-    depths = list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
-    return depths[-1] == 0 <= min(depths)
+    nesting = depths(text)
+    return nesting[-1] == 0 <= min(nesting)
 
 
 def right_side(text: str) -> str:
@@ -124,10 +124,10 @@ def right_side(text: str) -> str:
     Any other text is returned as it is, and so are a false equation of numbers, as 2+2=5, and an equation that is not
     solved, which has one variable in its left side, as 2x = 10. Of `exact \approx rounded`, it is the exact side.
     """
-    name, value = _named(text)
+    name, text = _named(text)
     sides = [] if name else split(text, _EQUALS)
     if not 1 < len(sides) <= MAX_ELEMENTS:
-        return value
+        return text
     last, *others = [number(side) for side in reversed(sides)]
     wrong = last is not None and any(other not in (None, last) for other in others)
     return text if len({*_ONE_LETTER.findall(sides[0])}) == 1 or wrong else sides[-1]
@@ -155,7 +155,7 @@ def _meanings(text: str) -> set[Any]:
         return {text}
     terms: list[Any] = [number(term) for term in text.split(":")]
     unit = next(filter(None, terms), 1)
-    return {tuple(term / unit for term in terms)} if len(terms) > 1 and None not in terms else set()
+    return {(":", *(term / unit for term in terms))} if len(terms) > 1 and None not in terms else set()
 
 
 def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
@@ -267,7 +267,7 @@ def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None
 
 def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     name, value = _named(answer)
-    *others, last = [value] if name else split(answer, _EQUALS) or [answer]
+    *others, last = [value] if name else split(value, _EQUALS) or [value]
     variables = {*_ONE_LETTER.findall(last)}  # m + n = 2\sqrt{3}, but x + 1 = 2 is not solved
     if not all(len({*_ONE_LETTER.findall(side)} - variables) > 1 or again(side, last) for side in others):
         return False
@@ -287,15 +287,14 @@ _TYPES = (_notation, _number, _choice, _ordered, _list, _inequality, _equation, 
 def _unit(text: str) -> tuple[str, Any]:
     r"""A formula without the unit or the words after it, as in 3\sqrt{13} inches, and the unit's dimension and size."""
     unit = _UNIT.search(text)
-    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]) or unit[1].lower() in NOT_UNITS:
+    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]):
         return text, None
-    known = known_unit(unit[1] + (unit[2] or "").strip())
-    words = re.fullmatch(r"(?:square |cubic )?(?:units?|[A-Za-z]{4,})", unit[1])
-    return (text[: unit.start()], known) if known or words else (text, None)
+    return text[: unit.start()], known_unit(unit[1] + (unit[2] or "").strip())
 
 
 def _named(text: str) -> tuple[str, str]:
     r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \in A or 0 < x < 1; "" and the text of any other."""
+    text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
     if member := _MEMBER.match(text):
         return _compact(member[1]), text[member.end() :]
     sides = split(text, _EQUALS)
@@ -312,8 +311,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _without_markup(text: str) -> str:
-    text = _APPROXIMATELY.sub(r"\1=", _BUILDER.sub(r"\1", plain(text))).partition("\\approx")[0]
-    text = text.lstrip(' ,;:"“”=').rstrip(' .,;:"“”')
+    text = _BUILDER.sub(r"\1", plain(text)).lstrip(' ,;:"“”=').rstrip(' .,;:"“”')
     return re.sub(r"\\\{ ?\\\}", r"\\emptyset ", re.sub(r"\+ ?\\infty", r"\\infty", text)).strip()
 
 

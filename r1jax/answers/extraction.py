@@ -22,8 +22,7 @@ Kind = Literal["number", "choice", "text", "formula"]
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
 MAX_DEPTH = 8  # of braces in the braces of a box
-MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
-MAX_LINE = 20_000  # characters of a line that are read, from its end
+MAX_LINES = 20_000  # characters of a text in which the last line that has a number is looked for
 _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
@@ -139,7 +138,7 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
 def kind_of(gold: str) -> Kind:
     """The kind of a gold answer, which decides what can be one in a completion."""
-    text = plain(_marked(gold))
+    text = plain(_explicit(gold, "text") or gold)
     if number(re.sub(r"^[A-Za-z]\w* ?= ?", "", text)) is not None:
         return "number"
     if CHOICE.fullmatch(text):
@@ -147,22 +146,17 @@ def kind_of(gold: str) -> Kind:
     return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
 
+@functools.lru_cache(maxsize=128)
 def gold_answer(gold: str) -> str:
     r"""The gold answer, or what is marked in it by `\boxed{}`, `####` or "the answer is", as in a worked solution.
 
     Raises ValueError where that is empty.
     """
-    answer = _marked(gold)
+    answer, closed = _explicit(gold, "text"), gold.count("{") <= gold.count("}")
+    answer = gold if answer is None or not (answer or closed) else answer
     if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
     return answer
-
-
-@functools.lru_cache(maxsize=128)
-def _marked(gold: str) -> str:
-    answer = _explicit(gold, "text")
-    closed = gold.count("{") <= gold.count("}")
-    return gold if answer is None or not (answer or closed) else answer
 
 
 def _explicit(text: str, kind: Kind) -> str | None:
@@ -219,9 +213,8 @@ def _has_word(text: str) -> bool:
 
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
-    lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
-    for line in lines[: -MAX_LINES - 1 : -1]:
-        whole = plain(line)
+    for line in reversed(text[-MAX_LINES:].split("\n")):
+        whole = plain(line) if _DIGIT.search(line) else ""
         numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
             continue

@@ -103,16 +103,18 @@ def _braced(text: str) -> str:
     return re.sub(r"\\exp ?\{", "e^{", "".join(characters))
 
 
+def depths(text: str) -> list[int]:
+    """How many brackets are open before each character of a text, and at its end."""
+    return [*itertools.accumulate((_NESTING.get(character, 0) for character in text), initial=0)]
+
+
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
     """Splits a text at the separators outside all brackets; the parts are stripped, and empty ones are dropped."""
-    parts, depth, begin = [], 0, 0
-    for token in re.finditer(rf"[(\[{{)\]}}]|{separator.pattern}", text) if separator.search(text) else ():
-        nesting = _NESTING.get(token.group(), 0)
-        depth += nesting
-        if depth == nesting == 0:
-            parts.append(text[begin : token.start()])
-            begin = token.end()
-    return [part.strip() for part in [*parts, text[begin:]] if part.strip()]
+    found = [*separator.finditer(text)]
+    nesting = depths(text) if found else []
+    cuts = [0, *itertools.chain(*(cut.span() for cut in found if nesting[cut.start()] == 0)), len(text)]
+    parts = (text[begin:end].strip() for begin, end in zip(cuts[::2], cuts[1::2], strict=True))
+    return [part for part in parts if part]
 
 
 def wrapped(text: str) -> tuple[str, str]:
@@ -121,7 +123,7 @@ def wrapped(text: str) -> tuple[str, str]:
     The brackets need not match, as in [0,1). For `\{` and `\}` they are {}.
     """
     whole = re.sub(r"^\\(?=\{)", "", text)
-    depths = itertools.accumulate(_NESTING.get(character, 0) for character in whole)
-    if len(whole) < 2 or next((end for end, depth in enumerate(depths, 1) if depth <= 0), 0) < len(whole):
+    nesting = depths(whole)
+    if len(whole) < 2 or nesting[-1] or min(nesting[1:-1]) < 1:
         return "", text
     return whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()

@@ -60,11 +60,11 @@ _KNOWN = {
     for name in names
     for name in {name, name + "s"[: len(name) - 1]}
 }
+_LETTER = "".join(name for name in _KNOWN if len(name) == 1)
 # What may follow a number: up to five units and words, in which a single letter is a known unit.
 _UNIT = re.compile(
-    rf"(?! ?\*)(?:[ /*-]*(?:[{''.join(name for name in _KNOWN if len(name) == 1)}](?![A-Za-z])|(?!{NOT_UNITS})[A-Za-z]{{2,}}+"
-    r"|[\u4e00-\u9fff]++)\.?(?: ?\^\{?-?[123]\}?)?){0,5}",
-    re.ASCII,
+    rf"(?! ?\*)(?:[ /*-]*(?:[{_LETTER}](?![A-Za-z])|(?!{NOT_UNITS})[A-Za-z]{{2,}}+|[\u4e00-\u9fff]++)"
+    r"\.?(?: ?\^\{?-?[123]\}?)?){0,5}"
 )
 
 

@@ -32,11 +32,6 @@ _DECIMAL = re.compile(rf"[+-]?\d*\.(\d{{{SAME_PLACES},}})")
 _LATEX = LatexExtractionConfig(normalization_config=NormalizationConfig(malformed_operators=True, nits=True))
 
 
-def same(answer: str, gold: str) -> bool:
-    """What the worker runs: `equivalence.same_answer` with `prove`."""
-    return same_answer(answer, gold, prove)
-
-
 def prove(answer: str, gold: str) -> bool:
     """Whether two expressions, equations, inequalities or sets are equal; False where one cannot be parsed.
 
@@ -60,6 +55,9 @@ def prove(answer: str, gold: str) -> bool:
         return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
     comparable = all(isinstance(found, _COMPARABLE) for found in both)
     return comparable and bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))
+
+
+same = functools.partial(same_answer, prove=prove)  # what the worker runs
 
 
 @functools.lru_cache(maxsize=4096)
