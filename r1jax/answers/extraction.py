@@ -31,27 +31,23 @@ _HEADING = r" *[*_]*(?:Step|Part|Case|Section|Conclusion|Solution)\b| *[*_]*\d+[
 # What may be in braces: braces in braces, and escaped ones, which do not count.
 _IN_BRACES = functools.reduce(lambda inside, _: rf"(?:[^{{}}\\]++|\\.|\{{{inside}\}})*+", range(MAX_DEPTH), "")
 _MARK = re.compile(
-    rf"\\(?:boxed|fbox)(?![A-Za-z])\s*(?:\{{(?P<box>(?s:{_IN_BRACES}))\}}|(?P<bare>[^\s${{][^\s$]*))?"
-    rf"|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})",
-    re.IGNORECASE | re.MULTILINE,
+    rf"(?im)\\(?:boxed|fbox)(?![A-Za-z])\s*(?:\{{(?P<box>(?s:{_IN_BRACES}))\}}|(?P<bare>[^\s${{][^\s$]*))?"
+    rf"|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})"
 )
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
-    r"<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
-    r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))",
-    re.MULTILINE,
+    r"(?m)<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
+    r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))"
 )
 _FORMULA = re.compile(
-    r"\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
-    r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\.",
-    re.DOTALL,
+    r"(?s)\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
+    r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\."
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
-    r",? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
-    r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*",
-    re.DOTALL,
+    r"(?s),? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
+    r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*"
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
 _WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
@@ -63,13 +59,11 @@ _JOINT = re.compile(
 )
 # Words beside a number or formula that say something else of it than that it is the answer.
 _ALTERED = re.compile(
-    r"(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative|root(?: of)?"
-    r"|plus|out of|remainder)|n't|cannot be) *[$({\\]*$",
-    re.IGNORECASE,
+    r"(?i)(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative"
+    r"|root(?: of)?|plus|out of|remainder)|n't|cannot be) *[$({\\]*$"
 )
 _DENIED = re.compile(
-    rf"[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b",
-    re.IGNORECASE,
+    rf"(?i)[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b"
 )
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
@@ -78,11 +72,10 @@ _LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+\D*\Z")
 # A number inside a plain text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no
 # operand precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
 _IN_TEXT = re.compile(
-    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
+    r"(?a)(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
     r"|\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
-    r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
-    re.ASCII,
+    r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?"
 )
 _UNIT = re.compile(r" ?(?!in\b)[A-Za-z]+(?:/[A-Za-z]+)?(?: ?\^\{?[23]\}?)?")
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
@@ -112,13 +105,10 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: K
     answer = _explicit(closed[-1] if closed else rest, kind)
     if answer is not None:
         return answer or None
-    if closed:
-        return _place(closed[-1], kind)
-    if kind == "number":
-        return _last_number(rest)
+    if closed or kind == "number":
+        return _place(closed[-1], kind) if closed else _last_number(rest)
     formulas = [formula for _, formula, _ in _formulas(rest)]
-    lines = [line.strip() for line in rest.split("\n") if line.strip()]
-    return next(reversed(formulas or lines), None)
+    return [*rest.strip().split("\n"), *formulas][-1].strip() or None
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
@@ -226,11 +216,9 @@ def _last_number(text: str) -> str | None:
             return numbers[-2].group() if re.search(r"\bnot\b", between) else whole
         if _ALTERED.search(whole[: numbers[-1].start()]) or _DENIED.match(whole, numbers[-1].end()):
             return whole
-        formulas = _formulas(line)
-        if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
-            formula = plain(formulas[-1][1])
-            if _IN_TEXT.search(formula):
-                return formula
+        *_, (_, formula, end) = [(0, "", 0), *_formulas(line)]
+        if _IN_TEXT.search(plain(formula)) and not _IN_TEXT.search(plain(line[end:])):
+            return plain(formula)
         unit = _UNIT.match(whole, numbers[-1].end())
         return last + unit[0] if unit and known_unit(unit[0].strip()) else last
     return None

@@ -13,8 +13,8 @@ import functools
 import math
 import operator
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from r1jax.answers.latex import FUNCTIONS, plain
 
@@ -68,8 +68,7 @@ _UNIT = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """A number, its unit as written ("" for none), and how many decimals it was written with, if it was a decimal."""
 
     value: Fraction
@@ -79,8 +78,7 @@ class Quantity:
 
 def number(text: str) -> Fraction | None:
     """The value of a `quantity`, without its unit, so that 28% is 28 and 5 km is 5; None for any other text."""
-    found = quantity(text)
-    return None if found is None else found.value
+    return getattr(quantity(text), "value", None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -158,9 +156,8 @@ def _value(text: str) -> Fraction | None:
     if _LITERAL.fullmatch(text):
         return Fraction(text)
     text = _REPEATING.sub(_repeating, text)
-    fractions = 1
-    while fractions:
-        text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
+    for _ in range(text.count("\\frac")):  # from the inside
+        text = _FRACTION.sub(r"((\1)/(\2))", text)
     text = _MIXED.sub(_mixed, text)
     if _UNCLEAR.search(text):
         return None
