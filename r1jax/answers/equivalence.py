@@ -8,7 +8,6 @@ The first of these types that the gold answer has decides what equals it:
 - A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2): the same one, of which the modulus or
   the base may be missing.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
 - A matrix, tuple, point or interval: the same elements in the same order, and the same shape; a matrix may have any
   brackets, and what has not two elements too. ]0,1[ is (0,1). An inequality in one variable is an interval.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
@@ -35,7 +34,6 @@ MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a lon
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6  # of nested brackets
-CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Z])")
 
 Prove = Callable[[str, str], bool]
 
@@ -56,7 +54,6 @@ _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
 _SPACED_LIST = re.compile(r", |;|\band\b|\bor\b")  # where a comma without a space may be inside a number
 _AND_OR = re.compile(r"\band\b|\bor\b|\\cup")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
-_CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
 _BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12")
@@ -166,11 +163,6 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
 
-def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, chosen = CHOICE.fullmatch(gold), _CHOSEN.fullmatch(answer.casefold())
-    return expected and chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
-
-
 def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     expected, given = _in_order(gold), _in_order(right_side(answer))
     inequality, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
@@ -274,7 +266,7 @@ def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
     return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
-_TYPES = (_notation, _number, _choice, _ordered, _list, _inequality, _equation, _expression)
+_TYPES = (_notation, _number, _ordered, _list, _inequality, _equation, _expression)
 
 
 def _unit(text: str) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ import itertools
 import re
 from typing import Literal
 
-from r1jax.answers.equivalence import CHOICE, right_side
+from r1jax.answers.equivalence import right_side
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
 from r1jax.answers.quantities import CHANGES, known_unit, number
 
@@ -131,7 +131,7 @@ def kind_of(gold: str) -> Kind:
     text = plain(_explicit(gold, "text") or gold)
     if number(re.sub(r"^[A-Za-z]\w* ?= ?", "", text)) is not None:
         return "number"
-    if CHOICE.fullmatch(text):
+    if re.fullmatch(r"\([A-Za-z]\)|[A-Z]", text):
         return "choice"
     return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
