@@ -279,7 +279,8 @@ def _unit(text: str) -> tuple[str, Any]:
 
 def _named(text: str) -> tuple[str, str]:
     r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \in A or 0 < x < 1; "" and the text of any other."""
-    text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
+    if "\\approx" in text:
+        text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
     if member := _MEMBER.match(text):
         return _compact(member[1]), text[member.end() :]
     sides = split(text, _EQUALS)

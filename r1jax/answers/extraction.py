@@ -118,10 +118,12 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
     """
     _, closed, text = completion.partition("</think>")
     text = text if closed else completion
-    answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
-    turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
-    end = next((start for start in turns if text[:start].strip()), len(text))
-    rest = text[:end].rpartition("</think>")[2]
+    if turns := list(_TURN.finditer(text)):
+        found = (_DIGIT.search(text), _MARK.search(text))
+        answered = min((first.end() for first in found if first), default=len(text))
+        starts = (turn.start() for turn in turns if not turn["question"] or turn.start() >= answered)
+        text = text[: next((start for start in starts if text[:start].strip()), None)]
+    rest = text.rpartition("</think>")[2]
     return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 

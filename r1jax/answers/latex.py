@@ -73,6 +73,7 @@ _STEPS = [
         (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
     )
 ]
+_ARITHMETIC = re.compile(r"[0-9\s.,:;/()\[\]=+<>-]*")  # without markup
 _BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _NESTING = dict.fromkeys("([{", 1) | dict.fromkeys(")]}", -1)
 
@@ -84,6 +85,8 @@ def plain(text: str) -> str:
     `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` becomes or,
     and functions, powers and roots of plain text become LaTeX.
     """
+    if _ARITHMETIC.fullmatch(text):
+        return " ".join(text.split())
     text = text.translate(_SIGNS)
     if "\\begin" not in text:  # in which a double backslash ends a row
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
@@ -110,9 +113,11 @@ def depths(text: str) -> list[int]:
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
     """Splits a text at the separators outside all brackets; the parts are stripped, and empty ones are dropped."""
-    found = [*separator.finditer(text)]
-    nesting = depths(text) if found else []
-    cuts = [0, *itertools.chain(*(cut.span() for cut in found if nesting[cut.start()] == 0)), len(text)]
+    if not separator.search(text):
+        return [text.strip()] if text.strip() else []
+    nesting = depths(text)
+    outer = (cut.span() for cut in separator.finditer(text) if nesting[cut.start()] == 0)
+    cuts = [0, *itertools.chain(*outer), len(text)]
     parts = (text[begin:end].strip() for begin, end in zip(cuts[::2], cuts[1::2], strict=True))
     return [part for part in parts if part]
 
