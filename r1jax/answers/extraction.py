@@ -178,12 +178,12 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     sentence = tail[:stop].strip(" *_`")
     if kind == "number":
         answer = plain(_place(sentence, kind))
-        readable = number(right_side(answer)) is not None or (answer != plain(sentence) and not _has_word(answer))
+        readable = number(right_side(answer)) is not None or (answer != plain(sentence) and not _WORD.search(answer))
         if not sure:
             return answer if readable and plain(sentence).startswith(answer) else None
         return answer if readable or _DIGIT.search(answer) or _NO_ANSWER.search(answer) else None
-    answer = _place(_CLAUSE.sub("", sentence).strip(" *_`"), kind)
-    return plain(answer) if sure or named or (kind == "formula" and not _has_word(answer)) else None
+    answer = plain(_place(_CLAUSE.sub("", sentence).strip(" *_`"), kind))
+    return answer if sure or named or (kind == "formula" and not _WORD.search(answer)) else None
 
 
 def _place(text: str, kind: Kind) -> str:
@@ -194,13 +194,9 @@ def _place(text: str, kind: Kind) -> str:
         worded = kind == "formula" and _WORD.search(text.replace(formula, ""))
         return formula if worded and not _ALTERED.search(text[: text.rindex(formula)]) else text
     for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
-        if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
+        if part and (not _WORD.search(plain(part)) or number(right_side(plain(part))) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
-
-
-def _has_word(text: str) -> bool:
-    return _WORD.search(plain(text)) is not None
 
 
 def _last_number(text: str) -> str | None:

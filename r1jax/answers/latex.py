@@ -118,8 +118,7 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
     nesting = depths(text)
     outer = (cut.span() for cut in separator.finditer(text) if nesting[cut.start()] == 0)
     cuts = [0, *itertools.chain(*outer), len(text)]
-    parts = (text[begin:end].strip() for begin, end in zip(cuts[::2], cuts[1::2], strict=True))
-    return [part for part in parts if part]
+    return [part for begin, end in zip(cuts[::2], cuts[1::2], strict=True) if (part := text[begin:end].strip())]
 
 
 def wrapped(text: str) -> tuple[str, str]:
