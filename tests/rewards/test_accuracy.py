@@ -93,7 +93,7 @@ def test_math_answer(gold, completion, expected):
     [
         (
             "A",
-            ["(A)", "a", "A.", "A)", "[A]", r"\textbf{(A)}\ 5", "A: 5", r"\text{(A) } 5", "Option A", "the answer is A"],
+            ["(A)", "a", "A.", "A)", "[A]", r"\textbf{(A)}\ 5", "A: 5", r"\text{(A) } 5", "Option A"],
             ["B", "A or B", "AB", "An apple", "5", "A is wrong", "(A, B)", ""],
         ),
         ("(C)", ["C", "(C)", "c)", r"\mathrm{C}"], ["D", "(D) C"]),
