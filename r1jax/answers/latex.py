@@ -25,7 +25,7 @@ _SIGNS = str.maketrans(
     | {"或": " or ", "和": " and ", "且": " and "}
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_MEANING = {
+_MEANING: dict[str, str] = {
     **{"dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom"},
     **dict.fromkeys((*",;: \n()[]", "quad", "qquad", "displaystyle", "textstyle"), " "),
     **dict.fromkeys(("!", "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "limits"), ""),

@@ -44,7 +44,7 @@ def prove(answer: str, gold: str) -> bool:
     given, expected = both = [_parsed(answer), _parsed(gold)]
     if all(isinstance(found, sympy.Expr) for found in both):
         decimal = _DECIMAL.fullmatch(answer) or _DECIMAL.fullmatch(gold)
-        return _same_expression(*both, 10 ** -min(len(decimal[1]), FLOAT_PLACES) if decimal else 0)
+        return _same_expression(given, expected, 10 ** -min(len(decimal[1]), FLOAT_PLACES) if decimal else 0)
     if all(isinstance(found, sympy.Eq) for found in both):
         return _proportional(*(sympy.fraction(sympy.together(found.lhs - found.rhs))[0] for found in both))
     ordered = [isinstance(found, _ORDERED) for found in both]

@@ -99,7 +99,7 @@ def test_math_answer(gold, completion, expected):
         ("(C)", ["C", "(C)", "c)", r"\mathrm{C}"], ["D", "(D) C"]),
         ("(b)", ["b", "B", "(B)", "b. something"], ["a", "d"]),
         (r"\text{E}", ["E", r"\text{E}", "E: 12", "e", "E)", "(E) 12", "**E**", "$E$"], ["D", "12", "EE"]),
-        ("E", [r"\textbf{(E)}", "E: it is 12"], ["D: E", "every", "e is it", ""]),
+        ("E", [r"\textbf{(E)}", "E: it is 12", "E.", "(E)", "the answer is E"], ["D: E", "every", "e is it", ""]),
     ],
 )
 def test_a_gold_answer_that_is_a_choice(gold, right, wrong):
