@@ -91,7 +91,7 @@ def plain(text: str) -> str:
     if "\\begin" not in text:  # in which a double backslash ends a row
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
     for pattern, new in _STEPS:
-        text = pattern.sub(new, text)
+        text = pattern.sub(new, text)  # pyright: ignore
     return " ".join(_braced(text).split())
 
 
