@@ -5,11 +5,11 @@ r"""Whether an answer is equivalent to the gold answer, compared by the type of 
 
 The first of these types that the gold answer has decides what equals it:
 
-- A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2): the same one, of which the modulus or
-  the base may be missing.
+- A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2): the same one. 2:4 is the same as 1:2, and
+  the modulus or the base may be missing.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A matrix, tuple, point or interval: the same elements in the same order, and the same shape; a matrix may have any
-  brackets, and what has not two elements too. ]0,1[ is (0,1). An inequality in one variable is an interval.
+- A matrix: the same shape and entries, in any brackets. A tuple, point or interval: the same elements in the same order;
+  with two elements, also the same brackets. ]0,1[ is (0,1). An inequality in one variable is the interval it describes.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
   each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
   or is the values in the same order.
@@ -31,6 +31,7 @@ from r1jax.answers.latex import FUNCTIONS, depths, plain, split, wrapped
 from r1jax.answers.quantities import NOT_UNITS, known_unit, number, quantity, same_quantity
 
 MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
+MAX_MARKUP = 20  # how many times longer than that an answer with its markup may be
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6  # of nested brackets
@@ -90,6 +91,8 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
 
     Without `prove`, two expressions that are not written alike are different.
     """
+    if len(answer) > MAX_MARKUP * max(len(gold), MAX_LENGTH):
+        return False
     answer, gold = _without_markup(answer), _without_markup(gold)
     if _compact(answer) == _compact(gold):
         return bool(gold)

@@ -22,7 +22,7 @@ Kind = Literal["number", "choice", "text", "formula"]
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
 MAX_DEPTH = 8  # of braces in the braces of a box
-MAX_LINES = 20_000  # characters of a text in which the last line that has a number is looked for
+MAX_END = 20_000  # characters at the end of a text in which its last number is looked for
 _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
@@ -201,7 +201,7 @@ def _place(text: str, kind: Kind) -> str:
 
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
-    for line in reversed(text[-MAX_LINES:].split("\n")):
+    for line in reversed(text[-MAX_END:].split("\n")):
         whole = plain(line) if _DIGIT.search(line) else ""
         numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
