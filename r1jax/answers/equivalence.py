@@ -8,8 +8,8 @@ The first of these types that the gold answer has decides what equals it:
 - A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2): the same one. 2:4 is the same as 1:2, and
   the modulus or the base may be missing.
 - A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A matrix: the same shape and entries, in any brackets. A tuple, point or interval: the same elements in the same order;
-  with two elements, also the same brackets. ]0,1[ is (0,1). An inequality in one variable is the interval it describes.
+- A matrix: the same shape and entries, in any brackets. A tuple, point or interval: the same elements in order; with
+  two elements, also the same brackets. ]0,1[ is (0,1). An inequality in one variable is the interval it describes.
 - A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
   each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
   or is the values in the same order.
