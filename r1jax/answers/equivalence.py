@@ -167,7 +167,7 @@ def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, given = _in_order(gold), _in_order(right_side(answer))
+    expected, given = _in_order(gold), _in_order(answer if _ORDER.search(answer) else right_side(answer))
     inequality, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
     if expected is None or (given is None and inequality):
         return None
