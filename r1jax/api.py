@@ -19,7 +19,7 @@ from r1jax.config.load import parse_config, settings_tree
 from r1jax.config.tasks import stages_read
 from r1jax.generate import Generator
 from r1jax.programs.pipeline import train as train_stages
-from r1jax.run.checks import DATA
+from r1jax.run.changes import DATA
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, write_atomically
 from r1jax.run.metrics_table import LivePlot, MetricsTable

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, RunStopped
 from r1jax.config.load import load_config
 
 
@@ -27,7 +27,7 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except ConfigError as error:
             line, code = f"error: {error}", 2
-        except FloatingPointError as error:
+        except (RunStopped, FloatingPointError) as error:
             line, code = f"stopped: {error}", 1
         except KeyboardInterrupt:
             line, code = "interrupted; the same command resumes a run from its last checkpoint, if it has one", 130

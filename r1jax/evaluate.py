@@ -63,7 +63,7 @@ def evaluate_model(
         check_judges([batches.task])
     with model.devices():
         key = role_key(jax.random.key(config.seed), 0, 0, "evaluate")
-        scores, rows = evaluate(model, batches, config.evaluate, key, progress=progress)
+        scores, rows, _ = evaluate(model, batches, config.evaluate, key, progress=progress)
     if jax.process_index() > 0:
         return scores, None
     file = Path(config.run_dir) / "eval" / f"{loaded.name}.jsonl"

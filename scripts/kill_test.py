@@ -1,10 +1,12 @@
-"""Kills a run with SIGKILL at random moments and checks that it ends in the same bytes as one that was not killed.
+"""Kills a run with SIGKILL at random moments of each of its stages, and checks that it ends in the same bytes as one
+that was not killed.
 
+    uv run python scripts/kill_test.py tests/five_programs.yaml 12
     uv run python scripts/kill_test.py configs/quickstart.yaml 10 stages.cold_start.steps=40 stages.rl.steps=12
 
-Every second kill waits for a checkpoint, or a stage's data, that is being written. The script compares the final
-weights, the data that stages made, and metrics.jsonl, timings aside, prints a line for each kill, and exits with 1
-where anything differs.
+The kills are spread evenly over the stages. Every second one waits for a checkpoint, or a stage's data, that is being
+written. The script prints the stage of each kill, compares the weights of each policy, the data that stages made, and
+metrics.jsonl, timings aside, and exits with 1 where anything differs or a stage was not killed.
 """
 
 import random
@@ -19,6 +21,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from r1jax.config.experiment import StageSettings
+from r1jax.config.load import load_config
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
 
@@ -42,18 +46,38 @@ def being_saved(folder: Path) -> bool:
     return any("tmp" in file.name for kind in ("checkpoints", "data") for file in folder.glob(f"{kind}/*/*"))
 
 
+def running(folder: Path, stages: list[StageSettings]) -> str:
+    """The stage that a run is in: the first one without its last checkpoint or its data."""
+    for stage in stages:
+        done = folder / "checkpoints" / stage.name / str(stage.steps)
+        if not (folder / "data" / f"{stage.name}.jsonl" if stage.program == "reject" else done).exists():
+            return stage.name
+    return "none, after the last"
+
+
 def main(config: str, kills: int, overrides: list[str]) -> int:
     root = Path(tempfile.mkdtemp(prefix="kill-test-"))
     whole, killed = root / "whole", root / "killed"
+    stages = load_config(config, overrides).stages
+    names = [stage.name for stage in stages]
+    if kills < len(names):
+        sys.exit(f"{len(names)} stages need {len(names)} kills or more, not {kills}")
     process = start(config, whole, overrides)
     if process.wait() != 0:
         sys.exit(process.stderr.read().decode())
-    total = rows_in(whole)
-    rng, kill = random.Random(0), 0
+    logged = [row["stage"] for row in read_metrics(whole)]
+    rng, kill, hit = random.Random(0), 0, set()
     while kill < kills:
         process = start(config, killed, overrides)
-        # Some rows further than it was, then somewhere in the next step; every second time in the middle of a save.
-        goal, delay, saving = rows_in(killed) + rng.randint(1, 2 * total // kills), rng.uniform(0, 0.5), False
+        # After some row of the stage and somewhere in what follows it; every second time in the middle of a save.
+        stage = names[kill * len(names) // kills]
+        first, rows = logged.index(stage), logged.count(stage)
+        goal, delay, saving = (
+            max(rows_in(killed), first) + rng.randint(1, max(1, rows // 3)),
+            rng.uniform(0, 0.3),
+            False,
+        )
+        goal = min(goal, first + rows - 1)
         while process.poll() is None and (rows_in(killed) < goal or (kill % 2 and not saving)):
             time.sleep(0.002)
             saving = rows_in(killed) >= goal and being_saved(killed)
@@ -61,25 +85,29 @@ def main(config: str, kills: int, overrides: list[str]) -> int:
             time.sleep(delay)
         process.kill()
         if process.wait() != -signal.SIGKILL:  # it had ended before: begin another
-            print(f"ended after {kill} kills: {compare(whole, killed)}", flush=True)
+            print(f"ended after {kill} kills: {compare(whole, killed, stages)}", flush=True)
             shutil.rmtree(killed)
             continue
         kill += 1
-        print(f"kill {kill}: after row {where(killed)}{', in a save' if saving else ''}", flush=True)
+        hit.add(stage := running(killed, stages))
+        print(f"kill {kill}: stage {stage}, after row {where(killed)}{', in a save' if saving else ''}", flush=True)
     process = start(config, killed, overrides)
     if process.wait() != 0:
         sys.exit(process.stderr.read().decode())
-    result = compare(whole, killed)
+    result = compare(whole, killed, stages)
     print(f"ended after {kill} kills: {result}")
-    return int("DIFFER" in result)
+    missed = [name for name in names if name not in hit]
+    print(f"not killed: {', '.join(missed)}" if missed else f"every stage was killed: {', '.join(names)}")
+    return int(bool("DIFFER" in result or missed))
 
 
-def compare(whole: Path, killed: Path) -> str:
+def compare(whole: Path, killed: Path, stages: list[StageSettings]) -> str:
     """Whether two finished runs have the same rows (timings aside), and the same bytes of weights and data."""
     rows = [[without_timings(row) for row in read_metrics(f)] for f in (whole, killed)]
     weights = []
+    policies = [stage.name for stage in stages if stage.makes_policy]
     for folder in (whole, killed):
-        params = load_model(str(folder)).model.weights
+        params = [load_model(str(folder), checkpoint=name).model.weights for name in policies]
         weights.append([np.asarray(x).tobytes() for x in jax.tree.leaves(params)])
     data = [{file.name: file.read_bytes() for file in folder.glob("data/*.jsonl")} for folder in (whole, killed)]
     return (

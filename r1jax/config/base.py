@@ -20,6 +20,10 @@ class ConfigError(ValueError):
     """The user's settings cannot be used; the message is one line: what we got, what we need, what to do."""
 
 
+class RunStopped(Exception):
+    """A run cannot go on, which its settings alone did not show; the message is one line."""
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Makes a ConfigError of what a task, a tokenizer or a model refuses: it is the user's to correct."""

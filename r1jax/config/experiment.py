@@ -271,8 +271,9 @@ class Config(Shared):
     removed. Each is a file, a block such as a task's (its test set, or all rows where it has none), or `test`: the test
     splits of the stages' own data sets."""
     table: dict[str, str] = {}
-    """Stages to compare side by side after the last one, by the names that they have in the table: all are evaluated on
-    the top level's task, as the top level's `evaluate` says. Empty: there is no table."""
+    """Stages to compare side by side after the last one, by the names that they have in the table, with `base` for the
+    model before any training: all are evaluated on the top level's task, as the top level's `evaluate` says. Empty:
+    there is no table."""
     stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
 
@@ -360,9 +361,9 @@ class Config(Shared):
         if self.table and stages_read(self.task):
             raise ValueError("table: the top level's task, which stages are compared on, reads a stage's data")
         for name in self.table.values():
-            if name not in names or not self.stage(name).makes_policy:
-                known = ", ".join(stage.name for stage in self.stages if stage.makes_policy)
-                raise ValueError(f"table: {name!r} is no stage that trains a policy; there are {known}")
+            known = ["base", *(stage.name for stage in self.stages if stage.makes_policy)]
+            if name not in known:
+                raise ValueError(f"table: {name!r} is no stage that trains a policy; there are {', '.join(known)}")
         return self
 
     def stage(self, name: str) -> StageSettings:

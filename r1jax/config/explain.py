@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from r1jax.config.base import Settings, kind_of
 from r1jax.config.equivalents import EQUIVALENTS
 from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, RewardModelStage, SftStage
+from r1jax.config.rewards import ModelReward
 
 CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
 MOST_PLACES = 3  # that are named
@@ -114,6 +115,8 @@ def what_is_meant(block: type[Settings], key: str, value: Any) -> str:
         return _elsewhere(key)
     if near := difflib.get_close_matches(key, names, n=1, cutoff=CLOSE):
         return f"did you mean {near[0]!r}?"
+    if block is ModelReward:
+        return "the model is an earlier stage of program reward_model, as in {name: reward_model, stage: NAME}"
     if block in STAGES and places().get(key) == [f"stages.NAME.{key}"]:
         programs = [get_args(kind.model_fields["program"].annotation)[0] for kind in STAGES if key in kind.model_fields]
         several = " and ".join([*([", ".join(programs[:-1])] if programs[1:] else []), programs[-1]])

@@ -13,8 +13,8 @@ import functools
 import hashlib
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -74,7 +74,8 @@ class Batches:
 
     With `reading`, for a reward model, the examples are those with responses that it can read, within the limits.
 
-    `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end.
+    `width` is what the prompts of a split are padded to: the longest one, or max_prompt_length in a task without end;
+    and `least_width` at least.
     """
 
     task: Task | Mixture
@@ -86,13 +87,14 @@ class Batches:
     max_completion_length: int
     needs_completions: bool = False
     reading: Reading | None = None
+    least_width: Mapping[Split, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         task = self.task
         self.parts = task.parts if isinstance(task, Mixture) else (task,)
         self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
         self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-        self.width: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self.width: dict[Split, int] = dict.fromkeys(SPLITS, 0) | dict(self.least_width)
         self._lengths: dict[tuple[Split, int], np.ndarray] = {}
         self._kept: dict[Split, list[np.ndarray | None]] = {}
         self._orders: dict[Split, MapDataset[Any]] = {}
@@ -116,6 +118,10 @@ class Batches:
     def example(self, split: Split, position: int) -> Example:
         """The example at a position of the split's order, with its prompt."""
         return self._rendered(split, *self._entry(split, position)[:2])
+
+    def part(self, split: Split, position: int) -> Task:
+        """The task of the example at a position."""
+        return self.parts[self._entry(split, position)[0]]
 
     def prompt_lengths(self, split: Split, count: int) -> np.ndarray:
         """The lengths of the first `count` prompts of a split, in tokens; computed once."""

@@ -11,12 +11,10 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from r1jax.config.base import user_errors
 from r1jax.config.experiment import Config
 from r1jax.programs import distill, grpo, reject, reward_model, sft
-from r1jax.programs.comparison import compare, comparison_batches
+from r1jax.programs.comparison import check_comparison, compare
 from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
@@ -44,9 +42,7 @@ def train(
     run = open_run(config, functions=functions)
     if config.table:
         with user_errors():  # before anything runs
-            for name in config.table.values():
-                batches = comparison_batches(run, run.stage(name), functions)
-                batches.prompts("test", 0, np.arange(config.evaluate.problems or 1))
+            check_comparison(run, functions)
     run.log.on_log = on_log
     with contextlib.closing(run), run.devices():
         saved = _saved_steps(run)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import RunStopped
 from r1jax.config.experiment import RejectStage
 from r1jax.parallel.mesh import own_rows
 from r1jax.programs.steps import is_due
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     """Samples the steps that are not finished, and joins all; returns the weights as they were given, if it read them.
 
-    Raises ConfigError where no completion was kept.
+    Raises RunStopped where no completion was kept.
     """
     settings, file = stage.settings, data_file(run.folder, stage.settings.name)
     assert isinstance(settings, RejectStage)
@@ -72,9 +72,10 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
             write_atomically(whole, b"".join(part.read_bytes() for part in parts))
     run.wait_for_all(f"data of {settings.name}")  # on a file system that all processes share, as for checkpoints
     if not file.stat().st_size:
-        raise ConfigError(
+        raise RunStopped(
             f"stages.{settings.name}.keep: none of {settings.most_prompts * settings.group_size} completions was kept; "
-            f"completions/ and {file.with_suffix('.prompts.jsonl').name} show why: lower a score, or train more before"
+            f"completions/ and {file.with_suffix('.prompts.jsonl')} show why; lower a score, or train more before, in "
+            f"another run_dir, whose first stage may have init_from: {run.folder}"
         )
     return params
 

@@ -140,7 +140,7 @@ def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[s
     key, settings = role_key(run.key, stage.number, step, "evaluate"), stage.settings
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
         model, sequences = run.loaded(stage, weights), run.sequences_at_once
-        scores, _ = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences)
+        scores = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences).scores
     run.log.log(settings.name, step, scores | run.timers.collect())
     return scores
 

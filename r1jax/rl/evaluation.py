@@ -1,6 +1,6 @@
 """Held-out scores: pass@1 over k samples, unbiased pass@k, cons@k, lengths; and the transcripts behind them.
 
-    scores, rows = evaluate(model, batches, settings, key)
+    scores, rows, accuracy_P = evaluate(model, batches, settings, key)
 
 Letters: P prompts (one a problem), G samples a prompt.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +31,18 @@ MAX_PROVED = 16  # different answers to a problem that algebra compares with eac
 WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes are compiled
 
 
+class Evaluation(NamedTuple):
+    """What `evaluate` found: eval/… metrics, this process's transcripts as rows, and each problem's accuracy.
+
+    `accuracy_P` [P] is the mean over a problem's samples, in the order of the test split; NaN where none was graded,
+    and for problems of a mixture's part without that reward.
+    """
+
+    scores: dict[str, float]
+    rows: list[dict[str, Any]]
+    accuracy_P: np.ndarray
+
+
 def evaluate(
     model: LoadedModel,
     batches: Batches,
@@ -39,8 +51,8 @@ def evaluate(
     *,
     sequences: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Answers the first `problems` of the test split; returns eval/… metrics and this process's transcripts as rows.
+) -> Evaluation:
+    """Answers and grades the first `problems` of the test split.
 
     `sequences` is how many are sampled at once (None: SEQUENCES_AT_ONCE a device), which changes no sample. `progress`
     is called with how many of how many problems are done.
@@ -83,7 +95,10 @@ def evaluate(
         if name is not None and own_P.any():
             own = _metrics({column: values[own_P] for column, values in table.items()}, G)
             metrics |= {f"{metric}/{name}": value for metric, value in own.items()}
-    return metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])]
+    accuracy_P = np.full(problems, math.nan)
+    for problem, samples, applies in zip(order_P, table["reward/accuracy"], table["applies/accuracy"], strict=True):
+        accuracy_P[problem] = _mean(samples) if applies else math.nan
+    return Evaluation(metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])], accuracy_P)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -1,5 +1,5 @@
 """What a run refuses before anything is compiled or written: stages that do not fit the devices, the task or the
-lengths, weights of another architecture, and a folder that was started with other settings."""
+lengths, and weights of another architecture."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage, models_read
-from r1jax.config.load import load_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
@@ -23,8 +22,10 @@ from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import rewards_in
 from r1jax.rewards.judge import Judge
 from r1jax.run.loading import describe
-from r1jax.run.teacher import find_teacher
+from r1jax.run.stages import stage_errors
+from r1jax.run.teacher import find_teacher, or_a_stage
 from r1jax.tasks import Mixture, Task
+from r1jax.tasks.stage_data import Awaited
 from r1jax.text.prompt import make_prompt
 from r1jax.text.tokenizer import check_same_tokens
 
@@ -32,14 +33,12 @@ if TYPE_CHECKING:
     from r1jax.run.run import Run
     from r1jax.run.stages import StageRun
 
-DATA = "data.jsonl"  # rows that were given to the Python API
-# Settings that do not change what is computed.
-FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints", "table")
-FREE_OF_JUDGES = (".url", ".parallel", ".retries", ".api_key_env")
-
 
 def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
-    """What the stages ask for must fit the mesh and their tasks. Raises ConfigError."""
+    """What the stages ask for must fit the mesh and their tasks. Raises ConfigError.
+
+    Of a stage that waits for data its `expected` can be checked before any stage has run.
+    """
     for stage in stages:
         where = f"stages.{stage.settings.name}"
         for problem in _problems(stage, mesh):
@@ -51,8 +50,24 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
                 problem = error
             if problem:
                 raise ConfigError(f"{where}.teacher_mesh: {problem}")
+
+
+def warn_of_settings(stages: Sequence[StageRun]) -> None:
+    """Warns of settings that will not do what they say."""
+    for stage in stages:
+        where = f"stages.{stage.settings.name}"
         if isinstance(stage.settings, RejectStage):
             continue
+        longest = max(
+            (other.settings.max_completion_length for other in stages if other.settings.name in stage.waits_for),
+            default=0,
+        )
+        if isinstance(stage.settings, SftStage) and stage.settings.max_completion_length < longest:
+            warnings.warn(
+                f"{where}.max_completion_length: {stage.settings.max_completion_length}, and the completions that are "
+                f"sampled for it have up to {longest} tokens; longer ones will be dropped",
+                stacklevel=2,
+            )
         warmup, updates = stage.settings.optimizer.warmup_updates, stage.settings.updates
         if warmup >= updates:
             warnings.warn(
@@ -103,6 +118,8 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         yield "evaluate.problems: null means all, and this task's problems have no end; give a number"
     prompt, completion, pack = batches.width["train"], settings.max_completion_length, settings.pack_length
     width, examples, prompts = prompt + completion, batches.size("train"), settings.prompts_per_step
+    if expected := [part.most for part in batches.parts if isinstance(part, Awaited)]:
+        examples = None if len(expected) < len(batches.parts) else sum(expected)
     if width % context:
         yield (
             f"max_completion_length: {prompt} prompt positions + {completion} = {width} cannot be split over the "
@@ -110,8 +127,8 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         )
     if examples is not None and prompts > examples:
         yield (
-            f"prompts_per_step: {prompts} prompts a step, and the task has {examples} to train on; give fewer, or more "
-            f"data"
+            f"prompts_per_step: {prompts} prompts a step, and the task has {'at most ' if expected else ''}{examples} "
+            f"to train on; give fewer, or more data"
         )
     if pack is not None and pack < width:
         yield (
@@ -141,22 +158,29 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
 def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
     """Looks at the first examples that each stage will use, so that limits that are too low are seen at once."""
     for stage in stages:
-        settings, batches = stage.settings, stage.batches
-        batches.prompts("test", 0, np.arange(min(settings.evaluate.problems or at_most, at_most)))
-        rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
-        if settings.program == "sft":
-            batches.demonstrations(stage.first_example, rows)
-        elif settings.program == "reward_model":
-            judged = batches.judged("train", stage.first_example, rows)
-            if batches.responses == 1 and len(rows) > 1 and len({each.label for each in judged}) == 1:
-                raise ConfigError(
-                    f"stages.{settings.name}.task: all labels of its first {len(rows)} examples are {judged[0].label}; "
-                    f"a reward model learns from both kinds"
-                )
-            if (held_out := batches.size("test") or 32) < 32:
-                warnings.warn(f"stages.{settings.name}: only {held_out} examples are held out to test on", stacklevel=2)
-        else:
-            batches.prompts("train", stage.first_example, rows)
+        with stage_errors(stage.settings.name):
+            _check_examples(stage, at_most)
+
+
+def _check_examples(stage: StageRun, at_most: int) -> None:
+    settings, batches, first = stage.settings, stage.batches, stage.first_example
+    batches.prompts("test", 0, np.arange(min(settings.evaluate.problems or at_most, at_most)))
+    rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
+    if any(isinstance(part, Awaited) for part in batches.parts):  # of other parts alone
+        rows = np.array([row for row in rows if not isinstance(batches.part("train", first + int(row)), Awaited)], int)
+    if settings.program == "sft":
+        batches.demonstrations(first, rows)
+    elif settings.program == "reward_model":
+        judged = batches.judged("train", first, rows)
+        if len(rows) > 1 and batches.responses == 1 and len({each.label for each in judged}) == 1:
+            raise ConfigError(
+                f"task: all labels of its first {len(rows)} examples are {judged[0].label}; a reward model learns from "
+                f"both kinds"
+            )
+        if (held_out := batches.size("test") or 32) < 32:
+            warnings.warn(f"stages.{settings.name}: only {held_out} examples are held out to test on", stacklevel=2)
+    else:
+        batches.prompts("train", first, rows)
 
 
 def check_reward_models(stages: Sequence[StageRun], config: Config) -> None:
@@ -183,10 +207,10 @@ def check_judges(tasks: Sequence[Task | Mixture]) -> None:
                     raise ValueError(f"rewards.{name}: {error}") from None
 
 
-def check_weights(run: Run) -> None:
-    """The weights that the run begins with, and those that stages take from other folders, must fit the model."""
+def check_weights(run: Run, stages: Sequence[StageRun]) -> None:
+    """The weights that stages begin with, the run's own and those of other folders, must fit the model."""
     names = ["base", *(stage.settings.name for stage in run.stages)]
-    for stage in run.stages:
+    for stage in stages:
         name, abstract, config = stage.settings.name, abstract_params(stage.model, run.mesh), stage.model.config
         if (source := run.config.source(name)) == "base" and (path := run.config.model_of(name).path):
             check_params(find_model(path), config, abstract)
@@ -208,43 +232,12 @@ def check_weights(run: Run) -> None:
             _check_same_model(source, model, config)
             check_same_tokens(source, tokenizer, run.tokenizer)
         except ValueError as error:
-            raise ConfigError(f"stages.{name}.init_from: {error}") from None
+            raise ConfigError(f"stages.{name}.init_from: {error}{or_a_stage(run, stage, source)}") from None
 
 
 def _check_same_model(source: str, theirs: ModelConfig, ours: ModelConfig) -> None:
     their, our = dataclasses.asdict(theirs), dataclasses.asdict(ours)
     for key in sorted(our.keys() - {"dtype", "remat"}):
         if our[key] != their[key]:
-            raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}")
-
-
-def check_same_settings(folder: Path, config: Config) -> None:
-    """A run resumes only with the settings that it began with; where it runs and what it logs may change."""
-    if not (folder / "config.yaml").is_file():
-        if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
-            raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
-        return
-    if changed := changed_settings(folder, config):
-        key, (before, now) = next(iter(changed.items()))
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise ConfigError(
-            f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}; "
-            f"choose another folder with run_dir=..., or delete that one to start again"
-        )
-
-
-def changed_settings(folder: Path, config: Config) -> dict[str, tuple[Any, Any]]:
-    """By key what a run was started with and what a config has, where they differ and the run would not be the same."""
-    before, now = (_flat(c.model_dump()) for c in (load_config(folder / "config.yaml"), config))
-    changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES) or ".teacher_mesh" in key}
-    return {key: values for key, values in changed.items() if key not in free}
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    items = tree.items() if isinstance(tree, dict) else None
-    if isinstance(tree, list):  # stages go by their names
-        items = [(entry.get("name", i) if isinstance(entry, dict) else i, entry) for i, entry in enumerate(tree)]
-    if items is None:
-        return {prefix: tree}
-    return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}
+            way_out = "" if key == "vocab_size" else f"; give the stage the `model` that {source} has"
+            raise ValueError(f"the model of {source} has {key}={their[key]}, this one {key}={our[key]}{way_out}")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,6 +30,11 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     """By the names that the config's `table` gives stages: their stage, step and scores."""
     file = comparison_file(folder)
     return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def accuracies(entry: Mapping[str, Any]) -> list[float]:
+    """The accuracy of each problem of a stage's entry, NaN where it has none."""
+    return [math.nan if value is None else value for value in entry.get("accuracies", [])]
 
 
 def comparison_columns(folder: Path) -> dict[str, list[float]]:
@@ -47,10 +55,24 @@ def comparison_columns(folder: Path) -> dict[str, list[float]]:
     }
 
 
+def bootstrap(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the mean: the values are drawn anew, with replacement, `draws` times.
+
+    NaN are left out; both ends are NaN where nothing is left."""
+    known = np.array(values, float)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    means = np.concatenate([rng.choice(known, (100, known.size)).mean(axis=1) for _ in range(draws // 100)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def comparison_table(folder: Path) -> Table:
     """A row for each stage, a column for each metric, where parts' names stand for their accuracy.
 
-    The best value of a column is bold, but for lengths."""
+    Beside the accuracy is half its 95 % bootstrap interval. The best value of a column is bold, but for lengths."""
     from rich import box
     from rich.table import Table
 
@@ -64,10 +86,12 @@ def comparison_table(folder: Path) -> Table:
     for metric in columns:
         table.add_column(metric.removeprefix("accuracy: "), justify="right", overflow="fold", min_width=5)
     best = {m: max((v for v in values if not math.isnan(v)), default=math.nan) for m, values in columns.items()}
-    for number, name in enumerate(read_comparison(folder)):
-        cells = []
+    for number, (name, entry) in enumerate(read_comparison(folder).items()):
+        cells, (low, high) = [], bootstrap(accuracies(entry))
         for metric, values in columns.items():
             value, cell = values[number], _cell(metric, values[number])
+            if metric == "accuracy" and low <= high:  # neither is NaN
+                cell += f" ±{50 * (high - low):.1f}"
             cells.append(f"[bold]{cell}[/]" if value == best[metric] and metric != LENGTH else cell)
         table.add_row(name, *cells)
     return table

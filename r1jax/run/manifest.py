@@ -1,4 +1,5 @@
-"""What a run was made with: commit, command, versions, devices, seed and data. It is written once, for people."""
+"""What a run was made with: commit, command, versions, devices, seed and data. It is written at
+the start, for people; where the settings of a stage change, so does what it says of data."""
 
 from __future__ import annotations
 

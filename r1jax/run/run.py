@@ -15,6 +15,7 @@ import contextlib
 import functools
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,14 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.run.changes import Changes, check_same_settings, find_changes
 from r1jax.run.checks import (
-    changed_settings,
     check_examples,
     check_judges,
     check_reward_models,
-    check_same_settings,
     check_stages,
     check_weights,
+    warn_of_settings,
 )
 from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
 from r1jax.run.manifest import manifest
@@ -49,7 +50,7 @@ from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, st
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.contamination import tables_of
-from r1jax.text.tokenizer import Tokenizer, load_tokenizer
+from r1jax.text.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from r1jax.training.checkpoint import Checkpoints
 
 
@@ -167,18 +168,21 @@ def build_run(
             raise ConfigError("stages: got none; training needs at least one")
         # A run that has begun has copies of its model's description and tokenizer. One of other settings lends nothing.
         begun = (folder / "config.yaml").is_file() and (folder / MODEL_FOLDER).is_dir()
-        begun = begun and not changed_settings(folder, config)
+        changes = find_changes(folder, config) if begun else Changes({}, {})
+        begun = begun and not changes.refused
+        owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+        described = {owner: begun and _is_described(folder, owner, changes) for owner in owners}
         architectures = {
-            owner: model_config(config.model_of(owner), model_folder(folder, owner) if begun else None)
-            for owner in dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+            owner: model_config(config.model_of(owner), model_folder(folder, owner) if described[owner] else None)
+            for owner in owners
         }
         mesh = make_mesh(config.mesh)
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
-        tokenizer = (
-            saved_tokenizer(config, folder) if begun else _tokenizer(config, [*tasks.ready(), *tasks.waiting_parts])
-        )
+        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.all_expected())
+        if begun and changes.accepted:
+            _check_alphabet(tokenizer, tasks.all_expected(), folder)
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
         for model in models.values():
             abstract_params(model, mesh)  # refuses a mesh that does not divide the weights
@@ -194,28 +198,32 @@ def build_run(
             timers=Timers(),
             guard=CompileGuard(),
         )
-        check_stages([stage for stage in run.stages if not stage.waits_for], mesh)
+        check_stages([stage.expected for stage in run.stages], mesh)
+        warn_of_settings(run.stages)
         return run
 
 
 def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | None = None) -> Run:
     """`build_run`, then makes the run's folder or reopens it.
 
-    Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused.
+    Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused,
+    but for those of stages that have saved nothing yet.
     """
     run = build_run(config, functions=functions)
     with user_errors():
-        ready = [stage for stage in run.stages if not stage.waits_for]
-        check_judges([stage.batches.task for stage in ready])
-        check_examples(ready)
-        check_reward_models(ready, config)
-        check_same_settings(run.folder, config)
-        if not (run.folder / "config.yaml").is_file():
-            check_weights(run)
+        expected = [stage.expected for stage in run.stages]
+        check_judges([stage.batches.task for stage in expected])
+        check_examples(expected)
+        check_reward_models(expected, config)
+        changes = check_same_settings(run.folder, config)
+        if changes.accepted or not (run.folder / "config.yaml").is_file():
+            check_weights(run, run.stages[changes.saved :])
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
-            _describe(run)
+            _describe(run, changes)
         _wait_for_all("folder")
+        for line in changes.lines():
+            run.print(line)
     return run
 
 
@@ -223,8 +231,21 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's."""
     source = config.tokenizer or config.model.path or "characters"
     if source == "characters":
-        return load_tokenizer(source, tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols)))
+        return load_tokenizer(source, _alphabet(tasks))
     return load_tokenizer(source if Path(source).exists() else str(find_model(source)), ())
+
+
+def _alphabet(tasks: list[Task | Mixture]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(symbol for task in tasks for symbol in task.symbols))
+
+
+def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: Path) -> None:
+    """Raises ConfigError where tasks of changed stages would have given the run another alphabet."""
+    if isinstance(tokenizer, CharacterTokenizer) and tokenizer.symbols != _alphabet(tasks):
+        raise ConfigError(
+            f"run_dir: the tokenizer in {folder} has the characters of the tasks that the run was started with, and "
+            f"now they are others, or in another order; choose another folder with run_dir=..."
+        )
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
@@ -239,11 +260,26 @@ def _wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def _describe(run: Run) -> None:
-    """Writes the resolved config, the model's description with its tokenizer, and the manifest, once."""
+def _is_described(folder: Path, owner: str | None, changes: Changes) -> bool:
+    return model_folder(folder, owner).is_dir() and not changes.is_of(owner, "model")
+
+
+def _describe(run: Run, changes: Changes) -> None:
+    """Writes the resolved config, the model's description with its tokenizer, and the manifest; what has changed again.
+
+    A description that is no longer right is away before the config changes, so that none is ever taken for another's.
+    """
     folder, config = run.folder, run.config
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.yaml").is_file():
+    longer = any(key.endswith(("max_prompt_length", "max_completion_length")) for key in changes.accepted)
+    for owner in [None, *(stage.name for stage in config.stages)]:
+        described = model_folder(folder, owner)
+        stale = changes.is_of(owner, "model") or (longer and config.model_of(owner).path is None)
+        if stale and described.is_dir():
+            temporary = described.with_name(f"{described.name}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            described.rename(temporary)
+    if changes.accepted or not (folder / "config.yaml").is_file():
         write_atomically(folder / "config.yaml", dump_config(config).encode())
     for stage in [None, *run.stages]:
         owner = None if stage is None else config.model_owner(stage.settings.name)
@@ -260,7 +296,10 @@ def _describe(run: Run) -> None:
     for stage in run.stages:
         if not stage.waits_for:
             run.list_removed(stage)
-    if not (folder / "manifest.json").is_file():
+    file = folder / "manifest.json"
+    if changes.accepted or not file.is_file():
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
-        described = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
-        write_atomically(folder / "manifest.json", (json.dumps(described, indent=1) + "\n").encode())
+        made = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
+        if file.is_file():  # the rest is what the run began with
+            made = json.loads(file.read_text()) | {key: made[key] for key in ("data_fingerprints", "first_examples")}
+        write_atomically(file, (json.dumps(made, indent=1) + "\n").encode())

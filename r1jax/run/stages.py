@@ -5,24 +5,26 @@ stages = stage_runs(config, StageTasks(config, {}, None, reward_model), tokenize
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r1jax.config.base import ConfigError, user_errors
+from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config, RejectStage, RewardModelStage, StageSettings
 from r1jax.config.rewards import ModelReward, RewardSettings
-from r1jax.config.tasks import DataSet, MixtureTask, StageTask, stages_read
+from r1jax.config.tasks import DataSet, MixtureTask, StageTask, TaskSettings, stages_read
 from r1jax.data.batches import Batches
 from r1jax.models import Model
 from r1jax.rewards.example import Reward
 from r1jax.rewards.reading import Reading
 from r1jax.tasks import Mixture, Task, make_task
 from r1jax.tasks.contamination import Contamination, evaluation_questions, question_text, tables_of
-from r1jax.tasks.stage_data import stage_data
-from r1jax.tasks.table import read_table
+from r1jax.tasks.stage_data import Awaited, awaited, stage_data
 from r1jax.text.tokenizer import Tokenizer
 
 
@@ -35,6 +37,7 @@ class StageRun:
     model: Model
     first_example: int
     make_batches: Callable[[], Batches]
+    make_expected: Callable[[], Batches]
 
     @property
     def waits_for(self) -> list[str]:
@@ -44,8 +47,13 @@ class StageRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """Its data, made when first asked for; stages that see the same data share it."""
-        with user_errors():
+        with stage_errors(self.settings.name):
             return self.make_batches()
+
+    @property
+    def expected(self) -> StageRun:
+        """The same stage with data to check it by: the task that will be sampled on, for what it waits for."""
+        return replace(self, make_batches=self.make_expected) if self.waits_for else self
 
 
 class StageTasks:
@@ -60,7 +68,7 @@ class StageTasks:
     ) -> None:
         self.config, self.functions, self.data = config, functions, data
         self._make_reward_model, self._reward_models = reward_model, dict[str, Reward]()
-        self._made: dict[str, Task | Mixture] = {}
+        self._made, self._expected = dict[str, Task | Mixture](), dict[str, Task | Mixture]()
         self._contamination = Contamination({})
 
     def reward_model(self, settings: ModelReward) -> Reward:
@@ -69,51 +77,60 @@ class StageTasks:
             self._reward_models[what] = self._make_reward_model(settings)
         return self._reward_models[what]
 
-    def key(self, stage: StageSettings) -> str:
-        """What two stages of the same task have in common."""
-        return repr((stage.task, sorted(_definitions(stage).items()), stage.max_completion_length))
-
     def __call__(self, name: str) -> Task | Mixture:
-        stage, config = self.config.stage(name), self.config
-        if (what := self.key(stage)) not in self._made:
-            self._made[what] = make_task(
-                stage.task if self.data is None or stages_read(stage.task) else self.data,
-                config.seed,
-                rewards={**_definitions(stage), **self.functions},
-                max_completion_length=stage.max_completion_length,
-                stage_data=lambda source: stage_data(
-                    data_file(Path(config.run_dir), source.stage), self(source.stage), source.pass_rate
-                ),
-                reward_model=self.reward_model,
+        stage = self.config.stage(name)
+        if (what := task_key(stage)) not in self._made:
+            self._made[what] = self._make(
+                stage, lambda task: stage_data(self._file(task.stage), self(task.stage), task.pass_rate)
             )
-            if "accuracy" not in self._made[what].rewards:
-                known = ", ".join(self._made[what].rewards)
-                raise ConfigError(f"rewards: there are {known} and none named accuracy, which stages are evaluated by")
             self._contamination.clean(self._made[what], name)
         return self._made[what]
+
+    def expected(self, name: str) -> Task | Mixture:
+        """The task of a stage before any stage has run, with what stands for data that it waits for."""
+        stage = self.config.stage(name)
+        if not stages_read(stage.task):
+            return self(name)
+        if (what := task_key(stage)) not in self._expected:
+            with warnings.catch_warnings(action="ignore"):  # they are given when the stage has its data
+                self._expected[what] = self._make(stage, self._awaited)
+        return self._expected[what]
+
+    def _awaited(self, task: StageTask) -> Awaited | Mixture:
+        source = self.config.stage(task.stage)
+        assert isinstance(source, RejectStage)
+        a_prompt = 1 if task.pass_rate is not None else source.keep_per_prompt or source.group_size
+        return awaited(self.expected(task.stage), source.most_prompts * min(a_prompt, source.group_size))
+
+    def _file(self, stage: str) -> Path:
+        return data_file(Path(self.config.run_dir), stage)
+
+    def _make(self, stage: StageSettings, data: Callable[[StageTask], Task | Mixture]) -> Task | Mixture:
+        with stage_errors(stage.name):
+            if isinstance(stage, RewardModelStage):
+                _check_judged(stage.task)
+            task = make_task(
+                stage.task if self.data is None or stages_read(stage.task) else self.data,
+                self.config.seed,
+                rewards={**_definitions(stage), **self.functions},
+                max_completion_length=stage.max_completion_length,
+                stage_data=data,
+                reward_model=self.reward_model,
+            )
+            if "accuracy" not in task.rewards:
+                raise ConfigError(
+                    f"rewards: there are {', '.join(task.rewards)} and none named accuracy, which stages are evaluated "
+                    f"by"
+                )
+        return task
 
     def ready(self) -> list[Task | Mixture]:
         """Those that do not wait for an earlier stage's data, in the order of their stages."""
         return [self(stage.name) for stage in self.config.stages if not stages_read(stage.task)]
 
-    @functools.cached_property
-    def waiting_parts(self) -> list[Task | Mixture]:
-        """What mixtures have besides an earlier stage's data, so that a mistake there is seen before anything runs."""
-        parts = []
-        for stage in self.config.stages:
-            for part in stage.task.mixture if stages_read(stage.task) and isinstance(stage.task, MixtureTask) else ():
-                rewards = {**_definitions(stage), **self.functions, **part.rewards}
-                if not isinstance(part.task, StageTask):
-                    parts.append(
-                        make_task(
-                            part.task,
-                            self.config.seed,
-                            rewards={name: reward for name, reward in rewards.items() if reward is not None},
-                            max_completion_length=stage.max_completion_length,
-                            reward_model=self.reward_model,
-                        )
-                    )
-        return parts
+    def all_expected(self) -> list[Task | Mixture]:
+        """Those that are ready, and then what stands for those that wait."""
+        return [*self.ready(), *(self.expected(stage.name) for stage in self.config.stages if stages_read(stage.task))]
 
     def decontaminate(self) -> None:
         """Removes training questions that are in the config's evaluation sets, also from tasks that are made later."""
@@ -123,33 +140,18 @@ class StageTasks:
             name, questions = ("test", self._test_questions()) if data == "test" else evaluation_questions(data)
             sets.setdefault(name, []).extend(questions)
         self._contamination = Contamination(sets)
-        first = {self.key(stage): stage.name for stage in reversed(self.config.stages)}
+        first = {task_key(stage): stage.name for stage in reversed(self.config.stages)}
         for what, task in self._made.items():
             self._contamination.clean(task, first[what])
 
     def _test_questions(self) -> Iterator[str]:
         """Those of the stages' data sets; of stages that wait for others too."""
-        tables = [table for task in self.ready() for table in tables_of(task)]
-        waiting = [stage.task for stage in self.config.stages if stages_read(stage.task)]
-        parts = [part.task for task in waiting for part in getattr(task, "mixture", ())]
-        tables += [read_table(settings) for settings in parts if isinstance(settings, DataSet)]
+        tables = [table for task in self.all_expected() for table in tables_of(task)]
         return (question_text(example) for table in tables for example in table.examples["test"])
 
-    def reward_names(self, stage: StageSettings) -> set[str]:
-        """The rewards that a stage's task has or, where it waits for another stage's data, will have."""
-        if not (sources := stages_read(stage.task)):
-            return set(self(stage.name).rewards)
-        names = {name for source in sources for name in self.reward_names(self.config.stage(source))}
-        if isinstance(stage.task, MixtureTask):
-            names |= {name for task in self.waiting_parts for name in task.rewards}
-        return names
-
     def check_names(self) -> None:
-        """Raises ConfigError for a reward that no task has.
-
-        It may be of the top level, null in a part of a mixture, or of a stage that waits for another's data.
-        """
-        known = dict.fromkeys(name for task in self.ready() for name in task.rewards)
+        """Raises ConfigError for a reward that no task has, at the top level or null in a part of a mixture."""
+        known = dict.fromkeys(name for task in self.all_expected() for name in task.rewards)
         if unknown := [name for name in self.config.rewards if name not in known]:
             raise ConfigError(
                 f"rewards: no task of a stage has the reward {unknown[0]!r}; there are {', '.join(known)}"
@@ -161,13 +163,46 @@ class StageTasks:
                 f"task.mixture: a part is to lack the reward {unknown[0]!r}, which none would have; there are "
                 f"{', '.join(sorted(known))}"
             )
-        for stage in (stage for stage in self.config.stages if stages_read(stage.task)):
-            key, named = ("keep", stage.keep) if isinstance(stage, RejectStage) else ("rewards", stage.reward_weights)
-            have = self.reward_names(stage)
-            if stage.program in ("grpo", "reject") and (unknown := sorted(named.keys() - have)):
-                raise ConfigError(
-                    f"stages.{stage.name}.{key}: no reward {unknown[0]!r}; there are {', '.join(sorted(have))}"
-                )
+
+
+def _check_judged(task: TaskSettings) -> None:
+    """Raises ConfigError for a data set of which a reward model stage names no columns of judged responses."""
+    for table in (part.task for part in task.mixture) if isinstance(task, MixtureTask) else (task,):
+        if isinstance(table, DataSet) and not table.is_for_reward_models and not {"chosen", "label"} & {*table.columns}:
+            raise ConfigError(
+                "task: a reward model is trained on pairs or on labels; name the columns of pairs in task.chosen and "
+                "task.rejected, or those of labelled responses in task.response and task.label"
+            )
+
+
+@contextlib.contextmanager
+def stage_errors(stage: str) -> Iterator[None]:
+    """Makes a ConfigError that names the stage of what its data is refused for."""
+    try:
+        yield
+    except ValueError as error:
+        text, where = str(error), f"stages.{stage}."
+        if re.match(r"stages\.|decontaminate:|data, row", text):
+            where = ""
+        elif not re.match(r"(task|rewards|prompt|evaluate)[.:]", text):
+            where += "task: "
+        raise ConfigError(where + text) from None
+
+
+def task_key(stage: StageSettings) -> str:
+    """What two stages of the same task have in common."""
+    return repr((stage.task, sorted(_definitions(stage).items()), stage.max_completion_length))
+
+
+def data_key(stage: StageSettings) -> Any:
+    """What two stages have in common that see the same data in the same form."""
+    reads = stage.reads if isinstance(stage, RewardModelStage) else None
+    return task_key(stage), stage.prompt, stage.max_prompt_length, reads
+
+
+def needs_completions(stage: StageSettings, config: Config) -> bool:
+    """Whether examples without a demonstration are left out, as sft needs it, for all stages of the same data."""
+    return any(other.program == "sft" for other in config.stages if data_key(other) == data_key(stage))
 
 
 def _definitions(stage: StageSettings) -> dict[str, RewardSettings]:
@@ -183,30 +218,28 @@ def stage_runs(
     `models` are those of the config (None) and of the stages that have one of their own.
     """
     made: dict[Any, Batches] = {}
-    stages = config.stages
 
-    def what(stage: StageSettings) -> Any:
-        reads = stage.reads if isinstance(stage, RewardModelStage) else None
-        return tasks.key(stage), stage.prompt, stage.max_prompt_length, reads
+    def batches(stage: StageSettings, *, expected: bool = False) -> Batches:
+        if (key := (data_key(stage), expected)) not in made:
+            with warnings.catch_warnings(action="ignore") if expected else contextlib.nullcontext():
+                made[key] = Batches(
+                    tasks.expected(stage.name) if expected else tasks(stage.name),
+                    tokenizer,
+                    prompt=stage.prompt,
+                    seed=config.seed,
+                    max_prompt_length=stage.max_prompt_length,
+                    max_completion_length=stage.max_completion_length,
+                    reading=reading_of(stage, tokenizer) if isinstance(stage, RewardModelStage) else None,
+                    needs_completions=needs_completions(stage, config),
+                    least_width=batches(stage, expected=True).width if stages_read(stage.task) and not expected else {},
+                )
+        return made[key]
 
-    def batches(stage: StageSettings) -> Batches:
-        if what(stage) not in made:
-            made[what(stage)] = Batches(
-                tasks(stage.name),
-                tokenizer,
-                prompt=stage.prompt,
-                seed=config.seed,
-                max_prompt_length=stage.max_prompt_length,
-                max_completion_length=stage.max_completion_length,
-                reading=reading_of(stage, tokenizer) if isinstance(stage, RewardModelStage) else None,
-                needs_completions=any(other.program == "sft" for other in stages if what(other) == what(stage)),
-            )
-        return made[what(stage)]
-
-    for number, stage in enumerate(stages):
-        before = sum(other.most_prompts for other in stages[:number] if other.task == stage.task)
+    for number, stage in enumerate(config.stages):
+        before = sum(other.most_prompts for other in config.stages[:number] if other.task == stage.task)
         model = models[config.model_owner(stage.name)]
-        yield StageRun(number, stage, model, before, functools.partial(batches, stage))
+        make = functools.partial(batches, stage)
+        yield StageRun(number, stage, model, before, make, functools.partial(make, expected=True))
 
 
 def reading_of(stage: RewardModelStage, tokenizer: Tokenizer) -> Reading:

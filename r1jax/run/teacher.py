@@ -39,8 +39,17 @@ def find_teacher(run: Run, stage: StageRun) -> LoadedModel:
         if path and not _is_run(path) and settings.teacher not in _stages(run):
             check_params(find_model(path), config, abstract)
     except ValueError as error:
-        raise ConfigError(f"stages.{settings.name}.teacher: {error}") from None
+        more = or_a_stage(run, stage, settings.teacher)
+        raise ConfigError(f"stages.{settings.name}.teacher: {error}{more}") from None
     return LoadedModel(model, run.tokenizer, mesh, abstract)
+
+
+def or_a_stage(run: Run, stage: StageRun, source: str) -> str:
+    """What to add to an error of weights of a `source` that may be a misspelt name: the stages that could be meant."""
+    earlier = [other.settings.name for other in run.stages[: stage.number] if other.settings.makes_policy]
+    if not earlier or Path(source).exists() or source in ("base", *earlier):
+        return ""
+    return f"; the earlier stages with a policy are {', '.join(earlier)}"
 
 
 def _config(run: Run, teacher: str) -> ModelConfig:

@@ -13,7 +13,7 @@ from typing import Any
 from r1jax.config.tasks import TableTask
 from r1jax.rewards.example import Example
 from r1jax.tasks.choices import with_choices
-from r1jax.tasks.messages import Messages, chat_messages, split_conversation
+from r1jax.tasks.messages import KNOWN_ROLES, ROLES, Messages, chat_messages, split_conversation
 from r1jax.tasks.preferences import labelled, preference
 from r1jax.tasks.rows import UnusableRow, column
 
@@ -107,6 +107,12 @@ def _conversation(name: str, where: str, row: Mapping[str, Any]) -> tuple[str | 
             f"{value!r:.80}; correct the row or task.messages"
         )
     question, demonstration = split_conversation(messages)
+    unknown = [message["role"] for message in messages if message["role"] not in KNOWN_ROLES]
+    if unknown and all(message["role"] != "assistant" for message in messages):
+        raise ValueError(
+            f"{where}: column {name!r} has a turn of {unknown[0]!r} and none of the assistant; roles are "
+            f"{', '.join((*KNOWN_ROLES, *ROLES))}: rename it"
+        )
     if not question:
         raise UnusableRow("no turn before the assistant's")
     if not isinstance(question, str) and question[-1]["role"] == "assistant":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+KNOWN_ROLES = ("system", "user", "assistant", "tool")
 ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names
 
 Messages = list[dict[str, Any]]

@@ -3,12 +3,15 @@
     task = stage_data(Path("runs/r1/data/samples.jsonl"), source)
     task = stage_data(Path("runs/r1/data/samples.jsonl"), source, (0.2, 0.8))  # the prompts, of samples.prompts.jsonl
 
+    task = awaited(source, 4096)  # until there is a file
+
 Test problems are the source's. A row of a file has the question, the gold answer, perhaps the completion, and its
 `part`, the number of the source's task in a mixture.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Iterable, Sequence
@@ -35,6 +38,30 @@ class StageData:
 
     def example(self, split: Split, index: int) -> Example:
         return self.examples[index] if split == "train" else self.source.example(split, index)
+
+
+class Awaited:
+    """Stands for the data of a stage that has not made it: every training example of the `source`, at `most` some.
+
+    Each has an empty demonstration. What its prompts, rewards and test problems do not fit will not fit the data.
+    """
+
+    def __init__(self, source: Task, most: int) -> None:
+        self.source, self.most, self.rewards, self.symbols = source, most, source.rewards, source.symbols
+
+    def size(self, split: Split) -> int | None:
+        return self.source.size(split)
+
+    def example(self, split: Split, index: int) -> Example:
+        example = self.source.example(split, index)
+        return dataclasses.replace(example, demonstration="", is_conversation=False) if split == "train" else example
+
+
+def awaited(source: Task | Mixture, most: int) -> Awaited | Mixture:
+    """What stands for the data of a stage that samples on `source`, `most` examples or fewer."""
+    if not isinstance(source, Mixture):
+        return Awaited(source, most)
+    return Mixture([Awaited(part, most) for part in source.parts], source.weights, source.names)
 
 
 def stage_data(file: Path, source: Task | Mixture, band: Sequence[float] | None = None) -> StageData | Mixture:
@@ -84,5 +111,6 @@ def _of_pass_rate(rows: Iterable[dict[str, Any]], band: Sequence[float], file: P
     )
     if below + above == len(counts):
         raise ValueError(f"task.pass_rate: {report}; give wider limits, or let the stage sample more prompts")
-    warnings.warn(report, stacklevel=2)
+    if below + above:
+        warnings.warn(report, stacklevel=2)
     return [row for row, right, samples in counts.values() if low <= right / samples <= high]

@@ -44,6 +44,9 @@ WRONG_FILES = {
     ("reward named like another", "short: {name: overlong, cache: 4}", "code: {name: format, stile: think_answer}"): (
         "config.yaml:13: rewards.code.stile: unknown key; did you mean 'style'?"
     ),
+    ("reward model of elsewhere", "short: {name: overlong, cache: 4}", "helpful: {name: reward_model, path: m}"): (
+        "config.yaml:13: rewards.helpful.path: unknown key; the model is an earlier stage of program reward_model"
+    ),
     ("weight", "accuracy: 1.0", "accuracy: high"): "config.yaml:28: stages.rl.rewards.accuracy: got 'high' (a str)",
     ("merged block", "template: r1", "tempalte: r1"): (
         "config.yaml:11: prompt.tempalte: unknown key; did you mean 'template'?"

@@ -292,3 +292,29 @@ def test_conversations_as_a_part_of_a_mixture(template):
     texts = [text for _, text in learned(b, 40)]
     assert sum(text.startswith(tuple(f"{i}?" for i in range(20))) for text in texts) == 20
     assert {tuple(sorted(turns)) for turns, _ in learned(b, 40)} >= {tuple(t) for t, _ in learned(talks(template), 6)}
+
+
+def test_a_least_width_widens_prompts_alone():
+    task = Counting(20)
+    own, wide = (
+        Batches(
+            task,
+            CharacterTokenizer(task.symbols),
+            prompt=PromptSettings(),
+            seed=0,
+            max_prompt_length=8,
+            max_completion_length=32,
+            least_width=least,
+        )
+        for least in ({}, {"train": 7, "test": 1})
+    )
+    assert (own.width, wide.width) == ({"train": 3, "test": 2}, {"train": 7, "test": 2})
+    few, more = (b.prompts("train", 0, np.arange(4)) for b in (own, wide))
+    assert few.examples == more.examples and not more.prompt_PS[:, 3:].any()
+    np.testing.assert_array_equal(few.prompt_PS, more.prompt_PS[:, :3])
+
+
+def test_the_part_of_an_example_is_found_without_it():
+    b = batches(Mixture([Counting(6), Counting(9)], [2.0, 1.0]), prompt=8)
+    assert [b.part("train", i) for i in range(12)] == [b.parts[b.example("train", i).part] for i in range(12)]
+    assert {*b.parts} == {b.part("train", i) for i in range(3)}

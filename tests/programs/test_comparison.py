@@ -1,5 +1,6 @@
 """The table of stages: scores are those of `r1jax eval` on the same problems, and only what is missing is evaluated."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from r1jax.programs.pipeline import train
 from r1jax.run.comparison import read_comparison
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics
+from r1jax.run.run import build_run
 
 CONFIG = """
 run_dir: {folder}/run
@@ -61,6 +63,9 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
         assert {"eval/accuracy", "eval/accuracy/sums", "eval/repetition", "eval/mean_length"} <= shared
         for name in shared:
             assert entry["scores"][name] == pytest.approx(own[name], nan_ok=True)
+        graded = [a for a in entry["accuracies"] if a is not None]  # the general part has no golds
+        assert len(entry["accuracies"]) == 16 and 0 < len(graded) < 16
+        assert sum(graded) / len(graded) == pytest.approx(own["eval/accuracy"])
     assert found["Start"]["scores"] != found["End"]["scores"]
     file = tmp_path / "run" / "comparison.json"
     file.write_text(json.dumps({"Start": found["Start"]}))
@@ -69,6 +74,14 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     renamed = config_of(tmp_path, "table={Last: late, Start: early}")
     train(renamed)
     assert [*read_comparison(Path(config.run_dir))] == ["Last", "Start"] and len(calls) == 4
+
+
+def test_base_is_the_model_before_training(tmp_path):
+    config = config_of(tmp_path, "table={Base: base, Start: early}", "stages.early.optimizer.learning_rate=1e-30")
+    train(config)
+    base, start = read_comparison(Path(config.run_dir)).values()
+    assert (base["stage"], base["step"]) == ("base", 0)
+    assert base["scores"] == start["scores"] and base["accuracies"] == start["accuracies"]
 
 
 def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_path):
@@ -84,10 +97,25 @@ def test_functions_of_python_grade_the_table_and_prompts_are_the_stages_own(tmp_
     assert all(prompt.startswith("?") for prompt in seen[-16:])
 
 
+def test_stages_that_would_not_answer_the_same_problems_are_refused(tmp_path):
+    """A longer form of prompt drops other problems, and then neither scores nor their differences compare."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}+1=", "answer": n + 1}) + "\n" for n in (3, 123, 5, 77, 8)))
+    overrides = [f"task={{jsonl: {file}, test: {file}}}", "evaluate.problems=4"]
+    overrides += [f"stages.{name}.task={{name: arithmetic}}" for name in ("early", "late")]
+    overrides += ['stages.late.prompt.template="1+{question}"']  # of 6 to 8 tokens
+    with contextlib.closing(build_run(config_of(tmp_path, *overrides, "max_prompt_length=8"))) as run:
+        comparison.check_comparison(run)
+    message = r"max_prompt_length: 7 tokens .* prompts of early or of late, which"
+    short = build_run(config_of(tmp_path, *overrides, "max_prompt_length=7"))
+    with contextlib.closing(short), pytest.raises(ConfigError, match=message):
+        comparison.check_comparison(short)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["table={Start: erly}"], "table: 'erly' is no stage that trains a policy; there are early, late"),
+        (["table={Start: erly}"], "table: 'erly' is no stage that trains a policy; there are base, early, late"),
         (["max_prompt_length=2"], "max_prompt_length allows 1 to 2"),
         (["evaluate.problems=null"], "evaluate.problems: null means all"),
     ],

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from killed import train_killed
 
 from r1jax.config.load import load_config
 from r1jax.config.training import MeshSettings
@@ -18,7 +19,7 @@ from r1jax.parallel.mesh import AXES, make_mesh
 from r1jax.programs.distill import Trainer
 from r1jax.programs.pipeline import train
 from r1jax.run.loading import load_model
-from r1jax.run.metrics import RunLog, read_metrics, without_timings
+from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.run import build_run
 from r1jax.training.state import init_state
 
@@ -46,10 +47,6 @@ stages:
     eval_every: 16
     save_every: 8
 """
-
-
-class Killed(Exception):
-    """Stands for a process that ends at once."""
 
 
 def config_of(folder, *overrides, text=PIPELINE):
@@ -95,20 +92,9 @@ def test_what_it_leaves_exports(left_alone, tmp_path):
         np.testing.assert_array_equal(np.asarray(ours)[:rows], np.asarray(theirs)[:rows])
 
 
-def test_killed_at_any_step_it_resumes_to_the_same_bytes(left_alone, tmp_path, monkeypatch):
-    config, log = config_of(tmp_path), RunLog.log
-    for kill in (1, 13, 30):
-
-        def log_and_die(self, stage, step, row, kill=kill):
-            log(self, stage, step, row)
-            if (stage, step) == ("student", kill) and "loss" in row:
-                raise Killed
-
-        monkeypatch.setattr(RunLog, "log", log_and_die)
-        with pytest.raises(Killed):
-            train(config)
-    monkeypatch.setattr(RunLog, "log", log)
-    train(config)
+def test_killed_at_any_step_it_resumes_to_the_same_bytes(left_alone, tmp_path):
+    config = config_of(tmp_path)
+    train_killed(config, *(("student", step) for step in (1, 13, 30)))
     rows = [[without_timings(row) for row in read_metrics(Path(c.run_dir))] for c in (left_alone, config)]
     assert rows[0] == rows[1]
     weights = [load_model(c.run_dir).model.weights for c in (left_alone, config)]

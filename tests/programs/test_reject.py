@@ -7,7 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from killed import train_killed
+from typer.testing import CliRunner
 
+from r1jax.cli import app
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import RejectStage
 from r1jax.config.load import load_config
@@ -15,7 +18,7 @@ from r1jax.programs.pipeline import train
 from r1jax.programs.reject import is_kept
 from r1jax.rl.rollout import completion_texts
 from r1jax.run.loading import load_model
-from r1jax.run.metrics import RunLog, read_metrics, without_timings
+from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.run import build_run, role_key
 from r1jax.run.stages import data_file
 
@@ -46,10 +49,6 @@ stages:
     prompts_per_step: 8
     optimizer: {{learning_rate: 1e-2}}
 """
-
-
-class Killed(Exception):
-    """Stands for a process that ends at once."""
 
 
 def config_of(folder, *overrides):
@@ -118,20 +117,9 @@ def test_later_stages_train_on_what_was_kept(left_alone):
     assert teacher.model.model.config.hidden_size == 32
 
 
-def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path, monkeypatch):
-    config, log = config_of(tmp_path), RunLog.log
-    for kill in (("samples", 1), ("samples", 3), ("again", 1), ("student", 1)):
-
-        def killed(self, stage, step, metrics, kill=kill):
-            log(self, stage, step, metrics)
-            if (stage, step) == kill:
-                raise Killed
-
-        monkeypatch.setattr(RunLog, "log", killed)
-        with pytest.raises(Killed):
-            train(config)
-    monkeypatch.setattr(RunLog, "log", log)
-    train(config)
+def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path):
+    config = config_of(tmp_path)
+    train_killed(config, ("samples", 1), ("samples", 3), ("again", 1), ("student", 1))
     for name in ("samples.jsonl", "samples.prompts.jsonl"):
         whole, resumed = ((Path(c.run_dir) / "data" / name).read_bytes() for c in (left_alone, config))
         assert whole == resumed
@@ -142,10 +130,12 @@ def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path, mon
         jax.tree.map(np.testing.assert_array_equal, *weights)
 
 
-def test_nothing_kept_stops_the_run(tmp_path):
-    config = config_of(tmp_path, "stages.cold_start.steps=1", "stages.samples.keep={accuracy: 1.0, format: 2.0}")
-    with pytest.raises(ConfigError, match=r"stages.samples.keep: none of 192 completions was kept"):
-        train(config)
+def test_a_run_in_which_nothing_is_kept_says_that_it_stopped(tmp_path):
+    config_of(tmp_path)
+    overrides = ["stages.cold_start.steps=1", "stages.samples.keep={format: 2.0}"]
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "pipeline.yaml"), *overrides])
+    assert result.exit_code == 1
+    assert "stopped: stages.samples.keep: none of 192 completions was kept" in result.stderr
 
 
 def test_a_score_that_no_task_has_is_refused_before_anything_runs(tmp_path):

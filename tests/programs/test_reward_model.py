@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from killed import train_killed
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
@@ -21,7 +22,7 @@ from r1jax.programs.pipeline import train
 from r1jax.programs.reward_model import JudgedBatch, judged_loss, padded_batch, pair_weights, update_step
 from r1jax.run import checks
 from r1jax.run.loading import load_model, reward_model
-from r1jax.run.metrics import RunLog, read_metrics, without_timings
+from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.run import build_run, open_run
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState
@@ -49,10 +50,6 @@ def config_of(folder, *overrides):
 
 
 WORDS = [f" {a} {b}" for a in ("dear", "please", "small", "big") for b in ("cat", "dog", "cow", "fox", "bear")]
-
-
-class Killed(Exception):
-    """Stands for a process that ends at once."""
 
 
 @pytest.fixture(scope="module")
@@ -178,20 +175,9 @@ def test_evaluation_counts_pairs_in_the_right_order(left_alone):
         assert scores["eval/accuracy_where_better_is_longer"] == pytest.approx(np.mean(own))
 
 
-def test_killed_in_the_middle_it_ends_in_the_same_bytes(left_alone, tmp_path, monkeypatch):
-    config, log = config_of(tmp_path), RunLog.log
-    for kill in (("helpful", 2), ("helpful", 4), ("rl", 1)):
-
-        def killed(self, stage, step, metrics, kill=kill):
-            log(self, stage, step, metrics)
-            if (stage, step) == kill:
-                raise Killed
-
-        monkeypatch.setattr(RunLog, "log", killed)
-        with pytest.raises(Killed):
-            train(config)
-    monkeypatch.setattr(RunLog, "log", log)
-    train(config)
+def test_killed_in_the_middle_it_ends_in_the_same_bytes(left_alone, tmp_path):
+    config = config_of(tmp_path)
+    train_killed(config, ("helpful", 2), ("helpful", 4), ("rl", 1))
     for stage in ("helpful", "rl"):
         jax.tree.map(np.testing.assert_array_equal, weights_of(left_alone, stage), weights_of(config, stage))
     ours, theirs = (

@@ -6,12 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from killed import train_killed
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 from r1jax.programs.pipeline import train
 from r1jax.run.loading import load_model
-from r1jax.run.metrics import RunLog, read_metrics, without_timings
+from r1jax.run.metrics import read_metrics, without_timings
 from r1jax.run.run import build_run
 
 STAGES = """
@@ -56,10 +57,6 @@ stages:
   - {{name: last, program: sft, init_from: rl, steps: 2, prompts_per_step: 16, pack_length: 80,
       task: {{name: arithmetic, max_digits: 2}}, max_completion_length: 40, optimizer: {{learning_rate: 1e-2}}}}
 """
-
-
-class Killed(Exception):
-    """Stands for a process that ends at once."""
 
 
 @pytest.fixture(scope="module")
@@ -113,20 +110,9 @@ def test_stages_begin_with_the_weights_that_init_from_names(left_alone):
         jax.tree.map(np.testing.assert_array_equal, begun[name], jax.tree.map(np.asarray, expected))
 
 
-def test_killed_in_each_stage_it_resumes_to_the_same_bytes(left_alone, config_of, monkeypatch):
-    config, log = config_of("killed"), RunLog.log
-    for stage, step in (("cold_start", 2), ("zero", 1), ("zero", 3), ("rl", 2), ("last", 1)):
-
-        def log_and_die(self, at, number, row, stage=stage, step=step):
-            log(self, at, number, row)
-            if (at, number) == (stage, step) and "loss" in row:
-                raise Killed
-
-        monkeypatch.setattr(RunLog, "log", log_and_die)
-        with pytest.raises(Killed):
-            train(config)
-    monkeypatch.setattr(RunLog, "log", log)
-    train(config)
+def test_killed_in_each_stage_it_resumes_to_the_same_bytes(left_alone, config_of):
+    config = config_of("killed")
+    train_killed(config, ("cold_start", 2), ("zero", 1), ("zero", 3), ("rl", 2), ("last", 1))
     assert rows_of(config) == rows_of(left_alone)
     for name in ("cold_start", "zero", "rl", "last"):
         ours, theirs = (load_model(c.run_dir, checkpoint=name).model.weights for c in (config, left_alone))
@@ -155,3 +141,16 @@ def test_a_stage_begins_with_another_run(left_alone, tmp_path):
     with run.devices():
         begun = run.stage_weights(run.stages[2])
     jax.tree.map(np.testing.assert_array_equal, begun, load_model(left_alone.run_dir).model.weights)
+
+
+def test_killed_in_a_stage_of_each_program_it_resumes_to_the_same_bytes(tmp_path):
+    pipeline = Path(__file__).parents[1] / "five_programs.yaml"
+    whole, killed = (load_config(pipeline, [f"run_dir={tmp_path / name}"]) for name in ("whole", "killed"))
+    train(whole)
+    train_killed(killed, *((stage.name, min(stage.steps, 5)) for stage in killed.stages))
+    assert len({stage.program for stage in killed.stages}) == 5
+    assert rows_of(killed) == rows_of(whole)
+    assert (tmp_path / "killed/data/samples.jsonl").read_bytes() == (tmp_path / "whole/data/samples.jsonl").read_bytes()
+    for stage in (stage.name for stage in killed.stages if stage.makes_policy):
+        ours, theirs = (load_model(c.run_dir, checkpoint=stage).model.weights for c in (killed, whole))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)

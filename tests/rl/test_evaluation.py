@@ -98,7 +98,8 @@ def evaluated(mesh, monkeypatch):
 
 def test_a_mixture_is_scored_over_the_problems_that_have_the_reward(evaluated):
     """One sample of two is right for problems 0 and 2, none for 4 and 5; problems 1 and 3 have no accuracy."""
-    scores, rows = evaluated(PROBLEMS)
+    scores, rows, accuracy_P = evaluated(PROBLEMS)
+    np.testing.assert_array_equal(accuracy_P, [0.5, np.nan, 0.5, np.nan, 0, 0])
     assert [list(row["rewards"]) for row in rows[::2]] == [["accuracy"], ["helpful"]] * 2 + [["accuracy"]] * 2
     length = np.mean([[2, i + 1] for i in range(6)], axis=1)
     expected = {
@@ -113,8 +114,8 @@ def test_a_mixture_is_scored_over_the_problems_that_have_the_reward(evaluated):
 
 def test_samples_that_could_not_be_scored_are_counted_among_those_that_have_the_reward(evaluated):
     """What accuracy cannot score is not what it does not apply to."""
-    scores, _ = evaluated([(1, ""), (0, "none")])
+    scores, *_ = evaluated([(1, ""), (0, "none")])
     assert scores["eval/frac_reward_none"] == scores["eval/frac_reward_none/math"] == 1
     assert np.isnan(scores["eval/accuracy"]) and scores["eval/helpful"] == 0.5
-    scores, _ = evaluated([(1, "")])
+    scores, *_ = evaluated([(1, "")])
     assert set(scores) == {f"eval/{n}{p}" for n in ("helpful", "mean_length", "clipped_ratio") for p in ("", "/chat")}

@@ -2,13 +2,21 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from r1jax.run.comparison import comparison_columns, comparison_file, comparison_table, draw_comparison, read_comparison
+from r1jax.run.comparison import (
+    bootstrap,
+    comparison_columns,
+    comparison_file,
+    comparison_table,
+    draw_comparison,
+    read_comparison,
+)
 
 SCORES = {
     "Zero": {"eval/format": 0.5, "eval/mean_length": 20.25, "eval/accuracy": 0.25, "eval/accuracy/sums": 0.5},
@@ -49,6 +57,25 @@ def test_table(folder):
     bold = "\x1b[1m"
     assert r1[1:5] == [f"{bold}75.0\x1b[0m", f"{bold}90.0\x1b[0m", f"{bold}60.0\x1b[0m", f"{bold}100.0\x1b[0m"]
     assert r1[5] == "10.0"
+
+
+def test_bootstrap_is_the_interval_of_a_binomial_share():
+    p = 90 / 400
+    low, high = bootstrap([1.0] * 90 + [0.0] * 310 + [float("nan")])
+    assert (low + high) / 2 == pytest.approx(p, rel=0.02)
+    assert (high - low) / 2 == pytest.approx(1.96 * (p * (1 - p) / 400) ** 0.5, rel=0.05)
+    assert bootstrap([1.0] * 9) == (1, 1)
+    assert np.isnan(bootstrap([float("nan")])).all()
+
+
+def test_accuracy_has_its_interval(folder):
+    entries = read_comparison(folder)
+    entries["R1"]["accuracies"] = [1.0] * 75 + [0.0] * 25
+    comparison_file(folder).write_text(json.dumps(entries))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison_table(folder))
+    (line,) = (line for line in console.file.getvalue().splitlines() if " R1 " in line)
+    assert re.search(r"75\.0 ±8\.\d ", line)
 
 
 def test_picture(folder):

@@ -159,3 +159,21 @@ def test_a_reward_that_a_waiting_stage_will_not_have_is_refused_before_anything_
     with pytest.raises(ConfigError, match=r"stages.again.rewards: no reward 'acuracy'; there are accuracy, format"):
         build_run(config_of(tmp_path, SAMPLES + rl))
     build_run(config_of(tmp_path, SAMPLES + rl.replace("acuracy", "accuracy"))).close()
+
+
+def test_a_stage_that_waits_is_as_wide_as_was_checked(tmp_path):
+    """The prompts that are kept may be shorter than those that were sampled on."""
+    questions = [*(f"{i}+1=" for i in range(60)), "5+11="]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"question": q, "answer": 1}) + "\n" for q in questions))
+    samples = SAMPLES.replace(
+        "program", f"task: {{jsonl: {tmp_path}/sums.jsonl, test: {tmp_path}/sums.jsonl}}, program"
+    )
+    run = build_run(config_of(tmp_path, samples + LAST.replace("TASK", "samples")))
+    with contextlib.closing(run):
+        last, file = run.stage("last"), data_file(run.folder, "samples")
+        file.parent.mkdir(parents=True)
+        file.write_text(
+            json.dumps({"question": "1+1=", "answer": "2", "completion": "2", "part": 0, "data": {}}) + "\n"
+        )
+        assert last.batches.width == last.expected.batches.width == {"train": 5, "test": 5}
+        assert last.batches.size("train") == 1 and last.expected.batches.size("train") == 61

@@ -150,3 +150,9 @@ def test_it_computes_in_the_students_type(tmp_path):
     with contextlib.closing(run), run.devices():
         weights = load_teacher(run, run.stage("student")).weights
     assert weights["embed_VD"].dtype == "bfloat16" and weights["norm"]["scale_D"].dtype == "float32"
+
+
+def test_earlier_stages_are_named_where_a_name_is_misspelt(tmp_path):
+    message = refused(tmp_path, "cold_strat", stages=True)
+    assert message.startswith("stages.student.teacher: cold_strat is neither a folder nor a hub id")
+    assert message.endswith("; the earlier stages with a policy are cold_start, rl")

@@ -118,3 +118,14 @@ def test_a_demonstration_may_be_missing_and_its_column_may_not(missing):
         example_of(settings, "here", row)
     with pytest.raises(ValueError, match="here: column 'c' is a list; a demonstration is text"):
         example_of(settings, "here", row | {"c": ["4"]})
+
+
+def test_a_role_that_no_template_knows_is_named():
+    settings = TableTask(messages="turns")
+    row = {"turns": [{"role": "user", "content": "Hi."}, {"role": "bot", "content": "Hello."}]}
+    with pytest.raises(
+        ValueError, match="here: column 'turns' has a turn of 'bot' and none of the assistant; roles are s"
+    ):
+        example_of(settings, "here", row)
+    row["turns"].append({"role": "assistant", "content": "Hello."})  # a template may know it
+    assert example_of(settings, "here", row).demonstration == "Hello."

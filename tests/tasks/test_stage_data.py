@@ -4,7 +4,7 @@ import pytest
 
 from r1jax.config.tasks import ArithmeticTask, MixturePart, MixtureTask, StageTask
 from r1jax.tasks import Mixture, make_task
-from r1jax.tasks.stage_data import stage_data
+from r1jax.tasks.stage_data import awaited, stage_data
 
 SUMS = ArithmeticTask(name="arithmetic")
 DIFFERENCES = ArithmeticTask(name="arithmetic", operators="-")
@@ -94,3 +94,22 @@ def test_the_pass_rate_of_a_prompt_that_was_sampled_twice(tmp_path):
     with pytest.warns(UserWarning, match="1 of 2 prompts"):
         task = stage_data(tmp_path / "samples.jsonl", make_task(mixture, 0), [0.75, 0.75])
     assert questions(task) == ["1+1="] and task.source.settings.operators == "+"
+
+
+def test_data_that_is_not_there_is_stood_for_by_what_will_be_sampled_on():
+    mixture = MixtureTask(mixture=[MixturePart(weight=1, task=SUMS), MixturePart(weight=9, task=DIFFERENCES)])
+    source = make_task(mixture, 0)
+    expected = awaited(source, 12)
+    assert expected.weights == source.weights and {part.most for part in expected.parts} == {12}
+    for part, own in zip(expected.parts, source.parts, strict=True):
+        assert part.example("train", 3).question == own.example("train", 3).question
+        assert part.example("train", 3).demonstration == ""
+        assert part.example("test", 3) == own.example("test", 3)
+        assert (part.rewards, part.symbols, part.size("train")) == (own.rewards, own.symbols, None)
+
+
+def test_a_band_that_has_all_prompts_is_not_warned_of(tmp_path, recwarn):
+    rows = [{**row(f"{i}+2="), "pass_rate": i / 8, "samples": 8} for i in range(9)]
+    (tmp_path / "samples.prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert stage_data(tmp_path / "samples.jsonl", make_task(SUMS, 0), (0.0, 1.0)).size("train") == 9
+    assert not recwarn.list

@@ -1,0 +1,137 @@
+"""What may change in the settings of a run that has begun: where it runs, what it logs, and stages that saved nothing.
+
+changes = find_changes(Path("runs/r1"), config)
+changes.refused  # {"stages.rl.steps": (300, 400)}
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1jax.config.base import ConfigError
+from r1jax.config.experiment import Config
+from r1jax.config.load import load_config
+from r1jax.config.shared import Shared
+from r1jax.run.comparison import comparison_file
+from r1jax.run.stages import data_file, finished_parts, needs_completions
+
+DATA = "data.jsonl"  # rows that were given to the Python API
+# Settings that do not change what is computed.
+FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints", "table")
+FREE_OF_JUDGES = (".url", ".parallel", ".retries", ".api_key_env")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """By key what a run was started with and what a config has, where they differ in what is computed.
+
+    `refused` are those of the first `saved` stages, which have saved something, and of what these depend on. All others
+    are `accepted`: with them the run ends as if it had been started with them.
+    """
+
+    refused: dict[str, tuple[Any, Any]]
+    accepted: dict[str, tuple[Any, Any]]
+    saved: int = 0
+
+    def is_of(self, stage: str | None, block: str) -> bool:
+        """Whether a block of settings of a stage is among those that are accepted."""
+        return any(f"{key}.".startswith(f"stages.{stage}.{block}.") for key in self.accepted)
+
+    def lines(self) -> Iterator[str]:
+        """A line for each stage whose settings have changed."""
+        stages = defaultdict[str, dict[str, tuple[Any, Any]]](dict)
+        for key, values in self.accepted.items():
+            if key.startswith("stages."):
+                _, stage, setting = key.split(".", 2)
+                stages[stage][setting] = values
+        for stage, settings in stages.items():
+            before, now = settings.get("name", (stage, stage))
+            if before is None or now is None:
+                yield f"stage {stage}, which has saved nothing yet, was {'added' if before is None else 'removed'}"
+                continue
+            changed = ", ".join(f"{setting} {before} -> {now}" for setting, (before, now) in settings.items())
+            yield f"settings of stage {stage}, which has saved nothing yet, changed: {changed}"
+        before, now = self.accepted.get("stages", ((), ()))
+        if sorted(before) == sorted(now) and before:
+            yield f"the order of the stages changed: {', '.join(before)} -> {', '.join(now)}"
+
+
+def check_same_settings(folder: Path, config: Config) -> Changes:
+    """What has changed since a run began. Raises ConfigError where something has that may not."""
+    if not (folder / "config.yaml").is_file():
+        if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
+            raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
+        return Changes({}, {})
+    changes = find_changes(folder, config)
+    if changes.refused:
+        key, (before, now) = next(iter(changes.refused.items()))
+        more = f" (and {len(changes.refused) - 1} more)" if len(changes.refused) > 1 else ""
+        raise ConfigError(
+            f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}; "
+            f"choose another folder with run_dir=..., or delete that one to start again"
+        )
+    return changes
+
+
+def find_changes(folder: Path, config: Config) -> Changes:
+    """The changes between the settings in a run folder and a config."""
+    before = load_config(folder / "config.yaml")
+    saved, compared = _saved(folder, before), comparison_file(folder).is_file()
+    refused = _differences(*(_fixed(each, saved, compared=compared) for each in (before, config)))
+    every = _differences(*(_named(each) | _flat(each.model_dump()) for each in (before, config)))
+    return Changes(refused, {key: values for key, values in every.items() if key not in refused}, saved)
+
+
+def _saved(folder: Path, config: Config) -> int:
+    """How many stages have saved a checkpoint or data; stages run in order, so those are the first ones."""
+    names = [stage.name for stage in config.stages]
+    return len([*itertools.takewhile(lambda name: _has_saved(folder, name), names)])
+
+
+def _has_saved(folder: Path, stage: str) -> bool:
+    checkpoints = folder / "checkpoints" / stage
+    return any(entry.name.isdigit() for entry in checkpoints.glob("*")) or bool(
+        finished_parts(data_file(folder, stage))
+    )
+
+
+def _fixed(config: Config, saved: int, *, compared: bool) -> dict[str, Any]:
+    """What the first `saved` stages depend on, and where stages have been compared, what their comparison does."""
+    tree = config.model_dump()
+    kept = tree["stages"][:saved]
+    if "test" in config.decontaminate:  # then the test problems of every stage are kept out of all data
+        kept += [{key: stage[key] for key in ("name", "task")} for stage in tree["stages"][saved:]]
+    top = {key: value for key, value in tree.items() if compared or key not in Shared.model_fields}
+    return {
+        **_named(config, saved),
+        **_flat(top | {"stages": kept}),
+        **{
+            f"stages.{stage.name}.task shared with sft": needs_completions(stage, config)
+            for stage in config.stages[:saved]
+        },
+    }
+
+
+def _named(config: Config, most: int | None = None) -> dict[str, Any]:
+    """The order of the first `most` stages, by their names."""
+    return {"stages": [stage.name for stage in config.stages[:most]]}
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
+    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES) or ".teacher_mesh" in key}
+    return {key: values for key, values in changed.items() if key not in free}
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    items = tree.items() if isinstance(tree, dict) else None
+    if isinstance(tree, list):  # stages go by their names; of other lists, such as a mixture, the order matters
+        items = [(entry["name"] if prefix == "stages" else i, entry) for i, entry in enumerate(tree)]
+    if items is None:
+        return {prefix: tree}
+    return {k: v for name, item in items for k, v in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()}
