@@ -59,12 +59,13 @@ _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
 _BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12")
 _BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
+_UNORDERED = ("", "{}")  # the brackets of lists and sets
 _BASE_OR_MODULUS = re.compile(r" ?(?:_|\(? ?mod).*")
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
-_UNIT = re.compile(
-    rf"(?<=[\w}})]) (?!{NOT_UNITS})((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{{4,}})"
-    r"(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?$"
+_WITH_UNIT = re.compile(
+    rf"(.*?[\d\\].*?(?<=[\w}})])) (?!{NOT_UNITS})((?:(?:square|cubic) )?(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{{4,}})"
+    r"(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?"
 )
 _MACROS = (
     rf"{FUNCTIONS}|det|frac|binom|pi|infty|sum|prod|int|lim|to|cup|cap|in|notin|setminus|emptyset|begin|end"
@@ -103,7 +104,8 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
         return provable(a) and provable(g) and prove(a, g)
 
     again = functools.partial(same_answer, prove=prove, depth=depth + 1)
-    return next(result for compare in _TYPES if (result := compare(answer, gold, again, proved)) is not None)
+    kinds = (compare(answer, gold, again, proved) for compare in (_values, _collections, _formulas))
+    return next(same for same in kinds if same is not None)
 
 
 def provable(text: str) -> bool:
@@ -114,27 +116,58 @@ def provable(text: str) -> bool:
     return nesting[-1] == 0 <= min(nesting)
 
 
-def right_side(text: str) -> str:
-    r"""What a chain of equations says: its last side, or its first where that is the value of a name, as in 5 = x.
+def name_and_value(text: str, same: Prove | None = None) -> tuple[str, str]:
+    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \approx 5, x \in A or 0 < x < 1.
 
-    Any other text is returned as it is, and so are a false equation of numbers, as 2+2=5, and an equation that is not
-    solved, which has one variable in its left side, as 2x = 10. Of `exact \approx rounded`, it is the exact side.
+    In any other text, the name is "", and the value is the last side of a chain of equations, or else the whole text,
+    as where a chain is false (2+2 = 5) or not solved: its first side has one more variable (2x = 10). Each side has to
+    be the `same` as the last one; by default, no other number. Of `exact \approx rounded`, it is the exact side.
     """
-    name, text = _named(text)
-    sides = [] if name else split(text, _EQUALS)
-    if not 1 < len(sides) <= MAX_ELEMENTS:
-        return text
-    last, *others = [number(side) for side in reversed(sides)]
-    wrong = last is not None and any(other not in (None, last) for other in others)
-    return text if len({*_ONE_LETTER.findall(sides[0])}) == 1 or wrong else sides[-1]
+    if "\\approx" in text:
+        text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
+    if member := _MEMBER.match(text):
+        return _compact(member[1]), text[member.end() :]
+    *others, last = _sides(text)
+    if others and _LABEL.fullmatch(others[0]):
+        return _compact(others[0]), last
+    if len(others) == 1 and _LABEL.fullmatch(last):
+        return _compact(last), others[0]
+    chain = _chain(text) if _ORDER.search(text) else []
+    if len(chain) == 3:
+        chain = ["-\\infty", "<", *chain] if _LABEL.fullmatch(chain[0]) else [*chain, "<", "\\infty"]
+    if len(chain) == 5 and {*chain[1::2]} <= {"<", "<="} and _LABEL.fullmatch(chain[2]) and "|" not in chain[2]:
+        return chain[2], f"{'(['[chain[1] == '<=']}{chain[0]},{chain[4]}{')]'[chain[3] == '<=']}"
+    more = [{*_ONE_LETTER.findall(side)} - {*_ONE_LETTER.findall(last)} for side in others]
+    equal = (letters or (same or _no_other_number)(side, last) for side, letters in zip(others, more, strict=True))
+    return "", last if [len(letters) for letters in more[:1]] != [1] and all(equal) else text
 
 
-# One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
-# an answer, and `prove` compares expressions.
-def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, given, bare = _meanings(gold), right_side(answer), _BASE_OR_MODULUS.sub("", gold)
-    unmarked = given.upper().lstrip("0") == bare.upper().lstrip("0") != ""
-    return (unmarked or set() < _meanings(given) <= expected) if expected else None
+def _no_other_number(side: str, last: str) -> bool:
+    return len({number(side), number(last)} - {None}) < 2
+
+
+def _sides(text: str) -> list[str]:
+    """The sides of a chain of equations; the text alone where it is none, such as a list or an inequality."""
+    sides = split(text, _EQUALS)
+    chain = 0 < len(sides) <= MAX_ELEMENTS and not _ORDER.search(text)
+    return sides if chain and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]) else [text]
+
+
+# One function for each kind of gold answer. It returns None where the gold answer is not of that kind; `again` compares
+# the parts of an answer, and `prove` compares expressions.
+def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    value, expected, meanings = name_and_value(answer)[1], quantity(gold), _meanings(gold)
+    if meanings:
+        unmarked = _BASE_OR_MODULUS.sub("", gold).upper().lstrip("0")
+        return value.upper().lstrip("0") == unmarked != "" or set() < _meanings(value) <= meanings
+    if expected is None:
+        return None
+    given = quantity(value)
+    if given is not None:
+        return same_quantity(given, expected)
+    if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
+        return False
+    return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
 
 def _meanings(text: str) -> set[Any]:
@@ -153,87 +186,80 @@ def _meanings(text: str) -> set[Any]:
     return {(":", *(term / unit for term in terms))} if len(terms) > 1 and None not in terms else set()
 
 
-def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = quantity(gold)
-    if expected is None:
+def _collections(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    (name, shape, expected), (given_name, given_shape, given) = _parts(gold), _parts(answer)
+    interval, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
+    ordered, given_ordered = shape not in _UNORDERED, given_shape not in _UNORDERED
+    if (not shape and len(expected) < 2) or (interval and ordered and not given_ordered):
         return None
-    value = right_side(answer)
-    given = quantity(value)
-    if given is not None:
-        return same_quantity(given, expected)
-    if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
+    if max(len(given), len(expected)) > MAX_ELEMENTS or (interval and ordered and given_name not in ("", name)):
         return False
-    return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
-
-
-def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, given = _in_order(gold), _in_order(answer if _ORDER.search(answer) else right_side(answer))
-    inequality, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
-    if expected is None or (given is None and inequality):
-        return None
-    if inequality and _named(answer)[0] not in ("", _named(gold)[0]):
-        return False
-    if given is None and matrix:
+    if ordered and matrix and not given_ordered:
         return vector and prove(answer, gold)
-    if given is None:  # x = 1, y = 2
-        named = dict(map(_named, _elements(answer)[1]))
-        given = "()", [*named.values()] if sorted(named) == [*filter(None, named)] else []
-    any_shape = not matrix and (vector or len(expected[1]) != 2)
-    same_shape = len(given[1]) == len(expected[1]) and (any_shape or given[0] == expected[0])
-    return same_shape and all(map(again, given[1], expected[1]))
-
-
-def _in_order(text: str) -> tuple[str, list[str]] | None:
-    """The shape of a matrix, or the brackets of a tuple or interval, and its elements; None where it is neither."""
-    text = re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1]))
-    brackets, inside = wrapped(text)
-    matrix = _MATRIX.fullmatch(inside)
-    if matrix and "\\begin" not in matrix[2]:
-        rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
-        return str([len(row) for row in rows]), [*itertools.chain(*rows)]
-    items = split(inside, re.compile(",|;"))
-    return (brackets, items) if brackets not in ("", "{}") and len(items) > 1 else None
-
-
-def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    (braced, expected), (_, given) = _elements(gold), _elements(answer)
-    if not braced and len(expected) < 2:
-        return None
-    if max(len(given), len(expected)) > MAX_ELEMENTS:
-        return False
-    names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
-    if len(names - {""}) > 1 and names != given_names:
-        return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
+    if ordered:
+        if not given_ordered:  # x = 1, y = 2
+            values = dict(map(name_and_value, given))
+            given_shape, given = "()", [*values.values()] if sorted(values) == [*filter(None, values)] else []
+        same_shape = given_shape == shape or (not matrix and (vector or len(expected) != 2))
+        return same_shape and len(given) == len(expected) and all(map(again, given, expected))
+    given = [answer] if given_ordered else given
+    names, given_names = (
+        {each, *(name_and_value(item)[0] for item in items)} - {""}
+        for each, items in ((name, expected), (given_name, given))
+    )
+    if len(names) > 1 and not given_names:
+        return len(given) == len(expected) and all(map(again, given, expected))
     unions = [{bool(re.match("and", word)) for word in _AND_OR.findall(text)} for text in (answer, gold)]
     if all(unions) and unions[0] != unions[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
         return False
-    if braced and not all(any(again(a, g) for g in expected) for a in given):
+    if names and given_names not in (set(), names):
         return False
-    left = list(given)
-    for g in expected:
-        match = next((a for a in left if again(a, g)), None)
+    if shape == "{}":
+        given = [item for i, item in enumerate(given) if not any(again(item, other) for other in given[:i])]
+    for element in expected:
+        match = next((item for item in given if again(item, element)), None)
         if match is None:
             return "\\cup" in gold and prove(answer, gold)
-        if not braced:
-            left.remove(match)
-    return braced or not left
+        given.remove(match)
+    return not given
 
 
-def _elements(text: str) -> tuple[bool, list[str]]:
-    r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    brackets, inside = wrapped(_named(text)[1])
-    text = inside if brackets == "{}" else text
-    if _SPACED_LIST.search(text):
-        text = _THOUSANDS.sub("", text)
-    items = split(text, _LIST)
+def _parts(text: str) -> tuple[str, str, list[str]]:
+    r"""The name that a text gives a value; the shape of a matrix, its brackets or "" for a list; and its elements.
+
+    A \pm makes two elements of one.
+    """
+    name, value = name_and_value(text)
+    brackets, inside = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", value)))
+    matrix = _MATRIX.fullmatch(inside)
+    if matrix and "\\begin" not in matrix[2]:
+        rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
+        return name, str([len(row) for row in rows]), [*itertools.chain(*rows)]
+    if brackets not in _UNORDERED and len(items := split(inside, re.compile("[,;]"))) > 1:
+        return name, brackets, items
+    inside = inside if brackets == "{}" else value
+    items = split(_THOUSANDS.sub("", inside) if _SPACED_LIST.search(inside) else inside, _LIST)
     signed = ({item.replace("\\pm", a).replace("\\mp", b): None for a, b in ("+-", "-+")} for item in items)
-    return brackets == "{}", [*itertools.chain(*signed)]
+    return name, brackets if brackets == "{}" else "", [*itertools.chain(*signed)]
 
 
-def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    if not _ORDER.search(gold) or len(split(gold, _LIST)) > 1:
-        return None
-    return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
+def _formulas(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
+    (given, value), (name, expected) = name_and_value(answer, again), name_and_value(gold)
+    if _ORDER.search(gold):
+        return _chain(answer) == _chain(gold) or prove(value if "\\in" in answer else answer, gold)
+    if len(_sides(gold)) > 1:
+        equation = len(_sides(answer)) > 1
+        if name and (given == name or not equation):
+            return again(value, expected)
+        return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
+    (answer, unit), (gold, expected_unit) = _unit(value), _unit(gold)
+    if unit and expected_unit and unit != expected_unit:
+        return False
+    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
+    if _TEXT.fullmatch(gold) or not provable(gold):
+        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
+        return words[0] == words[1]
+    return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
 def _chain(text: str) -> list[str]:
@@ -243,60 +269,10 @@ def _chain(text: str) -> list[str]:
     return [part.replace(">", "<") for part in reversed(parts)] if falling else parts
 
 
-def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    if len(split(gold, _EQUALS)) < 2:
-        return None
-    (given, value), (name, expected) = _named(answer), _named(gold)
-    equation = len(split(answer, _EQUALS)) > 1
-    if name and (given == name or not equation):
-        return again(value, expected)
-    return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
-
-
-def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    name, value = _named(answer)
-    *others, last = [value] if name else split(value, _EQUALS) or [value]
-    variables = {*_ONE_LETTER.findall(last)}  # m + n = 2\sqrt{3}, but x + 1 = 2 is not solved
-    if not all(len({*_ONE_LETTER.findall(side)} - variables) > 1 or again(side, last) for side in others):
-        return False
-    (answer, unit), (gold, expected) = _unit(last), _unit(gold)
-    if unit and expected and unit != expected:
-        return False
-    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
-    if _TEXT.fullmatch(gold) or not provable(gold):
-        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
-        return words[0] == words[1]
-    return _compact(answer) == _compact(gold) or prove(answer, gold)
-
-
-_TYPES = (_notation, _number, _ordered, _list, _inequality, _equation, _expression)
-
-
 def _unit(text: str) -> tuple[str, Any]:
     r"""A formula without the unit or the words after it, as in 3\sqrt{13} inches, and the unit's dimension and size."""
-    unit = _UNIT.search(text)
-    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]):
-        return text, None
-    return text[: unit.start()], known_unit(unit[1] + (unit[2] or "").strip())
-
-
-def _named(text: str) -> tuple[str, str]:
-    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \in A or 0 < x < 1; "" and the text of any other."""
-    if "\\approx" in text:
-        text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
-    if member := _MEMBER.match(text):
-        return _compact(member[1]), text[member.end() :]
-    sides = split(text, _EQUALS)
-    if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
-        return _compact(sides[0]), sides[-1]
-    if len(sides) == 2 and _LABEL.fullmatch(sides[1]):
-        return _compact(sides[1]), sides[0]
-    chain = _chain(text) if _ORDER.search(text) else []
-    if len(chain) == 3:
-        chain = ["-\\infty", "<", *chain] if _LABEL.fullmatch(chain[0]) else [*chain, "<", "\\infty"]
-    if len(chain) != 5 or {*chain[1::2]} - {"<", "<="} or not _LABEL.fullmatch(chain[2]) or "|" in chain[2]:
-        return "", text
-    return chain[2], f"{'(['[chain[1] == '<=']}{chain[0]},{chain[4]}{')]'[chain[3] == '<=']}"
+    found = _WITH_UNIT.fullmatch(text)
+    return (found[1], known_unit(found[2] + (found[3] or "").strip())) if found else (text, None)
 
 
 def _without_markup(text: str) -> str:

@@ -13,7 +13,7 @@ import itertools
 import re
 from typing import Literal
 
-from r1jax.answers.equivalence import right_side
+from r1jax.answers.equivalence import name_and_value
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
 from r1jax.answers.quantities import CHANGES, known_unit, number
 
@@ -178,7 +178,9 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     sentence = tail[:stop].strip(" *_`")
     if kind == "number":
         answer = plain(_place(sentence, kind))
-        readable = number(right_side(answer)) is not None or (answer != plain(sentence) and not _WORD.search(answer))
+        readable = number(name_and_value(answer)[1]) is not None or (
+            answer != plain(sentence) and not _WORD.search(answer)
+        )
         if not sure:
             return answer if readable and plain(sentence).startswith(answer) else None
         return answer if readable or _DIGIT.search(answer) or _NO_ANSWER.search(answer) else None
@@ -194,7 +196,7 @@ def _place(text: str, kind: Kind) -> str:
         worded = kind == "formula" and _WORD.search(text.replace(formula, ""))
         return formula if worded and not _ALTERED.search(text[: text.rindex(formula)]) else text
     for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
-        if part and (not _WORD.search(plain(part)) or number(right_side(plain(part))) is not None):
+        if part and (not _WORD.search(plain(part)) or number(name_and_value(plain(part))[1]) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
 
