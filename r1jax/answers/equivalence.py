@@ -60,7 +60,6 @@ _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.
 _BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12")
 _BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
 _UNORDERED = ("", "{}")  # the brackets of lists and sets
-_BASE_OR_MODULUS = re.compile(r" ?(?:_|\(? ?mod).*")
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _WITH_UNIT = re.compile(
@@ -78,11 +77,11 @@ _NO_CONSTANT = re.compile(
     r"\d ?_|[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])|(?<![\\A-Za-z])(?!(?:e|i|[pb]?matrix)\b)[A-Za-z]"
 )
 # What no computer algebra system is given: other macros and characters, words, an underscore that does not begin an
-# index, a tower of powers, and numbers that could exhaust the memory.
+# index, a digit after a name, as in A1, a tower of powers, and numbers that could exhaust the memory.
 _RISKY = re.compile(
     rf"\\(?!(?:{_MACROS})(?![A-Za-z]))[A-Za-z]|[^0-9A-Za-z+\-*/^_=<>!()\[\]{{}}|,.:;\\ &%]"
     r"|(?<![\\A-Za-z])(?![pb]?matrix|array)(?:(?=[A-Za-z]*[aeiouy])[A-Za-z][a-z]{3,}|[A-Za-z]{9,})(?![A-Za-z])"
-    r"|__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
+    r"|(?<![\\\w])[A-Za-z]+\d|__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
     r"|(?:\d{5,}|[}!] ?\)*|\([^()]*(?:\^|\d{3})[^()]*\)) ?!(?!=)"
 )
 
@@ -110,13 +109,13 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
 
 def provable(text: str) -> bool:
     """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
-    if not text or len(text) > MAX_PROVED or _RISKY.search(text):
-        return False
     nesting = depths(text)
-    return nesting[-1] == 0 <= min(nesting)
+    return 0 < len(text) <= MAX_PROVED and nesting[-1] == 0 <= min(nesting) and not _RISKY.search(text)
 
 
-def name_and_value(text: str, same: Prove | None = None) -> tuple[str, str]:
+def name_and_value(
+    text: str, same: Prove = lambda side, last: len({number(side), number(last)} - {None}) < 2
+) -> tuple[str, str]:
     r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \approx 5, x \in A or 0 < x < 1.
 
     In any other text, the name is "", and the value is the last side of a chain of equations, or else the whole text,
@@ -138,12 +137,8 @@ def name_and_value(text: str, same: Prove | None = None) -> tuple[str, str]:
     if len(chain) == 5 and {*chain[1::2]} <= {"<", "<="} and _LABEL.fullmatch(chain[2]) and "|" not in chain[2]:
         return chain[2], f"{'(['[chain[1] == '<=']}{chain[0]},{chain[4]}{')]'[chain[3] == '<=']}"
     more = [{*_ONE_LETTER.findall(side)} - {*_ONE_LETTER.findall(last)} for side in others]
-    equal = (letters or (same or _no_other_number)(side, last) for side, letters in zip(others, more, strict=True))
+    equal = (letters or same(side, last) for side, letters in zip(others, more, strict=True))
     return "", last if [len(letters) for letters in more[:1]] != [1] and all(equal) else text
-
-
-def _no_other_number(side: str, last: str) -> bool:
-    return len({number(side), number(last)} - {None}) < 2
 
 
 def _sides(text: str) -> list[str]:
@@ -158,8 +153,7 @@ def _sides(text: str) -> list[str]:
 def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
     value, expected, meanings = name_and_value(answer)[1], quantity(gold), _meanings(gold)
     if meanings:
-        unmarked = _BASE_OR_MODULUS.sub("", gold).upper().lstrip("0")
-        return value.upper().lstrip("0") == unmarked != "" or set() < _meanings(value) <= meanings
+        return (_meanings(value) or {value.upper().lstrip("0")}) <= meanings
     if expected is None:
         return None
     given = quantity(value)
@@ -171,14 +165,19 @@ def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
 
 
 def _meanings(text: str) -> set[Any]:
-    """The values of a clock time (two where it has neither am nor pm), residue, numeral with a base, code or ratio."""
+    """The values of a clock time (two where it has neither am nor pm), residue, numeral with a base, code or ratio.
+
+    A residue and a numeral are also what they are without their modulus or base.
+    """
     if (clock := _CLOCK.fullmatch(text)) and (clock[2] or clock[4]) and int(clock[1]) <= 24:
         halves = clock[4] or ("p" if int(clock[1]) > 12 else "ap" if int(clock[1]) else "a")
         return {(int(clock[1]) % 12, int(clock[2] or 0), int(clock[3] or 0), half) for half in halves.lower()}
     if residue := _MODULAR.fullmatch(text):
-        return {(int(residue[1]) % int(residue[2]), "mod", int(residue[2]))}
+        rest = int(residue[1]) % int(residue[2])
+        return {str(rest), (rest, "mod", int(residue[2]))}
     if numeral := _BASED.fullmatch(text):
-        return {(numeral[1].replace(",", "").lstrip("0").upper(), _BASES.get(numeral[2], numeral[2]))}
+        digits = numeral[1].replace(",", "").lstrip("0").upper()
+        return {digits, (digits, _BASES.get(numeral[2], numeral[2]))}
     if _CODE.fullmatch(text):
         return {text}
     terms: list[Any] = [number(term) for term in text.split(":")]
@@ -194,8 +193,6 @@ def _collections(answer: str, gold: str, again: Prove, prove: Prove) -> bool | N
         return None
     if max(len(given), len(expected)) > MAX_ELEMENTS or (interval and ordered and given_name not in ("", name)):
         return False
-    if ordered and matrix and not given_ordered:
-        return vector and prove(answer, gold)
     if ordered:
         if not given_ordered:  # x = 1, y = 2
             values = dict(map(name_and_value, given))
@@ -203,16 +200,11 @@ def _collections(answer: str, gold: str, again: Prove, prove: Prove) -> bool | N
         same_shape = given_shape == shape or (not matrix and (vector or len(expected) != 2))
         return same_shape and len(given) == len(expected) and all(map(again, given, expected))
     given = [answer] if given_ordered else given
-    names, given_names = (
-        {each, *(name_and_value(item)[0] for item in items)} - {""}
-        for each, items in ((name, expected), (given_name, given))
-    )
-    if len(names) > 1 and not given_names:
-        return len(given) == len(expected) and all(map(again, given, expected))
+    names, given_names = ({name_and_value(item)[0] for item in items} - {""} for items in (expected, given))
+    if len(names) > 1 and names != given_names:
+        return not given_names and len(given) == len(expected) and all(map(again, given, expected))
     unions = [{bool(re.match("and", word)) for word in _AND_OR.findall(text)} for text in (answer, gold)]
     if all(unions) and unions[0] != unions[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
-        return False
-    if names and given_names not in (set(), names):
         return False
     if shape == "{}":
         given = [item for i, item in enumerate(given) if not any(again(item, other) for other in given[:i])]
@@ -237,7 +229,7 @@ def _parts(text: str) -> tuple[str, str, list[str]]:
         return name, str([len(row) for row in rows]), [*itertools.chain(*rows)]
     if brackets not in _UNORDERED and len(items := split(inside, re.compile("[,;]"))) > 1:
         return name, brackets, items
-    inside = inside if brackets == "{}" else value
+    inside = inside if brackets == "{}" else text
     items = split(_THOUSANDS.sub("", inside) if _SPACED_LIST.search(inside) else inside, _LIST)
     signed = ({item.replace("\\pm", a).replace("\\mp", b): None for a, b in ("+-", "-+")} for item in items)
     return name, brackets if brackets == "{}" else "", [*itertools.chain(*signed)]

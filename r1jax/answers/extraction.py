@@ -43,7 +43,8 @@ _FORMULA = re.compile(
     r"(?s)\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
     r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\."
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+# Up to the end of the sentence, which is not in a displayed formula.
+_SENTENCE = re.compile(r"(?s)(?:\$\$(?:(?!\$\$).)*+\$\$|\\[(\[](?:(?!\\[)\]]).)*+\\[)\]]|(?![.!?](?:\s|$)|\n).)*+")
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
     r"(?s),? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
@@ -172,10 +173,7 @@ def _explicit(text: str, kind: Kind) -> str | None:
 
 def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     """What follows "the answer is", if that is of the kind. After a box (not `sure`) it has to be nothing else."""
-    formulas = _formulas(tail)
-    ends = (end.start() for end in _SENTENCE_END.finditer(tail))
-    stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
-    sentence = tail[:stop].strip(" *_`")
+    sentence = _SENTENCE.match(tail)[0].strip(" *_`")  # pyright: ignore[reportOptionalSubscript]
     if kind == "number":
         answer = plain(_place(sentence, kind))
         readable = number(name_and_value(answer)[1]) is not None or (

@@ -43,6 +43,7 @@ _FONT = (
     rf"\\(?:{_FONTS}) *+(?:\{{([^{{}}]*+)\}}|(\w)(?!\w))",
     lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ",
 )
+_IN_PARENTHESES = functools.reduce(lambda inside, _: rf"(?:[^()]++|\({inside}\))*+", range(6), "")
 # What is rewritten, in this order.
 _STEPS = [
     (re.compile(pattern, re.DOTALL), new)
@@ -56,25 +57,23 @@ _STEPS = [
         (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
         (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
         # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
-        (r"([+-])\\?[$€£]", r"\1"),
-        (r"\\?[$€£]", " "),
+        (r"([+-]?)\\?[$€£]", lambda sign: sign[1] or " "),
         _FONT,
         _FONT,  # inside another font
         (r"\\(?:left|right)(?![A-Za-z]) *+\.", ""),
         (r"\\([A-Za-z]++|.)", lambda macro: _MEANING.get(macro[1], macro[0])),
         (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
         (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
-        (r"° ?$", " degrees"),
-        (r"°", ""),
+        (r"°( ?$)?", lambda sign: "" if sign[1] is None else " degrees"),
         (r"\\frac *+(?:([a-zA-Z\d])|\{ *+([^{}]*+)\}) *+(?:([a-zA-Z\d])|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
         (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
-        (rf"(?<![\\A-Za-z_])({FUNCTIONS}|pi|infty)(?![A-Za-z])", r"\\\1"),
-        (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
+        (rf"(?<![\\A-Za-z_])(?:({FUNCTIONS}|pi)|inf(?:inity|ty)?)(?![A-Za-z])", lambda word: f"\\{word[1] or 'infty'}"),
         (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
+        *[(rf"(\\(?:sqrt|exp) ?|\^ ?)\(({_IN_PARENTHESES})\)", r"\1{\2}")] * 4,  # and in each other
+        (r"\\exp ?\{", "e^{"),
     )
 ]
 _ARITHMETIC = re.compile(r"[0-9\s.,:;/()\[\]=+<>-]*")  # without markup
-_BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
 _NESTING = dict.fromkeys("([{", 1) | dict.fromkeys(")]}", -1)
 
 
@@ -92,18 +91,7 @@ def plain(text: str) -> str:
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
     for pattern, new in _STEPS:
         text = pattern.sub(new, text)  # pyright: ignore
-    return " ".join(_braced(text).split())
-
-
-def _braced(text: str) -> str:
-    r"""Puts braces around what `\sqrt(…)`, `\exp(…)` and `^(…)` apply to."""
-    characters, opened = list(text), []
-    for bracket in _BRACKET.finditer(text):
-        if bracket.group() != ")":
-            opened.append(bracket.end() - 1 if bracket[1] else None)
-        elif opened and (start := opened.pop()) is not None:
-            characters[start], characters[bracket.start()] = "{", "}"
-    return re.sub(r"\\exp ?\{", "e^{", "".join(characters))
+    return " ".join(text.split())
 
 
 def depths(text: str) -> list[int]:
