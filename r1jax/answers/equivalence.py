@@ -113,7 +113,7 @@ def provable(text: str) -> bool:
     return 0 < len(text) <= MAX_PROVED and nesting[-1] == 0 <= min(nesting) and not _RISKY.search(text)
 
 
-def name_and_value(
+def stated(
     text: str, same: Prove = lambda side, last: len({number(side), number(last)} - {None}) < 2
 ) -> tuple[str, str]:
     r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \approx 5, x \in A or 0 < x < 1.
@@ -151,13 +151,12 @@ def _sides(text: str) -> list[str]:
 # One function for each kind of gold answer. It returns None where the gold answer is not of that kind; `again` compares
 # the parts of an answer, and `prove` compares expressions.
 def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    value, expected, meanings = name_and_value(answer)[1], quantity(gold), _meanings(gold)
+    value, expected, meanings = stated(answer)[1], quantity(gold), _meanings(gold)
     if meanings:
         return (_meanings(value) or {value.upper().lstrip("0")}) <= meanings
     if expected is None:
         return None
-    given = quantity(value)
-    if given is not None:
+    if given := quantity(value):
         return same_quantity(given, expected)
     if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
         return False
@@ -193,14 +192,16 @@ def _collections(answer: str, gold: str, again: Prove, prove: Prove) -> bool | N
         return None
     if max(len(given), len(expected)) > MAX_ELEMENTS or (interval and ordered and given_name not in ("", name)):
         return False
+    if ordered and matrix and not given_ordered:
+        return vector and prove(answer, gold)
     if ordered:
         if not given_ordered:  # x = 1, y = 2
-            values = dict(map(name_and_value, given))
+            values = dict(map(stated, given))
             given_shape, given = "()", [*values.values()] if sorted(values) == [*filter(None, values)] else []
         same_shape = given_shape == shape or (not matrix and (vector or len(expected) != 2))
         return same_shape and len(given) == len(expected) and all(map(again, given, expected))
     given = [answer] if given_ordered else given
-    names, given_names = ({name_and_value(item)[0] for item in items} - {""} for items in (expected, given))
+    names, given_names = ({stated(item)[0] for item in items} - {""} for items in (expected, given))
     if len(names) > 1 and names != given_names:
         return not given_names and len(given) == len(expected) and all(map(again, given, expected))
     unions = [{bool(re.match("and", word)) for word in _AND_OR.findall(text)} for text in (answer, gold)]
@@ -221,7 +222,7 @@ def _parts(text: str) -> tuple[str, str, list[str]]:
 
     A \pm makes two elements of one.
     """
-    name, value = name_and_value(text)
+    name, value = stated(text)
     brackets, inside = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", value)))
     matrix = _MATRIX.fullmatch(inside)
     if matrix and "\\begin" not in matrix[2]:
@@ -236,14 +237,14 @@ def _parts(text: str) -> tuple[str, str, list[str]]:
 
 
 def _formulas(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    (given, value), (name, expected) = name_and_value(answer, again), name_and_value(gold)
+    (given, value), (name, expected) = stated(answer, again), stated(gold)
     if _ORDER.search(gold):
         return _chain(answer) == _chain(gold) or prove(value if "\\in" in answer else answer, gold)
     if len(_sides(gold)) > 1:
-        equation = len(_sides(answer)) > 1
-        if name and (given == name or not equation):
+        if name and (given == name or len(_sides(answer)) == 1):
             return again(value, expected)
-        return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
+        unsolved = name and number(expected) is not None  # as 2x = 10 for x = 5
+        return not unsolved and len(_sides(answer)) > 1 and prove(answer, gold)
     (answer, unit), (gold, expected_unit) = _unit(value), _unit(gold)
     if unit and expected_unit and unit != expected_unit:
         return False

@@ -13,9 +13,9 @@ import itertools
 import re
 from typing import Literal
 
-from r1jax.answers.equivalence import name_and_value
+from r1jax.answers.equivalence import stated
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
-from r1jax.answers.quantities import CHANGES, known_unit, number
+from r1jax.answers.quantities import CHANGES, KNOWN_UNITS, number
 
 Kind = Literal["number", "choice", "text", "formula"]
 
@@ -43,8 +43,10 @@ _FORMULA = re.compile(
     r"(?s)\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
     r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\."
 )
-# Up to the end of the sentence, which is not in a displayed formula.
-_SENTENCE = re.compile(r"(?s)(?:\$\$(?:(?!\$\$).)*+\$\$|\\[(\[](?:(?!\\[)\]]).)*+\\[)\]]|(?![.!?](?:\s|$)|\n).)*+")
+# Up to the end of the sentence, which is not in a formula.
+_SENTENCE = re.compile(
+    r"(?s)(?:\$\$(?:(?!\$\$).)*+\$\$|\$(?:(?![.?]\s)[^$\n])++\$|\\[(\[](?:(?!\\[)\]]).)*+\\[)\]]|(?![.!?](?:\s|$)|\n).)*+"
+)
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
     r"(?s),? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
@@ -77,8 +79,8 @@ _IN_TEXT = re.compile(
     r"|\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
     r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?"
+    rf"(?: ?(?!in\b)(?:{KNOWN_UNITS})(?:/[A-Za-z]+)?(?: ?\^\{{?[23]\}}?)?(?![A-Za-z]))?"
 )
-_UNIT = re.compile(r" ?(?!in\b)[A-Za-z]+(?:/[A-Za-z]+)?(?: ?\^\{?[23]\}?)?")
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 
 
@@ -176,9 +178,7 @@ def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     sentence = _SENTENCE.match(tail)[0].strip(" *_`")  # pyright: ignore[reportOptionalSubscript]
     if kind == "number":
         answer = plain(_place(sentence, kind))
-        readable = number(name_and_value(answer)[1]) is not None or (
-            answer != plain(sentence) and not _WORD.search(answer)
-        )
+        readable = number(stated(answer)[1]) is not None or (answer != plain(sentence) and not _WORD.search(answer))
         if not sure:
             return answer if readable and plain(sentence).startswith(answer) else None
         return answer if readable or _DIGIT.search(answer) or _NO_ANSWER.search(answer) else None
@@ -194,7 +194,7 @@ def _place(text: str, kind: Kind) -> str:
         worded = kind == "formula" and _WORD.search(text.replace(formula, ""))
         return formula if worded and not _ALTERED.search(text[: text.rindex(formula)]) else text
     for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
-        if part and (not _WORD.search(plain(part)) or number(name_and_value(plain(part))[1]) is not None):
+        if part and (not _WORD.search(plain(part)) or number(stated(plain(part))[1]) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
 
@@ -217,8 +217,7 @@ def _last_number(text: str) -> str | None:
         *_, (_, formula, end) = [(0, "", 0), *_formulas(line)]
         if _IN_TEXT.search(plain(formula)) and not _IN_TEXT.search(plain(line[end:])):
             return plain(formula)
-        unit = _UNIT.match(whole, numbers[-1].end())
-        return last + unit[0] if unit and known_unit(unit[0].strip()) else last
+        return last
     return None
 
 

@@ -60,6 +60,7 @@ _KNOWN = {
     for name in names
     for name in {name, name + "s"[: len(name) - 1]}
 }
+KNOWN_UNITS = "|".join(sorted(_KNOWN, key=len, reverse=True))
 _LETTER = "".join(name for name in _KNOWN if len(name) == 1)
 # What may follow a number: up to five units and words, in which a single letter is a known unit.
 _UNIT = re.compile(
@@ -113,7 +114,7 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
     A unit that is missing, or not in the table of this module, is ignored; two known units are compared, so that 5 cm
     is neither 5 kg nor 5 m, and 100 cm is 1 m. A percent sign that only one of the two has may mean a hundredth or a
-    unit, so that 50% equals both 0.5 and 50. A number with infinitely many decimals, such as 1/3, may be rounded or
+    unit, so that 50% equals both 0.5 and 50. A number that is not written as a decimal, such as 1/3, may be rounded or
     truncated to SAME_PLACES decimals or more; nothing else is approximate.
     """
     if (answer.unit == "%") != (gold.unit == "%"):
@@ -128,8 +129,7 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
 def _close(a: Quantity, b: Quantity) -> bool:
     rounded, exact = (a, b) if a.places > b.places else (b, a)
-    endless = 10 ** exact.value.denominator.bit_length() % exact.value.denominator > 0  # 1/3 is, and 3/8 is not
-    if a.value == b.value or rounded.places < SAME_PLACES or exact.places or not endless:
+    if rounded.places < SAME_PLACES or exact.places:
         return a.value == b.value
     scaled = exact.value * 10**rounded.places
     return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))

@@ -50,9 +50,8 @@ def prove(answer: str, gold: str) -> bool:
     ordered = [isinstance(found, _ORDERED) for found in both]
     if any(ordered) and None not in both and given.free_symbols == expected.free_symbols:
         scalable = all(ordered) and len(given.rel_op) == len(expected.rel_op)
-        if scalable and _proportional(*(found.gts - found.lts for found in both), positive=True):
-            return True
-        return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
+        proportional = scalable and _proportional(*(found.gts - found.lts for found in both), positive=True)
+        return proportional or (len(given.free_symbols) == 1 and given.as_set() == expected.as_set())
     comparable = all(isinstance(found, _COMPARABLE) for found in both)
     return comparable and bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))
 
@@ -86,8 +85,6 @@ def _product(word: re.Match[str]) -> str:
 
 
 def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: float = 0) -> bool:
-    if bool(given.free_symbols) != bool(expected.free_symbols):
-        return False
     equal: dict[bool, list[bool]] = {True: [], False: []}  # at the points where both are real, and at the others
     for a, b in _values(given, expected):
         tolerance = max(rounding, sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
@@ -95,7 +92,7 @@ def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: float = 
         if len(equal[True]) == POINTS or False in equal[True]:
             return all(equal[True])
     found = equal[True] or equal[False]
-    return len(found) >= (POINTS if given.free_symbols else 1) and all(found)
+    return len(found) >= (POINTS if given.free_symbols | expected.free_symbols else 1) and all(found)
 
 
 def _proportional(given: Any, expected: Any, *, positive: bool = False) -> bool:
