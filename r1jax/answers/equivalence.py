@@ -1,22 +1,23 @@
-r"""Whether an answer is equivalent to the gold answer, compared by the type of the gold answer alone.
+r"""Whether an answer is equivalent to the gold answer, compared by the kind of the gold answer alone.
 
     same_answer(r"x = \frac{1}{2}", "0.5", prove)  # True, without a call of prove
     same_answer(r"\sqrt{8}", r"2\sqrt{2}", prove)  # prove(r"\sqrt{8}", r"2\sqrt{2}")
 
-The first of these types that the gold answer has decides what equals it:
+The first of these kinds that the gold answer has decides what equals it:
 
-- A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2): the same one. 2:4 is the same as 1:2, and
-  the modulus or the base may be missing.
-- A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A matrix: the same shape and entries, in any brackets. A tuple, point or interval: the same elements in order; with
-  two elements, also the same brackets. ]0,1[ is (0,1). An inequality in one variable is the interval it describes.
-- A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
-  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
-  or is the values in the same order.
-- An inequality: the same relation, in either direction, or `prove`.
-- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation.
-- Text: the same words, without regard to case, white space and the punctuation around them.
-- Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
+- A value. A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2) is the same one; 2:4 is 1:2, and
+  the modulus or the base may be missing. A number is exactly the same quantity, see `quantities.same_quantity`; a
+  closed form such as \sqrt{4} goes to `prove`.
+- A collection. A matrix has the same shape and entries, in any brackets; a tuple, point or interval the same elements
+  in order and, if these are two, the same brackets. ]0,1[ is (0,1), and an inequality in one variable is the interval
+  it describes. A set in braces has the same elements in any order, a list (a, b; a and b; a or b; a \pm b; A \cup B)
+  each as often. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones, or is the
+  values in the same order.
+- A formula. An inequality is the same relation, in either direction; an assignment (x = 5, f(x) = 2x) the same one, or
+  its right side alone; any other equation an equivalent one. Text is the same words, without regard to case, white
+  space and the punctuation around them. All else goes to `prove`, without a unit.
+
+Of a chain of equations in the answer, the last side is compared.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 from r1jax.answers.latex import FUNCTIONS, depths, plain, split, wrapped
 from r1jax.answers.quantities import NOT_UNITS, known_unit, number, quantity, same_quantity
 
-MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
+MAX_LENGTH = 1000  # characters of an answer that is compared by its kind; a longer one has to be the same text
 MAX_MARKUP = 20  # how many times longer than that an answer with its markup may be
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
@@ -113,9 +114,7 @@ def provable(text: str) -> bool:
     return 0 < len(text) <= MAX_PROVED and nesting[-1] == 0 <= min(nesting) and not _RISKY.search(text)
 
 
-def stated(
-    text: str, same: Prove = lambda side, last: len({number(side), number(last)} - {None}) < 2
-) -> tuple[str, str]:
+def stated(text: str, same: Prove = lambda a, b: len({number(a), number(b)} - {None}) < 2) -> tuple[str, str]:
     r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \approx 5, x \in A or 0 < x < 1.
 
     In any other text, the name is "", and the value is the last side of a chain of equations, or else the whole text,

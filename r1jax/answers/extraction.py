@@ -56,10 +56,7 @@ _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
 _WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 # Between two boxes that are one answer.
-_JOINT = re.compile(
-    r"[} $]{0,9}(?:[,;/]|,?[ $]{0,9}(?:\\text ?\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?(?: ?\})?)?"
-    r"[ $]{0,9}(?:\w{1,9} ?= ?)?"
-)
+_JOINT = re.compile(r"[} $,;/]*(?:(?:\\text\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?[} $]*)?(?:\w{1,9} ?= ?)?")
 # Words beside a number or formula that say something else of it than that it is the answer.
 _ALTERED = re.compile(
     r"(?i)(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative"

@@ -36,8 +36,7 @@ _MEANING: dict[str, str] = {
     **{"lbrace": "\\{", "rbrace": "\\}", "varnothing": "\\emptyset ", "O": "\\emptyset ", "simeq": "\\approx "},
     **{"degree": "^\\circ ", "%": "%", "#": "#", "$": "$", '"': '"'},
 }
-_FONT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|underline|math(?:rm|bf|it|sf|bb)|operatorname|[mhf]box|boxed)"
-_FONT += r" *+(?:\{([^{}]*+)\}|(\w)(?!\w))"
+_FONT = r"\\(?:text[a-z]*+|underline|math(?:rm|bf|it|sf|bb)|operatorname|[mhf]box|boxed) *+(?:\{([^{}]*+)\}|(\w)(?!\w))"
 # In text, a short unit is no variable.
 _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "L": "liter", "ft": "foot", "mi": "mile"}
 _IN_PARENTHESES = functools.reduce(lambda inside, _: rf"(?:[^()]++|\({inside}\))*+", range(6), "")
@@ -55,8 +54,7 @@ _STEPS = [
         (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
         # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
         (r"([+-]?)\\?[$€£]", lambda sign: sign[1] or " "),
-        *[(_FONT, lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ")]
-        * 2,  # in each other
+        *[(_FONT, lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ")] * 2,
         (r"\\(?:left|right)(?![A-Za-z]) *+\.", ""),
         (r"\\([A-Za-z]++|.)", lambda macro: _MEANING.get(macro[1], macro[0])),
         (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
@@ -66,7 +64,7 @@ _STEPS = [
         (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
         (rf"(?<![\\A-Za-z_])(?:({FUNCTIONS}|pi)|inf(?:inity|ty)?)(?![A-Za-z])", lambda word: f"\\{word[1] or 'infty'}"),
         (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
-        *[(rf"(\\(?:sqrt|exp) ?|\^ ?)\(({_IN_PARENTHESES})\)", r"\1{\2}")] * 4,  # in each other
+        *[(rf"(\\(?:sqrt|exp) ?|\^ ?)\(({_IN_PARENTHESES})\)", r"\1{\2}")] * 4,  # in each other, as fonts may be
         (r"\\exp ?\{", "e^{"),
     )
 ]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import operator
 import re
 from fractions import Fraction
+from operator import add, mul, sub, truediv
 from typing import NamedTuple
 
 from r1jax.answers.latex import FUNCTIONS, plain
@@ -33,7 +33,7 @@ _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(
 _FACTORIAL = re.compile(r"([\d.]+|\([^()]*\)) ?!(?!=)", re.ASCII)
 # Two numbers without an operation between them, two signs, and a tower of powers.
 _UNCLEAR = re.compile(r"\\|[\d.)] +[\d.]|\.\d*\.|[+-] *[+-]|\^[({ ]*[-\d.]+[)} ]*\^", re.ASCII)
-_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv, ast.Pow: pow}
 _PERCENT = re.compile(r"^ ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
@@ -131,8 +131,7 @@ def _close(a: Quantity, b: Quantity) -> bool:
     rounded, exact = (a, b) if a.places > b.places else (b, a)
     if rounded.places < SAME_PLACES or exact.places:
         return a.value == b.value
-    scaled = exact.value * 10**rounded.places
-    return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
+    return rounded.value * 10**rounded.places in {cut(exact.value * 10**rounded.places) for cut in (math.trunc, round)}
 
 
 def known_unit(text: str) -> tuple[str, Fraction] | None:
@@ -185,14 +184,12 @@ def _computed(node: ast.expr) -> Fraction:
             return Fraction(literal)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
             return _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
-        case ast.BinOp(op=ast.Pow()):
-            base, exponent = _computed(node.left), _computed(node.right)
-            bits = max(abs(base.numerator), base.denominator).bit_length()
-            if exponent.denominator > 1 or abs(exponent) * bits > MAX_BITS:
-                raise ValueError
-            result = base ** int(exponent)
         case ast.BinOp():
-            result = _OPERATIONS[type(node.op)](_computed(node.left), _computed(node.right))
+            left, right = _computed(node.left), _computed(node.right)
+            bits = max(abs(left.numerator), left.denominator).bit_length()
+            if isinstance(node.op, ast.Pow) and (right.denominator > 1 or abs(right) * bits > MAX_BITS):
+                raise ValueError
+            result = _OPERATIONS[type(node.op)](left, right)
         case ast.Call(args=[argument]) if (value := _computed(argument)).denominator == 1 and 0 <= value <= 3000:
             result = Fraction(math.factorial(int(value)))
         case _:
