@@ -64,8 +64,8 @@ _UNORDERED = ("", "{}")  # the brackets of lists and sets
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
 _WITH_UNIT = re.compile(
-    rf"(.*?[\d\\].*?(?<=[\w}})])) (?!{NOT_UNITS})((?:(?:square|cubic) )?(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{{4,}})"
-    r"(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?"
+    rf"(.*?[\d\\].*?(?<=[\w}})])) (?!{NOT_UNITS})((?:(?:square|sq|cubic|cu)\.? )?"
+    r"(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{4,})(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?"
 )
 _MACROS = (
     rf"{FUNCTIONS}|det|frac|binom|pi|infty|sum|prod|int|lim|to|cup|cap|in|notin|setminus|emptyset|begin|end"
