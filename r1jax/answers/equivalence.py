@@ -1,24 +1,23 @@
-r"""Whether an answer is equivalent to the gold answer, compared by the type of the gold answer alone.
+r"""Whether an answer is equivalent to the gold answer, compared by the kind of the gold answer alone.
 
     same_answer(r"x = \frac{1}{2}", "0.5", prove)  # True, without a call of prove
     same_answer(r"\sqrt{8}", r"2\sqrt{2}", prove)  # prove(r"\sqrt{8}", r"2\sqrt{2}")
 
-The first of these types that the gold answer has decides what equals it:
+The first of these kinds that the gold answer has decides what equals it:
 
-- A clock time, ratio, residue (3 mod 7) or numeral with a base (101_2): the same one, where ratios may be proportional,
-  and the base may be missing. A date: the same text.
-- A number: exactly the same quantity, see `quantities.same_quantity`. A closed form such as \sqrt{4} goes to `prove`.
-- A choice (B or (b)): the letter, alone or followed by `)`, `.` or `:` and the text of the choice.
-- A matrix: the same shape and entries, in any brackets. A row, a column and a tuple are different.
-- A set in braces: the same elements in any order. A list (a, b; a and b; a or b; a \pm b; A \cup B): the same elements,
-  each as often, in any order. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones,
-  or is the values in the same order.
-- A tuple, point or interval: the same elements in the same order; with two elements, also the same brackets. ]0,1[ is
-  (0,1). An interval and an inequality in one variable may stand for each other.
-- An inequality: the same relation, in either direction, or `prove`.
-- An assignment (x = 5, f(x) = 2x): the same one, or its right side alone. Any other equation: an equivalent equation.
-- Text: the same words, without regard to case, white space and the punctuation around them.
-- Any other expression: `prove`, without a unit. Of a chain of equations in the answer, the last side is compared.
+- A value. A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2) is the same one; 2:4 is 1:2, and
+  the modulus or the base may be missing. A number is exactly the same quantity, see `quantities.same_quantity`; a
+  closed form such as \sqrt{4} goes to `prove`.
+- A collection. A matrix has the same shape and entries, in any brackets; a tuple, point or interval the same elements
+  in order and, if these are two, the same brackets. ]0,1[ is (0,1), and an inequality in one variable is the interval
+  it describes. A set in braces has the same elements in any order, a list (a, b; a and b; a or b; a \pm b; A \cup B)
+  each as often. Where a list assigns several variables (x = 1, y = 2), the answer assigns the same ones, or is the
+  values in the same order.
+- A formula. An inequality is the same relation, in either direction; an assignment (x = 5, f(x) = 2x) the same one, or
+  its right side alone; any other equation an equivalent one. Text is the same words, without regard to case, white
+  space and the punctuation around them. All else goes to `prove`, without a unit.
+
+Of a chain of equations in the answer, the last side is compared.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from r1jax.answers.latex import FUNCTIONS, plain, split, wrapped
+from r1jax.answers.latex import FUNCTIONS, depths, plain, split, wrapped
 from r1jax.answers.quantities import NOT_UNITS, known_unit, number, quantity, same_quantity
 
-MAX_LENGTH = 1000  # characters of an answer that is compared by its type; a longer one has to be the same text
+MAX_LENGTH = 1000  # characters of an answer that is compared by its kind; a longer one has to be the same text
 MAX_MARKUP = 20  # how many times longer than that an answer with its markup may be
 MAX_PROVED = 300  # characters of an expression
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6  # of nested brackets
-CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Z])")
 
 Prove = Callable[[str, str], bool]
 
@@ -49,40 +47,42 @@ _VARIABLE = (
     rf"|{_NAME}|\((?:{_NAME} ?, ?)+{_NAME}\)"
 )
 _LABEL = re.compile(rf"{_VARIABLE}|\| ?{_NAME} ?\||{_NAME}(?: ?: ?{_NAME})*", re.ASCII)
-_MEMBER = re.compile(rf"(?:{_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
+_MEMBER = re.compile(rf"({_VARIABLE}) ?\\in(?![A-Za-z]) *", re.ASCII)
 _BUILDER = re.compile(rf"\\\{{ ?{_NAME} ?[|:] ?(.*)\\\}}", re.ASCII)  # {x | x > 2}
+_APPROXIMATELY = re.compile(rf"^((?!\\(?:{FUNCTIONS})(?![a-z]))(?:{_LABEL.pattern})|) ?\\approx", re.ASCII)
 _EQUALS = re.compile(r"(?<![<>!])=")
 _ORDER = re.compile(r"<=|>=|<|>|!=")
 _LIST = re.compile(r",|;|\\cup(?![A-Za-z])|\band\b|\bor\b")
 _SPACED_LIST = re.compile(r", |;|\band\b|\bor\b")  # where a comma without a space may be inside a number
+_AND_OR = re.compile(r"\band\b|\bor\b|\\cup")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
-_CHOSEN = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?[(\[]?([a-z])(?:[)\]:.].*)?")
 _MATRIX = re.compile(r"\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE | re.ASCII)
-_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
-_BASES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
+_BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12")
 _BASED = re.compile(r"(\d[\w,]*) ?_ ?\{? ?(\d+|[a-z]+) ?\}?(?: \(base \w+\))?", re.ASCII)
+_UNORDERED = ("", "{}")  # the brackets of lists and sets
 _MODULAR = re.compile(r"(?:[a-z] ?\\equiv ?)?(-?\d+) ?\(? ?mod ?[{(]? ?(0*[1-9]\d*) ?[})]?", re.ASCII)
 _CODE = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}", re.ASCII)  # a date, a range, a score, a phone number
-_UNIT = re.compile(
-    r"(?<=[\w})]) ((?:(?:square|sq|cubic|cu)\.? )?(?:[ckm]m|kg|in(?= ?\^)|[A-Za-z]{3,})(?: ?/ ?[A-Za-z]+)?)\.?"
-    r"( ?\^\{?[23]\}?)?$"
+_WITH_UNIT = re.compile(
+    rf"(.*?[\d\\].*?(?<=[\w}})])) (?!{NOT_UNITS})((?:(?:square|sq|cubic|cu)\.? )?"
+    r"(?:[ckm]m|kg|in(?= ?\^)|min|day|[A-Za-z]{4,})(?: ?/ ?[A-Za-z]+)?)\.?( ?\^\{?[23]\}?)?"
 )
-KNOWN = {*FUNCTIONS.split("|"), "lg", "lcm", "mod", "det", "pmatrix", "bmatrix", "matrix", "array"}
-_MACROS: str = (
-    "frac binom pi infty sum prod int lim to cup cap in notin setminus emptyset begin end pm mp ldots cdots vec bar "
-    "hat overline lfloor rfloor lceil rceil alpha beta gamma delta epsilon varepsilon zeta eta theta lambda mu nu xi "
-    "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega"
+_MACROS = (
+    rf"{FUNCTIONS}|det|frac|binom|pi|infty|sum|prod|int|lim|to|cup|cap|in|notin|setminus|emptyset|begin|end"
+    "|pm|mp|ldots|cdots|vec|bar|hat|overline|lfloor|rfloor|lceil|rceil|alpha|beta|gamma|delta|epsilon|varepsilon|zeta"
+    "|eta|theta|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega"
 )
-_KNOWN_MACROS = {"\\" + name for name in (*_MACROS.split(), *KNOWN)}
-_WORD = re.compile(r"(?=.*[aeiouy].*)[A-Za-z][a-z]{3,}|\w{9,}", re.ASCII)  # and no product of variables
 _TEXT = re.compile(r"(?=[A-Za-z]{2})[A-Za-z]*[eiou][A-Za-z]*")
-_LETTERS = re.compile(r"\\?[A-Za-z]+")
-_NO_CONSTANT = re.compile(r"[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])")
-_SAFE = re.compile(r"[0-9A-Za-z+\-*/^_=<>!()\[\]{}|,.:;\\ &%]*")
-# An underscore that does not begin an index, a tower of powers, and numbers that could exhaust the memory.
+_ONE_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])")
+_NO_CONSTANT = re.compile(
+    r"\d ?_|[=<>,;:]|\\ldots|(?<!\\sqrt)\[|\\\{|\\in(?![a-z])|(?<![\\A-Za-z])(?!(?:e|i|[pb]?matrix)\b)[A-Za-z]"
+)
+# What no computer algebra system is given: other macros and characters, words, an underscore that does not begin an
+# index, a digit after a name, as in A1, a tower of powers, and numbers that could exhaust the memory.
 _RISKY = re.compile(
-    r"__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
+    rf"\\(?!(?:{_MACROS})(?![A-Za-z]))[A-Za-z]|[^0-9A-Za-z+\-*/^_=<>!()\[\]{{}}|,.:;\\ &%]"
+    r"|(?<![\\A-Za-z])(?![pb]?matrix|array)(?:(?=[A-Za-z]*[aeiouy])[A-Za-z][a-z]{3,}|[A-Za-z]{9,})(?![A-Za-z])"
+    r"|(?<![\\\w])[A-Za-z]+\d|__|_[^\w{]|\d{50}|\^ ?\w ?\^|\^ ?\{[^{}]*[\d)}] ?\^|\^ ?\{?[^{}]*\d{4}"
     r"|(?:\d{5,}|[}!] ?\)*|\([^()]*(?:\^|\d{3})[^()]*\)) ?!(?!=)"
 )
 
@@ -104,177 +104,154 @@ def same_answer(answer: str, gold: str, prove: Prove = lambda answer, gold: Fals
         return provable(a) and provable(g) and prove(a, g)
 
     again = functools.partial(same_answer, prove=prove, depth=depth + 1)
-    return next(result for compare in _TYPES if (result := compare(answer, gold, again, proved)) is not None)
+    kinds = (compare(answer, gold, again, proved) for compare in (_values, _collections, _formulas))
+    return next(same for same in kinds if same is not None)
 
 
 def provable(text: str) -> bool:
     """Whether it is safe to give a text, as an expression, equation or inequality, to a computer algebra system."""
-    if not text or len(text) > MAX_PROVED or not _SAFE.fullmatch(text) or _RISKY.search(text):
-        return False
-    depths = list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
-    words = set(_LETTERS.findall(text)) - KNOWN - _KNOWN_MACROS
-    return depths[-1] == 0 <= min(depths) and not any(word[0] == "\\" or _WORD.fullmatch(word) for word in words)
+    nesting = depths(text)
+    return 0 < len(text) <= MAX_PROVED and nesting[-1] == 0 <= min(nesting) and not _RISKY.search(text)
 
 
-def right_side(text: str) -> str:
-    r"""What a chain of equations says: its last side, or its first where that is the value of a name, as in 5 = x.
+def stated(text: str, same: Prove = lambda a, b: len({number(a), number(b)} - {None}) < 2) -> tuple[str, str]:
+    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5, x \approx 5, x \in A or 0 < x < 1.
 
-    Any other text is returned as it is, and so are a false equation of numbers, as 2+2=5, and an equation that is not
-    solved, which has one variable in its left side, as 2x = 10. Of `exact \approx rounded`, it is the exact side.
+    In any other text, the name is "", and the value is the last side of a chain of equations, or else the whole text,
+    as where a chain is false (2+2 = 5) or not solved: its first side has one more variable (2x = 10). Each side has to
+    be the `same` as the last one; by default, no other number. Of `exact \approx rounded`, it is the exact side.
     """
-    exact, approximate, rounded = text.partition("\\approx")
-    if approximate:
-        text = f"{exact}={rounded}" if _LABEL.fullmatch(exact.strip()) else exact.strip() or rounded.strip()
-    name, value = _named(text)
-    sides = [] if name else split(text, _EQUALS)
-    if not 1 < len(sides) <= MAX_ELEMENTS:
-        return value
-    variables = {word for word in _LETTERS.findall(sides[0]) if len(word) == 1}
-    last, *others = [number(side) for side in reversed(sides)]
-    wrong = last is not None and any(other not in (None, last) for other in others)
-    return text if len(variables) == 1 or wrong else sides[-1]
+    if "\\approx" in text:
+        text = _APPROXIMATELY.sub(r"\1=", text).partition("\\approx")[0].strip(" =")
+    if member := _MEMBER.match(text):
+        return _compact(member[1]), text[member.end() :]
+    *others, last = _sides(text)
+    if others and _LABEL.fullmatch(others[0]):
+        return _compact(others[0]), last
+    if len(others) == 1 and _LABEL.fullmatch(last):
+        return _compact(last), others[0]
+    chain = _chain(text) if _ORDER.search(text) else []
+    if len(chain) == 3:
+        chain = ["-\\infty", "<", *chain] if _LABEL.fullmatch(chain[0]) else [*chain, "<", "\\infty"]
+    if len(chain) == 5 and {*chain[1::2]} <= {"<", "<="} and _LABEL.fullmatch(chain[2]) and "|" not in chain[2]:
+        return chain[2], f"{'(['[chain[1] == '<=']}{chain[0]},{chain[4]}{')]'[chain[3] == '<=']}"
+    more = [{*_ONE_LETTER.findall(side)} - {*_ONE_LETTER.findall(last)} for side in others]
+    equal = (letters or same(side, last) for side, letters in zip(others, more, strict=True))
+    return "", last if [len(letters) for letters in more[:1]] != [1] and all(equal) else text
 
 
-# One function for each type. It returns None where the gold answer is not of that type; `again` compares the parts of
-# an answer, and `prove` compares expressions.
-def _notation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    given = right_side(answer)
-    if times := _times(gold):
-        return set() < _times(given) <= times
-    if ratio := _ratio(gold):
-        return _ratio(given) == ratio
-    if residue := _residue(gold):
-        return _residue(given) == residue or (number(given) == residue[0] and "\\equiv" not in gold)
-    if numeral := _numeral(gold):
-        return (_numeral(given) or _numeral(f"{given}_{numeral[1]}")) == numeral
-    return False if _CODE.fullmatch(gold) or (_numeral(given) and number(gold) is not None) else None
+def _sides(text: str) -> list[str]:
+    """The sides of a chain of equations; the text alone where it is none, such as a list or an inequality."""
+    sides = split(text, _EQUALS)
+    chain = 0 < len(sides) <= MAX_ELEMENTS and not _ORDER.search(text)
+    return sides if chain and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]) else [text]
 
 
-def _times(text: str) -> set[int]:
-    """The seconds since midnight that a clock time may mean: two of them where it has neither am nor pm."""
-    parts = _CLOCK.fullmatch(text)
-    if parts is None or not (parts[2] or parts[4]) or int(parts[1]) > 24:
-        return set()
-    hour, rest = int(parts[1]), 60 * int(parts[2] or 0) + int(parts[3] or 0)
-    halves = (hour // 12 % 2,) if not 1 <= hour <= 12 else (0, 1) if parts[4] is None else (parts[4] in "pP",)
-    return {3600 * (hour % 12 + 12 * half) + rest for half in halves}
-
-
-def _ratio(text: str) -> list[Any]:
-    terms: list[Any] = [number(term) for term in text.split(":")]
-    unit = next(filter(None, terms), 1)
-    return [term / unit for term in terms] if len(terms) > 1 and None not in terms else []
-
-
-def _residue(text: str) -> tuple[int, int] | None:
-    parts = _MODULAR.fullmatch(text)
-    return (int(parts[1]) % int(parts[2]), int(parts[2])) if parts else None
-
-
-def _numeral(text: str) -> tuple[str, str] | None:
-    """The digits and the base of a numeral."""
-    parts = _BASED.fullmatch(text)
-    base = _BASES.get(parts[2], parts[2]) if parts else ""
-    return (parts[1].replace(",", "").lstrip("0").upper(), base) if parts and base in map(str, range(2, 37)) else None
-
-
-def _number(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected = quantity(gold)
+# One function for each kind of gold answer. It returns None where the gold answer is not of that kind; `again` compares
+# the parts of an answer, and `prove` compares expressions.
+def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    value, expected, meanings = stated(answer)[1], quantity(gold), _meanings(gold)
+    if meanings:
+        return (_meanings(value) or {value.upper().lstrip("0")}) <= meanings
     if expected is None:
         return None
-    value = right_side(answer)
-    given = quantity(value)
-    if given is not None:
+    if given := quantity(value):
         return same_quantity(given, expected)
-    letters = {word for word in _LETTERS.findall(value) if word[0] != "\\"} - KNOWN
-    huge = max(abs(expected.value.numerator), expected.value.denominator) > 10**MAX_PROVED
-    if letters - {"e", "i"} or _NO_CONSTANT.search(value) or huge:
+    if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))
 
 
-def _choice(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, chosen = CHOICE.fullmatch(gold), _CHOSEN.fullmatch(answer.casefold())
-    return expected and chosen is not None and chosen[1] == (expected[1] or expected[2]).casefold()
+def _meanings(text: str) -> set[Any]:
+    """The values of a clock time (two where it has neither am nor pm), residue, numeral with a base, code or ratio.
+
+    A residue and a numeral are also what they are without their modulus or base.
+    """
+    if (clock := _CLOCK.fullmatch(text)) and (clock[2] or clock[4]) and int(clock[1]) <= 24:
+        halves = clock[4] or ("p" if int(clock[1]) > 12 else "ap" if int(clock[1]) else "a")
+        return {(int(clock[1]) % 12, int(clock[2] or 0), int(clock[3] or 0), half) for half in halves.lower()}
+    if residue := _MODULAR.fullmatch(text):
+        rest = int(residue[1]) % int(residue[2])
+        return {str(rest), (rest, "mod", int(residue[2]))}
+    if numeral := _BASED.fullmatch(text):
+        digits = numeral[1].replace(",", "").lstrip("0").upper()
+        return {digits, (digits, _BASES.get(numeral[2], numeral[2]))}
+    if _CODE.fullmatch(text):
+        return {text}
+    terms: list[Any] = [number(term) for term in text.split(":")]
+    unit = next(filter(None, terms), 1)
+    return {(":", *(term / unit for term in terms))} if len(terms) > 1 and None not in terms else set()
 
 
-def _ordered(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    expected, interval = _in_order(gold), _interval(answer)
-    if expected is None:
+def _collections(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
+    (name, shape, expected), (given_name, given_shape, given) = _parts(gold), _parts(answer)
+    interval, matrix, vector = _ORDER.search(gold), "\\begin" in gold, "\\begin" in answer
+    ordered, given_ordered = shape not in _UNORDERED, given_shape not in _UNORDERED
+    if (not shape and len(expected) < 2) or (interval and ordered and not given_ordered):
         return None
-    given = _in_order(interval[1] if interval else right_side(answer))
-    matrix, vector = "\\begin" in gold, "\\begin" in answer
-    if given is None and matrix:
+    if max(len(given), len(expected)) > MAX_ELEMENTS or (interval and ordered and given_name not in ("", name)):
+        return False
+    if ordered and matrix and not given_ordered:
         return vector and prove(answer, gold)
-    if given is None:  # x = 1, y = 2
-        named = [_named(item) for item in _elements(answer)[1]]
-        names = [name for name, _ in named]
-        given = "()", [value for _, value in named if sorted({*names} - {""}) == names]
-    any_shape = not matrix and (vector or len(expected[1]) != 2)
-    same_shape = len(given[1]) == len(expected[1]) and (any_shape or given[0] == expected[0])
-    return same_shape and all(map(again, given[1], expected[1]))
+    if ordered:
+        if not given_ordered:  # x = 1, y = 2
+            values = dict(map(stated, given))
+            given_shape, given = "()", [*values.values()] if sorted(values) == [*filter(None, values)] else []
+        same_shape = given_shape == shape or (not matrix and (vector or len(expected) != 2))
+        return same_shape and len(given) == len(expected) and all(map(again, given, expected))
+    given = [answer] if given_ordered else given
+    names, given_names = ({stated(item)[0] for item in items} - {""} for items in (expected, given))
+    if len(names) > 1 and names != given_names:
+        return not given_names and len(given) == len(expected) and all(map(again, given, expected))
+    unions = [{bool(re.match("and", word)) for word in _AND_OR.findall(text)} for text in (answer, gold)]
+    if all(unions) and unions[0] != unions[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
+        return False
+    if shape == "{}":
+        given = [item for i, item in enumerate(given) if not any(again(item, other) for other in given[:i])]
+    for element in expected:
+        match = next((item for item in given if again(item, element)), None)
+        if match is None:
+            return "\\cup" in gold and prove(answer, gold)
+        given.remove(match)
+    return not given
 
 
-def _in_order(text: str) -> tuple[str, list[str]] | None:
-    """The shape of a matrix, or the brackets of a tuple, and its elements; None where the text is neither."""
-    text = re.sub(r"\[$", ")", re.sub(r"^\]", "(", _named(text)[1]))
-    brackets, inside = wrapped(text)
+def _parts(text: str) -> tuple[str, str, list[str]]:
+    r"""The name that a text gives a value; the shape of a matrix, its brackets or "" for a list; and its elements.
+
+    A \pm makes two elements of one.
+    """
+    name, value = stated(text)
+    brackets, inside = wrapped(re.sub(r"\[$", ")", re.sub(r"^\]", "(", value)))
     matrix = _MATRIX.fullmatch(inside)
     if matrix and "\\begin" not in matrix[2]:
         rows = [row.split("&") for row in matrix[2].split("\\\\") if row.strip()]
-        return str([len(row) for row in rows]), [*itertools.chain(*rows)]
-    items = split(inside, re.compile(",|;"))
-    return (brackets, items) if brackets not in ("", "{}") and len(items) > 1 else None
+        return name, str([len(row) for row in rows]), [*itertools.chain(*rows)]
+    if brackets not in _UNORDERED and len(items := split(inside, re.compile("[,;]"))) > 1:
+        return name, brackets, items
+    inside = inside if brackets == "{}" else text
+    items = split(_THOUSANDS.sub("", inside) if _SPACED_LIST.search(inside) else inside, _LIST)
+    signed = ({item.replace("\\pm", a).replace("\\mp", b): None for a, b in ("+-", "-+")} for item in items)
+    return name, brackets if brackets == "{}" else "", [*itertools.chain(*signed)]
 
 
-def _list(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    (braced, expected), (_, given) = _elements(gold), _elements(answer)
-    if not braced and len(expected) < 2:
-        return None
-    if max(len(given), len(expected)) > MAX_ELEMENTS:
+def _formulas(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
+    (given, value), (name, expected) = stated(answer, again), stated(gold)
+    if _ORDER.search(gold):
+        return _chain(answer) == _chain(gold) or prove(value if "\\in" in answer else answer, gold)
+    if len(_sides(gold)) > 1:
+        if name and (given == name or len(_sides(answer)) == 1):
+            return again(value, expected)
+        unsolved = name and number(expected) is not None  # as 2x = 10 for x = 5
+        return not unsolved and len(_sides(answer)) > 1 and prove(answer, gold)
+    (answer, unit), (gold, expected_unit) = _unit(value), _unit(gold)
+    if unit and expected_unit and unit != expected_unit:
         return False
-    names, given_names = ({_named(item)[0] for item in items} for items in (expected, given))
-    if len(names - {""}) > 1 and names != given_names:
-        return given_names == {""} and len(given) == len(expected) and all(map(again, given, expected))
-    both = [
-        {word.replace("\\cup", "or") for word in re.findall(r"\band\b|\bor\b|\\cup", text)} for text in (answer, gold)
-    ]
-    if all(both) and both[0] != both[1] and _ORDER.search(answer):  # x < 0 and x > 1 is no union
-        return False
-    if braced and not all(any(again(a, g) for g in expected) for a in given):
-        return False
-    left = list(given)
-    for g in expected:
-        match = next((i for i, a in enumerate(left) if again(a, g)), None)
-        if match is None:
-            return "\\cup" in gold and prove(answer, gold)
-        if not braced:
-            del left[match]
-    return braced or not left
-
-
-def _elements(text: str) -> tuple[bool, list[str]]:
-    r"""Whether a text is a set in braces; and its elements, of which a \pm makes two."""
-    brackets, inside = wrapped(_named(text)[1])
-    text = inside if brackets == "{}" else text
-    if _SPACED_LIST.search(text):
-        text = _THOUSANDS.sub("", text)
-    return brackets == "{}", [
-        element
-        for item in split(text, _LIST)
-        for element in dict.fromkeys(item.replace("\\pm", a).replace("\\mp", b).strip() for a, b in ("+-", "-+"))
-    ]
-
-
-def _inequality(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    if not _ORDER.search(gold) or len(split(gold, _LIST)) > 1:
-        return None
-    interval, other = _interval(gold), _interval(answer)
-    if interval and other:
-        return _compact(interval[0]) == _compact(other[0]) and again(other[1], interval[1])
-    if interval and _in_order(answer):
-        return again(answer, interval[1])
-    return _chain(answer) == _chain(gold) or prove(_named(answer)[1] if "\\in" in answer else answer, gold)
+    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
+    if _TEXT.fullmatch(gold) or not provable(gold):
+        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
+        return words[0] == words[1]
+    return _compact(answer) == _compact(gold) or prove(answer, gold)
 
 
 def _chain(text: str) -> list[str]:
@@ -284,67 +261,10 @@ def _chain(text: str) -> list[str]:
     return [part.replace(">", "<") for part in reversed(parts)] if falling else parts
 
 
-def _interval(text: str) -> tuple[str, str] | None:
-    """The variable of an inequality and the interval it lies in; None where it has no single variable."""
-    terms, signs = _chain(text)[::2], _chain(text)[1::2]
-    if len(terms) == 2 and _LABEL.fullmatch(terms[0]):
-        terms, signs = ["-\\infty", *terms], ["<", *signs]
-    elif len(terms) == 2:
-        terms, signs = [*terms, "\\infty"], [*signs, "<"]
-    if len(terms) != 3 or {*signs} - {"<", "<="} or not _LABEL.fullmatch(terms[1]) or "|" in terms[1]:
-        return None
-    opening, closing = "[" if signs[0] == "<=" else "(", "]" if signs[1] == "<=" else ")"
-    return terms[1], f"{opening}{terms[0]},{terms[2]}{closing}"
-
-
-def _equation(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
-    if len(split(gold, _EQUALS)) < 2:
-        return None
-    (given, value), (name, expected) = _named(answer), _named(gold)
-    equation = len(split(answer, _EQUALS)) > 1
-    if name and (given == name or not equation):
-        return again(value, expected)
-    return equation and (not name or number(expected) is None) and prove(answer, gold)  # 2x = 10 is not solved yet
-
-
-def _expression(answer: str, gold: str, again: Prove, prove: Prove) -> bool:
-    *others, last = split(answer.partition("\\approx")[0], _EQUALS) or [answer]
-    (answer, unit), (gold, expected) = _unit(last), _unit(gold)
-    letters = [{word for word in _LETTERS.findall(side) if len(word) == 1} for side in (*others, last)]
-    solved = 0 if others and _LABEL.fullmatch(others[0]) else 1  # A = \pi r^2 = 4\pi, but x + 1 = 2 is not solved
-    for side, names in zip(others, letters[:-1], strict=True):
-        if not (_LABEL.fullmatch(side) or len(names - letters[-1]) > solved or again(side, last)):
-            return False
-    if unit and expected and unit != expected:
-        return False
-    answer, gold = (wrapped(text)[1] if wrapped(text)[0] in ("()", "{}") else text for text in (answer, gold))
-    if _TEXT.fullmatch(gold) or not gold.isascii() or any(map(_WORD.fullmatch, {*_LETTERS.findall(gold)} - KNOWN)):
-        words = [re.sub(r"^(?:an?|the) ", "", _compact(text).casefold()) for text in (answer, gold)]
-        return words[0] == words[1]
-    return _compact(answer) == _compact(gold) or prove(answer, gold)
-
-
-_TYPES = (_notation, _number, _choice, _ordered, _list, _inequality, _equation, _expression)
-
-
 def _unit(text: str) -> tuple[str, Any]:
     r"""A formula without the unit or the words after it, as in 3\sqrt{13} inches, and the unit's dimension and size."""
-    unit = _UNIT.search(text)
-    if unit is None or not re.search(r"[\d\\]", text[: unit.start()]) or unit[1].lower() in NOT_UNITS:
-        return text, None
-    known = known_unit(unit[1] + (unit[2] or "").strip())
-    words = re.fullmatch(r"(?:square |cubic )?(?:units?|[A-Za-z]{4,})", unit[1])
-    return (text[: unit.start()], known) if known or words else (text, None)
-
-
-def _named(text: str) -> tuple[str, str]:
-    r"""The name and the value in x = 5, 5 = x, x = 2 + 3 = 5 or x \in A; "" and the text where it is none of these."""
-    if member := _MEMBER.match(text):
-        return _compact(text[: member.end()]), text[member.end() :]
-    sides = split(text, _EQUALS)
-    if len(sides) > 1 and _LABEL.fullmatch(sides[0]) and all(len(split(side, _LIST)) == 1 for side in sides[1:-1]):
-        return _compact(sides[0]), sides[-1]
-    return (_compact(sides[1]), sides[0]) if len(sides) == 2 and _LABEL.fullmatch(sides[1]) else ("", text)
+    found = _WITH_UNIT.fullmatch(text)
+    return (found[1], known_unit(found[2] + (found[3] or "").strip())) if found else (text, None)
 
 
 def _without_markup(text: str) -> str:

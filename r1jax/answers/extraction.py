@@ -13,57 +13,57 @@ import itertools
 import re
 from typing import Literal
 
-from r1jax.answers.equivalence import CHOICE, right_side
+from r1jax.answers.equivalence import stated
 from r1jax.answers.latex import FUNCTIONS, VULGAR_FRACTIONS, plain
-from r1jax.answers.quantities import CHANGES, known_unit, number
+from r1jax.answers.quantities import CHANGES, KNOWN_UNITS, number
 
 Kind = Literal["number", "choice", "text", "formula"]
 
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
-MAX_JOINT = 40  # characters between two boxes that are one answer
-MAX_LINES = 1000  # lines with a digit that are tried, from the last, until one has a number
-MAX_LINE = 20_000  # characters of a line that are read, from its end
+MAX_DEPTH = 8  # of braces in the braces of a box
+MAX_END = 20_000  # characters at the end of a text in which its last number is looked for
 _CUE = (
     r"(?<!this )(?<!that )\banswer\b[*_`]*(?: to [^.:\n]{0,80}?| here| so far)?(?:\s?:[*_`]*| is\b:?|\s?=)"
     r"|^[#*_ ]*(?:final )?answer[*_ ]*\n|答案[是为]?:?："
 )
 _HEADING = r" *[*_]*(?:Step|Part|Case|Section|Conclusion|Solution)\b| *[*_]*\d+[.)] +[A-Za-z]"
+# What may be in braces: braces in braces, and escaped ones, which do not count.
+_IN_BRACES = functools.reduce(lambda inside, _: rf"(?:[^{{}}\\]++|\\.|\{{{inside}\}})*+", range(MAX_DEPTH), "")
 _MARK = re.compile(
-    rf"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*)|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})",
-    re.IGNORECASE | re.MULTILINE,
+    rf"(?im)\\(?:boxed|fbox)(?![A-Za-z])\s*(?:\{{(?P<box>(?s:{_IN_BRACES}))\}}|(?P<bare>[^\s${{][^\s$]*))?"
+    rf"|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})"
 )
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
-    r"<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
-    r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))",
-    re.MULTILINE,
+    r"(?m)<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
+    r"|(?P<question>^[ *#]*(?:Question|Problem|Q|Instructions?)(?: \d+)?[*]* ?:|^### (?:Instruction|Question|Problem))"
 )
-_DELIMITER = re.compile(r"\$\$|\$|\\.", re.DOTALL)
-_CLOSING = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_FORMULA = re.compile(
+    r"(?s)\$\$((?:[^$\\]++|\\.|\$(?!\$))++)\$\$|\$\s*+((?:[^$\n\\]++|\\[^\n])++)\s*\$"
+    r"|\\\(\s*+((?:[^\\\n]++|\\[^()\n])++)\s*\\\)|\\\[((?:[^\\]++|\\[^\[\]])++)\\\]|\\."
+)
+# Up to the end of the sentence, which is not in a formula.
+_SENTENCE = re.compile(
+    r"(?s)(?:\$\$(?:(?!\$\$).)*+\$\$|\$(?:(?![.?]\s)[^$\n])++\$|\\[(\[](?:(?!\\[)\]]).)*+\\[)\]]|(?![.!?](?:\s|$)|\n).)*+"
+)
 # Where an answer ends and its sentence goes on.
 _CLAUSE = re.compile(
-    r",? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
-    r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*",
-    re.DOTALL,
+    r"(?s),? (?:because|since|as|so|which|where|when|if|for|due|given|after|but|(?:and |but )?not|rather|instead)\b.*"
+    r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*"
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
 _WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 # Between two boxes that are one answer.
-_JOINT = re.compile(
-    r"[} $]*(?:[,;/]|,?[ $]*(?:\\text ?\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?(?: ?\})?)?[ $]*(?:\w+ ?= ?)?"
-)
+_JOINT = re.compile(r"[} $,;/]*(?:(?:\\text\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?[} $]*)?(?:\w{1,9} ?= ?)?")
 # Words beside a number or formula that say something else of it than that it is the answer.
 _ALTERED = re.compile(
-    r"(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative|root(?: of)?"
-    r"|plus|out of|remainder)|n't|cannot be) *[$({\\]*$",
-    re.IGNORECASE,
+    r"(?i)(?:\b(?:not|never|except|than|at (?:least|most)|over|under|up to|twice|double|half of|minus|negative"
+    r"|root(?: of)?|plus|out of|remainder)|n't|cannot be) *[$({\\]*$"
 )
 _DENIED = re.compile(
-    rf"[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b",
-    re.IGNORECASE,
+    rf"(?i)[}})$ ]*(?:{CHANGES}|am|pm|or (?:more|fewer|less)|and a half|is (?:wrong|false|incorrect|extraneous))\b"
 )
 # Between two numbers of which neither is the answer: anywhere, and where nothing but the answer should be.
 _HEDGE = re.compile(r"[^.;:=]{0,30}\bor\b[^.;:=]{0,20}|[^.;:=]{0,30},? (?:and |but )?not [^.;:=]{0,20}")
@@ -72,13 +72,12 @@ _LISTED = re.compile(r"\d[^\d.;:=]{0,30}\band\b[^\d.;:=]{0,20}[\d.,/]+\D*\Z")
 # A number inside a plain text, with its power, so that 10^5 is not read as 10. A sign belongs to it only where no
 # operand precedes the sign, unlike in 10-5. The digits of a name and of a power, as in x_1 and m^2, are not numbers.
 _IN_TEXT = re.compile(
-    r"(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
+    r"(?a)(?:(?<![\w)\]}%])[+-])?(?<![A-Za-z_^])(?<!\^\{)(?:(?:\d+ ?)?\\frac\{[-\d. ]+\}\{[-\d. ]+\}(?! *\d)"
     r"|\d{1,3} \d+(?=/\d)|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:/\d+(?!\d|\.\d)|\^(?:\{-?\d+\}|\d)|[eE][+-]?\d+)?"
-    r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?",
-    re.ASCII,
+    r"(?: ?(?:%|percent(?:age)?\b|pct\b)| (?:dozen|hundred|[mbtr]+illion|thousand)\b)?"
+    rf"(?: ?(?!in\b)(?:{KNOWN_UNITS})(?:/[A-Za-z]+)?(?: ?\^\{{?[23]\}}?)?(?![A-Za-z]))?"
 )
-_UNIT = re.compile(r" ?(?!in\b)[A-Za-z]+(?:/[A-Za-z]+)?(?: ?\^\{?[23]\}?)?")
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 
 
@@ -106,13 +105,10 @@ def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: K
     answer = _explicit(closed[-1] if closed else rest, kind)
     if answer is not None:
         return answer or None
-    if closed:
-        return _place(closed[-1], kind)
-    if kind == "number":
-        return _last_number(rest)
+    if closed or kind == "number":
+        return _place(closed[-1], kind) if closed else _last_number(rest)
     formulas = [formula for _, formula, _ in _formulas(rest)]
-    lines = [line.strip() for line in rest.split("\n") if line.strip()]
-    return next(reversed(formulas or lines), None)
+    return [*rest.strip().split("\n"), *formulas][-1].strip() or None
 
 
 def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | None:
@@ -120,106 +116,71 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
 
     Such a turn begins with a chat marker or another question, after some answer.
     """
-    closing = completion.find("</think>")
-    first = closing + len("</think>") if closing >= 0 else 0
-    text = completion[first:]
-    blank = len(text) - len(text.lstrip())
-    answered = min((found.end() for found in (_DIGIT.search(text), _MARK.search(text)) if found), default=len(text))
-    turns = (turn.start() for turn in _TURN.finditer(text) if not turn["question"] or turn.start() >= answered)
-    end = next((start for start in turns if start > blank), len(text))
-    _, closed, rest = completion[: first + end].rpartition("</think>")
+    _, closed, text = completion.partition("</think>")
+    text = text if closed else completion
+    if turns := list(_TURN.finditer(text)):
+        found = (_DIGIT.search(text), _MARK.search(text))
+        answered = min((first.end() for first in found if first), default=len(text))
+        starts = (turn.start() for turn in turns if not turn["question"] or turn.start() >= answered)
+        text = text[: next((start for start in starts if text[:start].strip()), None)]
+    rest = text.rpartition("</think>")[2]
     return None if "<think>" in rest or (prompt_opens_think and not closed) else rest
 
 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
 def kind_of(gold: str) -> Kind:
     """The kind of a gold answer, which decides what can be one in a completion."""
-    text = plain(_marked(gold))
+    text = plain(_explicit(gold, "text") or gold)
     if number(re.sub(r"^[A-Za-z]\w* ?= ?", "", text)) is not None:
         return "number"
-    if CHOICE.fullmatch(text):
+    if re.fullmatch(r"\([A-Za-z]\)|[A-Z]", text):
         return "choice"
     return "text" if re.fullmatch(r"[^\W\d_][^\d\\=+*/^_<>(){}\[\]]+", text) else "formula"
 
 
+@functools.lru_cache(maxsize=128)
 def gold_answer(gold: str) -> str:
     r"""The gold answer, or what is marked in it by `\boxed{}`, `####` or "the answer is", as in a worked solution.
 
     Raises ValueError where that is empty.
     """
-    answer = _marked(gold)
+    answer, closed = _explicit(gold, "text"), gold.count("{") <= gold.count("}")
+    answer = gold if answer is None or not (answer or closed) else answer
     if not plain(answer):
         raise ValueError(f"the gold answer is empty: {gold!r:.80}; need a number, a formula or a text")
     return answer
 
 
-@functools.lru_cache(maxsize=128)
-def _marked(gold: str) -> str:
-    marks = list(_MARK.finditer(gold))
-    if not marks:
-        return gold
-    if any(not mark["cue"] for mark in marks):
-        empty = re.search(r"\{\s*\}\W*$|#\s*$", gold)
-        return _content(gold, marks) or ("" if empty else gold)
-    return _explicit(gold, "number") or _explicit(gold, "formula") or gold
-
-
 def _explicit(text: str, kind: Kind) -> str | None:
     """The last explicit answer of the kind; "" where it is empty or not closed, None where there is none."""
     marks = list(_MARK.finditer(text))
-    cues = list(itertools.takewhile(lambda mark: mark["cue"], reversed(marks)))
-    sure = len(cues) == len(marks)
-    for mark in cues[:MAX_CUES]:
+    *others, last = [None, *(mark for mark in marks if not mark["cue"])]
+    for mark in itertools.takewhile(lambda mark: mark["cue"], marks[: -MAX_CUES - 1 : -1]):
         tail = text[mark.end() : mark.end() + MAX_TAIL].lstrip(" *_\n")
-        if answer := _announced(tail, kind, sure=sure, named=mark.group().endswith((":", "*", "\n"))):
+        if answer := _announced(tail, kind, sure=last is None, named=mark.group().endswith((":", "*", "\n"))):
             return answer
-    if sure:
+    if last is None:
         return None
-    content = _content(text, marks)
-    return content and _place(content, kind)
-
-
-def _content(text: str, marks: list[re.Match[str]]) -> str:
-    r"""What the last box or `####` has in it; of boxes that are one answer, as \boxed{3} and \boxed{-2}, a list."""
-    *others, last = [mark for mark in marks if not mark["cue"]]
-    if last["hashes"]:
-        return text[last.end() :].partition("\n")[0].strip()
-    content = _box(text[last.end() :])
-    for mark in reversed(others[-MAX_CUES:]):
-        box = _box(text[mark.end() : mark.end() + MAX_TAIL]) if mark["box"] else ""
-        end = text.find(box, mark.end()) + len(box)
-        close = last.start() - end < MAX_JOINT
-        if not box or box == content or not close or not _JOINT.fullmatch(text, end, last.start()):
+    answer = (text[last.end() :].partition("\n")[0] if last["hashes"] else last["box"] or last["bare"] or "").strip()
+    for mark in filter(None, reversed(others[-MAX_CUES:])):  # boxes that are one answer, as \boxed{3} or \boxed{-2}
+        box = (mark["box"] or "").strip()
+        if last["hashes"] or not box or box == answer or not _JOINT.fullmatch(text, mark.end(), last.start()):
             break
-        content, last = f"{box}, {content}", mark
-    return content
-
-
-def _box(text: str) -> str:
-    if text[:1] != "{":
-        return (re.match(r"[^\s$]*", text) or [""])[0]
-    depth = 0
-    for brace in re.finditer(r"\\.|[{}]", text, re.DOTALL):  # an escaped brace does not count
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0 and brace.group() == "}":
-            return text[1 : brace.start()].strip()
-    return ""
+        answer, last = f"{box}, {answer}", mark
+    return answer and _place(answer, kind)
 
 
 def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
     """What follows "the answer is", if that is of the kind. After a box (not `sure`) it has to be nothing else."""
-    formulas = _formulas(tail)
-    ends = (end.start() for end in _SENTENCE_END.finditer(tail))
-    stop = next((end for end in ends if not any(begin < end < close for begin, _, close in formulas)), len(tail))
-    sentence = tail[:stop].strip(" *_`")
+    sentence = _SENTENCE.match(tail)[0].strip(" *_`")  # pyright: ignore[reportOptionalSubscript]
     if kind == "number":
         answer = plain(_place(sentence, kind))
-        readable = number(right_side(answer)) is not None or (answer != plain(sentence) and not _has_word(answer))
+        readable = number(stated(answer)[1]) is not None or (answer != plain(sentence) and not _WORD.search(answer))
         if not sure:
             return answer if readable and plain(sentence).startswith(answer) else None
         return answer if readable or _DIGIT.search(answer) or _NO_ANSWER.search(answer) else None
-    answer = _place(_CLAUSE.sub("", sentence).strip(" *_`"), kind)
-    return plain(answer) if sure or named or (kind == "formula" and not _has_word(answer)) else None
+    answer = plain(_place(_CLAUSE.sub("", sentence).strip(" *_`"), kind))
+    return answer if sure or named or (kind == "formula" and not _WORD.search(answer)) else None
 
 
 def _place(text: str, kind: Kind) -> str:
@@ -230,20 +191,15 @@ def _place(text: str, kind: Kind) -> str:
         worded = kind == "formula" and _WORD.search(text.replace(formula, ""))
         return formula if worded and not _ALTERED.search(text[: text.rindex(formula)]) else text
     for part in (text, clause := _CLAUSE.sub("", plain(text)), _COMMA.sub("", clause)):
-        if part and (not _has_word(part) or number(right_side(plain(part))) is not None):
+        if part and (not _WORD.search(plain(part)) or number(stated(plain(part))[1]) is not None):
             return part
     return text if _LISTED.search(text) else _last_number(text) or text
 
 
-def _has_word(text: str) -> bool:
-    return _WORD.search(plain(text)) is not None
-
-
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
-    lines = [line[-MAX_LINE:] for line in text.split("\n") if _DIGIT.search(line)]
-    for line in lines[: -MAX_LINES - 1 : -1]:
-        whole = plain(line)
+    for line in reversed(text[-MAX_END:].split("\n")):
+        whole = plain(line) if _DIGIT.search(line) else ""
         numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
             continue
@@ -255,29 +211,18 @@ def _last_number(text: str) -> str | None:
             return numbers[-2].group() if re.search(r"\bnot\b", between) else whole
         if _ALTERED.search(whole[: numbers[-1].start()]) or _DENIED.match(whole, numbers[-1].end()):
             return whole
-        formulas = _formulas(line)
-        if formulas and not _IN_TEXT.search(plain(line[formulas[-1][2] :])):
-            formula = plain(formulas[-1][1])
-            if _IN_TEXT.search(formula):
-                return formula
-        unit = _UNIT.match(whole, numbers[-1].end())
-        return last + unit[0] if unit and known_unit(unit[0].strip()) else last
+        *_, (_, formula, end) = [(0, "", 0), *_formulas(line)]
+        if _IN_TEXT.search(plain(formula)) and not _IN_TEXT.search(plain(line[end:])):
+            return plain(formula)
+        return last
     return None
 
 
 def _formulas(text: str) -> list[tuple[int, str, int]]:
     r"""The formulas in `$…$`, `\(…\)` or `\[…\]`, with where they begin and end; no words between two sums of money."""
-    found = []
-    opened: re.Match[str] | None = None
-    for mark in _DELIMITER.finditer(text):
-        if opened is None or mark.group() != _CLOSING[opened.group()]:
-            opened = mark if mark.group() in _CLOSING else opened
-            continue
-        formula = text[opened.end() : mark.start()].strip()
-        if "\n" in formula and opened.group() in ("$", "\\("):  # it does not close what was opened on another line
-            opened = mark if mark.group() in _CLOSING else None
-            continue
-        if formula and ("\\" in formula or not _WORD.search(formula)):
-            found.append((opened.start(), formula, mark.end()))
-        opened = None
-    return found
+    return [
+        (found.start(), formula, found.end())
+        for found in _FORMULA.finditer(text)
+        if found.lastindex and (formula := found[found.lastindex].strip())
+        if "\\" in formula or not _WORD.search(formula)
+    ]

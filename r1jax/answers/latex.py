@@ -9,6 +9,7 @@ Everything here takes time linear in the length of the text, and evaluates none 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 VULGAR_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅛⅜⅝⅞", ("12", "13", "23", "14", "34", "15", "18", "38", "58", "78"), strict=True))
@@ -16,7 +17,7 @@ VULGAR_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅛⅜⅝⅞", ("12", "13", "23", "1
 FUNCTIONS = "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|sqrt|max|min|gcd"
 # Unicode signs, and how the rest of this package spells them.
 _SIGNS = str.maketrans(
-    dict(zip("−–‐‑﹣－×·⋅∙∗÷⁄⟨⟩（），：％＝＋\u00a0\u202f\u2009", "------*****//()(),:%=+   ", strict=True))
+    dict(zip("−–‐‑﹣－×·⋅∙∗÷⁄⟨⟩（），：％＝＋~\u00a0\u202f\u2009", "------*****//()(),:%=+    ", strict=True))
     | {"∞": "\\infty ", "π": "\\pi ", "θ": "\\theta ", "√": "\\sqrt ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in "}
     | {"∅": "\\emptyset ", "≡": "\\equiv ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "°": "^\\circ "}
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in VULGAR_FRACTIONS.items()}
@@ -24,8 +25,7 @@ _SIGNS = str.maketrans(
     | {"或": " or ", "和": " and ", "且": " and "}
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_SUPERSCRIPT = re.compile(f"[{''.join(map(chr, _RAISED))}]+")
-_MEANING = {
+_MEANING: dict[str, str] = {
     **{"dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom"},
     **dict.fromkeys((*",;: \n()[]", "quad", "qquad", "displaystyle", "textstyle"), " "),
     **dict.fromkeys(("!", "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "limits"), ""),
@@ -36,17 +36,15 @@ _MEANING = {
     **{"lbrace": "\\{", "rbrace": "\\}", "varnothing": "\\emptyset ", "O": "\\emptyset ", "simeq": "\\approx "},
     **{"degree": "^\\circ ", "%": "%", "#": "#", "$": "$", '"': '"'},
 }
-_MACRO = re.compile(r"\\(?:left|right)(?![A-Za-z]) *+\.|\\([A-Za-z]++|.)", re.DOTALL)
-_FONTS = "text(?:bf|it|rm|sf|tt|normal)?|underline|math(?:rm|bf|it|sf|bb)|operatorname|mbox|hbox"
-_FONT = re.compile(rf"\\(?:{_FONTS}) *+(?:\{{([^{{}}]*+)\}}|(\w)(?!\w))")
+_FONT = r"\\(?:text[a-z]*+|underline|math(?:rm|bf|it|sf|bb)|operatorname|[mhf]box|boxed) *+(?:\{([^{}]*+)\}|(\w)(?!\w))"
 # In text, a short unit is no variable.
 _UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "hr": "hour", "L": "liter", "ft": "foot", "mi": "mile"}
-_BRACKET = re.compile(r"(\\sqrt ?|\\exp ?|\^ ?)?\(|\)")
-_OPEN, _CLOSE = "([{", ")]}"
-# What is rewritten, in this order, before and after macros get their meaning.
-_BEFORE = [
-    (re.compile(pattern), new)
+_IN_PARENTHESES = functools.reduce(lambda inside, _: rf"(?:[^()]++|\({inside}\))*+", range(6), "")
+# What is rewritten, in this order.
+_STEPS = [
+    (re.compile(pattern, re.DOTALL), new)
     for pattern, new in (
+        (f"[{''.join(map(chr, _RAISED))}]+", lambda power: f"^{{{power[0].translate(_RAISED)}}}"),
         (r"\\math(?:bb|bf) *+(?:\{ *+R *+\}|R)|\b[Aa]ll real(?: number)?s\b", r"(-\\infty,\\infty)"),
         (r"(\d) ?!= ?(?=\d)", r"\1! = "),  # 4!=24 is no inequality
         (r" ?(?:\\text)?\{([,:]) ?\}", r"\1"),  # as in 1{,}000
@@ -55,24 +53,23 @@ _BEFORE = [
         (r"\\\$ ?(\d[\d,]*(?:\.\d+)?)$", r"\1 dollars"),
         (r"€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
         # The sign of -$5 stays beside its number; elsewhere, as in US$5, a space keeps the two words apart.
-        (r"([+-])\\?[$€£]", r"\1"),
-        (r"\\?[$€£]", " "),
-    )
-]
-_AFTER = [
-    (re.compile(pattern, re.ASCII), new)
-    for pattern, new in (
+        (r"([+-]?)\\?[$€£]", lambda sign: sign[1] or " "),
+        *[(_FONT, lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ")] * 2,
+        (r"\\(?:left|right)(?![A-Za-z]) *+\.", ""),
+        (r"\\([A-Za-z]++|.)", lambda macro: _MEANING.get(macro[1], macro[0])),
         (r"\^ *+(?:\{ *+)?\\circ *+\}?", "°"),
         (r"(\\(?:sin|cos|tan|cot|sec|csc)) *[({]? ?([\d.]+) ?°[)}]?", r"\1(\2*\\pi/180)"),
-        (r"° ?$", " degrees"),
-        (r"°", ""),
-        (r"\\frac *+(?:(\w)|\{ *+([^{}]*+)\}) *+(?:(\w)|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
+        (r"°( ?$)?", lambda sign: "" if sign[1] is None else " degrees"),
+        (r"\\frac *+(?:([a-zA-Z\d])|\{ *+([^{}]*+)\}) *+(?:([a-zA-Z\d])|\{ *+([^{}]*+)\})", r"\\frac{\1\2}{\3\4}"),
         (r"\{([^{}]*?) ?\\choose(?![a-z]) ?([^{}]*)\}", r"\\binom{\1}{\2}"),
-        (rf"(?<![\\A-Za-z_])({FUNCTIONS}|pi|infty)(?![A-Za-z])", r"\\\1"),
-        (r"(?<![\\A-Za-z_])inf(?:inity)?(?![A-Za-z])", r"\\infty"),
+        (rf"(?<![\\A-Za-z_])(?:({FUNCTIONS}|pi)|inf(?:inity|ty)?)(?![A-Za-z])", lambda word: f"\\{word[1] or 'infty'}"),
         (r"(\\sqrt ?|\^ ?)(-\d+|\d{2,})", r"\1{\2}"),
+        *[(rf"(\\(?:sqrt|exp) ?|\^ ?)\(({_IN_PARENTHESES})\)", r"\1{\2}")] * 4,  # in each other, as fonts may be
+        (r"\\exp ?\{", "e^{"),
     )
 ]
+_ARITHMETIC = re.compile(r"[0-9\s.,:;/()\[\]=+<>-]*")  # without markup
+_NESTING = dict.fromkeys("([{", 1) | dict.fromkeys(")]}", -1)
 
 
 @functools.lru_cache(maxsize=128)  # the answers to one question share their gold answer
@@ -82,42 +79,29 @@ def plain(text: str) -> str:
     `\le`, `\leq` and ≤ become <=, `\times` and × become *, `\dfrac12` becomes `\frac{1}{2}`, `\text{or}` becomes or,
     and functions, powers and roots of plain text become LaTeX.
     """
-    text = _SUPERSCRIPT.sub(lambda power: f"^{{{power[0].translate(_RAISED)}}}", text.translate(_SIGNS))
+    if _ARITHMETIC.fullmatch(text):
+        return " ".join(text.split())
+    text = text.translate(_SIGNS)
     if "\\begin" not in text:  # in which a double backslash ends a row
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)  # in JSON that was escaped twice
-    for pattern, new in _BEFORE:
-        text = pattern.sub(new, text)
-    for _ in range(2):  # for a font inside another font
-        text = _FONT.sub(lambda font: f" {_UNITS.get((font[1] or '').strip(), font[1] or font[2] or '')} ", text)
-    text = _MACRO.sub(lambda macro: _MEANING.get(macro[1] or "left", macro[0]), text).replace("~", " ")
-    for pattern, new in _AFTER:
-        text = pattern.sub(new, text)
-    return " ".join(_braced(text).split())
+    for pattern, new in _STEPS:
+        text = pattern.sub(new, text)  # pyright: ignore
+    return " ".join(text.split())
 
 
-def _braced(text: str) -> str:
-    r"""Puts braces around what `\sqrt(…)`, `\exp(…)` and `^(…)` apply to."""
-    characters, opened = list(text), []
-    for bracket in _BRACKET.finditer(text):
-        if bracket.group() != ")":
-            opened.append(bracket.end() - 1 if bracket[1] else None)
-        elif opened and (start := opened.pop()) is not None:
-            characters[start], characters[bracket.start()] = "{", "}"
-    return re.sub(r"\\exp ?\{", "e^{", "".join(characters))
+def depths(text: str) -> list[int]:
+    """How many brackets are open before each character of a text, and at its end."""
+    return [*itertools.accumulate((_NESTING.get(character, 0) for character in text), initial=0)]
 
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
     """Splits a text at the separators outside all brackets; the parts are stripped, and empty ones are dropped."""
-    parts, depth, begin = [], 0, 0
-    for token in re.finditer(rf"[(\[{{]|[)\]}}]|{separator.pattern}", text):
-        if token.group() in _OPEN:
-            depth += 1
-        elif token.group() in _CLOSE:
-            depth -= 1
-        elif depth == 0:
-            parts.append(text[begin : token.start()])
-            begin = token.end()
-    return [part.strip() for part in [*parts, text[begin:]] if part.strip()]
+    if not separator.search(text):
+        return [text.strip()] if text.strip() else []
+    nesting = depths(text)
+    outer = (cut.span() for cut in separator.finditer(text) if nesting[cut.start()] == 0)
+    cuts = [0, *itertools.chain(*outer), len(text)]
+    return [part for begin, end in zip(cuts[::2], cuts[1::2], strict=True) if (part := text[begin:end].strip())]
 
 
 def wrapped(text: str) -> tuple[str, str]:
@@ -125,10 +109,8 @@ def wrapped(text: str) -> tuple[str, str]:
 
     The brackets need not match, as in [0,1). For `\{` and `\}` they are {}.
     """
-    whole, depth = re.sub(r"^\\(?=\{)", "", text), 0
-    for bracket in re.finditer(r"[(\[{)\]}]", whole):
-        depth += 1 if bracket.group() in _OPEN else -1
-        if depth <= 0:
-            closed = depth == 0 and whole[0] in _OPEN and bracket.end() == len(whole)
-            return (whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()) if closed else ("", text)
-    return "", text
+    whole = re.sub(r"^\\(?=\{)", "", text)
+    nesting = depths(whole)
+    if len(whole) < 2 or nesting[-1] or min(nesting[1:-1]) < 1:
+        return "", text
+    return whole[0] + whole[-1], whole[1:-1].removesuffix("\\").strip()

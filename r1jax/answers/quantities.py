@@ -11,10 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import operator
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+from operator import add, mul, sub, truediv
+from typing import NamedTuple
 
 from r1jax.answers.latex import FUNCTIONS, plain
 
@@ -31,37 +31,45 @@ _LITERAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.)])(\d+)(?: ?\(\((\d+)\)/\((\d+)\)\)| (\d+)/(\d+)(?![\d./]))", re.ASCII)
 _FACTORIAL = re.compile(r"([\d.]+|\([^()]*\)) ?!(?!=)", re.ASCII)
-_TWO = re.compile(r"[\d.)] +[\d.]|\.\d*\.", re.ASCII)  # two numbers without an operation between them
-_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+# Two numbers without an operation between them, two signs, and a tower of powers.
+_UNCLEAR = re.compile(r"\\|[\d.)] +[\d.]|\.\d*\.|[+-] *[+-]|\^[({ ]*[-\d.]+[)} ]*\^", re.ASCII)
+_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv, ast.Pow: pow}
 _PERCENT = re.compile(r"^ ?(?:%|(?:percent(?:age)?|pct)\b\.?)(?: points?)?", re.IGNORECASE)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
-_UNIT = re.compile(rf"(?! ?\*)(?:[ /*-]*[{_LETTERS}]++\.?(?: ?\^\{{?-?[123]\}}?)?){{0,5}}", re.ASCII)
 _MEASURE = re.compile(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?")
-_ONE_LETTER_UNITS = set("mgshlLJNWVAKCF")
 CHANGES = "squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|below"
 # Words after a number that are not its unit, since they change it or go on with the sentence.
-NOT_UNITS = {*f"half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS}".split("|")}
+NOT_UNITS = rf"(?i:half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS})(?![A-Za-z])"
 _TABLE = """
 length: 0.001 mm millimeter millimetre, 0.01 cm centimeter centimetre 厘米, 1 m meter metre 米
 length: 1000 km kilometer kilometre 千米, 0.0254 in inch inches, 0.3048 ft foot feet, 0.9144 yd yard, 1609.344 mi mile
 mass: 0.001 mg milligram, 1 g gram 克, 1000 kg kilogram 千克, 453.59237 lb pound, 28.349523125 oz ounce
-volume: 0.001 ml milliliter millilitre, 1 l liter litre, 3.785411784 gal gallon, 0.946352946 quart
+volume: 0.001 ml milliliter millilitre, 1 l L liter litre, 3.785411784 gal gallon, 0.946352946 quart
 time: 1 s sec second, 60 min minute, 3600 h hr hour, 86400 day, 604800 week; months: 1 month, 12 yr year
+length^1 per time: 0.44704 mph, 5/18 kph
 money: 0.01 cent, 1 dollar; euro: 1 euro; yuan: 1 yuan 元; angle: 1 degree; radian: 1 radian
-force: 1 N newton; energy: 1 J joule; power: 1 W watt
+force: 1 N newton; energy: 1 J joule; power: 1 W watt; voltage: 1 V volt; current: 1 A ampere
+kelvin: 1 K kelvin; celsius: 1 C celsius; fahrenheit: 1 F fahrenheit
 """
 _KNOWN = {
     name: (dimension, Fraction(factor))
     for dimension, units in (entry.split(": ") for entry in re.split("; |\n", _TABLE.strip()))
     for factor, *names in (unit.split() for unit in units.split(", "))
     for name in names
+    for name in {name, name + "s"[: len(name) - 1]}
 }
+KNOWN_UNITS = "|".join(sorted(_KNOWN, key=len, reverse=True))
+_LETTER = "".join(name for name in _KNOWN if len(name) == 1)
+# What may follow a number: up to five units and words, in which a single letter is a known unit.
+_UNIT = re.compile(
+    rf"(?! ?\*)(?:[ /*-]*(?:[{_LETTER}](?![A-Za-z])|(?!{NOT_UNITS})[A-Za-z]{{2,}}+|[\u4e00-\u9fff]++)"
+    r"\.?(?: ?\^\{?-?[123]\}?)?){0,5}"
+)
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """A number, its unit as written ("" for none), and how many decimals it was written with, if it was a decimal."""
 
     value: Fraction
@@ -71,8 +79,7 @@ class Quantity:
 
 def number(text: str) -> Fraction | None:
     """The value of a `quantity`, without its unit, so that 28% is 28 and 5 km is 5; None for any other text."""
-    found = quantity(text)
-    return None if found is None else found.value
+    return getattr(quantity(text), "value", None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -95,8 +102,11 @@ def quantity(text: str) -> Quantity | None:
         value, unit = value * _SCALES[scale[1].lower()], unit[scale.end() :]
     decimals = re.fullmatch(r"[+-]?[\d, ]*\.(\d+)", written, re.ASCII)
     words = _PERCENT.sub("", unit)
+    touching = re.match("[A-Za-z]", words)  # as in 5cm, but 5x is a product
+    if not _UNIT.fullmatch(words) or (touching and known_unit(words) is None):
+        return None
     name = words.strip().replace(" ^", "^") if words == unit else "%"
-    return Quantity(value, name, len(decimals[1]) if decimals else 0) if _is_unit(words) else None
+    return Quantity(value, name, len(decimals[1]) if decimals else 0)
 
 
 def same_quantity(answer: Quantity, gold: Quantity) -> bool:
@@ -104,7 +114,7 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
     A unit that is missing, or not in the table of this module, is ignored; two known units are compared, so that 5 cm
     is neither 5 kg nor 5 m, and 100 cm is 1 m. A percent sign that only one of the two has may mean a hundredth or a
-    unit, so that 50% equals both 0.5 and 50. A number with infinitely many decimals, such as 1/3, may be rounded or
+    unit, so that 50% equals both 0.5 and 50. A number that is not written as a decimal, such as 1/3, may be rounded or
     truncated to SAME_PLACES decimals or more; nothing else is approximate.
     """
     if (answer.unit == "%") != (gold.unit == "%"):
@@ -119,53 +129,42 @@ def same_quantity(answer: Quantity, gold: Quantity) -> bool:
 
 def _close(a: Quantity, b: Quantity) -> bool:
     rounded, exact = (a, b) if a.places > b.places else (b, a)
-    endless = 10 ** exact.value.denominator.bit_length() % exact.value.denominator > 0  # 1/3 is, and 3/8 is not
-    if a.value == b.value or rounded.places < SAME_PLACES or exact.places or not endless:
+    if rounded.places < SAME_PLACES or exact.places:
         return a.value == b.value
-    scaled = exact.value * 10**rounded.places
-    return rounded.value * 10**rounded.places in (math.trunc(scaled), round(scaled))
+    return rounded.value * 10**rounded.places in {cut(exact.value * 10**rounded.places) for cut in (math.trunc, round)}
 
 
 def known_unit(text: str) -> tuple[str, Fraction] | None:
     """The dimension and the size of a known unit, such as ("length^2", 1/10000) for cm^2 and square centimeters."""
-    sizes = []
-    for part in re.split(r" ?/ ?| per ", {"mph": "mi/h", "kph": "km/h"}.get(text, text)):
-        match = _MEASURE.fullmatch(part)
-        word = match[2] if match and len(match[2]) < 2 else match[2].lower() if match else ""
-        known = _KNOWN.get(word) or (_KNOWN.get(word.removesuffix("s")) if len(word) > 2 else None)
-        if known is None or match is None:
+    dimensions, size = [], Fraction(1)
+    for part in re.split(r" ?/ ?| per ", text):
+        measure = _MEASURE.fullmatch(part)
+        name = measure[2] if measure else ""
+        known = _KNOWN.get(name if len(name) == 1 else name.lower())
+        if measure is None or known is None:
             return None
-        power = {"s": 2, "c": 3}.get((match[1] or "")[:1], 1) * int(match[3] or 1)
-        sizes.append((f"{known[0]}^{power}", known[1] ** power))
-    if len(sizes) == 1:
-        return sizes[0]
-    return (f"{sizes[0][0]} per {sizes[1][0]}", sizes[0][1] / sizes[1][1]) if len(sizes) == 2 else None
-
-
-def _is_unit(text: str) -> bool:
-    """Whether the text after a number is its unit, in words or letters; without a space only a known unit is one."""
-    if not _UNIT.fullmatch(text):
-        return False
-    if text[:1].isascii() and text[:1].isalpha():
-        return text in _ONE_LETTER_UNITS or known_unit(text) is not None
-    words = re.findall(rf"[{_LETTERS}]+", text)
-    return all(w in _ONE_LETTER_UNITS if len(w) == 1 and w.isascii() else w.lower() not in NOT_UNITS for w in words)
+        power = {"s": 2, "c": 3}.get((measure[1] or "")[:1], 1) * int(measure[3] or 1)
+        size *= known[1] ** (-power if dimensions else power)
+        dimensions.append(f"{known[0]}^{power}")
+    return " per ".join(dimensions), size
 
 
 def _value(text: str) -> Fraction | None:
     """The value of plain arithmetic, which is written as Python with quoted numbers, parsed, and computed exactly."""
-    text = _REPEATING.sub(_repeating, _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text))
-    fractions = 1
-    while fractions:
-        text, fractions = _FRACTION.subn(r"((\1)/(\2))", text)
+    text = _GROUPED.sub(lambda digits: re.sub("[ ,]", "", digits[0]), text)
+    if _LITERAL.fullmatch(text):
+        return Fraction(text)
+    text = _REPEATING.sub(_repeating, text)
+    for _ in range(text.count("\\frac")):  # from the inside
+        text = _FRACTION.sub(r"((\1)/(\2))", text)
     text = _MIXED.sub(_mixed, text)
-    if "\\" in text or _TWO.search(text):
+    if _UNCLEAR.search(text):
         return None
     text = text.replace("^", "**").replace("{", "(").replace("}", ")")
     text = re.sub(r"(?<=[\d.)]) ?(?=\()", "*", _FACTORIAL.sub(r"factorial(\1)", text))
     try:
         return _computed(ast.parse(_LITERAL.sub(r"'\g<0>'", text).strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError):
         return None
 
 
@@ -181,19 +180,16 @@ def _mixed(literal: re.Match[str]) -> str:
 
 def _computed(node: ast.expr) -> Fraction:
     match node:
-        case ast.Constant(value=str(value)):
-            result = Fraction(value)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant() | ast.BinOp() | ast.Call()):
-            result = _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
-        case ast.BinOp(op=ast.Pow()):
-            base, exponent = _computed(node.left), _computed(node.right)
-            bits = max(abs(base.numerator), base.denominator).bit_length()
-            tower = isinstance(node.right, ast.BinOp) and isinstance(node.right.op, ast.Pow)
-            if tower or exponent.denominator > 1 or abs(exponent) * bits > MAX_BITS:
+        case ast.Constant(value=str(literal)):
+            return Fraction(literal)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            return _computed(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
+        case ast.BinOp():
+            left, right = _computed(node.left), _computed(node.right)
+            bits = max(abs(left.numerator), left.denominator).bit_length()
+            if isinstance(node.op, ast.Pow) and (right.denominator > 1 or abs(right) * bits > MAX_BITS):
                 raise ValueError
-            result = base ** int(exponent)
-        case ast.BinOp() if type(node.op) in _OPERATIONS:
-            result = _OPERATIONS[type(node.op)](_computed(node.left), _computed(node.right))
+            result = _OPERATIONS[type(node.op)](left, right)
         case ast.Call(args=[argument]) if (value := _computed(argument)).denominator == 1 and 0 <= value <= 3000:
             result = Fraction(math.factorial(int(value)))
         case _:

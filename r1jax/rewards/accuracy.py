@@ -44,24 +44,16 @@ def grade_answer(answer: str, gold: str) -> RewardResult:
     Two expressions that are not written alike are compared by math-verify in a worker. The reasons of a 0.0 are
     timeout (after SECONDS), crash and unreadable; where no worker can start, the result is None and unavailable.
     """
-    try:
-        return float(same_answer(answer, gold, _defer))
-    except _NeedsAlgebra:
-        pass
+    unproved: list[str] = []  # what a computer algebra system has to compare
+    same = same_answer(answer, gold, lambda *pair: bool(unproved.extend(pair)))
+    if same or not unproved:
+        return float(same)
     try:
         return float(_workers().call(answer, gold))
     except WorkerUnavailable:
         return None, "unavailable"
     except (WorkerTimeout, WorkerCrash, ValueError) as error:  # ValueError: the computer algebra system raised an error
         return 0.0, {WorkerTimeout: "timeout", WorkerCrash: "crash"}.get(type(error), "unreadable")
-
-
-class _NeedsAlgebra(Exception):
-    """Two expressions are not written alike, so that a computer algebra system has to compare them."""
-
-
-def _defer(answer: str, gold: str) -> bool:
-    raise _NeedsAlgebra
 
 
 @functools.cache

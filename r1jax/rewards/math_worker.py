@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import random
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import sympy
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy.core.relational import Relational
 
-from r1jax.answers.equivalence import KNOWN, same_answer
+from r1jax.answers.equivalence import same_answer
 from r1jax.answers.quantities import SAME_PLACES
 
 DIGITS = 30  # to which equal values agree
@@ -25,17 +25,11 @@ POINTS = 6  # random values of the variables at which two expressions are compar
 ATTEMPTS = 40  # at finding such points, since logarithms and roots are not real everywhere
 FLOAT_PLACES = 12  # decimals to which a float is trusted
 _OF_WHOLE_NUMBERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # may be defined for these alone
-_STRICT = (sympy.StrictLessThan, sympy.StrictGreaterThan)
-_ORDERED = (*_STRICT, sympy.LessThan, sympy.GreaterThan)
-_VARIABLES = re.compile(r"\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
-_LATEX = LatexExtractionConfig(
-    normalization_config=NormalizationConfig(malformed_operators=True, nits=True, boxed="none")
-)
-
-
-def same(answer: str, gold: str) -> bool:
-    """What the worker runs: `equivalence.same_answer` with `prove`."""
-    return same_answer(answer, gold, prove)
+_ORDERED = (sympy.StrictLessThan, sympy.StrictGreaterThan, sympy.LessThan, sympy.GreaterThan)
+_COMPARABLE = (sympy.MatrixBase, sympy.MatrixExpr, sympy.Set, sympy.Tuple, sympy.Rel, sympy.And)  # by math-verify
+_VARIABLES = re.compile(r"\\(?:begin|end) ?\{\w+\}|\\[A-Za-z]+|([A-Za-z]+)(?: ?_ ?(?:\{([^{}]*)\}|(\w)))?")
+_DECIMAL = re.compile(rf"[+-]?\d*\.(\d{{{SAME_PLACES},}})")
+_LATEX = LatexExtractionConfig(normalization_config=NormalizationConfig(malformed_operators=True, nits=True))
 
 
 def prove(answer: str, gold: str) -> bool:
@@ -49,21 +43,20 @@ def prove(answer: str, gold: str) -> bool:
     """
     given, expected = both = [_parsed(answer), _parsed(gold)]
     if all(isinstance(found, sympy.Expr) for found in both):
-        decimals = [len(found[1]) for text in (answer, gold) if (found := re.fullmatch(r"[+-]?\d*\.(\d+)", text))]
-        rounded = [min(places, FLOAT_PLACES) for places in decimals[:1] if places >= SAME_PLACES]
-        return _same_expression(given, expected, *(sympy.Rational(1, 10**places) for places in rounded))
+        decimal = _DECIMAL.fullmatch(answer) or _DECIMAL.fullmatch(gold)
+        return _same_expression(given, expected, 10 ** -min(len(decimal[1]), FLOAT_PLACES) if decimal else 0)
     if all(isinstance(found, sympy.Eq) for found in both):
         return _proportional(*(sympy.fraction(sympy.together(found.lhs - found.rhs))[0] for found in both))
     ordered = [isinstance(found, _ORDERED) for found in both]
     if any(ordered) and None not in both and given.free_symbols == expected.free_symbols:
-        scalable = all(ordered) and isinstance(given, _STRICT) == isinstance(expected, _STRICT)
-        if scalable and _proportional(*(found.gts - found.lts for found in both), positive=True):
-            return True
-        return len(given.free_symbols) == 1 and given.as_set() == expected.as_set()
-    for kinds in ((sympy.MatrixBase, sympy.MatrixExpr), (sympy.Set, sympy.Tuple, Relational, sympy.And)):
-        if all(isinstance(found, kinds) for found in both):
-            return bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))
-    return False
+        scalable = all(ordered) and len(given.rel_op) == len(expected.rel_op)
+        proportional = scalable and _proportional(*(found.gts - found.lts for found in both), positive=True)
+        return proportional or (len(given.free_symbols) == 1 and given.as_set() == expected.as_set())
+    comparable = all(isinstance(found, _COMPARABLE) for found in both)
+    return comparable and bool(verify(expected, given, timeout_seconds=None, allow_set_relation_comp=True))
+
+
+same = functools.partial(same_answer, prove=prove)  # what the worker runs
 
 
 @functools.lru_cache(maxsize=4096)
@@ -84,54 +77,43 @@ def _parsed(text: str) -> Any:
 def _product(word: re.Match[str]) -> str:
     """A run of letters as the product of its variables, since the parser reads tr as a trace and V as v."""
     letters, index = word[1], word[2] or word[3] or ""
-    if letters is None or letters in KNOWN:
+    if letters is None:
         return word.group()
-    *first, last = (f"{letter.lower()}_{{U}}" if letter.isupper() else letter for letter in letters)
-    if index:
-        last = f"{letters[-1].lower()}_{{{'U' * letters[-1].isupper()}{index}}}"
-    return "*".join([*first, last])
+    indices = ["U" * letter.isupper() for letter in letters]
+    indices[-1] += index
+    return "*".join(f"{letter.lower()}_{{{i}}}" if i else letter for letter, i in zip(letters, indices, strict=True))
 
 
-def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: Any = 0) -> bool:
-    if bool(given.free_symbols) != bool(expected.free_symbols):
-        return False
-    points, real, others = _points(given, expected), [], []
-    for point in points:
-        a, b = _value(given, point), _value(expected, point)
-        if a is not None and b is not None:
-            tolerance = max(rounding, sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
-            (real if a.is_real and b.is_real else others).append(bool(abs(a - b) <= tolerance))
-        if len(real) == POINTS or False in real:
-            return all(real)
-    found = real or others
-    return len(found) >= min(POINTS, len(points)) and all(found)
+def _same_expression(given: sympy.Expr, expected: sympy.Expr, rounding: float = 0) -> bool:
+    equal: dict[bool, list[bool]] = {True: [], False: []}  # at the points where both are real, and at the others
+    for a, b in _values(given, expected):
+        tolerance = max(rounding, sympy.Float(10) ** -DIGITS * max(abs(a), abs(b)))
+        equal[bool(a.is_real and b.is_real)].append(bool(abs(a - b) <= tolerance))
+        if len(equal[True]) == POINTS or False in equal[True]:
+            return all(equal[True])
+    found = equal[True] or equal[False]
+    return len(found) >= (POINTS if given.free_symbols | expected.free_symbols else 1) and all(found)
 
 
 def _proportional(given: Any, expected: Any, *, positive: bool = False) -> bool:
     """Whether the one is a constant multiple of the other."""
-    for point in _points(given, expected):
-        a, b = _value(given, point), _value(expected, point)
-        if a and b and a.is_real and b.is_real:
-            return (a * b > 0 or not positive) and _same_expression(given * b, expected * a)
-    return False
+    real = ((a, b) for a, b in _values(given, expected) if a and b and a.is_real and b.is_real)
+    a, b = next(real, (0, 0))
+    return (a * b > 0 if positive else a * b != 0) and _same_expression(given * b, expected * a)
 
 
-def _points(given: Any, expected: Any) -> list[dict[Any, Any]]:
-    """Random values of the variables, whole numbers where the expressions may be defined for these alone.
+def _values(given: Any, expected: Any) -> Iterator[tuple[Any, Any]]:
+    """Both values, where they are finite, at random points, or at whole ones where only these may be meant.
 
-    At most one is negative, each in its turn: xy is not |x|y, but sqrt(xy) is sqrt(x) sqrt(y) unless both are negative.
+    At most one variable is negative, each in its turn: xy is not |x|y, but sqrt(xy) is sqrt(x) sqrt(y) unless both are.
     """
     symbols, rng = sorted(given.free_symbols | expected.free_symbols, key=str), random.Random(0)
     whole = given.has(*_OF_WHOLE_NUMBERS) or expected.has(*_OF_WHOLE_NUMBERS)
-    attempts, (low, high, unit) = ATTEMPTS if symbols else 1, (2, 20, 1) if whole else (11, 300, 97)
-    points = [{symbol: sympy.Rational(rng.randrange(low, high), unit) for symbol in symbols} for _ in range(attempts)]
-    for turn, point in enumerate(points):
+    low, high, unit = (2, 20, 1) if whole else (11, 300, 97)
+    for turn in range(ATTEMPTS if symbols else 1):
+        point = {symbol: sympy.Rational(rng.randrange(low, high), unit) for symbol in symbols}
         for symbol in symbols[turn % (len(symbols) + 1) :][: not whole]:
             point[symbol] *= -1
-    return points
-
-
-def _value(expression: Any, point: dict[Any, Any]) -> Any:
-    """The value of an expression at a point; None where it is not a finite number."""
-    value = expression.subs(point).doit().evalf(DIGITS + 10)
-    return value if (value.is_number and value.is_finite and value.is_comparable) or value.is_complex else None
+        a, b = (side.subs(point).doit().evalf(DIGITS + 10) for side in (given, expected))
+        if all((v.is_number and v.is_finite and v.is_comparable) or v.is_complex for v in (a, b)):
+            yield a, b

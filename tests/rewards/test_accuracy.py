@@ -88,6 +88,26 @@ def test_math_answer(gold, completion, expected):
     assert math_answer(Example("", gold), completion) == expected
 
 
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "A",
+            ["(A)", "a", "A.", "A)", "[A]", r"\textbf{(A)}\ 5", "A: 5", r"\text{(A) } 5", "Option A"],
+            ["B", "A or B", "AB", "An apple", "5", "A is wrong", "(A, B)", ""],
+        ),
+        ("(C)", ["C", "(C)", "c)", r"\mathrm{C}"], ["D", "(D) C"]),
+        ("(b)", ["b", "B", "(B)", "b. something"], ["a", "d"]),
+        (r"\text{E}", ["E", r"\text{E}", "E: 12", "e", "E)", "(E) 12", "**E**", "$E$"], ["D", "12", "EE"]),
+        ("E", [r"\textbf{(E)}", "E: it is 12", "E.", "(E)", "the answer is E"], ["D: E", "every", "e is it", ""]),
+    ],
+)
+def test_a_gold_answer_that_is_a_choice(gold, right, wrong):
+    for place in (r"\boxed{{{}}}", "<think>r</think><answer>{}</answer>"):
+        assert [answer for answer in right if score(gold, place.format(answer)) != 1.0] == []
+        assert [answer for answer in wrong if score(gold, place.format(answer)) != 0.0] == []
+
+
 def test_math_answer_needs_closed_reasoning_and_a_gold():
     assert math_answer(Example("", "4", prompt_opens_think=True), "r</think>\\boxed{4}") == 1.0
     assert math_answer(Example("", "4", prompt_opens_think=True), "\\boxed{4}") == (0.0, "unclosed_think")

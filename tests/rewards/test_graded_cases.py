@@ -196,6 +196,8 @@ THE_ANSWER = [
     (r"\boxed{\approx 42}", "42"),
     ("<answer>= 7</answer>", "7"),
     (r"\boxed{2\sqrt{3} \approx 3.464}", r"2\sqrt3"),
+    (r"\boxed{\ln(2) \approx 0.693}", r"\ln 2"),
+    (r"\boxed{\frac13 \approx 0.33 \text{ meters}}", "1/3"),
     (r"\boxed{(x+1)^2 = x^2+2x+1}", "x^2+2x+1"),
     (r"\boxed{3} \boxed{3}", "3"),
     (r"\boxed{60 \text{ mph}}", "60 mph"),

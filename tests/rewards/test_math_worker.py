@@ -52,6 +52,7 @@ CASES = [
     # structure around expressions
     (r"1 \pm \sqrt{19}", [r"1+\sqrt{19}, 1-\sqrt{19}", r"x=1 \pm \sqrt{19}", r"\{1-\sqrt{19}, \sqrt{19}+1\}"],
      [r"1+\sqrt{19}", r"1 \pm \sqrt{17}", r"\sqrt{19} \pm 1"]),
+    ("A, C", ["C, A", "A and C"], ["A1, C", "AC", "A, C1"]),
     (r"\{1\pm\sqrt{5},-2\}", [r"\{-2, 1+\sqrt5, 1-\sqrt5\}"], [r"\{-2,1+\sqrt5\}"]),
     (r"(3, \frac{\pi}{2})", [r"\left(3,\pi/2\right)"], [r"(\frac{\pi}{2}, 3)", r"[3,\frac{\pi}{2}]", "(3, 1.57)"]),
     (r"[\sqrt{2}, 2\pi)", [r"[2^{1/2}, 2π)"], [r"(\sqrt2, 2\pi)", r"[\sqrt{2}, \pi)"]),
