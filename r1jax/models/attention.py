@@ -65,6 +65,7 @@ def attend(
     prompt_scores = jnp.where(visible_PS[:, None, None, None, None], prompt_scores, MASKED)
     scores = scores.reshape(*prompt_scores.shape[:-1], S)
     most = jnp.maximum(scores.max(axis=-1, keepdims=True), prompt_scores.max(axis=-1, keepdims=True))
+    most = jax.lax.stop_gradient(most)  # it cancels
     weights, prompt_weights = jnp.exp(scores - most), jnp.exp(prompt_scores - most)
     total = weights.sum(axis=-1, keepdims=True) + prompt_weights.sum(axis=-1, keepdims=True)
     weights = (weights / total).astype(v_BKSH.dtype).reshape(B, K, N // K, T, S)

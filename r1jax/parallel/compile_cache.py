@@ -5,6 +5,7 @@ use_compile_cache()  # before the first compilation
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -19,7 +20,8 @@ def use_compile_cache() -> None:
     JAX_COMPILATION_CACHE_DIR names another folder, and JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+        with contextlib.suppress(RuntimeError):  # a user without a home
+            jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
 
 
 def cache_folder() -> Path:

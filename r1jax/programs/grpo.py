@@ -177,8 +177,9 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     def microbatches(sequences: int) -> int:
         return microbatches_of(sequences, stage.microbatch, mesh)
 
-    # A group's prompt is computed once for its samples, where they are together in the batch.
-    whole_groups = stage.pack_length is None and (stage.microbatch or stage.group_size) % stage.group_size == 0
+    # A group's prompt is computed once for its samples, where these are together in every forward of the stage.
+    together = stage.pack_length is None and stage.minibatches == 1 and mesh.shape["context"] == 1
+    whole_groups = together and (stage.microbatch or stage.group_size) % stage.group_size == 0
     group_size = stage.group_size if whole_groups else 1
     preparing = functools.partial(
         prepare, model=model.model, stage=stage, microbatches=microbatches(B), group_size=group_size
@@ -194,7 +195,7 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
         value_optimizer=value,
         stage=stage,
         microbatches=microbatches(minibatch),
-        group_size=group_size if stage.minibatches == 1 else 1,
+        group_size=group_size,
     )
     numbers = integers(minibatch, where=everywhere), layout(minibatch), *[integers(where=everywhere)] * 2
     update_jit = jax.jit(updating, donate_argnums=0, out_shardings=(shardings, everywhere))

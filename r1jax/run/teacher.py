@@ -32,7 +32,9 @@ def find_teacher(run: Run, stage: StageRun) -> LoadedModel:
     assert isinstance(settings, DistillStage)
     try:
         mesh = run.mesh if settings.teacher_mesh is None else make_mesh(settings.teacher_mesh)
-        config = dataclasses.replace(_config(run, settings.teacher), dtype=stage.model.config.dtype, remat="none")
+        own = stage.model.config
+        config = _config(run, settings.teacher)
+        config = dataclasses.replace(config, dtype=own.dtype, attention=own.attention, remat="none")
         model = make_model(config, run.tokenizer.size)
         abstract = abstract_params(model, mesh)
         path = run.config.model.path if settings.teacher == "base" else settings.teacher

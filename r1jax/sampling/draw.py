@@ -1,4 +1,4 @@
-"""Drawing one token: the ids that top-k, top-p and min-p leave, and a draw from their distribution.
+"""Drawing one token: the ids that top-k and top-p leave, and a draw from their distribution.
 
 Letters: B sequences, V vocabulary, I ids a token is drawn from.
 """
@@ -36,24 +36,26 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> tuple[jax.A
     B, V = logits_BV.shape
     blocks = jnp.pad(logits_BV, ((0, 0), (0, -V % BLOCK)), constant_values=MASKED).reshape(B, -1, BLOCK)
     most_B = logits_BV.max(axis=1)
-    cumulative = jnp.cumsum(jnp.exp(blocks - most_B[:, None, None]).sum(axis=2), axis=1)
+    sums = jnp.exp(blocks - most_B[:, None, None]).sum(axis=2)
+    cumulative = jnp.cumsum(sums, axis=1)
     total_B = cumulative[:, -1]
     if greedy:
         return jnp.argmax(logits_BV, axis=1), -jnp.log(total_B)
     target_B = jax.vmap(jax.random.uniform)(key_B) * total_B
-    block_B = _first_above(cumulative, target_B)
+    block_B = _first_above(sums, cumulative, target_B)
     before_B = jnp.where(block_B > 0, jnp.take_along_axis(cumulative, block_B[:, None] - 1, axis=1)[:, 0], 0.0)
     block = jnp.take_along_axis(blocks, block_B[:, None, None], axis=1)[:, 0] - most_B[:, None]
-    place_B = _first_above(jnp.cumsum(jnp.exp(block), axis=1), target_B - before_B)
+    p = jnp.exp(block)
+    place_B = _first_above(p, jnp.cumsum(p, axis=1), target_B - before_B)
     logp_B = jnp.take_along_axis(block, place_B[:, None], axis=1)[:, 0] - jnp.log(total_B)
     return block_B * BLOCK + place_B, logp_B
 
 
-def _first_above(cumulative: jax.Array, target_B: jax.Array) -> jax.Array:
-    """In each row the first index whose sum is above the target, [B]; its own term is never 0.
+def _first_above(p: jax.Array, cumulative: jax.Array, target_B: jax.Array) -> jax.Array:
+    """In each row the first index of a p above 0 whose cumulative sum is above the target, [B].
 
-    Rounding may put the target at the very top: it then means the last index with any probability.
+    Rounding may put the target at the very top: it then means the last index of a p above 0.
     """
-    below_B = (cumulative <= target_B[:, None]).sum(axis=1)
-    last_B = jnp.argmax(cumulative == cumulative[:, -1:], axis=1)
-    return jnp.minimum(below_B, last_B)
+    above = (cumulative > target_B[:, None]) & (p > 0)
+    last_B = p.shape[1] - 1 - jnp.argmax((p > 0)[:, ::-1], axis=1)
+    return jnp.where(above.any(axis=1), jnp.argmax(above, axis=1), last_B)

@@ -1,7 +1,8 @@
 """Sampling in groups, as one jitted function: each prompt is prefilled once, and its G samples share that cache.
 
     sample = make_sampler(model, mesh, stop_ids=tokenizer.stop_ids, group_size=8, max_new=64, temperature=1.0)
-    samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
+    with jax.set_mesh(mesh):
+        samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
 Decoding begins with all sequences at once; when half of a device's are finished, it goes on with the others alone.
 
@@ -23,7 +24,7 @@ from jax.sharding import Mesh
 from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, row_shards, sharding
+from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, row_shards, sharding
 from r1jax.sampling.draw import draw, top_k_top_p
 
 LEAST_ROWS = 8
@@ -139,6 +140,8 @@ def make_sampler(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
     ) -> Samples:
         P, S = prompt_PS.shape
+        if parts("B") != shards:
+            raise ValueError("the sampler was called without its mesh; call it inside jax.set_mesh(mesh)")
         state = start(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
         samples = state.rows.samples
         for smaller in (*batch_sizes(P * G // shards, prompt_slots=S, slots=T), 0):
