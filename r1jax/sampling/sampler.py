@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, row_shards, sharding
+from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
 from r1jax.sampling.draw import draw, top_k_top_p
 
 LEAST_ROWS = 8
@@ -85,7 +85,7 @@ def make_sampler(
     sharding changes them. `params` are sharded by mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop
     token. The same arguments return the same function, which compiles once, whatever the lengths.
     """
-    G, T, vocabulary, shards = group_size, max_new, model.vocabulary, row_shards(mesh)
+    G, T, vocabulary = group_size, max_new, model.vocabulary
     limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
     ids = min(top_k or vocabulary, vocabulary)
 
@@ -93,7 +93,7 @@ def make_sampler(
         B = len(prompt_PS) * G
         hidden_PD, prefix = prefill(model, params, prompt_PS, prompt_length_P)
         rows = Rows(
-            row_B=jnp.tile(jnp.arange(B // shards), shards),
+            row_B=jnp.tile(jnp.arange(B // parts("B")), parts("B")),
             key_B=jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(key_P, jnp.arange(G)).reshape(B),
             hidden_BD=constrain(jnp.repeat(hidden_PD, G, axis=0), "BD"),
             done_B=jnp.zeros(B, bool),
@@ -140,8 +140,7 @@ def make_sampler(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
     ) -> Samples:
         P, S = prompt_PS.shape
-        if parts("B") != shards:
-            raise ValueError("the sampler was called without its mesh; call it inside jax.set_mesh(mesh)")
+        shards = parts("B")
         state = start(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
         samples = state.rows.samples
         for smaller in (*batch_sizes(P * G // shards, prompt_slots=S, slots=T), 0):

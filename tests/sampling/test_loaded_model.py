@@ -10,10 +10,11 @@ import numpy as np
 
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.training import MeshSettings
-from r1jax.models import abstract_params, make_model
-from r1jax.parallel.mesh import make_mesh
+from r1jax.models import abstract_params, init_params, make_model
+from r1jax.parallel.mesh import make_mesh, to_global
 from r1jax.run.loading import load_model
 from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.sampling.sampler import make_sampler
 
 
 def test_sampling_weights(trained):
@@ -47,3 +48,15 @@ def test_decoding_moves_no_weight(model_config):
         rows, key = [jax.ShapeDtypeStruct(s, jnp.int32) for s in ((8, 3), (8,), (8,))], jax.random.key(0)
         text = sampler.lower(loaded.abstract_sampling_weights(), *rows, key).compile().as_text()
     assert not re.findall(r"= f32\[\S* (all-gather|reduce-scatter|all-to-all)\(", text)
+
+
+def test_a_sampler_loses_no_row_where_no_mesh_is_set(mesh, model_config):
+    module = make_model(model_config, 20)
+    sampler = make_sampler(module, mesh, stop_ids=(1, 2, 3, 4, 5, 6), group_size=2, max_new=6, temperature=1.0)
+    rows = np.full((8, 3), 7, np.int32), np.full(8, 3, np.int32), np.arange(8, dtype=np.int32)
+    arguments = jax.jit(init_params, static_argnums=0)(module, jax.random.key(0)), *to_global(mesh, rows, 8)
+    found = sampler(*arguments, jax.random.key(1))
+    with jax.set_mesh(mesh):
+        expected = sampler(*arguments, jax.random.key(1))
+    assert (np.asarray(found.length_B) > 0).all()
+    np.testing.assert_array_equal(found.completion_BT, expected.completion_BT)
