@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmark on one GPU, in less than 10 minutes: steps in bfloat16 and float32, and how rollouts grow.
+# The benchmark on one GPU, meant to take less than 10 minutes, which was not measured: steps in bfloat16 and float32, and how rollouts grow.
 #   scripts/bench_gpu.sh MODEL_FOLDER [OPTION ...]   # --random-weights where the folder has no weights
 # Writes runs/bench_gpu/*.json and *.png. PYTHON="python3" runs it where r1jax is installed and uv is not.
 set -euo pipefail

@@ -33,11 +33,11 @@ AXES = ("data", "fsdp", "tensor", "expert", "context")
 ROWS = ("data", "fsdp", "expert")  # the axes that sequences are split over
 
 Table = Mapping[str, str | tuple[str, ...]]
-ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "A": (*ROWS, "context")}
-ACTIVATIONS = {**ACTIVATIONS, "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
-TRAIN_WEIGHTS: Table = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
+TENSOR: Table = dict.fromkeys("NKFV", "tensor")
+ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "A": (*ROWS, "context"), **TENSOR}
+TRAIN_WEIGHTS: Table = {"D": "fsdp", "E": "expert", **TENSOR}
 # Decoding reads every weight for every token, and gathering them each time would be slow: D is not split.
-SAMPLE_WEIGHTS: Table = {"N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor", "E": "expert"}
+SAMPLE_WEIGHTS: Table = {"E": "expert", **TENSOR}
 
 
 def join_processes(config: MeshSettings) -> None:
