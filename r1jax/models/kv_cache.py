@@ -19,7 +19,7 @@ from r1jax.parallel.mesh import constrain, own_rows_of
 class Cache:
     """`filled` slots of each row hold keys and values; a forward writes its own after them.
 
-    Heads come before slots, as the products of attention want them: with slots first, each step on a TPU copied the cache.
+    Heads come before slots, as the products of attention want them. With slots first, TPUs copied it at each step.
     """
 
     k_LBKSH: jax.Array
