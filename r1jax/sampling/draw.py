@@ -54,8 +54,9 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, *, greedy: bool) -> tuple[jax.A
 def _first_above(p: jax.Array, cumulative: jax.Array, target_B: jax.Array) -> jax.Array:
     """In each row the first index of a p above 0 whose cumulative sum is above the target, [B].
 
-    Rounding may put the target at the very top: it then means the last index of a p above 0.
+    Rounding may put the target at the very top: it then means the last index of a p above 0. Where p is NaN it is 0.
     """
-    above = (cumulative > target_B[:, None]) & (p > 0)
-    last_B = p.shape[1] - 1 - jnp.argmax((p > 0)[:, ::-1], axis=1)
+    positive = p > 0
+    above = (cumulative > target_B[:, None]) & positive
+    last_B = jnp.where(positive, jnp.arange(p.shape[1])[None], 0).max(axis=1)
     return jnp.where(above.any(axis=1), jnp.argmax(above, axis=1), last_B)

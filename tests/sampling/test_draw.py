@@ -127,3 +127,10 @@ def test_greedy_is_the_argmax():
     drawn, logp = module.draw(logits, jax.random.split(jax.random.key(0), 5), greedy=True)
     np.testing.assert_array_equal(drawn, logits.argmax(1))
     np.testing.assert_allclose(logp, jax.nn.log_softmax(logits).max(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_nan_draws_an_id_that_there_is(greedy):
+    """So that the run goes on to the update, whose loss says what is wrong."""
+    drawn, logp = module.draw(jnp.full((3, 200), jnp.nan), jax.random.split(jax.random.key(0), 3), greedy=greedy)
+    assert (np.asarray(drawn) == 0).all() and np.isnan(logp).all()
