@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from r1jax.config.base import ConfigError, RunStopped
 from r1jax.config.load import load_config
+from r1jax.run.interrupt import Interrupted
 
 
 class Verbs(TyperGroup):
@@ -29,6 +30,8 @@ class Verbs(TyperGroup):
             line, code = f"error: {error}", 2
         except (RunStopped, FloatingPointError) as error:
             line, code = f"stopped: {error}", 1
+        except Interrupted as error:
+            line, code = f"interrupted: {error}", error.exit_code
         except KeyboardInterrupt:
             line, code = "interrupted; the same command resumes a run from its last checkpoint, if it has one", 130
         print(line, file=sys.stderr)
@@ -82,7 +85,7 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
     from r1jax.run.comparison import comparison_table, draw_comparison
     from r1jax.run.report import draw_curves, summary_table
 
-    run = train_stages(settings)
+    run = train_stages(settings, handle_signals=True)
     if not run.is_writer:
         return
     Console().print(summary_table(run.folder))

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from r1jax.config.base import NonNegativeInt, PositiveInt
+from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt
 from r1jax.config.model import ModelSettings
 from r1jax.config.shared import Shared
 from r1jax.config.training import OptimizerSettings
@@ -52,7 +52,9 @@ class TrainingStage(Stage):
     eval_every: NonNegativeInt = 0
     """Steps between evaluations; 0: only after the last step."""
     save_every: NonNegativeInt = 0
-    """Steps between checkpoints; 0: only after the last step."""
+    """Steps between checkpoints; 0: only after the last step, and as `save_minutes` says."""
+    save_minutes: PositiveFloat | None = 15.0
+    """A step is saved too where the last checkpoint is older than this; null: never."""
     keep: Literal["last", "best"] = "last"
     """The weights that the stage ends with, which later stages and commands take: those of its last checkpoint, or of
     the one with the best held-out accuracy. For `best`, every checkpoint is evaluated, and the best one is kept."""

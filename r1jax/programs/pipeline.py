@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
 from r1jax.run.stages import StageRun
+from r1jax.training.checkpoint import DamagedCheckpoint, put_aside
 
 PROGRAMS = {
     "sft": sft.train,
@@ -34,28 +34,42 @@ def train(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     on_log: Callable[[dict[str, Any]], None] | None = None,
+    handle_signals: bool = False,
 ) -> Run:
     """Runs every stage that is not finished; the same call again resumes from the last checkpoint.
 
-    `functions` are those of `build_run`; `on_log` is called with each logged row.
+    `functions` are those of `build_run`; `on_log` is called with each logged row. With `handle_signals` Ctrl-C and
+    SIGTERM save a checkpoint after the step in which they come, and raise Interrupted.
     """
     run = open_run(config, functions=functions)
     if config.table:
         with user_errors():  # before anything runs
             check_comparison(run, functions)
     run.log.on_log = on_log
-    with contextlib.closing(run), run.devices():
-        saved = _saved_steps(run)
-        run.log.rewind(saved)
+    signals = run.stop if handle_signals else contextlib.nullcontext()
+    with contextlib.closing(run), run.devices(), signals:
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
         run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
-        if saved:
-            stage, step = [*saved.items()][-1]
-            finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
-            run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
-        held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
+        while not _train_stages(run):
+            pass
+        if config.table:
+            compare(run, functions)
+    return run
+
+
+def _train_stages(run: Run) -> bool:
+    """Runs the stages from the last checkpoint on. False where it was damaged, and is now put aside."""
+    saved = _saved_steps(run)
+    with user_errors():  # where a row is none
+        run.log.rewind(saved)
+    if saved:
+        stage, step = [*saved.items()][-1]
+        finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
+        run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
+    held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
+    try:
         for stage in run.stages[max(len(saved) - 1, 0) :]:
-            settings, source = stage.settings, config.source(stage.settings.name)
+            settings, source = stage.settings, run.config.source(stage.settings.name)
             if stage.waits_for:
                 check_stages([stage], run.mesh)
                 check_examples([stage])
@@ -65,15 +79,24 @@ def train(
                 run.print(f"evaluating before {settings.name} (the first use of each program compiles it)")
                 held = held or {source: run.stage_weights(stage)}
                 evaluate_stage(run, stage, held[source], 0)
+                run.end_if_asked()
             # The program takes the weights out of the dict, so that no other reference is left.
             take = functools.partial(_take, held, source) if held else functools.partial(run.stage_weights, stage)
             weights = PROGRAMS[settings.program](run, stage, take)
+            run.end_if_asked()
             maker = settings.name if settings.makes_policy else source
             held = {} if weights is None else {maker: weights}
             del weights  # the next stage may take the last reference
-        if config.table:
-            compare(run, functions)
-    return run
+    except DamagedCheckpoint as error:
+        if not error.folder.is_relative_to(run.folder):  # another run's
+            raise
+        run.log.close()
+        if run.is_writer:
+            aside = put_aside(error.folder)
+            run.print(f"{error}; it was renamed to {aside.name}, and training resumes from what was saved before it")
+        run.wait_for_all("damaged checkpoint")
+        return False
+    return True
 
 
 def already_evaluated(run: Run, stage: StageRun) -> bool:
@@ -92,7 +115,14 @@ def _take(held: dict[str, Any], name: str) -> Any:
 
 
 def _saved_steps(run: Run) -> dict[str, int]:
-    """The last checkpoint of each stage that has one; stages run in order, so those are the first ones."""
+    """The last step that each stage has saved, up to the last stage that has one: stages run in order, so those before
+    it were finished, also where their checkpoints are gone."""
     steps = {stage.settings.name: run.finished_steps(stage) for stage in run.stages}
-    saved = itertools.takewhile(lambda entry: entry[1] is not None, steps.items())
-    return {name: step for name, step in saved if step is not None}
+    begun = max((index + 1 for index, step in enumerate(steps.values()) if step is not None), default=0)
+    saved = {}
+    for stage in run.stages[:begun]:
+        name = stage.settings.name
+        if (step := steps[name]) is None:
+            run.print(f"stage {name} has nothing saved any more; later stages have, so it is not run again")
+        saved[name] = stage.settings.steps if step is None else step
+    return saved

@@ -66,6 +66,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                         write_rows(part_file(file, "prompts", step), prompt_rows)
                         write_rows(part_file(file, "", step), rows)
                     run.wait_for_all(f"part {step} of {settings.name}")
+                run.end_if_asked()
     if run.is_writer and not file.is_file():
         for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
             parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))

@@ -56,6 +56,7 @@ class Steps(contextlib.ExitStack):
         progress = Progress(settings.name, settings.steps, completed=finished, enabled=self.run.is_writer)
         self._progress = self.enter_context(progress)
         self._first, self._last, self._compiles = finished + 1, time.perf_counter(), self.run.guard.count
+        self._saved = time.monotonic()
         yield from range(self._first, settings.steps + 1)
 
     def end(
@@ -78,6 +79,9 @@ class Steps(contextlib.ExitStack):
         shown = rows is not None and (step == 1 or is_due(step, every, settings.steps))
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
         evaluated |= saved and settings.keep == "best"
+        stopped = run.stop.received is not None
+        due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
+        saved |= run.any_process(stopped or due)
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
             with run.timers("update"):
@@ -97,7 +101,11 @@ class Steps(contextlib.ExitStack):
         self._progress.update(step, scores)
         if saved:
             run.log.flush()  # a checkpoint makes the rows up to its step valid
-            self.checkpoints.save(step, state.items(), best_by(scores) if settings.keep == "best" else None)
+            score = best_by(scores) if settings.keep == "best" and evaluated else None
+            self.checkpoints.save(step, state.items(), score)
+            self._saved = time.monotonic()
+            if step < settings.steps:
+                run.end_if_asked()  # closing the checkpoints completes the save
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count
 

@@ -6,7 +6,6 @@ changes.refused  # {"stages.rl.steps": (300, 400)}
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,9 +87,9 @@ def find_changes(folder: Path, config: Config) -> Changes:
 
 
 def _saved(folder: Path, config: Config) -> int:
-    """How many stages have saved a checkpoint or data; stages run in order, so those are the first ones."""
-    names = [stage.name for stage in config.stages]
-    return len([*itertools.takewhile(lambda name: _has_saved(folder, name), names)])
+    """How many stages have begun: those up to the last one that has saved a checkpoint or data."""
+    begun = (index + 1 for index, stage in enumerate(config.stages) if _has_saved(folder, stage.name))
+    return max(begun, default=0)
 
 
 def _has_saved(folder: Path, stage: str) -> bool:

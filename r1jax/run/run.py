@@ -16,12 +16,14 @@ import functools
 import json
 import math
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
@@ -44,6 +46,7 @@ from r1jax.run.checks import (
     check_weights,
     warn_of_settings,
 )
+from r1jax.run.interrupt import Interrupted, StopSignals
 from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
 from r1jax.run.manifest import manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
@@ -57,7 +60,7 @@ from r1jax.training.checkpoint import Checkpoints
 
 @dataclass(frozen=True)
 class Run:
-    """Built by `build_run` or `open_run` and read by the programs; only the log, timers and guard in it change."""
+    """Built by `build_run` or `open_run` and read by the programs; only log, timers, guard and stop in it change."""
 
     config: Config
     folder: Path
@@ -69,6 +72,7 @@ class Run:
     log: RunLog
     timers: Timers
     guard: CompileGuard
+    stop: StopSignals
 
     @property
     def is_writer(self) -> bool:
@@ -118,6 +122,13 @@ class Run:
         if source == "base":
             return self.initial_weights(stage)
         if source in [other.settings.name for other in self.stages]:
+            last, before = self.finished_steps(self.stage(source)), self.stage(source).settings
+            if last != before.steps:
+                raise ConfigError(
+                    f"{self.folder / 'checkpoints' / source} has no checkpoint of step {before.steps}, the last one, "
+                    f"which stage {stage.settings.name} begins with; delete the checkpoints of the stages after "
+                    f"{source} to run it and them again"
+                )
             return load_weights(self.folder, source, stage.model, self.mesh)
         return load_weights(Path(source), None, stage.model, self.mesh)
 
@@ -135,6 +146,16 @@ class Run:
             rows = [json.dumps(row, ensure_ascii=False) + "\n" for table in tables for row in table.removed]
             text = "".join(rows).encode("utf-8", "backslashreplace")
             write_atomically(self.folder / "decontaminated" / f"{stage.settings.name}.jsonl", text)
+
+    def any_process(self, flag: bool) -> bool:
+        """Whether it is true in some process; every process gets the same answer."""
+        return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+    def end_if_asked(self) -> None:
+        """Raises Interrupted where a signal has asked for it. It is called where all that was done is saved."""
+        if self.any_process(self.stop.received is not None):
+            saved = "what it had done is saved; the same command resumes it"
+            raise Interrupted(f"{self.folder}: {saved}", self.stop.received or signal.SIGTERM)
 
     def wait_for_all(self, name: str) -> None:
         """Waits until every process is here."""
@@ -199,6 +220,7 @@ def build_run(
             log=RunLog(folder, is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
             guard=CompileGuard(),
+            stop=StopSignals(),
         )
         check_stages([stage.expected for stage in run.stages], mesh)
         warn_of_settings(run.stages)

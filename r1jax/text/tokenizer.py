@@ -84,7 +84,9 @@ class CharacterTokenizer(Tokenizer):
     @classmethod
     def load(cls, folder: Path) -> CharacterTokenizer:
         """The tokenizer that `save` wrote."""
-        ids = read_json(folder / "tokenizer.json")["model"]["vocab"]
+        ids = read_json(folder / "tokenizer.json").get("model", {}).get("vocab")
+        if not isinstance(ids, dict):
+            raise ValueError(f"{folder / 'tokenizer.json'} is missing, or is no tokenizer of characters")
         return cls(sorted(ids, key=ids.get)[2:])
 
     def encode(self, text: str) -> list[int]:

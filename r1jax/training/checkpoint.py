@@ -1,4 +1,4 @@
-"""Orbax checkpoints of named pytrees, saved in the background and atomically.
+"""Orbax checkpoints of named pytrees, saved in the background and atomically, with a checksum of every array.
 
 with Checkpoints(folder, keep=2) as checkpoints:
     checkpoints.save(step, {"params": params, "training": rest})
@@ -8,13 +8,31 @@ with Checkpoints(folder, keep=2) as checkpoints:
 from __future__ import annotations
 
 import contextlib
+import json
 import operator
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from r1jax.config.base import ConfigError
+
+READ_ONLY = {"read_only": True, "create": False, "save_interval_steps": 0}  # the last two or Orbax warns of them
+CHECKSUMS = "checksums"  # the item of a checkpoint that has those of the others
+DAMAGED = ".damaged"  # what the name of a checkpoint that was put aside ends in
+
+
+class DamagedCheckpoint(ConfigError):
+    """A checkpoint cannot be read, or is not what was saved; the message is one line."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"the checkpoint {folder} is damaged: {reason}")
+        self.folder = folder
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -31,8 +49,12 @@ class Checkpoints(contextlib.AbstractContextManager):
             best_fn=score if scored else None,  # without it no metrics are written or read
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
             enable_async_checkpointing=True,
+            **(READ_ONLY if folder.is_dir() and not os.access(folder, os.W_OK) else {}),
         )
         self.folder = folder
+        for scores in folder.glob("*/metrics/metrics"):  # of all steps, which Orbax reads at once
+            with _whole(scores.parents[1]):
+                json.loads(scores.read_bytes())
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __exit__(self, *_: object) -> None:
@@ -54,11 +76,64 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def save(self, step: int, trees: Mapping[str, Any], score: float | None = None) -> None:
         """Starts a save, once the one before has ended. The arrays may be donated right after the call."""
-        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        sums = {name: checksums(tree) for name, tree in trees.items()}
+        items[CHECKSUMS] = ocp.args.JsonSave(sums | {"step": step})
         metrics = None if score is None else {"score": score}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def restore(self, step: int, like: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The trees that `like` names, with the shapes, types and shardings of its ShapeDtypeStruct leaves."""
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-        return self._manager.restore(step, args=ocp.args.Composite(**items))
+        """The trees that `like` names, with the shapes, types and shardings of its ShapeDtypeStruct leaves.
+
+        Raises DamagedCheckpoint where they cannot be read, or an array is not the one that was saved.
+        """
+        items: dict[str, Any] = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+        items[CHECKSUMS] = ocp.args.JsonRestore()
+        folder = self.folder / str(step)
+        with _whole(folder):
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+            saved_as, sums = found[CHECKSUMS]["step"], {name: dict(found[CHECKSUMS][name]) for name in like}
+        if saved_as != step:
+            raise DamagedCheckpoint(folder, f"it was saved as step {saved_as}")
+        for name in like:
+            if wrong := [path for path, number in checksums(found[name]).items() if sums[name].get(path) != number]:
+                raise DamagedCheckpoint(folder, f"{name} {wrong[0]} is not what was saved")
+        return {name: found[name] for name in like}
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Makes a DamagedCheckpoint of what Orbax and TensorStore raise, which is of every kind."""
+    try:
+        yield
+    except (DamagedCheckpoint, MemoryError, jax.errors.JaxRuntimeError):  # what does not fit a device may be whole
+        raise
+    except Exception as error:
+        text = str(error.args[0] if error.args else "") or type(error).__name__
+        raise DamagedCheckpoint(folder, text.splitlines()[0][:200]) from None
+
+
+def put_aside(folder: Path) -> Path:
+    """Renames a checkpoint's folder, so that it is none any more and can still be looked at; returns where it is."""
+    number = 0
+    while (aside := folder.with_name(f"{folder.name}{DAMAGED}{number or ''}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """A checksum of each array by its path, the same on any mesh."""
+    numbers = jax.device_get(jax.tree.map(_checksum, tree))
+    leaves = jax.tree_util.tree_leaves_with_path(numbers)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): int(number) for path, number in leaves}
+
+
+@jax.jit
+def _checksum(x: jax.Array) -> jax.Array:
+    """The sum, modulo 2³², of an array's bits, each number times an odd one that is its position's.
+
+    No single changed bit leaves it as it was.
+    """
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
+    position = jnp.arange(x.size, dtype=jnp.uint32).reshape(x.shape)
+    return (bits * (2 * position + 1)).sum(dtype=jnp.uint32)

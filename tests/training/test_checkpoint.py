@@ -1,12 +1,16 @@
-"""Checkpoints come back as they were saved, in their shardings; the oldest go, and a torn one is not named."""
+"""Checkpoints come back as they were saved, in their shardings, or not at all; the oldest go, and a torn one is not
+named."""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from r1jax.parallel.jitted import abstract
 from r1jax.parallel.mesh import sharding
-from r1jax.training.checkpoint import Checkpoints
+from r1jax.training.checkpoint import Checkpoints, DamagedCheckpoint, checksums, put_aside
 
 
 def test_what_is_saved_is_restored(mesh, tmp_path):
@@ -42,3 +46,50 @@ def test_the_best_score_is_kept_beside_the_last_ones(tmp_path):
             checkpoints.save(step, {"params": {"w": jnp.full(2, step)}})
     with Checkpoints(tmp_path / "unscored") as checkpoints:
         assert checkpoints.steps() == [2, 3] and checkpoints.final() == checkpoints.latest() == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8"])
+def test_a_checksum_changes_with_any_bit_and_not_with_the_mesh(dtype, mesh):
+    x = np.arange(48).reshape(16, 3).astype(dtype)
+    expected = checksums({"a": [jnp.asarray(x)]})
+    bits = np.frombuffer(x.tobytes(), f"uint{8 * x.dtype.itemsize}").astype(np.uint64)
+    assert expected == {"a/0": int((bits * (2 * np.arange(48, dtype=np.uint64) + 1)).sum() % 2**32)}
+    assert checksums({"a": [jax.device_put(x, sharding(mesh, "BT"))]}) == expected
+    for byte in range(0, x.nbytes, 37):
+        for bit in range(8):
+            changed = bytearray(x.tobytes())
+            changed[byte] ^= 1 << bit
+            assert checksums({"a": [jnp.asarray(np.frombuffer(changed, x.dtype).reshape(x.shape))]}) != expected
+
+
+def test_a_damaged_checkpoint_is_refused_and_put_aside(tmp_path):
+    trees = {"params": {"w": jnp.arange(4096.0)}, "training": {"step": jnp.int32(0)}}
+    like = jax.tree.map(lambda x: abstract(x, x.sharding), trees)
+    with Checkpoints(tmp_path, keep=4) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, trees)
+    sums = tmp_path / "3" / "checksums" / "metadata"
+    assert json.loads(sums.read_text()) == {name: checksums(tree) for name, tree in trees.items()} | {"step": 3}
+    sums.write_text(sums.read_text().replace(str(checksums(trees["params"])["w"]), "12"))
+    (tmp_path / "1").rename(tmp_path / "4")
+    (tmp_path / "9").mkdir()
+    for step, reason in ((9, "checksums"), (4, "was saved as step 1"), (3, "params w is not what was saved")):
+        with Checkpoints(tmp_path, keep=4) as checkpoints:
+            assert checkpoints.latest() == step
+            with pytest.raises(DamagedCheckpoint, match=f"the checkpoint {tmp_path / str(step)} is damaged: .*{reason}"):
+                checkpoints.restore(step, like)
+        assert put_aside(tmp_path / str(step)) == tmp_path / f"{step}.damaged"
+    (tmp_path / "3").mkdir()
+    assert put_aside(tmp_path / "3") == tmp_path / "3.damaged1"
+    with Checkpoints(tmp_path, keep=4) as checkpoints:
+        assert checkpoints.steps() == [2]
+        jax.tree.map(np.testing.assert_array_equal, dict(checkpoints.restore(2, like)), trees)
+
+
+def test_a_score_that_cannot_be_read_is_no_worse_score(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step, score in enumerate((0.9, 0.2), 1):
+            checkpoints.save(step, {"params": {"w": jnp.full(2, step)}}, score)
+    (tmp_path / "1" / "metrics" / "metrics").write_text('{"sco')
+    with pytest.raises(DamagedCheckpoint, match=str(tmp_path / "1")), Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.final()

@@ -1,0 +1,66 @@
+"""Stopping a run from outside: Ctrl-C or SIGTERM asks for a checkpoint and an end, a second one ends the process.
+
+with StopSignals() as stop:
+    stop.received  # the signal's number, or None
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """A run stopped because a signal asked for it; the message is one line."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # as shells report a process that a signal ended
+
+
+class StopSignals(contextlib.AbstractContextManager):
+    """Takes the place of what Python does on SIGINT and SIGTERM, in the main thread; elsewhere it does nothing.
+
+    A thread reads the signals, so that they are answered at once even while the main thread waits for a device.
+    """
+
+    received: int | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        pipe, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(pipe,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self._write)  # which ends the thread
+
+    def _watch(self, pipe: int) -> None:
+        with open(pipe, "rb", buffering=0) as arriving:
+            while byte := arriving.read(1):
+                if byte[0] not in SIGNALS:
+                    continue
+                name = signal.Signals(byte[0]).name
+                if self.received is not None:
+                    print(f"{name}: ended at once; the same command resumes from the last checkpoint", file=sys.stderr)
+                    os._exit(128 + byte[0])
+                self.received = byte[0]
+                print(
+                    f"{name}: stopping after this step, with a checkpoint; once more ends the run at once",
+                    file=sys.stderr,
+                )
