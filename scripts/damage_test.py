@@ -110,7 +110,9 @@ def kinds() -> dict[str, Damage]:
         "no metadata": remove(f"{last}/_CHECKPOINT_METADATA"),
         "half of the metadata": rewrite(f"{last}/_CHECKPOINT_METADATA", half),
         "both checkpoints of a stage": lambda f: [rewrite(f"checkpoints/rl/{n}/params", noise)(f) for n in (2, 4)],
-        "every checkpoint": lambda f: [rewrite(f"checkpoints/{n}/params", noise)(f) for n in ("cold_start/2", "rl/2", "rl/4")],
+        "every checkpoint": lambda f: [
+            rewrite(f"checkpoints/{n}/params", noise)(f) for n in ("cold_start/2", "rl/2", "rl/4")
+        ],
         "an unreadable checkpoint": unreadable(last),
         "no checkpoints of a finished stage": remove("checkpoints/cold_start"),
         "no checkpoints": remove("checkpoints"),
@@ -176,7 +178,9 @@ def check(damage: Damage, stopped: Path, whole: tuple[list, list], before: str) 
             return False, f"sample: {error!r} {said[-500:]}"
         same = "the same sample" if said == before else "ANOTHER SAMPLE" if code == 0 else told[0]
         code, said, error = run("train", str(stopped.with_name("config.yaml")), f"run_dir={folder}")
-        told = [line for line in said.splitlines() if line.startswith(("error:", "stopped:", "the checkpoint", "stage"))]
+        told = [
+            line for line in said.splitlines() if line.startswith(("error:", "stopped:", "the checkpoint", "stage"))
+        ]
         if error or code not in (0, 1, 2) or (code and len(told) != 1):
             return False, f"{same}; train: {error!r} {said[-500:]}"
         if code == 0:

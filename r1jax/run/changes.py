@@ -1,4 +1,5 @@
-"""What may change in the settings of a run that has begun: where it runs, what it logs, and stages that saved nothing.
+"""What may change in the settings of a run that has begun: where and how it runs, what it evaluates, saves and logs,
+the steps of its last stage, and stages that saved nothing.
 
 changes = find_changes(Path("runs/r1"), config)
 changes.refused  # {"stages.rl.steps": (300, 400)}
@@ -16,13 +17,20 @@ from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config
 from r1jax.config.load import load_config
 from r1jax.config.shared import Shared
+from r1jax.config.stage import TrainingStage
 from r1jax.run.comparison import comparison_file
+from r1jax.run.lock import LOCK
 from r1jax.run.stages import data_file, finished_parts, needs_completions
 
 DATA = "data.jsonl"  # rows that were given to the Python API
-# Settings that do not change what is computed.
+# Settings that do not change what is computed: how keys begin, and how those in stages and blocks end. That data in
+# another place are the same data is seen by their fingerprint.
 FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints", "table")
-FREE_OF_JUDGES = (".url", ".parallel", ".retries", ".api_key_env")
+FREE_ENDS = (
+    *(".microbatch", ".eval_every", ".save_every", ".save_minutes", ".remat"),
+    *(".jsonl", ".parquet", ".test"),  # of data
+    *(".url", ".parallel", ".retries", ".api_key_env"),  # of judges
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,14 @@ class Changes:
     """By key what a run was started with and what a config has, where they differ in what is computed.
 
     `refused` are those of the first `saved` stages, which have saved something, and of what these depend on. All others
-    are `accepted`: with them the run ends as if it had been started with them.
+    are `accepted`: with them the run ends as if it had been started with them. `continued` is the last of the saved
+    stages, where it gets another number of steps.
     """
 
     refused: dict[str, tuple[Any, Any]]
     accepted: dict[str, tuple[Any, Any]]
     saved: int = 0
+    continued: str | None = None
 
     def is_of(self, stage: str | None, block: str) -> bool:
         """Whether a block of settings of a stage is among those that are accepted."""
@@ -54,6 +64,9 @@ class Changes:
                 yield f"stage {stage}, which has saved nothing yet, was {'added' if before is None else 'removed'}"
                 continue
             changed = ", ".join(f"{setting} {before} -> {now}" for setting, (before, now) in settings.items())
+            if stage == self.continued:
+                yield f"stage {stage} has other {changed}"
+                continue
             yield f"settings of stage {stage}, which has saved nothing yet, changed: {changed}"
         before, now = self.accepted.get("stages", ((), ()))
         if sorted(before) == sorted(now) and before:
@@ -63,15 +76,20 @@ class Changes:
 def check_same_settings(folder: Path, config: Config) -> Changes:
     """What has changed since a run began. Raises ConfigError where something has that may not."""
     if not (folder / "config.yaml").is_file():
-        if folder.exists() and any(entry.suffix != ".tmp" and entry.name != DATA for entry in folder.iterdir()):
+        if folder.exists() and any(
+            entry.suffix != ".tmp" and entry.name not in (DATA, LOCK) for entry in folder.iterdir()
+        ):
             raise ConfigError(f"run_dir: {folder} is not empty and is no run folder; choose another with run_dir=...")
         return Changes({}, {})
     changes = find_changes(folder, config)
     if changes.refused:
         key, (before, now) = next(iter(changes.refused.items()))
         more = f" (and {len(changes.refused) - 1} more)" if len(changes.refused) > 1 else ""
+        why = ""
+        if key.endswith(".steps"):
+            why = ", and steps may change only in the last stage that has begun, where its learning rate is constant"
         raise ConfigError(
-            f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}; "
+            f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}{why}; "
             f"choose another folder with run_dir=..., or delete that one to start again"
         )
     return changes
@@ -83,7 +101,20 @@ def find_changes(folder: Path, config: Config) -> Changes:
     saved, compared = _saved(folder, before), comparison_file(folder).is_file()
     refused = _differences(*(_fixed(each, saved, compared=compared) for each in (before, config)))
     every = _differences(*(_named(each) | _flat(each.model_dump()) for each in (before, config)))
-    return Changes(refused, {key: values for key, values in every.items() if key not in refused}, saved)
+    last = before.stages[saved - 1].name if saved else ""
+    continued = f"stages.{last}.steps" in refused and _can_continue(folder, last, config)
+    if continued:
+        del refused[f"stages.{last}.steps"]
+    accepted = {key: values for key, values in every.items() if key not in refused}
+    return Changes(refused, accepted, saved, last if continued else None)
+
+
+def _can_continue(folder: Path, name: str, config: Config) -> bool:
+    """Whether the last stage that has begun may have another number of steps: nothing that it did depends on it."""
+    stage = config.stage(name)
+    if not isinstance(stage, TrainingStage) or stage.optimizer.schedule != "constant":
+        return False
+    return stage.steps >= max(int(entry.name) for entry in _checkpoints(folder, name))
 
 
 def _saved(folder: Path, config: Config) -> int:
@@ -93,16 +124,20 @@ def _saved(folder: Path, config: Config) -> int:
 
 
 def _has_saved(folder: Path, stage: str) -> bool:
-    checkpoints = folder / "checkpoints" / stage
-    return any(entry.name.isdigit() for entry in checkpoints.glob("*")) or bool(
-        finished_parts(data_file(folder, stage))
-    )
+    return bool(_checkpoints(folder, stage) or finished_parts(data_file(folder, stage)))
+
+
+def _checkpoints(folder: Path, stage: str) -> list[Path]:
+    return [entry for entry in (folder / "checkpoints" / stage).glob("*") if entry.name.isdigit()]
 
 
 def _fixed(config: Config, saved: int, *, compared: bool) -> dict[str, Any]:
     """What the first `saved` stages depend on, and where stages have been compared, what their comparison does."""
     tree = config.model_dump()
     kept = tree["stages"][:saved]
+    for stage in kept:
+        if stage.get("keep") != "best":  # nothing depends on what its evaluation finds
+            del stage["evaluate"]
     if "test" in config.decontaminate:  # then the test problems of every stage are kept out of all data
         kept += [{key: stage[key] for key in ("name", "task")} for stage in tree["stages"][saved:]]
     top = {key: value for key, value in tree.items() if compared or key not in Shared.model_fields}
@@ -123,7 +158,7 @@ def _named(config: Config, most: int | None = None) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_OF_JUDGES) or ".teacher_mesh" in key}
+    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_ENDS) or ".teacher_mesh" in key}
     return {key: values for key, values in changed.items() if key not in free}
 
 

@@ -1,25 +1,32 @@
-"""What a run was made with: commit, command, versions, devices, seed and data. It is written at
-the start, for people; where the settings of a stage change, so does what it says of data."""
+"""What a run was made with: commit, command, versions, devices, seed and data. It is written at the start, for people;
+its fingerprints of the data also keep a run from being resumed with other data."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from r1jax.config.base import ConfigError
 from r1jax.data.batches import Batches
+from r1jax.tasks.contamination import tables_of
 
+MANIFEST = "manifest.json"
 PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def manifest(mesh: Mesh, batches: Mapping[str, Batches], *, seed: int, parameters: int) -> dict[str, Any]:
+def manifest(
+    mesh: Mesh, batches: Mapping[str, Batches], fingerprints: Mapping[str, str], *, seed: int, parameters: int
+) -> dict[str, Any]:
     """The content of manifest.json; `batches` are the stages' data by their names."""
     firsts = {stage: data.example("train", 0) for stage, data in batches.items()}
     return {
@@ -32,7 +39,7 @@ def manifest(mesh: Mesh, batches: Mapping[str, Batches], *, seed: int, parameter
         "mesh": dict(mesh.shape),
         "seed": seed,
         "parameters": parameters,
-        "data_fingerprints": {stage: data_fingerprint(data) for stage, data in batches.items()},
+        "data_fingerprints": dict(fingerprints),
         "first_examples": {stage: {"prompt": e.prompt, "answer": e.answer} for stage, e in firsts.items()},
     }
 
@@ -51,11 +58,49 @@ def commit() -> str | None:
         return None
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """That of a run folder, None where there is none that can be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_same_data(folder: Path, fingerprints: Mapping[str, str], stages: Collection[str]) -> None:
+    """Raises ConfigError where the data of one of these `stages` have changed since the run began."""
+    if not (folder / "config.yaml").is_file():
+        return
+    before = (read_manifest(folder) or {}).get("data_fingerprints")
+    if not isinstance(before, dict):
+        warnings.warn(
+            f"{folder / MANIFEST} is missing or damaged, so that nothing tells whether the data are still those that "
+            f"the run began with",
+            stacklevel=2,
+        )
+        return
+    for stage in stages:
+        if stage in before and stage in fingerprints and before[stage] != fingerprints[stage]:
+            raise ConfigError(
+                f"stages.{stage}.task: its data have changed since the run in {folder} began (their fingerprint in "
+                f"{MANIFEST} is another); put the old data back, or choose another folder with run_dir=..."
+            )
+
+
 def data_fingerprint(batches: Batches, examples: int = 64) -> str:
-    """A hash over the first examples of both splits: it changes where generator, data or seed do."""
+    """A hash of all rows of data sets, and of the first examples of both splits as the model sees them: it changes
+    where data, generator or seed do."""
     digest = hashlib.blake2b(digest_size=16)
+
+    def add(*texts: object) -> None:
+        digest.update("".join(f"{text}\0" for text in texts).encode("utf-8", "surrogatepass"))
+
+    for table in tables_of(batches.task):
+        for split, rows in table.examples.items():
+            for row in rows:
+                add(split, row.question, row.answer, row.demonstration, row.data)
     for split in ("train", "test"):
         for index in range(examples):
             example = batches.example(split, index)
-            digest.update(f"{example.prompt}\0{example.answer}\0{example.demonstration}\0".encode())
+            add(example.prompt, example.answer, example.demonstration)
     return digest.hexdigest()

@@ -48,7 +48,8 @@ from r1jax.run.checks import (
 )
 from r1jax.run.interrupt import Interrupted, StopSignals
 from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
-from r1jax.run.manifest import manifest
+from r1jax.run.lock import locked
+from r1jax.run.manifest import MANIFEST, check_same_data, data_fingerprint, manifest, read_manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
 from r1jax.sampling.loaded_model import LoadedModel
@@ -60,7 +61,7 @@ from r1jax.training.checkpoint import Checkpoints
 
 @dataclass(frozen=True)
 class Run:
-    """Built by `build_run` or `open_run` and read by the programs; only log, timers, guard and stop in it change."""
+    """Built by `build_run` or `open_run` and read by the programs; only what logs, counts or locks in it changes."""
 
     config: Config
     folder: Path
@@ -73,6 +74,7 @@ class Run:
     timers: Timers
     guard: CompileGuard
     stop: StopSignals
+    held: contextlib.ExitStack  # the lock of the folder
 
     @property
     def is_writer(self) -> bool:
@@ -167,9 +169,10 @@ class Run:
             print(line, flush=True)
 
     def close(self) -> None:
-        """Closes the log and stops counting compilations."""
+        """Closes the log, stops counting compilations and leaves the folder to others."""
         self.log.close()
         self.guard.close()
+        self.held.close()
 
 
 def build_run(
@@ -221,6 +224,7 @@ def build_run(
             timers=Timers(),
             guard=CompileGuard(),
             stop=StopSignals(),
+            held=contextlib.ExitStack(),
         )
         check_stages([stage.expected for stage in run.stages], mesh)
         warn_of_settings(run.stages)
@@ -240,11 +244,17 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         check_examples(expected)
         check_reward_models(expected, config)
         changes = check_same_settings(run.folder, config)
+        fingerprints = {
+            stage.settings.name: data_fingerprint(stage.batches) for stage in run.stages if not stage.waits_for
+        }
+        begun = run.stages[: changes.saved] if changes.accepted else run.stages
+        check_same_data(run.folder, fingerprints, [stage.settings.name for stage in begun])
         if changes.accepted or not (run.folder / "config.yaml").is_file():
             check_weights(run, run.stages[changes.saved :])
         _wait_for_all("settings")  # no process writes before all have looked
         if run.is_writer:
-            _describe(run, changes)
+            run.held.enter_context(locked(run.folder))
+            _describe(run, changes, fingerprints)
         _wait_for_all("folder")
         for line in changes.lines():
             run.print(line)
@@ -288,7 +298,7 @@ def _is_described(folder: Path, owner: str | None, changes: Changes) -> bool:
     return model_folder(folder, owner).is_dir() and not changes.is_of(owner, "model")
 
 
-def _describe(run: Run, changes: Changes) -> None:
+def _describe(run: Run, changes: Changes, fingerprints: Mapping[str, str]) -> None:
     """Writes the resolved config, the model's description with its tokenizer, and the manifest; what has changed again.
 
     A description that is no longer right is away before the config changes, so that none is ever taken for another's.
@@ -303,8 +313,9 @@ def _describe(run: Run, changes: Changes) -> None:
             temporary = described.with_name(f"{described.name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             described.rename(temporary)
-    if changes.accepted or not (folder / "config.yaml").is_file():
-        write_atomically(folder / "config.yaml", dump_config(config).encode())
+    resolved, file = dump_config(config).encode(), folder / "config.yaml"
+    if not file.is_file() or file.read_bytes() != resolved:
+        write_atomically(file, resolved)
     for stage in [None, *run.stages]:
         owner = None if stage is None else config.model_owner(stage.settings.name)
         if (described := model_folder(folder, owner)).is_dir():
@@ -320,10 +331,10 @@ def _describe(run: Run, changes: Changes) -> None:
     for stage in run.stages:
         if not stage.waits_for:
             run.list_removed(stage)
-    file = folder / "manifest.json"
-    if changes.accepted or not file.is_file():
+    before = read_manifest(folder)
+    if changes.accepted or before is None:
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
-        made = manifest(run.mesh, batches, seed=config.seed, parameters=run.parameters)
-        if file.is_file():  # the rest is what the run began with
-            made = json.loads(file.read_text()) | {key: made[key] for key in ("data_fingerprints", "first_examples")}
-        write_atomically(file, (json.dumps(made, indent=1) + "\n").encode())
+        made = manifest(run.mesh, batches, fingerprints, seed=config.seed, parameters=run.parameters)
+        if before is not None:  # the rest is what the run began with
+            made = before | {key: made[key] for key in ("data_fingerprints", "first_examples")}
+        write_atomically(folder / MANIFEST, (json.dumps(made, indent=1) + "\n").encode())

@@ -87,7 +87,7 @@ class CharacterTokenizer(Tokenizer):
         ids = read_json(folder / "tokenizer.json").get("model", {}).get("vocab")
         if not isinstance(ids, dict):
             raise ValueError(f"{folder / 'tokenizer.json'} is missing, or is no tokenizer of characters")
-        return cls(sorted(ids, key=ids.get)[2:])
+        return cls(sorted(ids, key=lambda symbol: ids[symbol])[2:])
 
     def encode(self, text: str) -> list[int]:
         """Raises ValueError at the first character that no symbol covers."""

@@ -72,7 +72,7 @@ ACCEPTED = {
     ),
 }
 REFUSED = {
-    "a stage that has saved something": (["stages.cold_start.steps=4"], r"stages\.cold_start\.steps=3"),
+    "a stage that has saved something": (["stages.cold_start.prompts_per_step=16"], r"stages\.cold_start\.prompts_per_step=8"),
     "what it takes from the top level": (["max_completion_length=16"], r"stages\.cold_start\.max_completion_length=32"),
     "the seed": (["seed=1"], "seed=0"),
     "the model": (["model.hidden_size=32"], r"model\.hidden_size=16"),
@@ -95,6 +95,47 @@ def test_what_saved_stages_depend_on_may_not(case, tmp_path):
     overrides, message = REFUSED[case]
     with pytest.raises(ConfigError, match=f"was started with {message}"):
         check_same_settings(folder, config(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "accepted"),
+    [
+        ("stages.rl.steps=5", True),
+        ("stages.rl.steps=2", True),
+        ("stages.rl.steps=1", False),  # it has saved step 2
+        ("stages.cold_start.steps=4", False),  # what rl began with
+        ("stages.rl.optimizer.learning_rate=1e-4", False),
+    ],
+)
+def test_the_last_stage_that_has_begun_may_have_other_steps(override, accepted, tmp_path):
+    folder, config = begun(tmp_path, saved=("cold_start", "rl"))
+    changes = find_changes(folder, config(override))
+    assert (changes.continued == "rl", not changes.refused) == (accepted, accepted)
+    if accepted:
+        (line,) = changes.lines()
+        assert line == f"stage rl has other steps 3 -> {override[-1]}"
+    else:
+        with pytest.raises(ConfigError, match="was started with " + override.partition("=")[0]):
+            check_same_settings(folder, config(override))
+
+
+def test_steps_that_the_learning_rate_depends_on_may_not_change(tmp_path):
+    falling = "stages.rl.optimizer.schedule=linear"
+    folder, config = begun(tmp_path, falling, saved=("cold_start", "rl"))
+    with pytest.raises(ConfigError, match=r"steps may change only in the last stage .* its learning rate is constant"):
+        check_same_settings(folder, config(falling, "stages.rl.steps=5"))
+
+
+def test_how_a_run_is_computed_evaluated_and_saved_may_change(tmp_path):
+    folder, config = begun(tmp_path, saved=("cold_start", "rl"))
+    overrides = ("microbatch=8", "eval_every=1", "save_every=1", "save_minutes=1", "evaluate.problems=3")
+    changes = find_changes(folder, config("model.remat=full", *(f"stages.rl.{override}" for override in overrides)))
+    assert not changes.refused
+    best = "stages.rl.keep=best"
+    (folder / "config.yaml").write_text(dump_config(config(best)))
+    assert [*find_changes(folder, config(best, "stages.rl.evaluate.problems=3")).refused] == [
+        "stages.rl.evaluate.problems"  # which says what is best
+    ]
 
 
 def test_stages_may_be_added_and_removed_after_those_that_saved_something(tmp_path):
@@ -153,12 +194,12 @@ def test_a_later_stage_may_not_change_the_data_of_a_saved_one(tmp_path):
 
 def test_test_problems_that_are_kept_out_of_all_data_may_not_change(tmp_path):
     task = "{jsonl: a.jsonl, test: b.jsonl}"
-    for decontaminate, refused in (("[test]", ["stages.rl.task.test"]), ("[b.jsonl]", [])):
+    for decontaminate, refused in (("[test]", ["stages.rl.task.question"]), ("[b.jsonl]", [])):
         folder = tmp_path / decontaminate
         folder.mkdir()
         settings = [f"decontaminate={decontaminate}", f"stages.rl.task={task}"]
         folder, config = begun(folder, *settings)
-        assert [*find_changes(folder, config(*settings, "stages.rl.task.test=c.jsonl")).refused] == refused
+        assert [*find_changes(folder, config(*settings, "stages.rl.task.question=q")).refused] == refused
 
 
 def test_what_stages_were_compared_by_may_not_change(tmp_path):

@@ -1,9 +1,13 @@
 """The manifest names the commit and has a fingerprint of each stage's data."""
 
 import dataclasses
+import json
 
+import pytest
+
+from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.run.manifest import commit, data_fingerprint, manifest
+from r1jax.run.manifest import check_same_data, commit, data_fingerprint, manifest, read_manifest
 from r1jax.run.run import build_run
 
 
@@ -24,8 +28,37 @@ def test_fingerprints_change_with_the_data_and_with_nothing_else(tiny_file):
 def test_what_a_manifest_says(tiny_file):
     run = build_run(load_config(tiny_file))
     run.close()
-    said = manifest(run.mesh, {"rl": run.stages[1].batches}, seed=7, parameters=123)
+    said = manifest(run.mesh, {"rl": run.stages[1].batches}, {"rl": "ab"}, seed=7, parameters=123)
     assert (said["seed"], said["parameters"], said["mesh"]["data"], said["platform"]) == (7, 123, 8, "cpu")
     assert said["commit"] == commit() and len(said["devices"]) == 8 and "jax" in said["versions"]
+    assert said["data_fingerprints"] == {"rl": "ab"}
     first = dataclasses.asdict(run.stages[1].batches.example("train", 0))
     assert said["first_examples"] == {"rl": {"prompt": first["prompt"], "answer": first["answer"]}}
+
+
+def test_a_fingerprint_is_of_every_row_of_a_data_set(tiny_file, tmp_path):
+    rows = [{"question": f"{n}+1=", "answer": str(n + 1)} for n in range(300)]
+    data = tmp_path / "data.jsonl"
+    seen = set()
+    for changed in (None, 0, 150, 299):
+        now = [row | {"answer": "7"} if n == changed else row for n, row in enumerate(rows)]
+        data.write_text("".join(json.dumps(row) + "\n" for row in now))
+        run = build_run(load_config(tiny_file, [f"stages.rl.task={{jsonl: {data}}}", "tokenizer=characters"]))
+        run.close()
+        seen.add(data_fingerprint(run.stages[1].batches))
+    assert len(seen) == 4
+
+
+def test_a_run_is_not_resumed_with_other_data(tmp_path):
+    check_same_data(tmp_path, {"rl": "a"}, ["rl"])  # nothing has begun
+    (tmp_path / "config.yaml").write_text("")
+    for text in (None, "{", "[]", "{}"):
+        if text is not None:
+            (tmp_path / "manifest.json").write_text(text)
+        with pytest.warns(UserWarning, match="missing or damaged"):
+            check_same_data(tmp_path, {"rl": "a"}, ["rl"])
+    (tmp_path / "manifest.json").write_text('{"data_fingerprints": {"rl": "a", "sft": "b"}}')
+    assert read_manifest(tmp_path) == {"data_fingerprints": {"rl": "a", "sft": "b"}}
+    check_same_data(tmp_path, {"rl": "a", "sft": "c", "more": "d"}, ["rl", "more"])
+    with pytest.raises(ConfigError, match=r"stages\.sft\.task: its data have changed since the run in .* began"):
+        check_same_data(tmp_path, {"rl": "a", "sft": "c"}, ["rl", "sft"])

@@ -76,7 +76,9 @@ def test_a_damaged_checkpoint_is_refused_and_put_aside(tmp_path):
     for step, reason in ((9, "checksums"), (4, "was saved as step 1"), (3, "params w is not what was saved")):
         with Checkpoints(tmp_path, keep=4) as checkpoints:
             assert checkpoints.latest() == step
-            with pytest.raises(DamagedCheckpoint, match=f"the checkpoint {tmp_path / str(step)} is damaged: .*{reason}"):
+            with pytest.raises(
+                DamagedCheckpoint, match=f"the checkpoint {tmp_path / str(step)} is damaged: .*{reason}"
+            ):
                 checkpoints.restore(step, like)
         assert put_aside(tmp_path / str(step)) == tmp_path / f"{step}.damaged"
     (tmp_path / "3").mkdir()
