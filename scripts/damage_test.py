@@ -35,7 +35,6 @@ max_completion_length: 8
 evaluate: {problems: 8}
 keep_checkpoints: 3
 completions_every: 2
-mesh: {data: 1}
 stages:
   - {name: cold_start, program: sft, steps: 2, prompts_per_step: 8, optimizer: {learning_rate: 1e-2},
      max_completion_length: 60}
@@ -172,7 +171,7 @@ def check(damage: Damage, stopped: Path, whole: tuple[list, list], before: str) 
     shutil.copytree(stopped, folder)
     try:
         damage(folder)
-        code, said, error = run("sample", str(folder), "1+1=", "mesh.data=1")
+        code, said, error = run("sample", str(folder), "1+1=")
         told = said.strip().splitlines()
         if error or not (code == 0 or (code == 2 and len(told) == 1)):
             return False, f"sample: {error!r} {said[-500:]}"
@@ -205,7 +204,7 @@ def main(names: list[str] | None, flipped: int) -> int:
         sys.exit(f"{error!r}\n{said}")
     whole = outcome(stopped)
     shutil.rmtree(stopped / "checkpoints/rl/6")
-    before = run("sample", str(stopped), "1+1=", "mesh.data=1")[1]
+    before = run("sample", str(stopped), "1+1=")[1]
     damages = kinds() if names is None else {name: kinds()[name] for name in names}
     failed = 0
     for name, damage in [*damages.items(), *bits(stopped, flipped)]:

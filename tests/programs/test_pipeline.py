@@ -87,10 +87,10 @@ def test_resumes_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
 
 def test_other_settings_are_refused(trained):
     _, folder = trained
-    result = CliRunner().invoke(app, ["train", str(folder / "config.yaml"), "stages.rl.steps=9"])
+    result = CliRunner().invoke(app, ["train", str(folder / "config.yaml"), "stages.cold_start.steps=9"])
     assert (
         result.exit_code == 2
-        and "was started with stages.rl.steps=3, this config has stages.rl.steps=9" in result.stderr
+        and "was started with stages.cold_start.steps=3, this config has stages.cold_start.steps=9" in result.stderr
     )
 
 

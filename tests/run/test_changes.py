@@ -72,7 +72,7 @@ ACCEPTED = {
     ),
 }
 REFUSED = {
-    "a stage that has saved something": (["stages.cold_start.prompts_per_step=16"], r"stages\.cold_start\.prompts_per_step=8"),
+    "a stage that has saved something": (["stages.cold_start.prompts_per_step=8"], r".*prompts_per_step=16"),
     "what it takes from the top level": (["max_completion_length=16"], r"stages\.cold_start\.max_completion_length=32"),
     "the seed": (["seed=1"], "seed=0"),
     "the model": (["model.hidden_size=32"], r"model\.hidden_size=16"),

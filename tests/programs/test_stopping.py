@@ -1,0 +1,111 @@
+"""A run that is stopped, lengthened or damaged ends as one that was left alone, or says what is wrong."""
+
+import os
+import runpy
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from r1jax.cli import app
+from r1jax.config.load import load_config
+from r1jax.programs.pipeline import train
+from r1jax.run.interrupt import Interrupted, StopSignals
+from r1jax.run.loading import load_model
+from r1jax.run.metrics import read_metrics, without_timings
+from r1jax.training.checkpoint import Checkpoints
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "damage_test.py"
+STAGES = """[
+  {name: first, program: sft, steps: 3, prompts_per_step: 8, optimizer: {learning_rate: 1e-2}},
+  {name: samples, program: reject, steps: 3, prompts_per_step: 8, group_size: 2, keep: {accuracy: 0.0}}]"""
+
+
+def weights_of(folder):
+    return jax.tree.map(np.asarray, load_model(str(folder)).model.weights)
+
+
+def assert_same(folder, other):
+    rows, others = ([without_timings(row) for row in read_metrics(f)] for f in (folder, other))
+    assert rows == others
+    jax.tree.map(np.testing.assert_array_equal, weights_of(folder), weights_of(other))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, capsys):
+    config, folder = trained
+    config = config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    stopped = []
+
+    def stop(row):
+        """In the second steps of both stages; the row of the second is logged in the third."""
+        if row["step"] == 2 and "loss" in row and row["stage"] not in stopped:
+            stopped.append(row["stage"])
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)  # until the thread has read it
+
+    for stage in ("cold_start", "rl"):
+        with pytest.raises(Interrupted) as caught:
+            train(config, on_log=stop, handle_signals=True)
+        assert stopped[-1] == stage and caught.value.exit_code == 128 + number
+        assert str(caught.value).endswith("what it had done is saved; the same command resumes it")
+        with Checkpoints(tmp_path / "run" / "checkpoints" / stage) as checkpoints:
+            assert checkpoints.latest() == 2
+    assert "stopping after this step, with a checkpoint" in capsys.readouterr().err
+    train(config)
+    assert_same(folder, tmp_path / "run")
+
+
+def test_a_stage_that_samples_data_stops_after_a_step(tiny_file, tmp_path, monkeypatch):
+    config = load_config(tiny_file, [f"stages={STAGES}", "evaluate.problems=4"])
+    monkeypatch.setattr(StopSignals, "received", None)
+
+    def stop(row):
+        if (row["stage"], row["step"]) == ("samples", 2):
+            StopSignals.received = signal.SIGTERM
+
+    with pytest.raises(Interrupted):
+        train(config, on_log=stop)
+    assert len([*(tmp_path / "run" / "data" / "samples").glob("*")]) == 2
+    assert not (tmp_path / "run" / "data" / "samples.jsonl").exists()
+
+
+def test_the_command_line_says_so(tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(StopSignals, "received", signal.SIGTERM)
+    result = CliRunner().invoke(app, ["train", str(tiny_file)])
+    assert result.exit_code == 143
+    assert result.stderr.splitlines()[-1].startswith(f"interrupted: {tmp_path / 'run'}: what it had done is saved")
+
+
+def test_minutes_save_a_checkpoint_too(tiny_file, tmp_path):
+    overrides = ["stages.cold_start.save_every=0", "stages.cold_start.save_minutes=1e-9", "keep_checkpoints=9"]
+    train(load_config(tiny_file, overrides))
+    with Checkpoints(tmp_path / "run" / "checkpoints" / "cold_start", 9) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3]
+
+
+def test_a_run_that_is_lengthened_ends_as_one_that_was_as_long(trained, tmp_path, capsys):
+    folder = trained[1]
+    overrides = ["stages.rl.steps=5", "stages.rl.save_every=1", "stages.rl.eval_every=0"]
+    whole, longer = (load_config(folder / "config.yaml", [f"run_dir={tmp_path / n}", *overrides]) for n in "ab")
+    train(whole)
+    shutil.copytree(folder, tmp_path / "b")
+    train(longer)
+    assert "stage rl has other steps 3 -> 5" in capsys.readouterr().out
+    for a, b in zip(*(jax.tree.leaves(weights_of(tmp_path / n)) for n in "ab"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert load_config(tmp_path / "b" / "config.yaml") == longer
+
+
+def test_damage_is_never_silent(capsys):
+    kinds = ["an empty folder of a later step", "zeros in a file of weights", "no checkpoints of a finished stage"]
+    assert runpy.run_path(str(SCRIPT))["main"](kinds, 1) == 0
+    *held, bit, summary = capsys.readouterr().out.splitlines()
+    for kind, line in zip(kinds, held, strict=True):
+        assert line.startswith(f"held: {kind}: ") and "same weights; same rows" in line
+    assert bit.startswith("held: bit") and summary == "3 kinds of damage and 1 flipped bits, 0 failed"

@@ -1,0 +1,66 @@
+"""The first signal is noted at once, the second ends the process; outside of the block signals do what they did."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from r1jax.run.interrupt import Interrupted, StopSignals
+
+WAIT = """
+import time
+from r1jax.run.interrupt import StopSignals
+
+with StopSignals() as stop:
+    print("ready", flush=True)
+    while not stop.received:
+        time.sleep(0.01)
+    print(stop.received, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_second_signal_ends_the_process(number, code):
+    assert Interrupted("", number).exit_code == code
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", WAIT], **pipes)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.stdout.readline() == f"{number.value}\n"
+    process.send_signal(number)
+    assert process.wait(timeout=10) == code
+    first, second = process.stderr.read().splitlines()
+    assert first.startswith(f"{number.name}: stopping after this step, with a checkpoint")
+    assert second.startswith(f"{number.name}: ended at once")
+
+
+def test_signals_are_given_back(capsys):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for _ in range(2):
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(500):
+                time.sleep(0.01 if stop.received is None else 0)
+            assert stop.received == signal.SIGINT
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_another_thread_has_no_signals():
+    seen = []
+
+    def enter():
+        with StopSignals() as stop:
+            seen.append(stop.received)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [None] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
