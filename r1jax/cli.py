@@ -5,6 +5,7 @@ A mistake in what the user gave ends with one line and exit code 2, a run that h
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -30,6 +31,9 @@ class Verbs(TyperGroup):
             line, code = f"error: {error}", 2
         except (RunStopped, FloatingPointError) as error:
             line, code = f"stopped: {error}", 1
+        except OSError as error:  # a disk that is full or read-only
+            where = f"{error.filename}: " if error.filename else ""
+            line, code = f"stopped: {where}{error.strerror or error}", 1
         except Interrupted as error:
             line, code = f"interrupted: {error}", error.exit_code
         except KeyboardInterrupt:
@@ -109,6 +113,7 @@ def evaluate(
     step: Step = None,
 ) -> None:
     """Answer held-out problems with a run's checkpoint or a pretrained model; print scores, save transcripts."""
+    import jax
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
@@ -124,13 +129,14 @@ def evaluate(
             checkpoint=step,
             progress=lambda done, total: bar.update(number, completed=done, total=total),
         )
-    if file is None:
+    if jax.process_index() > 0:
         return
     table = Table("metric", "value")
     for name, value in scores.items():
         table.add_row(name.removeprefix("eval/"), f"{value:.4g}")
     Console().print(table)
-    print(f"transcripts: {file}")
+    if file is not None:
+        print(f"transcripts: {file}")
 
 
 @app.command()
@@ -231,6 +237,7 @@ def main() -> None:
     """The console script."""
     if not sys.warnoptions:
         warnings.showwarning = _show_warning
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's remarks; what goes wrong is raised as well
     app()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def evaluate_model(
     """The scores of a run's checkpoint or of a pretrained model, and where the first process wrote the transcripts.
 
     The task is that of the checkpoint's stage, unless `task` replaces it: the name of a well-known data set, a task
-    block in YAML, or a file with one. Other processes get None.
+    block in YAML, or a file with one. Other processes get None, as does the first where it could not write them.
     """
     if task is not None:
         block = Path(task).read_text() if os.path.isfile(task) else DATA_SETS.get(task, task)
@@ -67,8 +68,12 @@ def evaluate_model(
     if jax.process_index() > 0:
         return scores, None
     file = Path(config.run_dir) / "eval" / f"{loaded.name}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     settings = config.model_dump(include=set(SETTINGS))
-    file.with_suffix(".json").write_text(json.dumps({"model": path, "scores": scores} | settings, indent=1) + "\n")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        file.with_suffix(".json").write_text(json.dumps({"model": path, "scores": scores} | settings, indent=1) + "\n")
+    except OSError as error:
+        warnings.warn(f"the transcripts could not be written to {file}: {error.strerror}", stacklevel=2)
+        return scores, None
     return scores, file

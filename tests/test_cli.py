@@ -130,6 +130,12 @@ def test_warnings_are_one_line_and_those_of_other_packages_are_hidden(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_disk_that_cannot_be_written_is_one_line(tiny_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, ["train", str(tiny_file), f"run_dir={tmp_path / 'file' / 'run'}"])
+    assert result.exit_code in (1, 2) and len(result.stderr.splitlines()) == 1, result.stderr
+
+
 def test_version_and_help():
     from r1jax import __version__
 

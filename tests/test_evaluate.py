@@ -29,6 +29,13 @@ def test_scores_and_transcripts_of_a_checkpoint(trained):
     assert said["scores"] == scores and said["evaluate"]["samples"] == 4 and said["task"]["name"] == "arithmetic"
 
 
+def test_scores_are_shown_where_transcripts_cannot_be_written(trained, tmp_path):
+    (tmp_path / "evals").write_text("no folder")
+    with pytest.warns(UserWarning, match=r"the transcripts could not be written to .*evals/eval/rl-3\.jsonl: "):
+        scores, file = evaluate_model(str(trained[1]), [f"run_dir={tmp_path / 'evals'}"])
+    assert file is None and 0 <= scores["eval/accuracy"] <= 1
+
+
 def test_another_task(trained, tmp_path):
     """It replaces the run's; the alphabet stays the model's own."""
     block = "{name: arithmetic, max_digits: 1}"

@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import math
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,22 @@ def run_in_worker(path: str, example: dict[str, Any] | None, arguments: list[Any
 
 
 def call(name: str, function: Callable[..., Any], example: Example, completion: str) -> RewardResult:
-    """The function's score, with its reason where it gives one. Raises ValueError for a score that is not finite."""
+    """The function's score, with its reason where it gives one.
+
+    Raises ValueError for a score that is not finite, and for what the function raises, with its file and line.
+    """
+    try:
+        return _call(name, function, example, completion)
+    except MemoryError:
+        raise
+    except Exception as error:
+        own = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
+        lines = [line for line in traceback.extract_tb(error.__traceback__) if line.filename == own]
+        what = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{what} ({own}, line {lines[-1].lineno})" if lines else what) from None
+
+
+def _call(name: str, function: Callable[..., Any], example: Example, completion: str) -> RewardResult:
     parameters = inspect.signature(function).parameters
     if "completions" not in parameters:
         result = _awaited(function(example, completion))

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from r1jax.config.base import RunStopped
+
 WINDOW = 20  # steps
 ROUNDING = 1e-6  # metrics are in float32
 CHANGE = 0.05  # of a mean, between one window and the next
@@ -19,6 +21,8 @@ CHANGE = 0.05  # of a mean, between one window and the next
 
 class RewardMonitor:
     """Called with the metrics of each step, it returns new warnings; each is given once.
+
+    Raises RunStopped where every call of a reward has failed in the first step.
 
     It warns of a step that had nothing to learn from, because nothing could be scored, no group had reward variance, or
     all completions were truncated and masked; of a reward that had one and the same value for all completions of WINDOW
@@ -40,6 +44,9 @@ class RewardMonitor:
 
     def __call__(self, metrics: Mapping[str, float]) -> list[str]:
         warnings = {}
+        for name, steps in self._steps.items():
+            if steps == 0 and metrics.get(f"rewards/{name}/error") == 1.0:
+                raise RunStopped(f"reward {name} failed on every completion of its first step; the warning says why")
         if metrics.get("frac_reward_none") == 1.0:
             warnings["none"] = (
                 "no completion of this step could be scored, so nothing was learnt: look at the reasons in completions/"

@@ -11,6 +11,7 @@ import contextlib
 import json
 import operator
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from r1jax.config.base import ConfigError
+from r1jax.config.base import ConfigError, RunStopped
 
 READ_ONLY = {"read_only": True, "create": False, "save_interval_steps": 0}  # the last two or Orbax warns of them
 CHECKSUMS = "checksums"  # the item of a checkpoint that has those of the others
@@ -58,7 +59,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with self._saving():
+            self._manager.close()
 
     def latest(self) -> int | None:
         """The highest step that was saved completely."""
@@ -70,17 +72,37 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def final(self) -> int | None:
         """The step that the stage ends with: the last of those with the best score, or where none has one, of all."""
-        self._manager.wait_until_finished()  # a save in flight has no score yet
+        with self._saving():
+            self._manager.wait_until_finished()  # a save in flight has no score yet
         scores = {step: found["score"] for step in self.steps() if (found := self._manager.metrics(step))}
         return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest()
 
     def save(self, step: int, trees: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts a save, once the one before has ended. The arrays may be donated right after the call."""
+        """Starts a save, once the one before has ended. The arrays may be donated right after the call.
+
+        Raises RunStopped where there is no room for it, or the save before has failed.
+        """
+        size = sum(x.nbytes for x in jax.tree.leaves(trees)) // jax.process_count()
+        if self.folder.is_dir() and (free := shutil.disk_usage(self.folder).free) < size:
+            raise RunStopped(
+                f"the checkpoint {self.folder / str(step)} may need {size / 1e6:,.0f} MB, and its disk has "
+                f"{free / 1e6:,.0f} MB free; make room, and the same command resumes from the last checkpoint"
+            )
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         sums = {name: checksums(tree) for name, tree in trees.items()}
         items[CHECKSUMS] = ocp.args.JsonSave(sums | {"step": step})
         metrics = None if score is None else {"score": score}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+        with self._saving():
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Makes a RunStopped of what went wrong in a save, which is raised by what comes after it."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise RunStopped(f"a checkpoint could not be saved in {self.folder}: {reason}") from None
 
     def restore(self, step: int, like: Mapping[str, Any]) -> Mapping[str, Any]:
         """The trees that `like` names, with the shapes, types and shardings of its ShapeDtypeStruct leaves.

@@ -104,7 +104,7 @@ def test_a_call_that_hangs_or_dies_affects_no_other(file):
 
 @pytest.mark.parametrize("own", [in_child, in_process])
 def test_a_call_that_raises_affects_no_other(own, file):
-    with pytest.warns(UserWarning, match=r"reward r failed on 'Q: q'.*KeyError"):
+    with pytest.warns(UserWarning, match=r"reward r failed on 'Q: q'.*KeyError.*\(.*py, line \d+\)"):
         assert graded(own(file, "raises"), ["a", "b"]) == ([1, None], ["", "error"])
     with pytest.warns(UserWarning, match="gave inf"):
         graded(own(file, "infinite"), ["a"])

@@ -1,5 +1,8 @@
 """Warnings about rewards that teach nothing any more: at the right step, once, and not otherwise."""
 
+import pytest
+
+from r1jax.config.base import RunStopped
 from r1jax.rewards.monitor import WINDOW, RewardMonitor
 
 
@@ -16,6 +19,15 @@ def test_a_constant_reward_is_named_once_after_twenty_steps():
     steps = [metrics(accuracy=(0.3, 0.4), format=(0.0, 0.0))] * (2 * WINDOW)
     ((step, warning),) = warnings(RewardMonitor(dict.fromkeys(["accuracy", "format"], 1.0)), steps)
     assert step == WINDOW and warning.startswith("reward format has been 0 for every completion of 20 steps")
+
+
+def test_a_reward_that_fails_from_the_first_call_on_stops_the_run():
+    failed = {"rewards/mine/mean": float("nan"), "rewards/mine/std": float("nan"), "rewards/mine/error": 1.0}
+    with pytest.raises(RunStopped, match="reward mine failed on every completion of its first step"):
+        RewardMonitor({"mine": 1.0})(failed)
+    monitor = RewardMonitor({"mine": 1.0})
+    monitor(failed | {"rewards/mine/error": 0.9})
+    monitor(failed)  # something that it needs may be away for a while
 
 
 def test_rounding_is_no_change():

@@ -2,12 +2,14 @@
 named."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1jax.config.base import RunStopped
 from r1jax.parallel.jitted import abstract
 from r1jax.parallel.mesh import sharding
 from r1jax.training.checkpoint import Checkpoints, DamagedCheckpoint, checksums, put_aside
@@ -95,3 +97,26 @@ def test_a_score_that_cannot_be_read_is_no_worse_score(tmp_path):
     (tmp_path / "1" / "metrics" / "metrics").write_text('{"sco')
     with pytest.raises(DamagedCheckpoint, match=str(tmp_path / "1")), Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.final()
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=15_999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(
+            RunStopped, match=r"the checkpoint .*/3 may need 0 MB, and its disk has 0 MB free; make room"
+        ):
+            checkpoints.save(3, {"params": {"w": jnp.zeros(4000)}})
+        checkpoints.save(4, {"params": {"w": jnp.zeros(3999)}})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [4]
+
+
+def test_a_save_that_fails_is_said_in_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"params": {"w": jnp.zeros(4000)}})
+    checkpoints._manager.wait_until_finished()
+    shutil.rmtree(tmp_path)
+    tmp_path.write_text("no folder")
+    with pytest.raises(RunStopped, match=f"a checkpoint could not be saved in {tmp_path}: "), checkpoints:
+        checkpoints.save(2, {"params": {"w": jnp.zeros(4000)}})
