@@ -61,8 +61,8 @@ class CodeReward(RewardBase):
     seconds: PositiveFloat = 5.0
     """The time limit of one test."""
     sandbox: Literal["auto", "unsafe"] = "auto"
-    """`auto` isolates programs by bubblewrap or the kernel's namespaces and refuses to run without; `unsafe` runs them
-    without isolation, with limits of time and memory alone."""
+    """`auto` isolates programs by the kernel's namespaces and refuses to run without; `unsafe` runs them without
+    isolation, with limits of time and memory alone."""
 
 
 class ChoiceReward(RewardBase):
