@@ -15,12 +15,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from r1jax.config.base import ConfigError, RunStopped
+from r1jax.config.base import MAX_SEED, ConfigError, RunStopped
 from r1jax.config.load import load_config
+from r1jax.config.paths import check_folder, expand
+
+UsageError: Any = typer.BadParameter.__base__  # the place of its module depends on the version of typer
 
 
 class Verbs(TyperGroup):
     """The verbs, whose errors are one line each."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            sys.exit(super().main(*args, **kwargs | {"standalone_mode": False}))
+        except UsageError as error:
+            verb = error.ctx.command_path if error.ctx else "r1jax"
+            print(f"error: {' '.join(error.format_message().split())}; see {verb} -h", file=sys.stderr)
+            sys.exit(2)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -29,6 +40,10 @@ class Verbs(TyperGroup):
             line, code = f"error: {error}", 2
         except (RunStopped, FloatingPointError) as error:
             line, code = f"stopped: {error}", 1
+        except OSError as error:
+            if error.filename is None:
+                raise
+            line, code = f"stopped: {error.filename}: {error.strerror}", 1
         except KeyboardInterrupt:
             line, code = "interrupted; the same command resumes a run from its last checkpoint, if it has one", 130
         print(line, file=sys.stderr)
@@ -75,6 +90,7 @@ def command(text: str) -> str:
 def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides) -> None:
     """Run a config's stages in order; the same command resumes from the last checkpoint."""
     settings = load_config(config, overrides)  # before what takes seconds to import
+    check_folder("run_dir", settings.run_dir)
 
     from rich.console import Console
 
@@ -141,7 +157,7 @@ def sample(
     ] = None,
     max_tokens: MaxTokens = None,
     step: Step = None,
-    seed: Annotated[int, typer.Option(help="other seeds give other samples")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="other seeds give other samples")] = 0,
 ) -> None:
     """Print completions of a prompt by a run's checkpoint or a pretrained model."""
     from r1jax.generate import Generator
@@ -159,7 +175,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.7,
     max_tokens: MaxTokens = None,
     step: Step = None,
-    seed: Annotated[int, typer.Option(help="other seeds give other replies")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="other seeds give other replies")] = 0,
 ) -> None:
     """Talk with a model through its chat template; /new begins again, an empty line or Ctrl-D ends."""
     from r1jax.generate import Generator
@@ -218,6 +234,8 @@ def export(
     step: Step = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
+    out = Path(expand("OUT", str(out)))
+    check_folder("OUT", str(out))
     from r1jax.export import export_model
 
     export_model(model, out, dtype=dtype, overrides=overrides, checkpoint=step)

@@ -67,7 +67,7 @@ def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
 
 def _line(file: Path, keys: Sequence[Any]) -> tuple[int, bool]:
     """The line (from 1) of the deepest of `keys` that a YAML file has, 0 for none of them; and whether it has all."""
-    node, line = yaml.compose(file.read_text(), Loader=yaml.SafeLoader), 0
+    node, line = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), 0
     for key in keys:
         found = []
         if isinstance(node, yaml.MappingNode):
@@ -104,7 +104,7 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
             return keys, f"nothing is named; need one of {', '.join(tags)}, as in {{name: {tags[1]}}} or {example}"
         case "value_error":
             return keys, str(context["error"])
-    return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return keys, f"got {value!r:.200} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def what_is_meant(block: type[Settings], key: str, value: Any) -> str:

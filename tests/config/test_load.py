@@ -130,7 +130,7 @@ WRONG_OVERRIDES = {
     "rewards.short.name=overlog": "command line: rewards.short.name: got 'overlog'; need one of",
     "rewards.short=much": "command line: rewards.short: got 'much' (a str)",
     "rewards.short={weight: 1}": "command line: rewards.short: nothing is named; need one of function, math",
-    "stages.rl.rewards.accuracy=.nan": "command line: stages.rl.rewards.accuracy: got nan (a float)",
+    "stages.rl.rewards.accuracy=.nan": "command line: stages.rl.rewards.accuracy: got nan; need a finite number",
     "task={}": "command line: task: nothing is named; need one of arithmetic, countdown",
     "task.name=arithmatic": "did you mean 'arithmetic'?",
 }
