@@ -56,7 +56,8 @@ def explain(
 
 def named(tree: dict[str, Any], keys: Sequence[Any]) -> list[Any]:
     """Keys in which a stage goes by its name, if it has one."""
-    return [keys[0], _stage(tree, keys).get("name", keys[1]), *keys[2:]] if len(keys) > 1 else [*keys]
+    name = _stage(tree, keys).get("name")
+    return [keys[0], name, *keys[2:]] if name and isinstance(name, str) else [*keys]
 
 
 def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
@@ -95,6 +96,9 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
             return keys, "this key is required and was not given"
         case "union_tag_invalid":
             tag, tags = context["tag"][1:-1], re.findall(r"<(\w+)>", context["expected_tags"])
+            if not isinstance(value, dict):
+                got = f"got {value!r:.200} ({kind_of(value)})"
+                return keys, f"{got}; need a mapping that names one of {', '.join(tags)}"
             near = difflib.get_close_matches(tag, tags, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             if keys[:-1] == ["stages"] or tag:

@@ -62,7 +62,11 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), str(path))
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_nodes(root, lambda line: f"{path}:{line}")
+        if not isinstance(root, yaml.MappingNode):
+            got = "an empty file" if root is None else "a list" if root.tag.endswith(":seq") else f"{root.value!r:.40}"
+            raise ConfigError(f"{path}: need a mapping of settings, got {got}")
         tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -72,12 +76,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}; {hint}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply to be a config") from None
-    if not isinstance(tree, dict) or not tree:
-        raise ConfigError(f"{path}: need a mapping of settings, got {kind_of(tree) if tree else 'none'}")
     return tree
 
 
-def _check_nodes(node: yaml.Node | None, where: str) -> None:
+def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
     """Refuses what YAML reads otherwise than it looks: `010`, which is 8, `1:30`, which is 90, and keys like `1`."""
     seen, left = set[int](), [node]
     while left:
@@ -88,15 +90,14 @@ def _check_nodes(node: yaml.Node | None, where: str) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 if not key.tag.endswith((":str", ":merge")):
-                    raise ConfigError(
-                        f"{where}:{key.start_mark.line + 1}: the key {key.value!r:.40} is no text; quote it"
-                    )
+                    line = where(key.start_mark.line + 1)
+                    raise ConfigError(f"{line}: the key {key.value!r:.40} is no text; put it in quotes")
                 left.append(value)
         elif isinstance(node, yaml.SequenceNode):
             left += node.value
         elif node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
-            line = f"{where}:{node.start_mark.line + 1}: {node.value} is"
-            raise ConfigError(f"{line} not decimal in YAML; write it without leading zeros or colons, or in quotes")
+            line = where(node.start_mark.line + 1)
+            raise ConfigError(f"{line}: {node.value} is not decimal in YAML; leave out leading zeros, or quote it")
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -139,7 +140,7 @@ def _apply(tree: dict[str, Any], override: str) -> list[Any]:
     if not equals or not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", typed):
         raise ConfigError(f"{override!r}: an override is written key=value, as in seed=1 or stages.rl.steps=20")
     try:
-        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), f"command line: {typed}")
+        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), lambda _: f"command line: {typed}")
         value: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={text.replace('${', _TEXT)}"]))
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError):
         raise ConfigError(f"command line: {typed}: {text!r:.200} is not valid YAML; text goes in quotes") from None
@@ -151,7 +152,7 @@ def _apply(tree: dict[str, Any], override: str) -> list[Any]:
                 node[keys[-1]] = {}
             node = node[keys[-1]]
         keys.append(_entry(node, part, typed))
-    node[keys[-1]] = _with_texts(value["v"], lambda text: text.replace(_TEXT, "${"))
+    node[keys[-1]] = _with_texts(value["v"], lambda text: text.replace(_TEXT, "${"), keys=True)
     return keys
 
 
@@ -162,12 +163,12 @@ def _merged(below: Any, above: Any) -> Any:
     return below | {key: _merged(below.get(key), value) for key, value in above.items()}
 
 
-def _with_texts(node: Any, change: Callable[[str], str]) -> Any:
-    """Plain dicts and lists with every text in them changed."""
+def _with_texts(node: Any, change: Callable[[str], str], *, keys: bool) -> Any:
+    """Plain dicts and lists with every text in them changed, and with `keys` the keys too."""
     if isinstance(node, dict):
-        return {key: _with_texts(value, change) for key, value in node.items()}
+        return {change(k) if keys else k: _with_texts(value, change, keys=keys) for k, value in node.items()}
     if isinstance(node, list):
-        return [_with_texts(entry, change) for entry in node]
+        return [_with_texts(entry, change, keys=keys) for entry in node]
     return change(node) if isinstance(node, str) else node
 
 
@@ -191,7 +192,7 @@ def dump_config(config: Config) -> str:
     """The resolved settings as YAML, from which `load_config` reads the same config."""
     tree = settings_tree(config)
     tree = _own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}
-    escaped = _with_texts(tree, lambda text: re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
+    escaped = _with_texts(tree, lambda text: re.sub(r"(\\*)\$\{", r"\1\1\\${", text), keys=False)
     return OmegaConf.to_yaml(OmegaConf.create(escaped))
 
 

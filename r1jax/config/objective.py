@@ -51,7 +51,7 @@ class LossSettings(Settings):
     """A token with a negative advantage costs at most this many times its advantage."""
     entropy_coef: NonNegativeFloat = 0.0
     """The entropy, times this, is subtracted from the loss."""
-    top_entropy_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_entropy_quantile: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Only this fraction of a rollout's tokens, those of the highest entropy, has a policy loss."""
 
     @model_validator(mode="before")
@@ -59,7 +59,7 @@ class LossSettings(Settings):
     def _fill(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        low, high = CLIPS.get(value.get("kind", "grpo"), (None, None))
+        low, high = CLIPS.get(str(value.get("kind", "grpo")), (None, None))
         clips = {"clip_low": low, "clip_high": high}
         return clips | {k: v for k, v in value.items() if v is not None or k not in clips}
 

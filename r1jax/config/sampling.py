@@ -27,7 +27,7 @@ class SamplingSettings(Settings):
     """Logits are divided by this before sampling; 0 is greedy decoding, and is for evaluation only."""
     top_k: PositiveInt | None = None
     """Sample from this many tokens of the highest probability; null: from all."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Of those, sample from the fewest that hold this much of the probability."""
 
     @model_validator(mode="after")
