@@ -219,7 +219,8 @@ def main() -> None:
         ends[problem is None] += 1
         if problem:
             content = "" if case.content == CONFIG.encode() else f" {case.content[:60]!r}"
-            print(f"{number}: {textwrap.shorten(' '.join(case.arguments), 200)}{content}: {problem}", flush=True)
+            command = textwrap.shorten(ascii(" ".join(case.arguments)), 200)
+            print(f"{number}: {command}{content}: {problem}", flush=True)
     print(f"{len(chosen)} cases: {ends[True]} ended as they should, {ends[False]} otherwise")
     sys.exit(ends[False] > 0)
 
