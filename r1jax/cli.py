@@ -5,6 +5,7 @@ A mistake in what the user gave ends with one line and exit code 2, a run that h
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -16,13 +17,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from r1jax.config.base import ConfigError, RunStopped
+from r1jax.config.base import MAX_SEED, ConfigError, RunStopped
 from r1jax.config.load import load_config
+from r1jax.config.paths import check_folder, expand
 from r1jax.run.interrupt import Interrupted
+
+UsageError: Any = typer.BadParameter.__base__  # the place of its module depends on the version of typer
 
 
 class Verbs(TyperGroup):
     """The verbs, whose errors are one line each."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            sys.exit(super().main(*args, **kwargs | {"standalone_mode": False}))
+        except UsageError as error:
+            verb = error.ctx.command_path if error.ctx else "r1jax"
+            print(f"error: {' '.join(error.format_message().split())}; see {verb} -h", file=sys.stderr)
+            sys.exit(2)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,11 +43,12 @@ class Verbs(TyperGroup):
             line, code = f"error: {error}", 2
         except (RunStopped, FloatingPointError) as error:
             line, code = f"stopped: {error}", 1
-        except OSError as error:  # a disk that is full or read-only
-            where = f"{error.filename}: " if error.filename else ""
-            line, code = f"stopped: {where}{error.strerror or error}", 1
         except Interrupted as error:
             line, code = f"interrupted: {error}", error.exit_code
+        except OSError as error:
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            line, code = f"stopped: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", 1
         except KeyboardInterrupt:
             line, code = "interrupted; the same command resumes a run from its last checkpoint, if it has one", 130
         print(line, file=sys.stderr)
@@ -82,6 +95,7 @@ def command(text: str) -> str:
 def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], overrides: Overrides) -> None:
     """Run a config's stages in order; the same command resumes from the last checkpoint."""
     settings = load_config(config, overrides)  # before what takes seconds to import
+    check_folder("run_dir", settings.run_dir)
 
     from rich.console import Console
 
@@ -150,7 +164,7 @@ def sample(
     ] = None,
     max_tokens: MaxTokens = None,
     step: Step = None,
-    seed: Annotated[int, typer.Option(help="other seeds give other samples")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="other seeds give other samples")] = 0,
 ) -> None:
     """Print completions of a prompt by a run's checkpoint or a pretrained model."""
     from r1jax.generate import Generator
@@ -168,7 +182,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.7,
     max_tokens: MaxTokens = None,
     step: Step = None,
-    seed: Annotated[int, typer.Option(help="other seeds give other replies")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="other seeds give other replies")] = 0,
 ) -> None:
     """Talk with a model through its chat template; /new begins again, an empty line or Ctrl-D ends."""
     from r1jax.generate import Generator
@@ -227,6 +241,8 @@ def export(
     step: Step = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder: config, tokenizer, chat template, safetensors."""
+    out = Path(expand("OUT", str(out)))
+    check_folder("OUT", str(out))
     from r1jax.export import export_model
 
     export_model(model, out, dtype=dtype, overrides=overrides, checkpoint=step)

@@ -46,9 +46,12 @@ date.
 A config is a YAML file that describes one experiment: settings that all its stages share, and a list of stages that
 run in order. [configs/quickstart.yaml](../configs/quickstart.yaml) is a short one. A key that does not exist is an
 error, which names the nearest key or the place where it belongs. `1e-3` is a number, and `${run_dir}` stands for the
-value of another key.
+value of another key; `\\${` is the text `${`. In paths, here and in overrides, `~` and `$NAME` are the home folder and
+an environment variable. Paths are those of the file system: an address such as `gs://…` is refused, and a bucket that
+is mounted as a folder is not.
 
-**Overrides.** `KEY=VALUE` on the command line changes a setting. The value is YAML, and of several the last wins.
+**Overrides.** `KEY=VALUE` on the command line changes a setting. The value is YAML, in which `${` is text, and of
+several the last wins.
 
 | override | changes |
 |---|---|

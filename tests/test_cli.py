@@ -60,6 +60,10 @@ WRONG = {
         ["task={name: x"],
         "command line: task: '{name: x' is not valid YAML; text goes in quotes",
     ),
+    "more than the vocabulary": (
+        ["stages.rl.top_k=1000"],
+        "stages.rl.top_k: 1000 is more than the 20 tokens of the vocabulary; give fewer, or null for all",
+    ),
     "samples that are all the same": (["evaluate.temperature=0"], "temperature 0 makes all 2 samples the same"),
     "no task": (["task={}"], "task: nothing is named; need one of arithmetic, countdown, bilingual, tfds"),
     "task of a missing file": (["task={jsonl: nowhere.jsonl}"], "there is no file"),
@@ -78,6 +82,48 @@ def test_wrong_settings(case, tiny_file, tmp_path, monkeypatch):
     assert len(lines) == 1 and lines[0].startswith("error: ")
     assert expected.split("{line}")[-1] in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["trian", "x"], "error: No such command 'trian'. Did you mean 'train'?; see r1jax -h"),
+        (["train"], "error: Missing argument 'config'.; see r1jax train -h"),
+        (["train", "--foo", "x"], "error: No such option: --foo; see r1jax train -h"),
+        (
+            ["sample", "x", "y", "-n", "0"],
+            "error: Invalid value for '-n' / '--samples': ",
+        ),
+        (
+            ["sample", "x", "y", "--seed", str(2**32)],
+            "error: Invalid value for '--seed': ",
+        ),
+        (["export", "nowhere", "gs://bucket/out"], "error: OUT: 'gs:/bucket/out' is an address"),
+        (["export", "nowhere", "/dev/null/out"], "error: OUT: /dev/null/out cannot be written: /dev/null is no folder"),
+        (["eval", "/nope"], "error: /nope: there is no such run and no such model folder"),
+    ],
+)
+def test_wrong_commands(command, message):
+    result = CliRunner().invoke(app, command, prog_name="r1jax")
+    assert result.exit_code == 2 and result.stderr.strip().startswith(message)
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused_before_any_work(tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "open_run", lambda *_, **__: pytest.fail("work began"))
+    for folder, why in ((tiny_file, "is no folder"), (f"{tiny_file}/x", "is no folder"), ("gs://b/x", "is an address")):
+        result = CliRunner().invoke(app, ["train", str(tiny_file), f"run_dir={folder}"])
+        assert result.exit_code == 2 and why in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_file_that_cannot_be_read_later_is_one_line(tiny_file, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "weights.safetensors")
+
+    monkeypatch.setattr(pipeline, "open_run", fail)
+    result = CliRunner().invoke(app, ["train", str(tiny_file)])
+    assert (result.exit_code, result.stderr) == (1, "stopped: weights.safetensors: Permission denied\n")
 
 
 FILES = {

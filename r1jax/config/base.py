@@ -6,14 +6,39 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+def at_most(most: int, why: str) -> AfterValidator:
+    """A check of numbers that no run can have or use, before they take time and memory."""
+
+    def check(value: int) -> int:
+        if value > most:
+            raise ValueError(f"got {value:.6g}; need at most {most:,}, {why}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _in_float32(value: float) -> float:
+    """Refuses what float32, in which runs compute, may not tell from 0 or from infinity."""
+    if value and not TINIEST <= abs(value) <= LARGEST:
+        raise ValueError(f"got {value}; need a finite number, 0 or of a size from {TINIEST:g} to {LARGEST:g}")
+    return value
+
+
+TINIEST, LARGEST, MAX_SEED = 1e-30, 1e12, 2**32 - 1
+PositiveInt = Annotated[int, Field(ge=1), at_most(2**31 - 1, "which is how far devices count")]
+NonNegativeInt = Annotated[int, Field(ge=0), at_most(2**31 - 1, "which is how far devices count")]
+Size = Annotated[int, Field(ge=1), at_most(1_000_000, "which no batch and no model exceeds")]
+Length = Annotated[int, Field(ge=1), at_most(10_000_000, "which no context exceeds")]
+Number = Annotated[float, AfterValidator(_in_float32)]
+PositiveFloat = Annotated[Number, Field(gt=0)]
+NonNegativeFloat = Annotated[Number, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0), at_most(MAX_SEED, "since larger ones repeat the randomness of smaller ones")]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class ConfigError(ValueError):
@@ -49,7 +74,7 @@ class Settings(BaseModel):
             return value
         if not isinstance(value, dict):
             raise ValueError(
-                f"got {value!r} ({kind_of(value)}); need a mapping with some of {', '.join(cls.model_fields)}"
+                f"got {value!r:.200} ({kind_of(value)}); need a mapping with some of {', '.join(cls.model_fields)}"
             )
         for key, below in value.items():
             if key not in cls.model_fields:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, chosen_by
+from r1jax.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share, Size, chosen_by
 from r1jax.config.model import ModelSettings
 from r1jax.config.objective import (
     AdvantageSettings,
@@ -45,9 +45,9 @@ class GrpoStage(TrainingStage, SamplingSettings):
     """
 
     program: Literal["grpo"]
-    group_size: PositiveInt
+    group_size: Size
     """Completions a prompt."""
-    minibatches: PositiveInt = 1
+    minibatches: Size = 1
     """Updates a step; each uses its own part of the step's completions."""
     advantage: AdvantageSettings = AdvantageSettings()
     """How rewards become advantages."""
@@ -173,7 +173,7 @@ class DistillStage(TrainingStage, SamplingSettings):
     jsd_beta: Share = 1.0
     """Which divergence the loss is: 1 is the reverse KL, from student to teacher; 0 the forward KL; in between GKD's
     generalised Jensen-Shannon divergence."""
-    group_size: PositiveInt = 1
+    group_size: Size = 1
     """Completions a prompt."""
 
     @model_validator(mode="after")
@@ -193,7 +193,7 @@ class RejectStage(Stage, SamplingSettings):
 
     makes_policy: ClassVar[bool] = False
     program: Literal["reject"]
-    group_size: PositiveInt
+    group_size: Size
     """Completions a prompt."""
     keep: Annotated[dict[str, Weight], Field(min_length=1)] = {"accuracy": 1.0}
     """The least score that a completion needs, by reward. Truncated and ungraded completions are never kept."""
@@ -251,7 +251,7 @@ class Config(Shared):
 
     run_dir: str
     """The run's folder: config, metrics, completions and checkpoints. The same command resumes from it."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """The root of all randomness: weights, data order, samples."""
     tokenizer: str | None = None
     """`characters` (one id a character of the task's alphabet), or where a tokenizer is: a folder, a tokenizer.json, a

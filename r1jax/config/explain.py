@@ -56,7 +56,8 @@ def explain(
 
 def named(tree: dict[str, Any], keys: Sequence[Any]) -> list[Any]:
     """Keys in which a stage goes by its name, if it has one."""
-    return [keys[0], _stage(tree, keys).get("name", keys[1]), *keys[2:]] if len(keys) > 1 else [*keys]
+    name = _stage(tree, keys).get("name")
+    return [keys[0], name, *keys[2:]] if name and isinstance(name, str) else [*keys]
 
 
 def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def _stage(tree: dict[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
 
 def _line(file: Path, keys: Sequence[Any]) -> tuple[int, bool]:
     """The line (from 1) of the deepest of `keys` that a YAML file has, 0 for none of them; and whether it has all."""
-    node, line = yaml.compose(file.read_text(), Loader=yaml.SafeLoader), 0
+    node, line = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), 0
     for key in keys:
         found = []
         if isinstance(node, yaml.MappingNode):
@@ -95,6 +96,9 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
             return keys, "this key is required and was not given"
         case "union_tag_invalid":
             tag, tags = context["tag"][1:-1], re.findall(r"<(\w+)>", context["expected_tags"])
+            if not isinstance(value, dict):
+                got = f"got {value!r:.200} ({kind_of(value)})"
+                return keys, f"{got}; need a mapping that names one of {', '.join(tags)}"
             near = difflib.get_close_matches(tag, tags, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             if keys[:-1] == ["stages"] or tag:
@@ -104,7 +108,7 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
             return keys, f"nothing is named; need one of {', '.join(tags)}, as in {{name: {tags[1]}}} or {example}"
         case "value_error":
             return keys, str(context["error"])
-    return keys, f"got {value!r} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return keys, f"got {value!r:.200} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def what_is_meant(block: type[Settings], key: str, value: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from r1jax.config.base import ConfigError, kind_of
 from r1jax.config.experiment import Config
 from r1jax.config.explain import explain, named
 from r1jax.config.objective import OF_ONE_KIND
+from r1jax.config.paths import expand, expand_paths
 from r1jax.config.shared import MERGED, Shared
+
+_TEXT = "\ue000"  # stands for the "${" of an override while OmegaConf, which would take it for a reference, reads it
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -29,17 +32,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Stages are addressed by name or number: `stages.rl.steps=20`, `stages[1].steps=20`. Raises ConfigError, which names
     the key, its line in the file if it is there, and what was probably meant.
     """
-    path = Path(path)
+    path = Path(expand("config", str(path)))
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file; see configs/ for those that come with r1jax")
     return parse_config(_read(path), overrides, path)
 
 
 def parse_config(tree: dict[str, Any], overrides: Sequence[str] = (), path: Path | None = None) -> Config:
-    """The config of settings as plain dicts and lists, which are those of the file `path` if there is one."""
+    """The config of settings as plain dicts and lists, which are those of the file `path` if there is one.
+
+    `${references}` are resolved in files alone, when they are read; here and in overrides they are text.
+    """
     tree = copy.deepcopy(tree)
     given = [_apply(tree, override) for override in overrides]
     files = [*([] if path is None else [(path, [])]), *_use_presets(tree, path)]
+    tree = expand_paths(tree)
     try:
         return Config.model_validate(tree, context={"config_folder": path.parent} if path else None)
     except ValidationError as error:
@@ -49,18 +56,52 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = (), path: Path
 def _read(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, with `${references}` resolved."""
     try:
-        tree: Any = OmegaConf.to_container(OmegaConf.create(path.read_text()), resolve=True)
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_nodes(root, lambda line: f"{path}:{line}")
+        if not isinstance(root, yaml.MappingNode):
+            got = "an empty file" if root is None else "a list" if root.tag.endswith(":seq") else f"{root.value!r:.40}"
+            raise ConfigError(f"{path}: need a mapping of settings, got {got}")
+        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise ConfigError(f"{path}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {_problem(error)}") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-    except AssertionError:  # OmegaConf's, of a file with a single number
-        tree = None
-    if not isinstance(tree, dict) or not tree:
-        raise ConfigError(f"{path}: need a mapping of settings, got {kind_of(tree or None)}")
+        hint = "${KEY} is another key's value, ${oc.env:NAME} an environment variable, and \\${ the text"
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}; {hint}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply to be a config") from None
     return tree
+
+
+def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
+    """Refuses what YAML reads otherwise than it looks: `010`, which is 8, `1:30`, which is 90, and keys like `1`."""
+    seen, left = set[int](), [node]
+    while left:
+        node = left.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if not key.tag.endswith((":str", ":merge")):
+                    line = where(key.start_mark.line + 1)
+                    raise ConfigError(f"{line}: the key {key.value!r:.40} is no text; put it in quotes")
+                left.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
+            line = where(node.start_mark.line + 1)
+            raise ConfigError(f"{line}: {node.value} is not decimal in YAML; leave out leading zeros, or quote it")
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", error)).split())
 
 
 def _use_presets(tree: dict[str, Any], file: Path | None) -> list[tuple[Path, list[Any]]]:
@@ -74,7 +115,7 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> list[tuple[Path, li
         preset = stage.pop("preset", None) if isinstance(stage, dict) else None
         if preset is None:
             continue
-        path = Path(str(preset))
+        path = Path(expand("preset", str(preset)))
         if file is not None and not path.exists():
             path = file.parent / path
         if not path.is_file():
@@ -88,7 +129,7 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> list[tuple[Path, li
         loss, own = settings.get("loss"), stage.get("loss")
         if isinstance(loss, dict) and isinstance(own, dict) and own.get("kind", loss.get("kind")) != loss.get("kind"):
             settings["loss"] = {key: value for key, value in loss.items() if key not in ("kind", *OF_ONE_KIND)}
-        tree["stages"][i] = OmegaConf.to_container(OmegaConf.merge(settings, stage))
+        tree["stages"][i] = _merged(settings, stage)
         used.append((path, named(tree, ["stages", i])))
     return used
 
@@ -99,9 +140,10 @@ def _apply(tree: dict[str, Any], override: str) -> list[Any]:
     if not equals or not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", typed):
         raise ConfigError(f"{override!r}: an override is written key=value, as in seed=1 or stages.rl.steps=20")
     try:
-        value: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={text}"]))
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise ConfigError(f"command line: {typed}: {text!r} is not valid YAML; text goes in quotes") from None
+        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), lambda _: f"command line: {typed}")
+        value: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={text.replace('${', _TEXT)}"]))
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError):
+        raise ConfigError(f"command line: {typed}: {text!r:.200} is not valid YAML; text goes in quotes") from None
     node: Any = tree
     keys: list[Any] = []
     for part in re.findall(r"[^.\[\]]+", typed):
@@ -110,8 +152,24 @@ def _apply(tree: dict[str, Any], override: str) -> list[Any]:
                 node[keys[-1]] = {}
             node = node[keys[-1]]
         keys.append(_entry(node, part, typed))
-    node[keys[-1]] = value["v"]
+    node[keys[-1]] = _with_texts(value["v"], lambda text: text.replace(_TEXT, "${"), keys=True)
     return keys
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """A block over another, key by key."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _merged(below.get(key), value) for key, value in above.items()}
+
+
+def _with_texts(node: Any, change: Callable[[str], str], *, keys: bool) -> Any:
+    """Plain dicts and lists with every text in them changed, and with `keys` the keys too."""
+    if isinstance(node, dict):
+        return {change(k) if keys else k: _with_texts(value, change, keys=keys) for k, value in node.items()}
+    if isinstance(node, list):
+        return [_with_texts(entry, change, keys=keys) for entry in node]
+    return change(node) if isinstance(node, str) else node
 
 
 def _entry(node: Any, part: str, typed: str) -> Any:
@@ -133,7 +191,9 @@ def _entry(node: Any, part: str, typed: str) -> Any:
 def dump_config(config: Config) -> str:
     """The resolved settings as YAML, from which `load_config` reads the same config."""
     tree = settings_tree(config)
-    return yaml.safe_dump(_own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}, sort_keys=False)
+    tree = _own_first(tree) | {"stages": [*map(_own_first, tree["stages"])]}
+    escaped = _with_texts(tree, lambda text: re.sub(r"(\\*)\$\{", r"\1\1\\${", text), keys=False)
+    return OmegaConf.to_yaml(OmegaConf.create(escaped))
 
 
 def settings_tree(config: Config) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from r1jax.config.base import PositiveFloat, PositiveInt, Settings
+from r1jax.config.base import PositiveFloat, Settings, Size
 
 SIZES = (
     "hidden_size",
@@ -36,17 +36,17 @@ class ModelSettings(Settings):
     is splash attention, where the length of the rows, or of completions after shared prompts, is a multiple of 128."""
     family: Literal["llama", "qwen2", "qwen3"] | None = None
     """The architecture of a new model."""
-    hidden_size: PositiveInt | None = None
+    hidden_size: Size | None = None
     """Width of the residual stream."""
-    intermediate_size: PositiveInt | None = None
+    intermediate_size: Size | None = None
     """Width of the MLP's hidden layer."""
-    num_hidden_layers: PositiveInt | None = None
+    num_hidden_layers: Size | None = None
     """Layers."""
-    num_attention_heads: PositiveInt | None = None
+    num_attention_heads: Size | None = None
     """Query heads."""
-    num_key_value_heads: PositiveInt | None = None
+    num_key_value_heads: Size | None = None
     """Key-value heads, a divisor of the query heads."""
-    head_dim: PositiveInt | None = None
+    head_dim: Size | None = None
     """Width of a head, an even number."""
     rope_theta: PositiveFloat | None = None
     """Base of the rotary frequencies; 10,000 unless given."""

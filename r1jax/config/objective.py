@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from r1jax.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Share
+from r1jax.config.base import NonNegativeFloat, Number, PositiveFloat, PositiveInt, Settings, Share
 
 # Where `clip_low` and `clip_high` are left out. CISPO's are not published: a lower clip that never binds and the cap of
 # 5 that others use.
@@ -47,11 +47,11 @@ class LossSettings(Settings):
     """The ratio is clipped to at least 1 - `clip_low`. Default by kind: grpo 0.2, gspo 3e-4, cispo 1 (never binds)."""
     clip_high: PositiveFloat | None = None
     """The ratio is clipped to at most 1 + `clip_high`. Default by kind: grpo 0.2, gspo 4e-4, cispo 4."""
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    dual_clip: Annotated[Number, Field(gt=1)] | None = None
     """A token with a negative advantage costs at most this many times its advantage."""
     entropy_coef: NonNegativeFloat = 0.0
     """The entropy, times this, is subtracted from the loss."""
-    top_entropy_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_entropy_quantile: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Only this fraction of a rollout's tokens, those of the highest entropy, has a policy loss."""
 
     @model_validator(mode="before")
@@ -59,7 +59,7 @@ class LossSettings(Settings):
     def _fill(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        low, high = CLIPS.get(value.get("kind", "grpo"), (None, None))
+        low, high = CLIPS.get(str(value.get("kind", "grpo")), (None, None))
         clips = {"clip_low": low, "clip_high": high}
         return clips | {k: v for k, v in value.items() if v is not None or k not in clips}
 

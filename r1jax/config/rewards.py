@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Settings, chosen_by
+from r1jax.config.base import Length, NonNegativeInt, Number, PositiveFloat, Seconds, Settings, Size, chosen_by
 
-Weight = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[Number, Field(ge=-1e6, le=1e6)]
 
 
 class RewardBase(Settings):
@@ -31,7 +31,7 @@ class FunctionReward(RewardBase):
 
     function: str
     """`file.py:name` or `package.module:name`. A file is looked up in the working directory, then beside the config."""
-    seconds: PositiveFloat = 5.0
+    seconds: Seconds = 5.0
     """The time limit of a call. A completion whose call takes longer cannot be scored."""
 
     @field_validator("function")
@@ -58,11 +58,11 @@ class CodeReward(RewardBase):
     name: Literal["code"]
     fraction: bool = False
     """Whether the reward is the fraction of tests that pass, instead of 1 for all and 0 otherwise."""
-    seconds: PositiveFloat = 5.0
+    seconds: Seconds = 5.0
     """The time limit of one test."""
     sandbox: Literal["auto", "unsafe"] = "auto"
-    """`auto` isolates programs by bubblewrap or the kernel's namespaces and refuses to run without; `unsafe` runs them
-    without isolation, with limits of time and memory alone."""
+    """`auto` isolates programs by the kernel's namespaces and refuses to run without; `unsafe` runs them without
+    isolation, with limits of time and memory alone."""
 
 
 class ChoiceReward(RewardBase):
@@ -106,7 +106,7 @@ class OverlongReward(RewardBase):
     """DAPO's soft overlong punishment: 0, falling linearly to -1 over the last tokens before max_completion_length."""
 
     name: Literal["overlong"]
-    cache: PositiveInt
+    cache: Length
     """The number of tokens over which the reward falls."""
 
 
@@ -139,9 +139,9 @@ class JudgeReward(RewardBase):
     """The lowest and the highest `score`."""
     reads: Literal["summary", "everything"] = "summary"
     """Whether the model is shown what follows `</think>` alone, and the reward is 0 where nothing does, or all."""
-    parallel: PositiveInt = 32
+    parallel: Size = 32
     """How many requests each process has open at once."""
-    seconds: PositiveFloat = 120.0
+    seconds: Seconds = 120.0
     """The time limit of a request. A completion whose request takes longer cannot be scored."""
     retries: NonNegativeInt = 3
     """How often a request is repeated that did not reach the server, failed there or was one too many for it."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from r1jax.config.base import NonNegativeFloat, PositiveInt, Settings
+from r1jax.config.base import Number, PositiveInt, Settings, Size
 
 
 class PromptSettings(Settings):
@@ -23,15 +23,17 @@ class PromptSettings(Settings):
 class SamplingSettings(Settings):
     """How tokens are sampled."""
 
-    temperature: NonNegativeFloat = 1.0
+    temperature: Annotated[Number, Field(ge=0, le=1000)] = 1.0
     """Logits are divided by this before sampling; 0 is greedy decoding, and is for evaluation only."""
     top_k: PositiveInt | None = None
     """Sample from this many tokens of the highest probability; null: from all."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Of those, sample from the fewest that hold this much of the probability."""
 
     @model_validator(mode="after")
     def _check_greedy(self) -> SamplingSettings:
+        if 0 < self.temperature < 1e-3:
+            raise ValueError(f"temperature {self.temperature:g} is greedy but for rounding errors; give 0, or more")
         if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
             raise ValueError("temperature 0 always takes the most probable token, so leave out top_k and top_p")
         return self
@@ -42,7 +44,7 @@ class EvaluateSettings(SamplingSettings):
 
     problems: PositiveInt | None = 512
     """How many problems of the test split, at most; null: all."""
-    samples: PositiveInt = 1
+    samples: Size = 1
     """Samples a problem; several give pass@k and cons@k."""
 
     @model_validator(mode="after")

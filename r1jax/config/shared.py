@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from r1jax.config.base import PositiveInt, Settings
+from r1jax.config.base import Length, Settings
 from r1jax.config.rewards import RewardBase, RewardSettings, Weight
 from r1jax.config.sampling import EvaluateSettings, PromptSettings
 from r1jax.config.tasks import TaskSettings
@@ -39,9 +39,9 @@ class Shared(Settings):
     a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
     prompt: PromptSettings = NOT_GIVEN
     """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
-    max_prompt_length: PositiveInt = NOT_GIVEN
+    max_prompt_length: Length = NOT_GIVEN
     """Prompts of more tokens than this are dropped."""
-    max_completion_length: PositiveInt = NOT_GIVEN
+    max_completion_length: Length = NOT_GIVEN
     """Completions are truncated after this many tokens; demonstrations that are longer are dropped."""
     evaluate: EvaluateSettings = NOT_GIVEN
     """Evaluation on held-out problems. A stage's block needs only the keys that differ from the top level's."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from r1jax.config.base import NonNegativeInt, PositiveFloat, PositiveInt
+from r1jax.config.base import Length, NonNegativeInt, PositiveFloat, PositiveInt, Size
 from r1jax.config.model import ModelSettings
 from r1jax.config.shared import Shared
 from r1jax.config.training import OptimizerSettings
@@ -28,7 +28,7 @@ class Stage(Shared):
     steps: PositiveInt
     """Steps to run: of a grpo stage rollouts with all their updates, of a distill stage rollouts with one update, of a
     reject stage rollouts, of others updates."""
-    prompts_per_step: PositiveInt
+    prompts_per_step: Size
     """Training examples a step."""
 
     @property
@@ -42,10 +42,10 @@ class TrainingStage(Stage):
 
     model: ModelSettings | None = None
     """A model of its own, such as a smaller student, with the run's tokenizer. Default: the model of `init_from`."""
-    microbatch: PositiveInt | None = None
+    microbatch: Size | None = None
     """Sequences at once on each device (with `pack_length` in sft: rows; in reward_model: pairs); null: all. Gradients
     are accumulated, and the result does not depend on it."""
-    pack_length: PositiveInt | None = None
+    pack_length: Length | None = None
     """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
     optimizer: OptimizerSettings
     """AdamW and its learning rate."""

@@ -36,9 +36,9 @@ class ArithmeticTask(GeneratedTask):
     """Addition and subtraction of whole numbers."""
 
     name: Literal["arithmetic"]
-    min_digits: PositiveInt = 1
+    min_digits: Annotated[int, Field(ge=1, le=1000)] = 1
     """The fewest digits of an operand."""
-    max_digits: PositiveInt = 3
+    max_digits: Annotated[int, Field(ge=1, le=1000)] = 3
     """The most digits of an operand."""
     operators: Literal["+", "-", "+-"] = "+"
     """The operators that problems use."""
@@ -56,7 +56,7 @@ class CountdownTask(GeneratedTask):
     name: Literal["countdown"]
     numbers: Annotated[int, Field(ge=2, le=6)] = 3
     """How many numbers a problem gives."""
-    max_number: Annotated[int, Field(ge=2)] = 25
+    max_number: Annotated[int, Field(ge=2, le=1_000_000)] = 25
     """The largest number that a problem gives."""
 
 

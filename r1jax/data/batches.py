@@ -148,7 +148,7 @@ class Batches:
             prompt, ids = turns[turn]
             if len(ids) > self.max_completion_length:
                 raise ValueError(
-                    f"the demonstration of {example.prompt!r} has {len(ids)} tokens and max_completion_length is "
+                    f"the demonstration of {example.prompt!r:.200} has {len(ids)} tokens and max_completion_length is "
                     f"{self.max_completion_length}; raise it"
                 )
             self._check_prompt(example.prompt, prompt)
@@ -188,9 +188,8 @@ class Batches:
 
     def _check_prompt(self, prompt: str, ids: list[int]) -> None:
         if not 0 < len(ids) <= self.max_prompt_length:
-            raise ValueError(
-                f"the prompt {prompt!r} has {len(ids)} tokens; max_prompt_length allows 1 to {self.max_prompt_length}"
-            )
+            most = self.max_prompt_length
+            raise ValueError(f"the prompt {prompt!r:.200} has {len(ids)} tokens; max_prompt_length allows 1 to {most}")
 
     def _entry(self, split: Split, position: int) -> tuple[int, int, int]:
         """The part, the index of the example in it and its turn, at a position of the split's order."""
@@ -200,7 +199,9 @@ class Batches:
         return (part, place, WHOLE) if entries is None else (part, *entries[place].tolist())
 
     def _rendered(self, split: Split, part: int, index: int) -> Example:
-        example = self.parts[part].example(split, index)
+        return self._render(self.parts[part].example(split, index), part)
+
+    def _render(self, example: Example, part: int) -> Example:
         prompt, opens_think = make_prompt(example.question, self.prompt, self.tokenizer)
         return dataclasses.replace(example, prompt=prompt, prompt_opens_think=opens_think, part=part)
 
@@ -226,8 +227,12 @@ class Batches:
 
     def _measured(self, split: Split, part: int, size: int) -> Iterator[tuple[int, int, int, int]]:
         """The entries of a part: the example's index, its turn, and the lengths of prompt and demonstration."""
-        for indices in itertools.batched(range(size), CHUNK):
-            examples = [self._rendered(split, part, index) for index in indices]
+        for chunk in itertools.batched(range(size), CHUNK):
+            given = {index: self.parts[part].example(split, index) for index in chunk}
+            over = {index: lengths for index, example in given.items() if (lengths := self._over_by_far(example))}
+            yield from ((index, WHOLE, *lengths) for index, lengths in over.items())
+            indices = [index for index in chunk if index not in over]
+            examples = [self._render(given[index], part) for index in indices]
             if self.reading is not None:
                 for index, example in zip(indices, examples, strict=True):
                     read = [self.reading.ids(example.question, text) for text in responses(example)]
@@ -245,6 +250,26 @@ class Batches:
                     yield from ((index, turn, *length) for turn, length in enumerate(lengths))
                 elif turns:
                     yield index, WHOLE, *lengths[-1]
+
+    @functools.cached_property
+    def _characters(self) -> int:
+        """More than a token stands for: four times those of the longest, as normalisation may shorten a text."""
+        return 4 * max(map(len, self.tokenizer.tokens().values()))
+
+    def _over_by_far(self, example: Example) -> tuple[int, int] | None:
+        """Lengths of prompt and demonstration over the limits where a text is so long that no tokenizer need tell.
+
+        Tokenising takes hundreds of bytes a character. None for all other examples.
+        """
+        messages = [example.question] if isinstance(example.question, str) else map(str, example.question)
+        if sum(map(len, messages)) > self._characters * self.max_prompt_length:
+            return self.max_prompt_length + 1, 0
+        targets = [example.demonstration or ""] if self.needs_completions else []
+        if self.reading is not None and self.reading.reads == "everything":
+            targets = responses(example)
+        if max(map(len, targets), default=0) > self._characters * self.max_completion_length:
+            return 1, self.max_completion_length + 1
+        return None
 
     def _fitting(self, split: Split, part: int) -> np.ndarray | None:
         """[entries, 2]: indices and turns of a part's examples within the limits; None where the part is endless."""

@@ -107,6 +107,9 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
                 f"{key}: {name} compares with gold answers, and the task has none (task.answer is null); name their "
                 f"column, reward what needs none, or in a mixture give the part rewards: {{{name}: null}}"
             )
+    for key, top in {"top_k": getattr(settings, "top_k", None), "evaluate.top_k": settings.evaluate.top_k}.items():
+        if (top or 0) > (size := batches.tokenizer.size):
+            yield f"{key}: {top} is more than the {size} tokens of the vocabulary; give fewer, or null for all"
     if settings.prompts_per_step % shards:
         yield (
             f"prompts_per_step: {settings.prompts_per_step} prompts cannot be split over {shards} devices (data × fsdp "

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, RewardModelStage
 from r1jax.config.load import load_config, parse_config
+from r1jax.config.paths import expand
 from r1jax.config.rewards import ModelReward
 from r1jax.config.shared import Shared
 from r1jax.config.tasks import sampled_task, stages_read
@@ -58,6 +59,7 @@ def load_model(path: str, overrides: Sequence[str] = (), *, checkpoint: str | No
     Of a run it is the last checkpoint, or the `checkpoint` named "STEP", "STAGE" or "STAGE-STEP". The mesh is all
     devices along data unless overridden, so that a run trained on a pod can be used anywhere.
     """
+    path = expand("model", path)
     use_compile_cache()
     with user_errors():
         if (Path(path) / "config.yaml").is_file():

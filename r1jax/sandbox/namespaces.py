@@ -32,22 +32,30 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 163
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000  # one number on every machine; Linux 5.12
 
 # System calls that namespaces and limits do not cover: sockets of families without a namespace, memory outside of the
-# address space, keys that outlive a process, other processes' memory, and large parts of the kernel that programs here
-# do not need.
+# address space (of the kernel too: attributes of files, watches, rules), keys that outlive a process, other processes'
+# memory, and large parts of the kernel that programs here do not need.
 DENIED_SYSCALLS = {
     "x86_64": (0xC000003E, {
         "socket": 41, "shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101, "mount": 165, "add_key": 248,
         "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298, "setns": 308,
         "process_vm_readv": 310, "process_vm_writev": 311, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
-        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447,
+        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447, "setxattr": 188,
+        "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463, "io_setup": 206, "inotify_init1": 294,
+        "fanotify_init": 300, "landlock_create_ruleset": 444,
+        "fork": 57, "vfork": 58, "inotify_init": 253,  # older forms
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "shmget": 194, "semget": 190, "msgget": 186, "ptrace": 117, "mount": 40, "add_key": 217,
         "request_key": 218, "keyctl": 219, "unshare": 97, "perf_event_open": 241, "setns": 268,
         "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279, "bpf": 280, "userfaultfd": 282,
-        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447,
+        "io_uring_setup": 425, "fsopen": 430, "pidfd_getfd": 438, "memfd_secret": 447, "setxattr": 5,
+        "lsetxattr": 6, "fsetxattr": 7, "setxattrat": 463, "io_setup": 0, "inotify_init1": 26,
+        "fanotify_init": 262, "landlock_create_ruleset": 444,
     }),
 }  # fmt: skip
+CLONE = {"x86_64": 56, "aarch64": 220}  # which threads need
+CLONE3 = 435
+CLONE_THREAD, NEW_NAMESPACES = 0x10000, 0x7E020000  # flags of clone: a thread, and any new namespace
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,7 +64,7 @@ def main() -> None:
     """Runs the job that stdin has: isolates this process, sets limits, runs the program, exits with its status."""
     job = marshal.loads(b"".join(iter(lambda: os.read(0, 1 << 20), b"")))
     os.environ.pop("LD_LIBRARY_PATH", None)
-    if job["sandbox"] == "namespaces":
+    if job["isolated"]:
         user = _enter_namespaces(job["visible"], job["parent"])
         _continue_in_child()
         os.chroot(ROOT)
@@ -67,8 +75,8 @@ def main() -> None:
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-    _set_limits(job["cpu_seconds"], job["memory_mb"] << 20, isolated=job["sandbox"] != "unsafe")
-    if job["sandbox"] != "unsafe":
+    _set_limits(job["cpu_seconds"], job["memory_mb"] << 20, isolated=job["isolated"])
+    if job["isolated"]:
         _drop_privileges()
     _run(**job["program"])
 
@@ -131,9 +139,10 @@ def _continue_in_child() -> None:
 
 
 def _set_limits(seconds: int, memory: int, *, isolated: bool) -> None:
-    """Sets a process's limits; that on the number of processes counts the user's, so it needs an `isolated` user."""
+    """Sets a process's limits; some count what is the user's, so they need an `isolated` user."""
     limits = {"CPU": seconds, "AS": memory, "CORE": 0, "FSIZE": MAX_FILE_BYTES, "NOFILE": MAX_OPEN_FILES}
-    for name, value in (limits | ({"NPROC": MAX_PROCESSES} if isolated else {})).items():
+    own = {"NPROC": MAX_PROCESSES, "SIGPENDING": MAX_OPEN_FILES, "MSGQUEUE": 0}  # signals and timers; queues
+    for name, value in (limits | (own if isolated else {})).items():
         kind = getattr(resource, f"RLIMIT_{name}")
         _, most = resource.getrlimit(kind)
         value = value if most == resource.RLIM_INFINITY else min(value, most)
@@ -145,20 +154,24 @@ def _set_limits(seconds: int, memory: int, *, isolated: bool) -> None:
 
 
 def _drop_privileges() -> None:
-    """Drops all capabilities, also those that another program would give, and the system calls in DENIED_SYSCALLS."""
+    """Drops all capabilities, also those that another program would give, and system calls.
+
+    Those are DENIED_SYSCALLS and new processes, so that the limits of the one process are the program's. Threads are
+    allowed. The flags of clone3 are in memory, where no filter sees them; without it the C library uses clone.
+    """
     _check("capset", _libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24)))
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     machine, denied = DENIED_SYSCALLS[os.uname().machine]
-    numbers = sorted(denied.values())
-    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06  # classic BPF; jumps are the number of instructions to skip
+    load, equal, at_least, any_bit, leave = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF
+    # After a comparison come the numbers of instructions to skip where it holds and where it does not.
+    deny, unknown, allow = (leave, 0, 0, 0x00050001), (leave, 0, 0, 0x00050026), (leave, 0, 0, 0x7FFF0000)
     filters = [
-        (load, 0, 0, 4),  # the machine
-        (equal, 0, len(numbers) + 3, machine),
-        (load, 0, 0, 0),  # the system call
-        (at_least, len(numbers) + 1, 0, 1 << 30),  # x32's numbering
-        *((equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)),
-        (leave, 0, 0, 0x7FFF0000),  # allowed
-        (leave, 0, 0, 0x00050001),  # EPERM
+        *((load, 0, 0, 4), (equal, 1, 0, machine), deny),
+        *((load, 0, 0, 0), (at_least, 0, 1, 1 << 30), deny),  # x32's numbering
+        *(line for number in denied.values() for line in ((equal, 0, 1, number), deny)),
+        *((equal, 0, 1, CLONE3), unknown),  # ENOSYS
+        *((equal, 1, 0, CLONE[os.uname().machine]), allow),
+        *((load, 0, 0, 16), (any_bit, 1, 0, CLONE_THREAD), deny, (any_bit, 0, 1, NEW_NAMESPACES), deny, allow),
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in filters))
     _prctl(PR_SET_SECCOMP, 2, struct.pack("HxxxxxxQ", len(filters), ctypes.addressof(code)))

@@ -22,6 +22,7 @@ from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
+from r1jax.rewards.grading import MAX_CHARACTERS
 from r1jax.tasks.columns import check_pass_rate, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.rows import Row, Rows, UnusableRow, jsonl_rows, numbered, parquet_rows, tfds_rows
@@ -83,6 +84,9 @@ class Table(ListedTask):
         """
         doubtful = []
         for where, example in self._places:
+            if len(example.answer) > MAX_CHARACTERS:  # as no completion that is graded has
+                doubtful.append(f"{where}: {example.answer[:200]!r}")
+                continue
             try:
                 result = self.rewards["accuracy"](example, f"<think>x</think><answer>{example.answer}</answer>")
                 named = self.rewards["accuracy"] is not math_answer or not _NO_ANSWER.search(

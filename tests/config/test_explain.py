@@ -164,8 +164,10 @@ def test_where_a_key_may_stand():
     ("wrong", "message"),
     [
         ({"stages": "rl"}, "stages: got 'rl' (a str)"),
-        ({"stages": ["rl"]}, "stages.0.program: this key is required"),
-        ({"stages": [None]}, "stages.0.program: this key is required"),
+        ({"stages": ["rl"]}, "stages.0: got 'rl' (a str); need a mapping that names one of sft, grpo"),
+        ({"stages": [None]}, "stages.0: got None (nothing); need a mapping that names one of sft, grpo"),
+        ({"stages": [{}]}, "stages.0.program: this key is required"),
+        ({"task": 3}, "task: got 3 (a int); need a mapping that names one of arithmetic, countdown"),
         ({1: 2}, "1: unknown key; valid keys here: "),
         ({True: {"lr": 1}}, "True: unknown key; in r1jax it is stages.NAME.optimizer.learning_rate"),
     ],

@@ -1,5 +1,6 @@
 """A config file read and written: overrides, line numbers, whether file or command line is to blame, what is meant."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 from small_config import FILE
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import dump_config, load_config
+from r1jax.config.load import dump_config, load_config, parse_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 FOUR = """\
@@ -74,6 +75,53 @@ def test_numbers_and_references_of_yaml(load):
     assert config.run_dir == "runs/3" and config.stages[0].optimizer.learning_rate == 1e-3
 
 
+TEXTS = [
+    "Write ${answer}$ last: {question}",
+    r"$\frac{1}{2}$ and \$ {question}",
+    r"\${a} \\${b} \\\${ ${ {question}",
+    "{question}\\",
+    "{question} '\" : # - %\t\n\n",
+    "{question} é 数 😀\u2028\x85",
+]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *(f"${{{text}" for text in TEXTS)])
+def test_any_text_is_read_back_as_it_was_given(text, tmp_path, load):
+    tree = yaml.safe_load(FILE.replace("1e-3", "0.001"))
+    config = parse_config(tree | {"prompt": {"template": text}, "table": {"$\\frac{1}{2}$ ${x}": "rl"}})
+    (tmp_path / "run.yaml").write_text(dump_config(config), encoding="utf-8")
+    again = load_config(tmp_path / "run.yaml")
+    assert again == config and again.prompt.template == text
+    assert dump_config(again) == dump_config(config)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-3", "010", "null", "~", "yes", "1:30", "0x1F", "2020-01-01", "???", "1_000", ".inf"]
+)
+def test_a_text_that_looks_like_something_else_stays_a_text(text, tmp_path):
+    config = parse_config(yaml.safe_load(FILE.replace("1e-3", "0.001")) | {"wandb_project": text})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "run.yaml").wandb_project == text
+
+
+def test_references_are_resolved_once_and_overrides_are_text(load):
+    text = FILE.replace("runs/x", r"runs/${seed}").replace(
+        "prompt: {template: r1}", r"prompt: {template: '\${seed} {question}'}"
+    )
+    config = load(text + "seed: 3\n", "wandb_project='${seed}'", "table={'${x}': rl}")
+    assert config.run_dir == "runs/3" and config.prompt.template == "${seed} {question}"
+    assert config.wandb_project == "${seed}" and config.table == {"${x}": "rl"}
+    again = load(dump_config(config))
+    assert again == config
+    assert load(dump_config(again)) == config
+
+
+def test_a_reference_that_names_nothing_says_how_to_write_the_text(message):
+    expected = r"${KEY} is another key's value, ${oc.env:NAME} an environment variable, and \${ the text"
+    assert expected in message(FILE.replace("runs/x", "${nothing}"))
+    assert expected in message(FILE.replace("runs/x", "${"))
+
+
 OVERRIDES = {
     "seed=3": lambda c: c.seed == 3,
     "stages.rl.steps=5": lambda c: c.stages[1].steps == 5,
@@ -130,7 +178,24 @@ WRONG_OVERRIDES = {
     "rewards.short.name=overlog": "command line: rewards.short.name: got 'overlog'; need one of",
     "rewards.short=much": "command line: rewards.short: got 'much' (a str)",
     "rewards.short={weight: 1}": "command line: rewards.short: nothing is named; need one of function, math",
-    "stages.rl.rewards.accuracy=.nan": "command line: stages.rl.rewards.accuracy: got nan (a float)",
+    "stages.rl.rewards.accuracy=.nan": "command line: stages.rl.rewards.accuracy: got nan; need a finite number",
+    "stages.rl.rewards.accuracy=1e300": "command line: stages.rl.rewards.accuracy: got 1e+300; need a finite number",
+    "stages.rl.rewards.accuracy=2e6": "command line: stages.rl.rewards.accuracy: got 2000000.0 (a float); input should",
+    "stages.rl.temperature=.inf": "command line: stages.rl.temperature: got inf; need a finite number",
+    "stages.rl.temperature=1e-9": "command line: stages.rl: temperature 1e-09 is greedy but for rounding errors",
+    "stages.rl.optimizer.learning_rate=1e400": "stages.rl.optimizer.learning_rate: got inf; need a finite number",
+    "stages.rl.optimizer.learning_rate=1e-300": "got 1e-300; need a finite number, 0 or of a size from 1e-30 to 1e+12",
+    "stages.rl.loss.clip_high=.inf": "command line: stages.rl.loss.clip_high: got inf; need a finite number",
+    "stages.rl.loss.kind=[1]": "command line: stages.rl.loss.kind: got [1] (a list)",
+    "max_completion_length=10000000000": "max_completion_length: got 1e+10; need at most 10,000,000",
+    "model.hidden_size=100000000": "model.hidden_size: got 1e+08; need at most 1,000,000, which no batch and no model",
+    "stages.rl.group_size=100000000": "stages.rl.group_size: got 1e+08; need at most 1,000,000",
+    "stages.rl.steps=10000000000": "stages.rl.steps: got 1e+10; need at most 2,147,483,647",
+    "seed=4294967296": "seed: got 4.29497e+09; need at most 4,294,967,295, since larger ones repeat",
+    "seed=1000000000000000000000": "seed: got 1e+21; need at most 4,294,967,295",
+    "seed=010": "command line: seed: 010 is not decimal in YAML",
+    "stages.rl.name=3": "command line: stages.1.name: got 3 (a int); input should be a valid string",
+    "stages.rl=3": "command line: stages.1: got 3 (a int); need a mapping that names one of sft, grpo",
     "task={}": "command line: task: nothing is named; need one of arithmetic, countdown",
     "task.name=arithmatic": "did you mean 'arithmetic'?",
 }
@@ -141,9 +206,50 @@ def test_wrong_overrides(override, message):
     assert WRONG_OVERRIDES[override] in message(FILE, override)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n"])
-def test_a_file_that_is_no_mapping(text, message):
-    assert "need a mapping of settings" in message(text)
+FILES = {
+    b"": "need a mapping of settings, got an empty file",
+    b"# nothing\n": "need a mapping of settings, got an empty file",
+    b"- a\n": "need a mapping of settings, got a list",
+    b"3": "need a mapping of settings, got '3'",
+    b"true": "need a mapping of settings, got 'true'",
+    b"seed": "need a mapping of settings, got 'seed'",
+    b"{}": "run_dir: this key is required",
+    b"\xff\xfe": "not UTF-8 text (invalid start byte at byte 0); save it as UTF-8",
+    "seed: 1".encode("utf-16-le"): "not valid YAML: special characters are not allowed",
+    b"a: \xe9": "not UTF-8 text",
+    b"a: 1\n---\nb: 2": "config.yaml:2: not valid YAML",
+    b"[" * 500 + b"]" * 500: "nested too deeply to be a config",
+    b"x: " + b"{a: " * 500 + b"}" * 500: "nested too deeply to be a config",
+    b"run_dir: x\n1: 2": "config.yaml:2: the key '1' is no text; put it in quotes",
+    b"null: 2": "the key 'null' is no text",
+    b"rewards: {true: 2}": "the key 'true' is no text",
+    b"? [a]\n: 2": "is no text",
+    b"run_dir: x\nseed: 010": "config.yaml:2: 010 is not decimal in YAML; leave out leading zeros",
+    b"seed: 1:30": "config.yaml:1: 1:30 is not decimal in YAML",
+    b"a: &a [*a]": "not valid YAML",
+    b"seed: 1\nseed: 2": "duplicate key",
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_files_that_are_no_config(content, tmp_path):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / "config.yaml")
+    assert FILES[content] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_aliases_that_would_fill_the_memory(message):
+    lines = "\n".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]" for i in range(1, 12))
+    assert "config.yaml:" in message(f"x0: &x0 [1, 2]\n{lines}\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    (tmp_path / "config.yaml").write_text(FILE)
+    (tmp_path / "config.yaml").chmod(0)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        load_config(tmp_path / "config.yaml")
 
 
 def test_a_missing_file(tmp_path):

@@ -260,7 +260,7 @@ def test_the_command_line_wins(stage_file):
         ("preset: other.yaml", "it names a preset itself"),
         ("loss: {kind: dapo}", "stages.rl.loss.kind: got 'dapo'"),
         ("- {group_size: 4}", "preset.yaml: need a mapping of settings, got a list"),
-        ("loss: [", "preset.yaml:2: not valid YAML"),
+        ("loss: [", "preset.yaml:1: not valid YAML"),
     ],
 )
 def test_wrong_presets(text, message, stage_file, preset_file):

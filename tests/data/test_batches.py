@@ -1,6 +1,7 @@
 """Batches by step: the same rows on any process, every example once an epoch, and none over the limits."""
 
 import itertools
+import time
 from collections import Counter
 
 import numpy as np
@@ -318,3 +319,52 @@ def test_the_part_of_an_example_is_found_without_it():
     b = batches(Mixture([Counting(6), Counting(9)], [2.0, 1.0]), prompt=8)
     assert [b.part("train", i) for i in range(12)] == [b.parts[b.example("train", i).part] for i in range(12)]
     assert {*b.parts} == {b.part("train", i) for i in range(3)}
+
+
+class Untouched(CharacterTokenizer):
+    """Fails for texts so long that their characters alone tell that they are over every limit."""
+
+    def encode(self, text):
+        assert len(text) < 10_000, "a text that is far too long was tokenised"
+        return super().encode(text)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_texts_that_are_far_too_long_are_dropped_before_any_work(chat):
+    class Huge(Counting):
+        def example(self, split, index):
+            example = super().example(split, index)
+            if index == 2:
+                question = "1?" * 8_000_000
+                return Example([{"role": "user", "content": question}] if chat else question, "2", "<think>1</think>")
+            if index == 3:
+                return Example("3?", "3", "1" * 16_000_000)
+            return Example([{"role": "user", "content": example.question}], "1", "1") if chat else example
+
+    tokenizer = Untouched(ALPHABET)
+    tokenizer.chat_template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", {})
+    given = {"tokenizer": tokenizer, "seed": 0, "max_prompt_length": 20, "max_completion_length": 32}
+    begin = time.process_time()
+    with pytest.warns(UserWarning, match="dropped 1 of 8 train examples: 1 have prompts over max_prompt_length 20, 0"):
+        b = Batches(Huge(8, 2), prompt=PromptSettings(chat=chat), **given)
+    assert b.size("train") == 7 and b.width["train"] <= 20
+    with pytest.warns(
+        UserWarning, match="1 have prompts over max_prompt_length 20, 1 have demonstrations over max_comp"
+    ):
+        b = Batches(Huge(8, 2), prompt=PromptSettings(chat=chat), needs_completions=True, **given)
+    assert b.size("train") == 6
+    assert time.process_time() - begin < 5
+
+
+def test_a_text_just_over_the_limit_is_tokenised_to_tell():
+    """It has fewer characters than limit × longest token, so its tokens are counted."""
+    b = counting(4, 2, 1, prompt=10)
+    assert b.size("train") == 4
+    assert b._over_by_far(Example("?" * 10 * 4 * len("</answer>"), "")) is None
+    assert b._over_by_far(Example("?" * (10 * 4 * len("</answer>") + 1), "")) == (11, 0)
+
+
+def test_the_error_about_a_long_prompt_is_short():
+    with pytest.raises(ValueError, match="max_prompt_length allows 1 to 8") as error:
+        counting(4).encode_prompt("1" * 100_000)
+    assert len(str(error.value)) < 400

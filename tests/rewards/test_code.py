@@ -614,7 +614,7 @@ def test_state_does_not_pass_from_test_to_test():
 
 
 def test_a_sandbox_that_does_not_start_is_no_failure_of_the_program(monkeypatch, tmp_path):
-    monkeypatch.setattr(programs, "_probe", lambda kind: "not here")
+    monkeypatch.setattr(programs, "_probe", lambda: "not here")
     check_isolation.cache_clear()
     assert grade("print(6)", DOUBLE) == (None, "sandbox_unreachable")
     monkeypatch.setattr(programs, "SCRIPT", tmp_path / "none.py")

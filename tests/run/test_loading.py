@@ -77,3 +77,9 @@ def test_what_cannot_be_loaded(trained, tmp_path, monkeypatch):
         load_model("runs/nope")
     with pytest.raises(ConfigError, match="model, tokenizer and stages of a trained run are fixed"):
         load_model(str(trained[1]), ["stages.rl.steps=3"])
+    with pytest.raises(ConfigError, match=r"^model: 'gs://bucket/run' is an address"):
+        load_model("gs://bucket/run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/empty is neither a run folder"):
+        load_model("~/empty")

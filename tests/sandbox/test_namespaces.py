@@ -41,5 +41,6 @@ def test_anything_else_is_refused(value):
 
 def test_the_same_system_calls_are_denied_on_every_machine():
     (_, x86), (_, arm) = DENIED_SYSCALLS["x86_64"], DENIED_SYSCALLS["aarch64"]
-    assert x86.keys() == arm.keys()
+    assert x86.keys() - arm.keys() == {"fork", "vfork", "inotify_init"}  # of which newer machines have one form
+    assert not arm.keys() - x86.keys()
     assert all(len(set(calls.values())) == len(calls) for calls in (x86, arm))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from r1jax.config.tasks import JsonlTask, ParquetTask, TfdsTask
 from r1jax.rewards.example import Example
 from r1jax.tasks import make_task
 from r1jax.tasks.split import split_of
+from r1jax.tasks.table import rows_table
 
 SAMPLE = Path(__file__).parent.parent / "word_problems.jsonl"
 
@@ -331,3 +333,11 @@ def test_pass_rates_in_parquet(tmp_path):
     with pytest.warns(UserWarning, match="left out 3 of 6"):
         task = make_task(ParquetTask(**files, pass_rate=[0.2, 0.5]), 0)
     assert [e.answer for e in everything(task, "train")] == ["1", "2"]
+
+
+def test_a_gold_answer_that_is_longer_than_any_graded_completion_is_not_graded():
+    task = rows_table([{"question": f"{i}?", "answer": "1" * 2_000_000 if i == 3 else str(i)} for i in range(64)])
+    begin = time.process_time()
+    with pytest.warns(UserWarning, match="1 of 64 gold answers are missing values, prose or not accepted") as warned:
+        task.check_golds()
+    assert time.process_time() - begin < 5 and len(str(warned[0].message)) < 1000
