@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from r1jax.text.sentence_piece import SentencePieceTokenizer
 from r1jax.text.tokenizer import (
     CharacterTokenizer,
     HuggingFaceTokenizer,
-    SentencePieceTokenizer,
     check_same_tokens,
     load_tokenizer,
 )
@@ -131,8 +131,9 @@ def test_huggingface_stops_of_config_json_only_where_generation_config_has_none(
 
 
 def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_path):
-    folder = write_huggingface(tmp_path / "m", config={"eos_token": {"content": "</s>"}, "unk_token": None})
-    (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "<pad>"}')
+    """As in transformers, special_tokens_map.json comes before tokenizer_config.json."""
+    folder = write_huggingface(tmp_path / "m", config={"eos_token": {"content": "<pad>"}, "unk_token": None})
+    (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}')
     (folder / "chat_template.jinja").write_text(
         "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ unk_token }}"
     )
@@ -191,46 +192,6 @@ def test_huggingface_errors_say_what_is_missing(tmp_path):
         load_tokenizer(tmp_path / "c", ())
 
 
-@pytest.fixture(scope="module")
-def sentencepiece_model(tmp_path_factory):
-    import sentencepiece
-
-    path = tmp_path_factory.mktemp("sentencepiece") / "tiny.model"
-    with path.open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([f"{a} + {b} = {a + b}" for a in range(20) for b in range(20)]),
-            model_writer=file,
-            vocab_size=40,
-            hard_vocab_limit=False,
-            pad_id=3,
-            user_defined_symbols=TAGS,
-            num_threads=1,
-            minloglevel=2,
-        )
-    return path
-
-
-def test_sentencepiece_round_trip(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    text = "<think>12 + 7 = 19</think><answer>19</answer>"
-    ids = tokenizer.encode(text)
-    assert all(0 <= i < tokenizer.size for i in ids)
-    assert not {1, 2, 3} & {*ids}
-    assert tokenizer.decode([1, *ids, 2, 3]) == text  # start, stop, padding
-    assert tokenizer.encode_batch([text, ""]) == [ids, []]
-
-
-def test_sentencepiece_special_ids(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.chat_template) == (1, (2,), None)
-
-
-def test_sentencepiece_errors(tmp_path):
-    (tmp_path / "bad.model").write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="is not a SentencePiece model"):
-        SentencePieceTokenizer(tmp_path / "bad.model")
-
-
 def test_load_tokenizer_takes_what_is_there(tmp_path, sentencepiece_model):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>"})
     for source in (None, "characters"):
@@ -256,24 +217,6 @@ def test_load_tokenizer_says_what_it_needs(tmp_path):
     (tmp_path / "bad").write_text("{}")
     with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
         load_tokenizer(tmp_path / "bad", ())
-
-
-def test_sentencepiece_folder_settings(tmp_path, sentencepiece_model):
-    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
-    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "chat_template": "{{ bos_token }}x"}')
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
-    tokenizer = load_tokenizer(tmp_path, ())
-    assert (tokenizer.bos_id, tokenizer.stop_ids) == (None, (2, 5))
-    assert tokenizer.chat_template.render([]) == "<s>x"
-    (tmp_path / "added_tokens.json").write_text('{"</s>": 2, "<|im_end|>": 999}')
-    with pytest.raises(ValueError, match=r"added_tokens\.json beside .* has '<\|im_end\|>', which the model does not"):
-        load_tokenizer(tmp_path, ())
-
-
-def test_sentencepiece_control_pieces_in_a_text_become_their_ids(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    ids = tokenizer.encode("12 + 7")
-    assert tokenizer.encode("<s>12 + 7</s><s>") == [1, *ids, 2, 1]
 
 
 def test_tokens_by_their_ids(tmp_path, sentencepiece_model):
@@ -316,20 +259,12 @@ def test_huggingface_save_round_trip(tmp_path):
     assert copy.chat_template.render([]) == "</s>"
 
 
-def test_sentencepiece_save_round_trip(tmp_path, sentencepiece_model):
-    SentencePieceTokenizer(sentencepiece_model).save(tmp_path / "copy")
-    text = "12 + 7 = 19"
-    copy = load_tokenizer(tmp_path / "copy", ())
-    assert copy.encode(text) == SentencePieceTokenizer(sentencepiece_model).encode(text)
-
-
 @pytest.mark.parametrize(
     ("symbols", "text"),
     [
         ([*TAGS, *"0123456789+="], "<think>1+0=</think><answer>2</answer>"),
         (["a", "ab", "abc", "b", "c"], "abcabaca"),
         (list(".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r"), ".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r  \n\n"),
-        (["<|", "|>", "p", "a", "d", "s", "t", "o"], "<|pad|><|stop|>"),
     ],
 )
 def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, text):
