@@ -147,15 +147,14 @@ def _kind(raw: Mapping[str, Any], file: Path) -> str:
 
 def _check_window(raw: Mapping[str, Any], kind: str, file: Path) -> None:
     """Raises ConfigError where a layer attends to a window alone."""
-    layers, types, window = raw["num_hidden_layers"], raw.get("layer_types"), raw.get("sliding_window")
-    if kind == "mistral":
-        slides = window is not None
-    else:
-        given = raw.get("use_sliding_window") is True and (window is not None or "sliding_window" not in raw)
-        slides = kind != "llama" and given and types is None and raw.get("max_window_layers", 28) < layers
+    types, window = raw.get("layer_types"), raw.get("sliding_window", 4096)
+    slides = window is not None and kind != "llama"
+    if kind.startswith("qwen"):
+        late = raw.get("max_window_layers", 28) < raw["num_hidden_layers"]
+        slides = slides and raw.get("use_sliding_window") is True and types is None and late
     if slides:
         raise ConfigError(
-            f"{file}: layers attend to a sliding window of {window or 4096} tokens, which is not supported; if no text "
+            f"{file}: layers attend to a sliding window of {window} tokens, which is not supported; if no text "
             f"will be longer, set sliding_window to null in a copy"
         )
     if types is not None and (not isinstance(types, list) or any(each != "full_attention" for each in types)):

@@ -185,7 +185,7 @@ def _rows_of(tensor: Tensor, start: int, stop: int) -> np.ndarray:
     from safetensors import safe_open
 
     with safe_open(tensor.file, framework="numpy") as opened:
-        return np.asarray(opened.get_slice(tensor.name)[start:stop])
+        return np.asarray(opened.get_slice(tensor.name)[start : min(stop, tensor.shape[0])])
 
 
 def export_params(

@@ -191,6 +191,8 @@ class HuggingFaceTokenizer(Tokenizer):
         copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
         if self._file.name == "vocab.json":
             self._backend.save(str(folder / "tokenizer.json"))
+            settings = self._specials | read_json(self._file.parent / "tokenizer_config.json")
+            (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def load_tokenizer(source: str | Path | None, symbols: Sequence[str], stop: Sequence[str] = ()) -> Tokenizer:
