@@ -150,7 +150,8 @@ def _check_window(raw: Mapping[str, Any], kind: str, file: Path) -> None:
     types, window = raw.get("layer_types"), raw.get("sliding_window", 4096)
     slides = window is not None and kind != "llama"
     if kind.startswith("qwen"):
-        late = raw.get("max_window_layers", 28) < raw["num_hidden_layers"]
+        first = raw.get("max_window_layers", 28)
+        late = not isinstance(first, int) or first < raw["num_hidden_layers"]
         slides = slides and raw.get("use_sliding_window") is True and types is None and late
     if slides:
         raise ConfigError(
@@ -249,6 +250,7 @@ def write_description(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     stops: dict[str, Any] = {"eos_token_id": list(tokenizer.stop_ids)}
+    texts: dict[str, Any] = {"stop_strings": list(tokenizer.stop_texts)} if tokenizer.stop_texts else {}
     if source is not None and (source / CONFIG).is_file():
         described = read_json(source / CONFIG) | {"tie_word_embeddings": config.tie_word_embeddings}
         if dtype is not None:
@@ -263,5 +265,6 @@ def write_description(
             generation |= stops
     else:
         generation = ({} if tokenizer.bos_id is None else {"bos_token_id": tokenizer.bos_id}) | stops
+    generation |= texts
     for name, content in ((CONFIG, described), (GENERATION, generation)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

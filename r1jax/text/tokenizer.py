@@ -57,10 +57,11 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
     def stop_at(self, texts: Sequence[str]) -> None:
-        """Lets completions end at these texts too, each a token of the vocabulary or any other text."""
+        """Lets completions end at these texts too, each an added token or any other text."""
         if not texts:
             return
-        ids = {token: i for i, token in self.tokens().items()}
+        named = {*texts}.intersection(self.added_tokens)
+        ids = {token: i for i, token in self.tokens().items() if token in named}
         self.stop_ids = tuple(dict.fromkeys([*self.stop_ids, *(ids[text] for text in texts if text in ids)]))
         self.stop_texts = tuple(dict.fromkeys([*self.stop_texts, *(text for text in texts if text not in ids)]))
 
@@ -85,7 +86,7 @@ class CharacterTokenizer(Tokenizer):
     def __init__(self, symbols: Sequence[str]) -> None:
         if not symbols or not all(symbols) or len(set(symbols)) != len(symbols):
             raise ValueError(f"tokenizer: an alphabet needs distinct symbols that are not empty, got {list(symbols)}")
-        self.symbols = tuple(symbols)
+        self.symbols = self.added_tokens = tuple(symbols)
         self.size = 2 + len(symbols)
         self.stop_ids: tuple[int, ...] = (1,)
         self.bos_id: int | None = None
@@ -208,6 +209,8 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str], stop: Sequ
         if end := tokenizer.chat_template and tokenizer.chat_template.turn_end(tokenizer.added_tokens):
             tokenizer.stop_at([end])
             (tokenizer.turn_end,) = tokenizer.encode(end)
+        named = read_json(Path(tokenizer.source).parent / "generation_config.json").get("stop_strings") or []
+        tokenizer.stop_at([text for text in ([named] if isinstance(named, str) else named) if text])
     tokenizer.stop_at(stop)
     return tokenizer
 

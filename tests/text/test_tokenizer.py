@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from byte_tokenizer import CHATML, byte_tokenizer
 
+from r1jax.text.prompt import with_stop
 from r1jax.text.sentence_piece import SentencePieceTokenizer
 from r1jax.text.tokenizer import (
     CharacterTokenizer,
@@ -283,3 +285,42 @@ def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, te
 def test_characters_that_cannot_be_saved_say_why(tmp_path):
     with pytest.raises(ValueError, match=r"the alphabet has '<\|stop\|>', which the saved tokenizer needs"):
         CharacterTokenizer(["a", "<|stop|>"]).save(tmp_path)
+
+
+def test_the_turn_end_of_the_chat_template_stops(tmp_path):
+    """Of a base model, say, with a chat template, whose eos token ends documents."""
+    byte_tokenizer(tmp_path, CHATML, eos="<|endoftext|>")
+    tokenizer = load_tokenizer(tmp_path, ())
+    (end,) = tokenizer.encode("<|im_end|>")
+    assert tokenizer.stop_ids == (*tokenizer.encode("<|endoftext|>"), end) and tokenizer.turn_end == end
+    ids = tokenizer.encode("yes")
+    assert with_stop(tokenizer, ids, in_chat=True) == [*ids, end]
+    assert with_stop(tokenizer, ids, in_chat=False) == [*ids, tokenizer.stop_ids[0]]
+    for ended in ("yes<|im_end|>", "yes<|im_end|>\n", "yes<|im_end|> no<|endoftext|>"):  # no second stop token
+        assert with_stop(tokenizer, tokenizer.encode(ended), in_chat=True) == [*ids, end]
+    assert tokenizer.decode([*ids, end]) == "yes"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0].role }}{% if messages[1] is defined %}: {{ messages[1].content }}\n{% endif %}",  # none
+        "{{ raise_exception('no') }}",
+        "{{ messages[0].content }}",
+        "{% for m in messages %}{{ '<|im_start|>' + m.content }}.{% endfor %}",  # before the text, not after it
+    ],
+)
+def test_templates_without_a_turn_end(template, tmp_path):
+    byte_tokenizer(tmp_path, template, eos="<|endoftext|>")
+    tokenizer = load_tokenizer(tmp_path, ())
+    assert (tokenizer.stop_ids, tokenizer.turn_end) == (tuple(tokenizer.encode("<|endoftext|>")), None)
+
+
+def test_stops_that_are_given(tmp_path):
+    byte_tokenizer(tmp_path, "{{ messages }}", eos="<|endoftext|>")
+    (tmp_path / "generation_config.json").write_text('{"stop_strings": "Human:"}')
+    tokenizer = load_tokenizer(tmp_path, (), ["<|im_end|>", "\nUser:", "."])
+    assert tokenizer.stop_ids == tuple(tokenizer.encode("<|endoftext|><|im_end|>"))
+    assert tokenizer.stop_texts == ("Human:", "\nUser:", ".")  # "." may be a part of other tokens
+    characters = load_tokenizer(None, [*"ab", "</answer>"], ["</answer>", "ba"])
+    assert (characters.stop_ids, characters.stop_texts) == ((1, 4), ("ba",))

@@ -154,3 +154,10 @@ def test_text_after_a_stop_token_is_not_learned(tmp_path):
 )
 def test_continuation(demonstration, prompt, rest):
     assert continuation(demonstration, prompt) == rest
+
+
+def test_chat_template_kwargs_hold_for_turns(tmp_path):
+    template = CHATML + "{{ 'brief' if style == 'short' and add_generation_prompt }}"
+    tokenizer = byte_tokenizer(tmp_path, template)
+    settings = PromptSettings(chat=True, chat_template_kwargs={"style": "short"})
+    assert turns_of(tokenizer, PLAIN[:1], settings)[0].prompt == ROUND.format("1+1?") + "brief"
