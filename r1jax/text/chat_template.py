@@ -113,11 +113,13 @@ def read_chat_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
         template = read_json(file).get("chat_template")
-        if isinstance(template, list):
-            named = {entry["name"]: entry["template"] for entry in template}
+        if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+            named = {str(entry.get("name")): entry.get("template") for entry in template}
             if "default" not in named:
                 raise ValueError(f"{file} has the chat templates {', '.join(named)}; rename the one to use to default")
-            return named["default"]
+            template = named["default"]
+        if template is not None and not isinstance(template, str):
+            raise ConfigError(f"{file}: chat_template is {template!r:.80}; a template is a text")
         if template is not None:
             return template
     return None
@@ -143,7 +145,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a model's folder; empty where there is no file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{file} has no JSON object; use the files of one model")

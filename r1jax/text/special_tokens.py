@@ -47,6 +47,16 @@ def stop_ids_of(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
     return stops
 
 
+def stop_texts_of(folder: Path) -> list[str]:
+    """The `stop_strings` of generation_config.json."""
+    file = folder / "generation_config.json"
+    named = read_json(file).get("stop_strings") or []
+    texts = [named] if isinstance(named, str) else named
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise ConfigError(f"{file}: stop_strings is {named!r:.80}; need texts")
+    return texts
+
+
 def special_tokens(folder: Path) -> dict[str, str]:
     """The special tokens that templates may use, by name; the files give each as a text or as an object with one.
 
@@ -108,8 +118,12 @@ def _add(backend: Any, token: Mapping[str, Any], *, anew: Any = None) -> None:
     """`anew`, a token that is there already gets these flags."""
     from tokenizers import AddedToken
 
-    if anew or not any(added.content == token["content"] for added in backend.get_added_tokens_decoder().values()):
-        backend.add_tokens([AddedToken(**{key: token[key] for key in FLAGS if key in token})])
+    if anew or not any(added.content == token.get("content") for added in backend.get_added_tokens_decoder().values()):
+        try:
+            given = {"content": 0} | {key: token[key] for key in FLAGS if key in token}  # the library takes None for ""
+            backend.add_tokens([AddedToken(**given)])
+        except TypeError as error:
+            raise ConfigError(f"tokenizer: the special token {token!r:.80} is described wrongly: {error}") from None
 
 
 def two_ids(folder: Path, text: str, declared: int, actual: int) -> str:

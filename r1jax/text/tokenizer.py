@@ -24,6 +24,7 @@ from r1jax.text.special_tokens import (
     copy_files,
     special_tokens,
     stop_ids_of,
+    stop_texts_of,
 )
 
 CHARACTERS = "characters"
@@ -209,8 +210,7 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str], stop: Sequ
         if end := tokenizer.chat_template and tokenizer.chat_template.turn_end(tokenizer.added_tokens):
             tokenizer.stop_at([end])
             (tokenizer.turn_end,) = tokenizer.encode(end)
-        named = read_json(Path(tokenizer.source).parent / "generation_config.json").get("stop_strings") or []
-        tokenizer.stop_at([text for text in ([named] if isinstance(named, str) else named) if text])
+        tokenizer.stop_at(stop_texts_of(Path(tokenizer.source).parent))
     tokenizer.stop_at(stop)
     return tokenizer
 
