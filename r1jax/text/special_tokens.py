@@ -120,7 +120,8 @@ def _add(backend: Any, token: Mapping[str, Any], *, anew: Any = None) -> None:
 
     if anew or not any(added.content == token.get("content") for added in backend.get_added_tokens_decoder().values()):
         try:
-            given = {"content": 0} | {key: token[key] for key in FLAGS if key in token}  # the library takes None for ""
+            given: dict[str, Any] = {"content": 0}  # the library takes None for an empty text
+            given |= {key: token[key] for key in FLAGS if key in token}
             backend.add_tokens([AddedToken(**given)])
         except TypeError as error:
             raise ConfigError(f"tokenizer: the special token {token!r:.80} is described wrongly: {error}") from None

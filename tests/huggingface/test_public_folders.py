@@ -11,9 +11,12 @@ from hf_folders import LLAMA, MISTRAL, MODELS, QWEN2, QWEN3, TINY, weight, write
 from safetensors.numpy import load_file, save_file
 
 from r1jax.config.base import ConfigError
+from r1jax.config.training import MeshSettings
 from r1jax.huggingface.config import read_config, write_description
 from r1jax.huggingface.weights import export_params, import_params
 from r1jax.models import abstract_params, forward, make_model, unembed
+from r1jax.parallel.mesh import make_mesh
+from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.text.tokenizer import CharacterTokenizer
 
 REFERENCES = Path(__file__).parents[1] / "references" / "folders"
@@ -232,3 +235,17 @@ def test_an_index_is_followed_and_never_guessed(tmp_path, mesh):
         ConfigError, match=r"has model\.safetensors, and model\.safetensors\.index\.json names other fil"
     ):
         logits_of(tmp_path, mesh)
+
+
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_biases_on_devices_that_split_the_weights(sizes, tmp_path):
+    name = "attention_bias and mlp_bias"
+    mesh = make_mesh(MeshSettings(**{"data": 1} | sizes))
+    config = dataclasses.replace(read_config(written(tmp_path, name)), dtype="float32")
+    model = make_model(config, config.vocab_size)
+    reference = np.load(REFERENCES / "logits.npz")
+    with LoadedModel(model, CharacterTokenizer(["a"]), mesh, None).devices():
+        params = import_params(tmp_path, model.config, abstract_params(model, mesh))
+        run = jax.jit(lambda params, tokens: unembed(model, params, forward(model, params, tokens)[0]))
+        logits = np.asarray(run(params, np.repeat(reference["tokens"], 8, axis=0)))[..., :32]
+    np.testing.assert_allclose(logits, np.broadcast_to(reference[name], logits.shape), atol=1e-4)
