@@ -136,6 +136,9 @@ TOKENIZERS: dict[str, tuple[str, dict[str, dict]]] = {
         "legacy": False, "added_tokens_decoder": {
             "0": _added("<unk>"), "1": _added("<s>"), "2": _added("</s>", rstrip=True),
             "400": _added("<|im_start|>"), "401": _added("<|im_end|>", rstrip=True)}}}),
+    "SentencePiece with additional_special_tokens": ("tokenizer.model", {
+        "tokenizer_config.json": SPM | {
+            "legacy": False, "additional_special_tokens": ["<|im_end|>", "</s>", "<think>"]}}),
     "SentencePiece with a pad_token of its own": (
         "tokenizer.model", {"tokenizer_config.json": SPM | {"legacy": False, "pad_token": "[PAD]"}}),
 }  # fmt: skip

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.text.chat_template import ChatTemplate, load_chat_template, read_json
-from r1jax.text.special_tokens import SETTINGS_FILES, copy_files, declared_tokens, special_tokens, stop_ids_of, two_ids
+from r1jax.text.special_tokens import (
+    SETTINGS_FILES,
+    copy_files,
+    declared_tokens,
+    special_tokens,
+    stop_ids_of,
+    two_ids,
+    unnamed_specials,
+)
 from r1jax.text.tokenizer import Tokenizer
 
 # Written after a model's message, it is merged into it: normalizer_spec { add_dummy_prefix: false }.
@@ -70,7 +78,8 @@ class SentencePieceTokenizer(Tokenizer):
         """The ids of tokens beyond the model's pieces, or that are pieces which are special tokens in this folder."""
         declared = {text: i for i, text in sorted(declared_tokens(folder).items())}
         ids: dict[str, int] = {}
-        for text in [*declared, *self._specials.values()]:
+        extra = [str(token.get("content")) for token in unnamed_specials(folder)]
+        for text in [*declared, *self._specials.values(), *extra]:
             piece = self._backend.piece_to_id(text)
             known = (
                 piece if self._backend.id_to_piece(piece) == text else pieces + sum(i >= pieces for i in ids.values())

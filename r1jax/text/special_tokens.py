@@ -79,6 +79,14 @@ def _described_specials(folder: Path) -> dict[str, dict[str, Any]]:
     return tokens
 
 
+def unnamed_specials(folder: Path) -> list[dict[str, Any]]:
+    """The special tokens that are given as a list, each as an object with its `content`."""
+    settings = _special_settings(folder)
+    lists = [settings.get(name) for name in ("extra_special_tokens", "additional_special_tokens")]
+    tokens = [token for tokens in lists if isinstance(tokens, list) for token in tokens]
+    return [token if isinstance(token, dict) else {"content": str(token)} for token in tokens]
+
+
 def _special_settings(folder: Path) -> dict[str, Any]:
     settings = read_json(folder / "tokenizer_config.json")
     return settings if "added_tokens_decoder" in settings else settings | read_json(folder / "special_tokens_map.json")
@@ -88,7 +96,7 @@ def declared_tokens(folder: Path) -> dict[int, str]:
     """The tokens by their ids that added_tokens.json and tokenizer_config.json's `added_tokens_decoder` name."""
     settings = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
     try:
-        if settings:
+        if settings is not None:
             return {int(i): str(token["content"]) for i, token in settings.items()}
         return {int(i): str(token) for token, i in read_json(folder / "added_tokens.json").items()}
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -108,10 +116,8 @@ def add_tokens(backend: Any, folder: Path) -> None:
         _add(backend, given or {"content": text, "normalized": text not in texts, "special": text in texts}, anew=given)
         if backend.token_to_id(text) != i:
             raise ValueError(two_ids(folder, text, i, backend.token_to_id(text)))
-    extra = [_special_settings(folder).get(name) for name in ("extra_special_tokens", "additional_special_tokens")]
-    for token in [*specials.values(), *(token for tokens in extra if isinstance(tokens, list) for token in tokens)]:
-        given = token if isinstance(token, dict) else {"content": str(token)}
-        _add(backend, {"normalized": False} | given | {"special": True})
+    for token in [*specials.values(), *unnamed_specials(folder)]:
+        _add(backend, {"normalized": False} | token | {"special": True})
 
 
 def _add(backend: Any, token: Mapping[str, Any], *, anew: Any = None) -> None:
