@@ -150,8 +150,9 @@ def split_path(paths: Paths, split: str) -> Paths | None:
         return None
     if (Path(paths) / split).is_dir():
         return str(Path(paths) / split)
-    # Not the files of a pattern: there are none with "[".
-    return [str(f) for f in sorted(Path(paths).iterdir()) if f.is_file() and re.match(rf"{split}\W", f.name)] or None
+    named = re.compile(rf"{re.escape(split)}\W.*({'|'.join(map(re.escape, JSON_ENDINGS + PARQUET_ENDINGS))})")
+    files = [str(f) for f in sorted(Path(paths).iterdir()) if f.is_file() and named.fullmatch(f.name)]
+    return files or None
 
 
 def tfds_rows(name: str, split: str) -> Iterator[Row]:

@@ -150,12 +150,14 @@ def test_folders_with_splits(tmp_path):
     for name, numbers in {"train-0": [0, 1], "train-1": [2], "test-0": [3], "validation-0": [4, 5]}.items():
         rows = [{"question": f"{i}?", "answer": i} for i in numbers]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "readme.md").write_text("text")
+    (tmp_path / "train.md").write_text("text")
     task = make_task(JsonlTask(jsonl=str(tmp_path)), 0)
     assert [task.example("train", i).answer for i in range(3)] == ["0", "1", "2"] and task.size("train") == 3
     assert [task.example("test", i).answer for i in range(task.size("test"))] == ["3"]
     task = make_task(JsonlTask(jsonl=str(tmp_path), test="validation"), 0)
     assert [task.example("test", i).answer for i in range(task.size("test"))] == ["4", "5"]
+    with pytest.raises(ValueError, match=r"task\.test: there is no file none\(; give the path of one"):
+        make_task(JsonlTask(jsonl=str(tmp_path), test="none("), 0)
     assert [file.name for file in files_of("k", str(tmp_path / "train-[1]*"), ())] == ["train-1.jsonl"]
 
 
