@@ -25,7 +25,7 @@ from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.rollout import completion_texts
 from r1jax.rl.types import TrainBatch
 from r1jax.run.loading import Loaded
-from r1jax.text.prompt import Question, encode_prompt, make_prompt
+from r1jax.text.prompt import Question, encode_prompt, make_prompt, with_stop
 
 GREEDY = SamplingSettings(temperature=0.0)
 NARROWEST = 16  # tokens; widths are powers of two from here on, so that few shapes are compiled
@@ -44,6 +44,8 @@ class Generator:
         settings = self.config.prompt
         if chat is not None:
             settings = settings.model_copy(update={"chat": chat, "template": "plain"})
+            if not chat:
+                settings = settings.model_copy(update={"chat_template_kwargs": {}})
         with user_errors():
             return make_prompt(question, settings, self.model.tokenizer)[0]
 
@@ -111,7 +113,8 @@ class Generator:
         model = self.model
         with user_errors():
             tokens = encode_prompt(model.tokenizer, self.prompt(question))
-            ids = [[*model.tokenizer.encode(text), model.tokenizer.stop_ids[0]] for text in completions]
+            in_chat = self.config.prompt.chat
+            ids = [with_stop(model.tokenizer, model.tokenizer.encode(text), in_chat=in_chat) for text in completions]
         rows = -(-len(ids) // row_shards(model.mesh)) * row_shards(model.mesh)
         filled = [ids[row % len(ids)] for row in own_rows(model.mesh, rows)]
         arrays = (*padded([tokens] * len(filled), _width(len(tokens))), *padded(filled, _width(max(map(len, ids)))))

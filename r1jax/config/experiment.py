@@ -256,6 +256,8 @@ class Config(Shared):
     tokenizer: str | None = None
     """`characters` (one id a character of the task's alphabet), or where a tokenizer is: a folder, a tokenizer.json, a
     SentencePiece model, or a hub id. Default: the pretrained model's own, else `characters`."""
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(strict=True)] = []
+    """Tokens or texts that end a completion, beside the tokenizer's stop tokens and its chat template's turn end."""
     model: ModelSettings
     """The model that training starts from."""
     mesh: MeshSettings = MeshSettings()
@@ -268,12 +270,10 @@ class Config(Shared):
     """Checkpoints that each stage keeps, the last ones; with `keep: best` also the best one."""
     decontaminate: Annotated[list[EvaluationSet], Field(strict=True)] = []
     """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
-    removed. Each is a file, a block such as a task's (its test set, or all rows where it has none), or `test`: the test
-    splits of the stages' own data sets."""
+    removed: a file, a block as a task's (its test set, else all rows), or `test`, the stages' own test splits."""
     table: dict[str, str] = {}
     """Stages to compare side by side after the last one, by the names that they have in the table, with `base` for the
-    model before any training: all are evaluated on the top level's task, as the top level's `evaluate` says. Empty:
-    there is no table."""
+    model before any training: all are evaluated on the top level's task, as the top level's `evaluate` says."""
     stages: Annotated[list[StageSettings], Field(strict=True)] = []
     """The stages, which run in order."""
 

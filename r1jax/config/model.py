@@ -16,6 +16,16 @@ SIZES = (
     "num_key_value_heads",
     "head_dim",
 )
+# The most that a model is made of, far above what there is, so that a slip is refused before it takes memory.
+LIMITS = {
+    "hidden_size": 2**20,
+    "intermediate_size": 2**22,
+    "num_hidden_layers": 2**12,
+    "num_attention_heads": 2**14,
+    "num_key_value_heads": 2**14,
+    "head_dim": 2**14,
+    "vocab_size": 2**26,
+}
 
 
 class ModelSettings(Settings):
@@ -60,6 +70,9 @@ class ModelSettings(Settings):
                 f"{given[0]} is given beside path {self.path}, whose config.json describes the architecture; leave out "
                 f"{', '.join(given)}"
             )
+        for name in SIZES:
+            if (getattr(self, name) or 0) > LIMITS[name]:
+                raise ValueError(f"{name} is {getattr(self, name)}; {LIMITS[name]} is the most")
         missing = [name for name in needed if name not in given]
         if self.path is None and missing:
             raise ValueError(f"missing: {', '.join(missing)}; give a path, or the family and all sizes of a new model")

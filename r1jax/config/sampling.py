@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r1jax.config.base import Number, PositiveInt, Settings, Size
 
@@ -18,6 +18,15 @@ class PromptSettings(Settings):
     """Put the result into the tokenizer's chat template, as the user's message; chat messages as questions need it."""
     system: str | None = None
     """The system message of the chat template."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Further variables of the chat template, such as `enable_thinking: false`."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _check_names(cls, names: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({"messages", "add_generation_prompt"} & names.keys()):
+            raise ValueError(f"{taken[0]} is what r1jax gives to the template itself; leave it out")
+        return names
 
 
 class SamplingSettings(Settings):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from r1jax.config.base import PositiveFloat, PositiveInt, Settings, Share, chosen_by
 from r1jax.config.rewards import RewardSettings
@@ -98,7 +98,9 @@ class TableTask(Settings):
     """The columns of a data set."""
 
     question: str = "question"
-    """The column of the questions: text, or chat messages with role and content."""
+    """The column of the questions: text, or chat messages with role and content. Where no column has the default's
+    name, it is `messages`, as below, or else `prompt`, with the demonstrations of `completion`. A name with dots leads
+    into nested columns, here and below."""
     answer: str | None = "answer"
     """The column of the gold answers; null: there are none, as by default with `messages`, `chosen` or `label`."""
     choices: str | None = None
@@ -133,8 +135,9 @@ class TableTask(Settings):
     pass_rate_column: str = "pass_rate"
     """The column of the pass rates, from 0 to 1, that `pass_rate` is about."""
     test: str | None = None
-    """The test set: a file for jsonl and parquet, the name of a split for tfds. By default one row in sixteen of the
-    file is held out for testing; tfds uses its split `test`."""
+    """The test set: a file for jsonl and parquet, or the name of a split where the training set is in a folder by its
+    split's name; the name of a split for tfds. By default it is the split `test` of a folder or of tfds, and else one
+    row in sixteen is held out for testing."""
 
     @property
     def is_for_reward_models(self) -> bool:
@@ -166,18 +169,31 @@ class TableTask(Settings):
         return self
 
 
-class JsonlTask(TableTask):
-    """A file with one JSON object a line."""
+def _is_some_path(value: Any) -> Any:
+    if not isinstance(value, str) and not (
+        isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+    ):
+        raise ValueError(f"got {value!r}; need a path, or a list of them")
+    return value
 
-    jsonl: str
-    """The path of the training set; a pattern with `*` stands for several files."""
+
+Paths = Annotated[str | list[str], BeforeValidator(_is_some_path)]
+
+
+class JsonlTask(TableTask):
+    """A file with one JSON object a line, or an array of them."""
+
+    jsonl: Paths
+    """The training set: a file, perhaps with gzip; a pattern with `*` or a folder, for several files; or a list of
+    these."""
 
 
 class ParquetTask(TableTask):
     """A Parquet file."""
 
-    parquet: str
-    """The path of the training set; a pattern with `*` stands for several files."""
+    parquet: Paths
+    """The training set: a file; a pattern with `*` or a folder, for several files; a folder that the library datasets
+    wrote with save_to_disk; or a list of these."""
 
 
 class TfdsTask(TableTask):

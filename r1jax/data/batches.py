@@ -25,9 +25,9 @@ from r1jax.rewards.example import Example
 from r1jax.rewards.reading import Reading, responses
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
-from r1jax.text.prompt import encode_prompt, make_prompt, with_start
+from r1jax.text.prompt import encode_prompt, make_prompt, with_start, with_stop
 from r1jax.text.tokenizer import Tokenizer
-from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns, target_ids
+from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns
 
 if TYPE_CHECKING:
     from grain import MapDataset
@@ -211,7 +211,7 @@ class Batches:
             return []
         if example.is_conversation and self.prompt.chat:
             return assistant_turns(example.question, example.demonstration, self.prompt, self.tokenizer)
-        return [Turn(example.prompt, continuation(example.demonstration, example.prompt), is_rendered=False)]
+        return [Turn(example.prompt, continuation(example.demonstration, example.prompt), self.prompt.chat)]
 
     def _encoded(self, examples: Sequence[Example]) -> list[list[tuple[list[int], list[int]]]]:
         """The turns of each example, as ids of prompt and target."""
@@ -220,7 +220,7 @@ class Batches:
         prompts = self.tokenizer.encode_batch([turn.prompt for turn in flat])
         targets = self.tokenizer.encode_batch([turn.target for turn in flat])
         pairs = iter(
-            (with_start(self.tokenizer, prompt), target_ids(turn, self.tokenizer, target))
+            (with_start(self.tokenizer, prompt), with_stop(self.tokenizer, target, in_chat=turn.in_chat))
             for turn, prompt, target in zip(flat, prompts, targets, strict=True)
         )
         return [list(itertools.islice(pairs, len(each))) for each in turns]

@@ -23,17 +23,20 @@ from jax.experimental import multihost_utils
 
 from r1jax.config.base import ConfigError
 from r1jax.huggingface.folder import read_json
-from r1jax.huggingface.tables import IGNORED, WEIGHTS, Weight
+from r1jax.huggingface.tables import EMBEDDING, HEAD, IGNORED, QUANTISED, WEIGHTS, WRAPPERS, Weight
 from r1jax.models import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PLAIN = re.compile(r"[^/\\\x00]+\.safetensors")  # a file's name, which leads to no other folder
+ROWS = 4096  # of the vocabulary that are compared at once
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 class Tensor(NamedTuple):
-    """One tensor of a safetensors file: where it is, its shape and its type there."""
+    """One tensor of a safetensors file: where it is, its name there, its shape and its type."""
 
     file: Path
+    name: str
     shape: tuple[int, ...]
     dtype: str
 
@@ -83,6 +86,8 @@ def check_params(folder: Path, config: ModelConfig, abstract: Any) -> dict[str, 
     tensors = find_tensors(folder)
     expected = dict(_expected(config, abstract))
     extra = [name for name in tensors if name not in expected and not IGNORED.fullmatch(name)]
+    if quantised := [name for name in extra if QUANTISED.fullmatch(name)]:
+        raise ConfigError(f"{folder}: the weights are quantised ({quantised[0]}), which is not supported")
     missing = [name for name in expected if name not in tensors]
     if missing:
         also = f"; it has {extra[0]}, which is not expected" if extra else ""
@@ -94,32 +99,93 @@ def check_params(folder: Path, config: ModelConfig, abstract: Any) -> dict[str, 
         if found.shape != shape:
             raise ConfigError(f"{folder}: tensor {name} has shape {list(found.shape)}, config.json asks {list(shape)}")
         if found.dtype not in DTYPES.values():
-            raise ConfigError(f"{folder}: tensor {name} is {found.dtype}; need {', '.join(DTYPES.values())}")
+            quantised = "" if found.dtype[0] not in "FIU" or found.dtype == "F64" else ", as in quantised models"
+            raise ConfigError(f"{folder}: tensor {name} is {found.dtype}{quantised}; need {', '.join(DTYPES.values())}")
     return tensors
 
 
 def find_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder, from model.safetensors or the files that model.safetensors.index.json names."""
+    """Every tensor of a folder, from model.safetensors or the files that model.safetensors.index.json names.
+
+    Their names are without what wrappers put in front, such as `_orig_mod.`, and with `model.` where a file of the bare
+    decoder leaves it out.
+    """
     from safetensors import SafetensorError, safe_open
 
-    if (folder / INDEX).is_file():
-        files = sorted({folder / name for name in read_json(folder / INDEX).get("weight_map", {}).values()})
-    else:
-        files = [folder / SINGLE]
-    tensors: dict[str, Tensor] = {}
-    for file in files:
+    where = _weight_map(folder)
+    found: dict[str, Tensor] = {}
+    for file in sorted({folder / name for name in where.values()}) or [folder / SINGLE]:
         if not file.is_file():
-            raise ConfigError(f"{folder}: no {file.name}; need {SINGLE}, or {INDEX} and the files that it names")
+            pickled = "; pickled .bin files are not read" if [*folder.glob("*.bin")] else ""
+            raise ConfigError(
+                f"{folder}: no {file.name}; need {SINGLE}, or {INDEX} and the files that it names{pickled}"
+            )
         try:
             with safe_open(file, framework="numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (not a dict)
-                    view = opened.get_slice(name)
-                    tensors[name] = Tensor(file, tuple(view.get_shape()), view.get_dtype())
-        except SafetensorError as error:
+                    if where and name not in where:
+                        raise ConfigError(
+                            f"{file} has a tensor {name} that {INDEX} does not name; give one model's files"
+                        )
+                    if where.get(name, file.name) == file.name:
+                        view = opened.get_slice(name)
+                        found[name] = Tensor(file, name, tuple(view.get_shape()), view.get_dtype())
+        except (SafetensorError, OSError) as error:
             raise ConfigError(
                 f"{file}: a truncated or broken safetensors file ({error}); copy or download it again"
             ) from None
+    if missing := [name for name in where if name not in found]:
+        raise ConfigError(f"{folder / INDEX}: {where[missing[0]]} has no tensor {missing[0]}; give one model's files")
+    bare = any(WRAPPERS.sub("", name) == "embed_tokens.weight" for name in found)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in found.items():
+        plain = WRAPPERS.sub("", name)
+        plain = f"model.{plain}" if bare and plain != HEAD else plain
+        if plain in tensors:
+            raise ConfigError(f"{folder}: {name} and {tensors[plain].name} are both the tensor {plain}; drop one")
+        tensors[plain] = tensor
     return tensors
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """The files of a folder by the tensors that its index says they have; empty where it has none."""
+    if not (folder / INDEX).is_file():
+        return {}
+    where = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(where, dict) or not where:
+        raise ConfigError(
+            f"{folder / INDEX}: weight_map is {where!r:.80}; need tensors with the files that they are in"
+        )
+    if wrong := [file for file in where.values() if not isinstance(file, str) or not PLAIN.fullmatch(file)]:
+        raise ConfigError(
+            f"{folder / INDEX}: weight_map has the file {wrong[0]!r:.80}; need .safetensors files beside it"
+        )
+    if (folder / SINGLE).is_file() and SINGLE not in where.values():
+        raise ConfigError(f"{folder} has {SINGLE}, and {INDEX} names other files; delete those that are out of date")
+    return where
+
+
+def has_own_head(folder: Path) -> bool:
+    """Whether the weights of a folder, if it has any, have an output head that differs from the embedding."""
+    if not any((folder / name).is_file() for name in (SINGLE, INDEX)):
+        return False
+    tensors = find_tensors(folder)
+    if HEAD not in tensors or EMBEDDING not in tensors:
+        return False
+    head, embedding = tensors[HEAD], tensors[EMBEDDING]
+    if head.shape != embedding.shape or head.dtype not in DTYPES.values() or embedding.dtype not in DTYPES.values():
+        return True
+    return any(
+        not np.array_equal(_rows_of(head, start, start + ROWS), _rows_of(embedding, start, start + ROWS))
+        for start in range(0, head.shape[0], ROWS)
+    )
+
+
+def _rows_of(tensor: Tensor, start: int, stop: int) -> np.ndarray:
+    from safetensors import safe_open
+
+    with safe_open(tensor.file, framework="numpy") as opened:
+        return np.asarray(opened.get_slice(tensor.name)[start : min(stop, tensor.shape[0])])
 
 
 def export_params(
@@ -198,7 +264,9 @@ def _read(tensors: Mapping[str, Tensor], leaf: Leaf, index: tuple[slice, ...]) -
             continue  # this part is padding alone
         # Opened anew each time: a mapped file counts as this process's memory for as long as it stays open.
         with safe_open(tensor.file, framework="numpy") as opened:
-            piece = np.asarray(opened.get_slice(name)[tuple(where)], np.float32)
+            piece = np.asarray(opened.get_slice(tensor.name)[tuple(where)], np.float32)
+        if not np.isfinite(piece).all():
+            raise ConfigError(f"{tensor.file}: tensor {name} has values that are NaN or infinite; download it again")
         if leaf.inner[0] == "V":
             parts[0] = piece.shape[0]
         piece = piece.reshape(parts).transpose(order)

@@ -125,11 +125,18 @@ def rotary(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray, 
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_BTNH.dtype)
 
 
+def with_bias(layer: nn.Module, name: str, x_BT: jax.Array) -> jax.Array:
+    """An activation plus a bias of its last axis, a parameter of this name."""
+    bias = layer.param(name, nn.initializers.zeros, (x_BT.shape[-1],)).astype(x_BT.dtype)
+    return x_BT + bias[None, None]
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) × up(x)) (Shazeer 2002.05202)."""
 
     hidden: int
     gather: bool = True
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -138,5 +145,8 @@ class SwiGLU(nn.Module):
         up_DF = self.param("up_DF", dense_init(), (D, F))
         down_FD = self.param("down_FD", dense_init(), (F, D))
         product = functools.partial(dense, gather=self.gather)
-        hidden_BTF = nn.silu(product("BTD,DF->BTF", x_BTD, gate_DF)) * product("BTD,DF->BTF", x_BTD, up_DF)
-        return product("BTF,FD->BTD", hidden_BTF, down_FD)
+        gate_BTF, up_BTF = product("BTD,DF->BTF", x_BTD, gate_DF), product("BTD,DF->BTF", x_BTD, up_DF)
+        if self.bias:
+            gate_BTF, up_BTF = with_bias(self, "gate_bias_F", gate_BTF), with_bias(self, "up_bias_F", up_BTF)
+        out_BTD = product("BTF,FD->BTD", nn.silu(gate_BTF) * up_BTF, down_FD)
+        return with_bias(self, "down_bias_D", out_BTD) if self.bias else out_BTD

@@ -1,6 +1,7 @@
-"""The dense decoder of the Llama, Qwen2 and Qwen3 families: one forward for training, prefill and decode.
+"""The dense decoder of the Llama, Mistral, Qwen2 and Qwen3 families: one forward for training, prefill and decode.
 
-Llama has no biases, Qwen2 biases on queries, keys and values (`qkv_bias`), Qwen3 norms on queries and keys (`qk_norm`).
+Qwen2 has biases on queries, keys and values (`qkv_bias`), Qwen3 norms on queries and keys (`qk_norm`), and a few Llamas
+have biases on attention's output and in the MLP too (`output_bias`, `mlp_bias`).
 
 Letters: B sequences, T query positions, S key positions, D model width, V vocabulary, N query heads, K key-value heads,
 H head dim, L layers.
@@ -19,7 +20,7 @@ from r1jax.config.model import check_heads
 from r1jax.models import splash
 from r1jax.models.attention import Shared, attend, attend_cached
 from r1jax.models.kv_cache import Cache, Keys, Prefix
-from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary
+from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_frequencies, rotary, with_bias
 from r1jax.models.products import dense, logits, lookup, saves_products
 from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
 
@@ -53,6 +54,8 @@ class TransformerConfig:
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-6
     qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
     qk_norm: bool = False
     tie_word_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -105,7 +108,8 @@ class Attention(nn.Module):
             fused = c.attention == "auto" and splash.fits(q_BTNH, kept[0], shared)
             out_BTNH = (splash.attend if fused else attend)(q_BTNH, *kept, segments_BT=segments_BT, shared=shared)
         o_NHD = self.param("o_NHD", dense_init(inputs=2), (N, H, D))
-        return dense("BTNH,NHD->BTD", out_BTNH, o_NHD, gather=self.gather), kept
+        out_BTD = dense("BTNH,NHD->BTD", out_BTNH, o_NHD, gather=self.gather)
+        return with_bias(self, "o_bias_D", out_BTD) if c.output_bias else out_BTD, kept
 
 
 class Block(nn.Module):
@@ -120,7 +124,7 @@ class Block(nn.Module):
         epsilon = self.config.rms_norm_eps
         attention = Attention(self.config, self.gather, name="attention")
         attention_norm, mlp_norm = RMSNorm(epsilon, name="attention_norm"), RMSNorm(epsilon, name="mlp_norm")
-        mlp = SwiGLU(self.config.intermediate_size, self.gather, name="mlp")
+        mlp = SwiGLU(self.config.intermediate_size, self.gather, self.config.mlp_bias, name="mlp")
 
         def block(x_BTD, positions_BT, segments_BT=None, cache=None, shared=None):
             out_BTD, kept = attention(attention_norm(x_BTD), positions_BT, segments_BT, layer, cache, shared)

@@ -12,7 +12,7 @@ from typing import Literal
 from r1jax.config.sampling import PromptSettings
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import strip_end, summary
-from r1jax.text.prompt import Question, encode_prompt, make_prompt
+from r1jax.text.prompt import Question, encode_prompt, make_prompt, with_stop
 from r1jax.text.tokenizer import Tokenizer
 from r1jax.text.turns import continuation
 
@@ -48,7 +48,9 @@ class Reading:
             return None
         prompt, _ = make_prompt(question, self.prompt, self.tokenizer)
         target = continuation(text, prompt) if self.reads == "everything" else text
-        return encode_prompt(self.tokenizer, prompt), [*self.tokenizer.encode(target), self.tokenizer.stop_ids[0]]
+        return encode_prompt(self.tokenizer, prompt), with_stop(
+            self.tokenizer, self.tokenizer.encode(target), in_chat=self.prompt.chat
+        )
 
     def fits(self, prompt: list[int], response: list[int]) -> bool:
         """Whether both are within their limits."""

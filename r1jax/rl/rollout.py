@@ -8,6 +8,7 @@ Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def roll_out(
     prompt_PS, prompt_length_P, id_P = to_global(mesh, arrays, total)
     samples = sampling.sampler(weights, prompt_PS, prompt_length_P, id_P, key)
     with sampling.timers("sample"):
-        texts = completion_texts(jax.block_until_ready(samples), sampling.tokenizer)
+        samples = until_stop_texts(mesh, jax.block_until_ready(samples), sampling.tokenizer)
+        texts = completion_texts(samples, sampling.tokenizer)
     with sampling.timers("grade"):
         grades = grade(prompts.examples, texts, sampling.rewards)
     rewards, applies = to_global(mesh, (grades.scores, grades.applies), samples.length_B.shape[0])
@@ -154,14 +156,47 @@ def all_grades(mesh: Mesh, grades: Grades, rows: int) -> Grades:
     return Grades(scores, applies, reasons, seconds)
 
 
+def until_stop_texts(mesh: Mesh, samples: Samples, tokenizer: Tokenizer) -> Samples:
+    """The samples, each ended by the token that completes the first of the tokenizer's stop texts in it."""
+    if not tokenizer.stop_texts:
+        return samples
+    local = to_local(samples)
+    tokens_BT, length_B, truncated_B = local.completion_BT, local.length_B.copy(), local.truncated_B.copy()
+    for b, (tokens, length) in enumerate(zip(tokens_BT, length_B, strict=True)):
+        whole = tokens[:length].tolist()
+        if _stop_text(tokenizer.decode(whole), tokenizer) is not None:
+            # The fewest tokens whose text has one: it stays in the text as tokens are added.
+            length_B[b] = (
+                bisect.bisect_left(
+                    range(1, length), True, key=lambda n: _stop_text(tokenizer.decode(whole[:n]), tokenizer) is not None
+                )
+                + 1
+            )
+            truncated_B[b] = False
+    past_BT = np.arange(tokens_BT.shape[1])[None] >= length_B[:, None]
+    cut = Samples(
+        completion_BT=np.where(past_BT, 0, tokens_BT),  # pyright: ignore[reportArgumentType]
+        length_B=length_B,  # pyright: ignore[reportArgumentType]
+        logp_BT=np.where(past_BT, np.float32(0), local.logp_BT),  # pyright: ignore[reportArgumentType]
+        truncated_B=truncated_B,  # pyright: ignore[reportArgumentType]
+        support_BTI=None if local.support_BTI is None else np.where(past_BT[..., None], -1, local.support_BTI),  # pyright: ignore
+    )
+    return to_global(mesh, cut, samples.length_B.shape[0])
+
+
+def _stop_text(text: str, tokenizer: Tokenizer) -> int | None:
+    """Where the first stop text in a text begins."""
+    found = [place for stop in tokenizer.stop_texts if (place := text.find(stop)) >= 0]
+    return min(found, default=None)
+
+
 def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:
-    """The text of each of this process's samples up to its stop token, without it."""
+    """The text of each of this process's samples up to its stop token or stop text, without it."""
     local = to_local((samples.completion_BT, samples.length_B, samples.truncated_B))
-    return [
-        Completion(
-            tokenizer.decode(tokens[: length if truncated else length - 1].tolist()),
-            length=int(length),
-            truncated=bool(truncated),
-        )
-        for tokens, length, truncated in zip(*local, strict=True)
-    ]
+    completions = []
+    for tokens, length, truncated in zip(*local, strict=True):
+        stopped = int(tokens[length - 1]) in tokenizer.stop_ids and not truncated
+        text = tokenizer.decode(tokens[: length - 1 if stopped else length].tolist())
+        end = _stop_text(text, tokenizer)
+        completions.append(Completion(text[:end], length=int(length), truncated=bool(truncated) and end is None))
+    return completions

@@ -7,6 +7,7 @@ changes.refused  # {"stages.rl.steps": (300, 400)}
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ DATA = "data.jsonl"  # rows that were given to the Python API
 FREE = ("run_dir", "mesh.", "wandb_project", "completions_every", "keep_checkpoints", "table")
 FREE_ENDS = (
     *(".microbatch", ".eval_every", ".save_every", ".save_minutes", ".remat"),
-    *(".jsonl", ".parquet", ".test"),  # of data
     *(".url", ".parallel", ".retries", ".api_key_env"),  # of judges
 )
+PLACES = r"\.(jsonl|parquet|test)(\.\d+)?$"  # of data
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,11 @@ def _named(config: Config, most: int | None = None) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    free = {key for key in changed if key.startswith(FREE) or key.endswith(FREE_ENDS) or ".teacher_mesh" in key}
+    free = {
+        key
+        for key in changed
+        if key.startswith(FREE) or key.endswith(FREE_ENDS) or re.search(PLACES, key) or ".teacher_mesh" in key
+    }
     return {key: values for key, values in changed.items() if key not in free}
 
 

@@ -112,7 +112,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     join_processes(parse_config(tree, overrides).mesh)  # before a device is asked for
     tree["model"] = {"path": path, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16"}
     config = parse_config(tree, overrides)
-    tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), ()), make_mesh(config.mesh)
+    tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), (), config.stop), make_mesh(config.mesh)
     model = make_model(model_config(config.model), tokenizer.size)
     weights = import_params(folder, model.config, abstract_params(model, mesh))
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name, folder)
@@ -126,8 +126,10 @@ def policies(config: Config) -> list[str]:
 def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
     """The tokenizer in a run folder."""
     if (config.tokenizer or config.model.path or "characters") == "characters":
-        return CharacterTokenizer.load(folder / MODEL_FOLDER)
-    return load_tokenizer(str(folder / MODEL_FOLDER), ())
+        tokenizer: Tokenizer = CharacterTokenizer.load(folder / MODEL_FOLDER)
+        tokenizer.stop_at(config.stop)
+        return tokenizer
+    return load_tokenizer(str(folder / MODEL_FOLDER), (), config.stop)
 
 
 def model_folder(folder: Path, owner: str | None) -> Path:

@@ -265,8 +265,8 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's."""
     source = config.tokenizer or config.model.path or "characters"
     if source == "characters":
-        return load_tokenizer(source, _alphabet(tasks))
-    return load_tokenizer(source if Path(source).exists() else str(find_model(source)), ())
+        return load_tokenizer(source, _alphabet(tasks), config.stop)
+    return load_tokenizer(source if Path(source).exists() else str(find_model(source)), (), config.stop)
 
 
 def _alphabet(tasks: list[Task | Mixture]) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def task_key(stage: StageSettings) -> str:
 def data_key(stage: StageSettings) -> Any:
     """What two stages have in common that see the same data in the same form."""
     reads = stage.reads if isinstance(stage, RewardModelStage) else None
-    return task_key(stage), stage.prompt, stage.max_prompt_length, reads
+    return task_key(stage), repr(stage.prompt), stage.max_prompt_length, reads
 
 
 def needs_completions(stage: StageSettings, config: Config) -> bool:

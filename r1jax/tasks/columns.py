@@ -6,7 +6,8 @@ example = example_of(settings, "train.jsonl:1", {"question": "2+2?", "answer": 4
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import Any
 
@@ -34,6 +35,31 @@ def named_columns(settings: TableTask) -> tuple[list[str], list[str]]:
     return needed, [name for name in optional if name not in needed]
 
 
+def conventional(settings: TableTask, names: Collection[str]) -> dict[str, Any]:
+    """What to read where the columns named by default do not exist: `messages`, or `prompt` with `completion`.
+
+    Warns where there are questions with neither gold answers nor demonstrations.
+    """
+    read: dict[str, Any] = {}
+    if settings.answer == "answer" and "answer" not in names:
+        read["answer"] = None
+    has_questions = settings.messages or settings.is_for_reward_models
+    if not has_questions and settings.question == "question" and "question" not in names:
+        if "messages" in names and settings.completion is None:
+            read["messages"] = has_questions = "messages"
+        elif "prompt" in names:
+            read["question"] = "prompt"
+            if settings.completion is None and "completion" in names:
+                read["completion"] = "completion"
+    if "answer" in read and not has_questions and not (settings.completion or read.get("completion")):
+        warnings.warn(
+            f"no column 'answer', so there are no gold answers to compare with; there are {', '.join(names)}; "
+            f"task.answer names another column, or is null where there are none",
+            stacklevel=5,
+        )
+    return read
+
+
 def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Example:
     """The example of a row.
 
@@ -47,7 +73,7 @@ def example_of(settings: TableTask, where: str, row: Mapping[str, Any]) -> Examp
     if question is None:
         question = _question(settings, where, row)
     if settings.completion is not None:
-        demonstration = column(where, row, settings.completion)
+        demonstration = _reply(column(where, row, settings.completion))
         if not isinstance(demonstration, str | None):
             kind = type(demonstration).__name__
             raise ValueError(f"{where}: column {settings.completion!r} is a {kind}; a demonstration is text")
@@ -128,9 +154,18 @@ def _with_system(question: str | Messages, system: Any) -> str | Messages:
     return [{"role": "system", "content": system}, *messages]
 
 
+def _reply(value: Any) -> Any:
+    """A demonstration that is given as a message of the assistant, as text; any other as it is."""
+    messages = chat_messages(value)
+    is_reply = messages is not None and [message["role"] for message in messages] == ["assistant"]
+    return messages[0]["content"] if messages and is_reply else value
+
+
 def _gold(settings: TableTask, where: str, gold: Any) -> str:
+    if isinstance(gold, list | tuple) and len(gold) == 1:
+        gold = gold[0]
     if not isinstance(gold, str) and hasattr(gold, "__len__"):
-        kind = type(gold).__name__
+        kind = f"{type(gold).__name__} of {len(gold)}"
         raise ValueError(f"{where}: column {settings.answer!r} is a {kind}; a gold answer is text or a number")
     answer = "" if gold is None else str(gold)
     if settings.answer_after is not None:

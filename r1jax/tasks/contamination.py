@@ -23,7 +23,7 @@ from r1jax.rewards.example import Example
 from r1jax.tasks.columns import example_of
 from r1jax.tasks.mixture import Mixture
 from r1jax.tasks.rows import UnusableRow
-from r1jax.tasks.table import Table, split_rows
+from r1jax.tasks.table import Table, fitted, split_rows
 
 if TYPE_CHECKING:
     from r1jax.tasks import Task
@@ -96,7 +96,7 @@ def tables_of(task: Task | Mixture) -> list[Table]:
 def evaluation_questions(data: DataSet) -> tuple[str, Iterator[str]]:
     """The name of an evaluation set, and its questions: of its test set, or of all rows where it has none."""
     path = data.jsonl if isinstance(data, JsonlTask) else data.parquet if isinstance(data, ParquetTask) else data.tfds
-    return data.test or path, _questions(data)
+    return data.test or (path if isinstance(path, str) else path[0]), _questions(data)
 
 
 def question_text(example: Example) -> str:
@@ -107,8 +107,9 @@ def question_text(example: Example) -> str:
 
 
 def _questions(data: DataSet) -> Iterator[str]:
-    settings = data.model_copy(update={"answer": None, "completion": None, "columns": []})
     try:
+        settings = fitted(data.model_copy(update={"answer": None, "completion": None, "columns": []}))
+        settings = settings.model_copy(update={"completion": None})
         for where, row in split_rows(settings, "test") or split_rows(settings, "train") or ():
             with contextlib.suppress(UnusableRow):
                 yield question_text(example_of(settings, where, row))

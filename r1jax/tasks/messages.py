@@ -23,10 +23,21 @@ def chat_messages(value: Any) -> Messages | None:
     for message in value:
         given = {key: entry for key, entry in message.items() if entry is not None}  # Parquet fills in absent keys
         role, content = given.pop("role", given.pop("from", None)), given.pop("content", given.pop("value", None))
+        content = _joined(content)
         if not isinstance(role, str) or not isinstance(content, str):
             return None
         messages.append({"role": ROLES.get(role, role), "content": content, **given})
     return messages
+
+
+def _joined(content: Any) -> Any:
+    """The text of content that is given in parts; content with a part that is no text, such as an image, as it is."""
+    if not isinstance(content, list) or not content:
+        return content
+    texts: list[Any] = [
+        part.get("text") for part in content if isinstance(part, Mapping) and part.get("type", "text") == "text"
+    ]
+    return "".join(texts) if len(texts) == len(content) and all(isinstance(t, str) for t in texts) else content
 
 
 def split_conversation(messages: Messages) -> tuple[str | Messages, str | None]:

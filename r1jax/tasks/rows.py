@@ -6,12 +6,24 @@ for where, row in jsonl_rows("task.jsonl", "train.jsonl"):
 
 from __future__ import annotations
 
+import codecs
 import glob
+import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from r1jax.config.tasks import Paths
+
+JSON_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+PARQUET_ENDINGS = (".parquet", ".arrow")
+SAVED = "state.json"  # of a folder that datasets' save_to_disk wrote
+OTHER_SPLIT = re.compile(r"(test|validation|valid|val|dev|eval)\W")
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MISSING = object()
 Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
 Rows = Sequence[Mapping[str, Any]]
 
@@ -28,52 +40,119 @@ def numbered(rows: Rows) -> Iterator[Row]:
         yield f"data, row {number}", row
 
 
-def jsonl_rows(key: str, path: str) -> Iterator[Row]:
-    """The objects of a file, a line each. `key` is the setting that has the path."""
-    for file in _files(key, path):
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{file}:{number}", _object(f"{file}:{number}", line)
+def jsonl_rows(key: str, paths: Paths) -> Iterator[Row]:
+    """The objects of files, a line each or in an array. `key` is the setting that has the paths."""
+    for file in files_of(key, paths, JSON_ENDINGS):
+        try:
+            with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+                yield from _json_rows(file, lines)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{key}: {file} cannot be read: {error}") from None
+
+
+def _json_rows(file: Path, lines: BinaryIO | gzip.GzipFile) -> Iterator[Row]:
+    begun = False
+    for number, line in enumerate(lines, 1):
+        if number == 1 and line.startswith(UTF16):
+            raise ValueError(f"{file}:1: UTF-16 text; save the file as UTF-8")
+        if not begun and line.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+            for place, row in enumerate(_array(f"{file}:{number}", line + lines.read()), 1):
+                yield f"{file} row {place}", row
+            return
+        if line.strip():
+            begun = True
+            yield f"{file}:{number}", _object(f"{file}:{number}", line)
 
 
 def _object(where: str, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not a JSON object: {error}") from None
+        raise ValueError(f"{where}: not a JSON object: {error}; write each on a line, or an array of them") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: not a JSON object: {row!r:.80}")
     return row
 
 
-def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, path: str) -> Iterator[Row]:
-    """The rows of a file, with the columns of these names alone. `key` is the setting that has the path."""
+def _array(where: str, text: bytes) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not a JSON object, nor an array of them: {error}") from None
+    if wrong := [(number, row) for number, row in enumerate(rows, 1) if not isinstance(row, dict)]:
+        raise ValueError(f"{where}: not a JSON object in row {wrong[0][0]} of an array: {wrong[0][1]!r:.80}")
+    return rows
+
+
+def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, paths: Paths) -> Iterator[Row]:
+    """The rows of files, with the columns of these names alone. `key` is the setting that has the paths."""
+    for file in files_of(key, paths, PARQUET_ENDINGS):
+        columns, batches = _parquet(key, file)
+        roots = {name: name if name in columns else name.partition(".")[0] for name in (*names, *optional)}
+        if missing := [name for name in names if roots[name] not in columns]:
+            raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
+        read = [*dict.fromkeys(root for root in roots.values() if root in columns)]
+        rows = (row for batch in batches(read) for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield f"{file} row {number}", row
+
+
+def parquet_columns(key: str, paths: Paths) -> list[str]:
+    """The names of the columns of the first file."""
+    return _parquet(key, files_of(key, paths, PARQUET_ENDINGS)[0])[0]
+
+
+def _parquet(key: str, file: Path) -> tuple[list[str], Callable[[list[str]], Iterator[Any]]]:
+    """The columns of a Parquet or Arrow file, and what gives its rows by their names, in batches."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise ValueError('task.parquet needs pyarrow; install it with: pip install "r1jax[data]"') from None
-    for file in _files(key, path):
-        try:
+    try:
+        if file.suffix != ".arrow":
             table = pyarrow.parquet.ParquetFile(file)
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{key}: {file} is not a Parquet file: {error}") from None
-        columns = table.schema_arrow.names
-        if missing := [name for name in names if name not in columns]:
-            raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
-        read = [*names, *(name for name in optional if name in columns)]
-        rows = (row for batch in table.iter_batches(columns=read) for row in batch.to_pylist())
-        for number, row in enumerate(rows, 1):
-            yield f"{file} row {number}", row
+            return table.schema_arrow.names, lambda names: table.iter_batches(columns=names)
+        stream = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file)))
+        return stream.schema.names, lambda names: (batch.select(names) for batch in stream)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        kind = "an Arrow" if file.suffix == ".arrow" else "a Parquet"
+        raise ValueError(f"{key}: {file} is not {kind} file: {error}") from None
 
 
-def _files(key: str, path: str) -> list[Path]:
-    """The file of a path, or those of a pattern with `*`, as for the shards of a large data set."""
-    files = sorted(file for file in map(Path, glob.glob(path)) if file.is_file()) if "*" in path else [Path(path)]
-    if not files or not files[0].is_file():
-        raise ValueError(f"{key}: there is no file {path}; give the path of one")
-    return files
+def files_of(key: str, paths: Paths, endings: tuple[str, ...]) -> list[Path]:
+    """The files of a path or several: a file, those of a pattern, or those of a folder with one of these endings."""
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        files = [Path(path)]
+        if Path(path).is_dir():
+            files = _in_folder(Path(path), endings)
+        elif not files[0].exists() and re.search(r"[*?[]", path):
+            files = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
+        if not files or not files[0].is_file():
+            what = f"{' or '.join(endings)} file in" if Path(path).is_dir() else "file"
+            raise ValueError(f"{key}: there is no {what} {path}; give the path of one")
+        found += files
+    return found
+
+
+def _in_folder(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """The files of a folder, of which those that are named after other splits than train are not trained on."""
+    if (folder / SAVED).is_file():  # what datasets' save_to_disk wrote
+        return sorted(folder.glob("*.arrow"))
+    files = sorted(file for file in folder.iterdir() if file.name.endswith(endings) and file.is_file())
+    return [file for file in files if not OTHER_SPLIT.match(file.name)] or files
+
+
+def split_path(paths: Paths, split: str) -> Paths | None:
+    """What has a split of a training set, if that is one folder: in it a folder of its name, or files."""
+    if not isinstance(paths, str) or not Path(paths).is_dir():
+        return None
+    if (Path(paths) / split).is_dir():
+        return str(Path(paths) / split)
+    named = re.compile(rf"{re.escape(split)}\W.*({'|'.join(map(re.escape, JSON_ENDINGS + PARQUET_ENDINGS))})")
+    files = [str(f) for f in sorted(Path(paths).iterdir()) if f.is_file() and named.fullmatch(f.name)]
+    return files or None
 
 
 def tfds_rows(name: str, split: str) -> Iterator[Row]:
@@ -103,11 +182,41 @@ def tfds_rows(name: str, split: str) -> Iterator[Row]:
 
 
 def column(where: str, row: Mapping[str, Any], name: str) -> Any:
-    """A row's value in a column; bytes are text. Raises ValueError where there is no such column."""
-    if name not in row:
-        raise ValueError(f"{where}: no column {name!r}; there are {', '.join(row)}")
-    value = row[name]
+    """A row's value in a column, or, by a name with dots, in a column of a column; bytes are text.
+
+    Raises ValueError where there is no such column, and for text that is none.
+    """
+    value = _nested(row, name)
+    if value is MISSING:
+        raise ValueError(f"{where}: no column {name!r}; there are {', '.join(map(str, row))}")
     try:
-        return value.decode("utf-8") if isinstance(value, bytes) else value
+        value = value.decode("utf-8") if isinstance(value, bytes) else value
+        _check_text(value)
     except UnicodeDecodeError:
         raise ValueError(f"{where}: column {name!r} is not UTF-8 text; it is {value!r:.80}") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: column {name!r} has half a character, {error.object[error.start]!r}, a surrogate without its "
+            f"other half; correct the row"
+        ) from None
+    return value
+
+
+def _nested(row: Any, name: str) -> Any:
+    if isinstance(row, Mapping) and name in row:
+        return row[name]
+    first, dotted, rest = name.partition(".")
+    return _nested(row[first], rest) if dotted and isinstance(row, Mapping) and first in row else MISSING
+
+
+def _check_text(value: Any) -> None:
+    """Raises UnicodeEncodeError for a text, or one in a list or dict, that has lone surrogates."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            _check_text(key)
+            _check_text(below)
+    elif isinstance(value, list | tuple):
+        for below in value:
+            _check_text(below)

@@ -14,18 +14,29 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from r1jax.answers.extraction import gold_answer
-from r1jax.config.tasks import DataSet, JsonlTask, TableTask, TfdsTask
+from r1jax.config.tasks import DataSet, JsonlTask, ParquetTask, Paths, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
 from r1jax.rewards.example import Example
 from r1jax.rewards.format import think_answer
 from r1jax.rewards.grading import MAX_CHARACTERS
-from r1jax.tasks.columns import check_pass_rate, example_of, named_columns
+from r1jax.tasks.columns import check_pass_rate, conventional, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
-from r1jax.tasks.rows import Row, Rows, UnusableRow, jsonl_rows, numbered, parquet_rows, tfds_rows
+from r1jax.tasks.rows import (
+    Row,
+    Rows,
+    UnusableRow,
+    jsonl_rows,
+    numbered,
+    parquet_columns,
+    parquet_rows,
+    split_path,
+    tfds_rows,
+)
 from r1jax.tasks.split import Split, split_of
 
 # A missing value, or a text of more than twelve words.
@@ -76,6 +87,30 @@ class Table(ListedTask):
             raise ValueError(
                 f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
             )
+        self._warn_of_repeats()
+
+    def _warn_of_repeats(self) -> None:
+        """Warns of questions that are trained on and tested on, and of those with several gold answers."""
+        trained = {_text(example) for example in self.examples["train"]}
+        shared = [text for example in self.examples["test"] if (text := _text(example)) in trained]
+        if shared:
+            warnings.warn(
+                f"{len(shared)} of {len(self.examples['test'])} test questions are trained on, too; the first is "
+                f"{shared[0]!r:.200}; decontaminate: [test] removes them from training",
+                stacklevel=4,
+            )
+        golds: dict[str, str] = {}
+        doubtful = [
+            where
+            for where, example in self._places
+            if golds.setdefault(_text(example), example.answer) != example.answer
+        ]
+        if doubtful:
+            warnings.warn(
+                f"{len(doubtful)} of {len(self._places)} rows have a question that another row answers otherwise; the "
+                f"first is {doubtful[0]}",
+                stacklevel=4,
+            )
 
     def check_golds(self) -> None:
         """Warns, once, of gold answers that no short answer can equal: missing values, prose, what does not verify.
@@ -116,7 +151,19 @@ class Table(ListedTask):
 
 def read_table(settings: DataSet) -> Table:
     """The rows of files, or of the tensorflow-datasets data set of that name or in that folder."""
+    settings = fitted(settings)
     return Table(settings, split_rows(settings, "train") or (), split_rows(settings, "test"))
+
+
+def fitted(settings: DataSet) -> DataSet:
+    """The settings with the columns that files have, where those that are named by default do not exist."""
+    if isinstance(settings, JsonlTask):
+        names = next((list(row) for _, row in jsonl_rows("task.jsonl", _training(settings, settings.jsonl))), None)
+    elif isinstance(settings, ParquetTask):
+        names = parquet_columns("task.parquet", _training(settings, settings.parquet))
+    else:
+        names = None
+    return settings if names is None else settings.model_copy(update=conventional(settings, names))
 
 
 def split_rows(settings: DataSet, split: Split) -> Iterable[Row] | None:
@@ -124,12 +171,20 @@ def split_rows(settings: DataSet, split: Split) -> Iterable[Row] | None:
     if isinstance(settings, TfdsTask):
         return tfds_rows(settings.tfds, "train" if split == "train" else settings.test or "test")
     if isinstance(settings, JsonlTask):
-        key, path, rows = "task.jsonl", settings.jsonl, jsonl_rows
+        key, paths, rows = "task.jsonl", settings.jsonl, jsonl_rows
     else:
-        key, path, rows = "task.parquet", settings.parquet, functools.partial(parquet_rows, *named_columns(settings))
+        key, paths, rows = "task.parquet", settings.parquet, functools.partial(parquet_rows, *named_columns(settings))
     if split == "train":
-        return rows(key, path)
-    return None if settings.test is None else rows("task.test", settings.test)
+        return rows(key, _training(settings, paths))
+    test = settings.test
+    if test is None or not Path(test).exists():
+        test = split_path(paths, test or "test") or test
+    return None if test is None else rows("task.test", test)
+
+
+def _training(settings: DataSet, paths: Paths) -> Paths:
+    """The training split, where a folder has one."""
+    return split_path(paths, "train") or paths
 
 
 def rows_table(rows: Rows) -> Table:
@@ -140,8 +195,11 @@ def rows_table(rows: Rows) -> Table:
 def row_settings(rows: Rows) -> dict[str, Any]:
     """The task settings of rows with `question`, `answer` and, if any, `completion`; rewards read all other keys."""
     names = {name for row in rows if isinstance(row, Mapping) for name in row}
-    others = sorted(names - {"question", "answer", "completion"})
-    return {"completion": "completion" if "completion" in names else None, "columns": others}
+    read = conventional(TableTask(), names) if names else {}
+    if "completion" in names and "messages" not in read:
+        read["completion"] = "completion"
+    others = sorted(names - {"question", "answer", "completion", *read.values()})
+    return {"completion": None, **read, "columns": others}
 
 
 def _text(example: Example) -> str:

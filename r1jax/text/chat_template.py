@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 
 RENDER_SECONDS = 5.0
 RENDER_MB = 512
+ANSWER = "Ninetyseven"  # by which the end of a turn is found
 # Templates are given this as the current date: a run that is resumed on another day must have the same prompts.
 TODAY = datetime.datetime(2025, 1, 20)
 
@@ -31,9 +32,11 @@ class ChatTemplate:
         self.template, self.variables, self.source = template, dict(variables), source
         self._pool = WorkerPool("r1jax.text.chat_template:render", size=1, timeout=RENDER_SECONDS, memory_mb=RENDER_MB)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, **arguments: Any
+    ) -> str:
         """The messages as text, up to where the model's reply begins. Raises ValueError where the template fails."""
-        variables = self.variables | {"add_generation_prompt": add_generation_prompt}
+        variables = self.variables | arguments | {"add_generation_prompt": add_generation_prompt}
         try:
             return self._pool.call(self.template, list(messages), variables)
         except (ValueError, WorkerTimeout, WorkerCrash) as error:
@@ -41,6 +44,16 @@ class ChatTemplate:
             raise ValueError(
                 f"the chat template of {self.source} fails: {reason}; fix the template or set prompt.chat=false"
             ) from None
+
+    def turn_end(self, tokens: Collection[str]) -> str:
+        """The one of these tokens that the template writes right after the assistant's text, or ""."""
+        talk = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": ANSWER}]
+        try:
+            _, found, after = self.render(talk, add_generation_prompt=False).rpartition(ANSWER)
+        except ValueError:  # a template that needs other messages, or is not used
+            return ""
+        ends = [token for token in tokens if token and found and after.lstrip().startswith(token)]
+        return max(ends, key=len, default="")
 
 
 def render(template: str, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
@@ -96,24 +109,43 @@ def read_chat_template(folder: Path) -> str | None:
     """The template of a Hugging Face folder; None where it has none. Raises ValueError where it cannot be read."""
     file = folder / "chat_template.jinja"
     if file.is_file():
+        check_not_a_link(file)
         return file.read_text(encoding="utf-8")
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
         template = read_json(file).get("chat_template")
-        if isinstance(template, list):
-            named = {entry["name"]: entry["template"] for entry in template}
+        if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+            named = {str(entry.get("name")): entry.get("template") for entry in template}
             if "default" not in named:
                 raise ValueError(f"{file} has the chat templates {', '.join(named)}; rename the one to use to default")
-            return named["default"]
+            template = named["default"]
+        if template is not None and not isinstance(template, str):
+            raise ConfigError(f"{file}: chat_template is {template!r:.80}; a template is a text")
         if template is not None:
             return template
     return None
+
+
+def check_not_a_link(file: Path) -> None:
+    """Raises ConfigError for a link out of a model's folder: what it leads to would be copied into runs and exports.
+
+    The hub's cache consists of links to its `blobs`.
+    """
+    to = file.resolve()
+    if file.is_symlink() and not any(to.is_relative_to(f.resolve()) for f in (file.parent, _blobs(file.parent))):
+        raise ConfigError(
+            f"{file} is a link to {to}, which is outside of the model's folder; put the file itself there"
+        )
+
+
+def _blobs(folder: Path) -> Path:
+    return folder.absolute().parent.parent / "blobs"
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a model's folder; empty where there is no file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{file} has no JSON object; use the files of one model")

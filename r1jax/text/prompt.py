@@ -48,11 +48,13 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
     if settings.chat:
         if tokenizer.chat_template is None:
             raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
-        text = tokenizer.chat_template.render(chat_messages(question, settings))
+        text = tokenizer.chat_template.render(chat_messages(question, settings), **settings.chat_template_kwargs)
     elif not isinstance(question, str):
         raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
     elif settings.system is not None:
         raise ValueError("prompt.system needs a chat template; set prompt.chat=true, or drop prompt.system")
+    elif settings.chat_template_kwargs:
+        raise ValueError("prompt.chat_template_kwargs needs a chat template; set prompt.chat=true, or drop it")
     else:
         text = template.replace("{question}", question)  # not str.format: both may contain braces
     return text, opens_think(text)
@@ -72,6 +74,14 @@ def with_start(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
     """The ids with the tokenizer's start token in front, unless it is there already: chat templates may write it."""
     bos = tokenizer.bos_id
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def with_stop(tokenizer: Tokenizer, ids: list[int], *, in_chat: bool) -> list[int]:
+    """The ids up to their first stop token, or else with the one added that ends a turn, or a text."""
+    stop = next((i for i, token in enumerate(ids) if token in tokenizer.stop_ids), None)
+    if stop is not None:
+        return ids[: stop + 1]
+    return [*ids, tokenizer.turn_end if in_chat and tokenizer.turn_end is not None else tokenizer.stop_ids[0]]
 
 
 def chat_messages(question: Question, settings: PromptSettings) -> list[dict[str, Any]]:

@@ -11,35 +11,40 @@ from __future__ import annotations
 import functools
 import json
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from r1jax.text.byte_level import byte_level_bpe
 from r1jax.text.chat_template import ChatTemplate, load_chat_template, read_json
+from r1jax.text.special_tokens import (
+    SETTINGS_FILES,
+    VOCABULARY_FILES,
+    add_tokens,
+    copy_files,
+    special_tokens,
+    stop_ids_of,
+    stop_texts_of,
+)
 
 CHARACTERS = "characters"
 PAD, STOP = "<|pad|>", "<|stop|>"  # of the character tokenizer
-SETTINGS_FILES = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 
 
 class Tokenizer(Protocol):
     """Ids are 0 to `size` - 1. `encode` adds no special tokens; `decode` leaves out padding, stop and start tokens.
 
-    `stop_ids[0]` ends demonstrations; `bos_id` is None unless prompts begin with it; `source` names the tokenizer in
-    errors.
+    `stop_ids[0]` ends demonstrations, or `turn_end` in a chat whose template has one; `stop_texts` end completions too,
+    where they are no single tokens. `bos_id` is None unless prompts begin with it; `added_tokens` are those that are
+    found in any text; `source` names the tokenizer in errors.
     """
 
     size: int
     stop_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...] = ()
+    turn_end: int | None = None
     bos_id: int | None
+    added_tokens: Collection[str] = ()
     source: str
 
     @property
@@ -51,6 +56,15 @@ class Tokenizer(Protocol):
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    def stop_at(self, texts: Sequence[str]) -> None:
+        """Lets completions end at these texts too, each an added token or any other text."""
+        if not texts:
+            return
+        named = {*texts}.intersection(self.added_tokens)
+        ids = {token: i for i, token in self.tokens().items() if token in named}
+        self.stop_ids = tuple(dict.fromkeys([*self.stop_ids, *(ids[text] for text in texts if text in ids)]))
+        self.stop_texts = tuple(dict.fromkeys([*self.stop_texts, *(text for text in texts if text not in ids)]))
 
     def tokens(self) -> dict[int, str]:
         """The tokens by their ids, special ones and stop tokens too, as the vocabulary spells them."""
@@ -73,7 +87,7 @@ class CharacterTokenizer(Tokenizer):
     def __init__(self, symbols: Sequence[str]) -> None:
         if not symbols or not all(symbols) or len(set(symbols)) != len(symbols):
             raise ValueError(f"tokenizer: an alphabet needs distinct symbols that are not empty, got {list(symbols)}")
-        self.symbols = tuple(symbols)
+        self.symbols = self.added_tokens = tuple(symbols)
         self.size = 2 + len(symbols)
         self.stop_ids: tuple[int, ...] = (1,)
         self.bos_id: int | None = None
@@ -124,34 +138,40 @@ class CharacterTokenizer(Tokenizer):
 
 
 class HuggingFaceTokenizer(Tokenizer):
-    """A `tokenizer.json`, with the settings in the other files of its folder.
+    """A `tokenizer.json`, or a `vocab.json` with its `merges.txt`, with the settings in the other files of its folder.
 
-    Stop ids are the `eos_token` of tokenizer_config.json, then every `eos_token_id` of generation_config.json, or of
-    config.json where that has none. `bos_id` is set only if the model's own tokenizer puts the start token in front of
+    Tokens that only those name are added, as transformers does. Stop ids are the `eos_token` of tokenizer_config.json,
+    then every `eos_token_id` of generation_config.json, or of config.json where that has none, and the token that ends
+    a turn in the chat template. `bos_id` is set only if the model's own tokenizer puts the start token in front of
     texts; many define one that they never use.
     """
 
     def __init__(self, file: Path) -> None:
         from tokenizers import Tokenizer as Backend
 
-        try:
-            self._backend: Any = Backend.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"tokenizer: {file} is not a tokenizer.json: {error}") from None
+        if file.name == "vocab.json":
+            self._backend: Any = byte_level_bpe(file)
+        else:
+            try:
+                self._backend = Backend.from_file(str(file))
+            except Exception as error:  # the library raises bare Exception
+                raise ValueError(f"tokenizer: {file} is not a tokenizer.json: {error}") from None
         self.source, self._file = str(file), file
         self._backend.no_truncation()  # a file may have either setting, and both would change ids silently
         self._backend.no_padding()
+        self._specials = special_tokens(file.parent)
+        add_tokens(self._backend, file.parent)
         # Not the number of tokens, since ids may have gaps.
         self.size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
-        self._specials = _special_tokens(file.parent)
         ids = {name: self._backend.token_to_id(token) for name, token in self._specials.items()}
         eos, bos, pad = (ids.get(name) for name in ("eos_token", "bos_token", "pad_token"))
-        self.stop_ids = _stop_ids(eos, file.parent, self.size)
         added = read_json(file.parent / "tokenizer_config.json").get("add_bos_token")
         if added is None:  # then it is as tokenizer.json's post-processor does
             added = bos in self._backend.encode("", add_special_tokens=True).ids[:1]
         self.bos_id = bos if added else None
-        self._dropped = {*self.stop_ids, bos, pad}
+        self.stop_ids = stop_ids_of(eos, file.parent, self.size)
+        self.added_tokens = [token.content for token in self._backend.get_added_tokens_decoder().values()]
+        self._unread = {bos, pad}
 
     @functools.cached_property
     def chat_template(self) -> ChatTemplate | None:
@@ -164,92 +184,55 @@ class HuggingFaceTokenizer(Tokenizer):
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        text_ids = [int(i) for i in ids if int(i) not in self._dropped]
+        dropped = self._unread.union(self.stop_ids)
+        text_ids = [int(i) for i in ids if int(i) not in dropped]
         return self._backend.decode(text_ids, skip_special_tokens=False)  # tags such as <think> may be special tokens
 
     def tokens(self) -> dict[int, str]:
         return {i: token for token, i in self._backend.get_vocab(with_added_tokens=True).items()}
 
     def save(self, folder: Path) -> None:
-        _copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
+        copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
+        if self._file.name == "vocab.json":
+            self._backend.save(str(folder / "tokenizer.json"))
+            settings = self._specials | read_json(self._file.parent / "tokenizer_config.json")
+            (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece `.model` file, with the settings in the other files of its folder.
+def load_tokenizer(source: str | Path | None, symbols: Sequence[str], stop: Sequence[str] = ()) -> Tokenizer:
+    """A tokenizer of characters, or the one at a path; completions end at the texts `stop`, too.
 
-    Its eos piece is the first stop token; those that generation_config.json or config.json name follow. Its bos piece,
-    if any, begins prompts unless tokenizer_config.json has `add_bos_token` false. As in Hugging Face's tokenizers, and
-    unlike SentencePiece itself, control pieces in a text (`<s>` in a rendered chat) are encoded as their ids.
-    """
-
-    def __init__(self, file: Path) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        try:
-            self._backend: Any = SentencePieceProcessor(model_file=str(file))
-        except (RuntimeError, OSError) as error:
-            raise ValueError(f"tokenizer: {file} is not a SentencePiece model: {error}") from None
-        self.source, self._file = str(file), file
-        self.size: int = self._backend.get_piece_size()
-        added = read_json(file.parent / "added_tokens.json")
-        if beyond := [token for token, i in added.items() if i >= self.size]:
-            raise ValueError(
-                f"tokenizer: added_tokens.json beside {file} has {beyond[0]!r}, which the model does not; convert "
-                "them to one tokenizer.json with transformers' AutoTokenizer"
-            )
-        eos, bos, pad = self._backend.eos_id(), self._backend.bos_id(), self._backend.pad_id()  # -1: has none
-        if eos < 0:
-            raise ValueError(f"tokenizer: {file} has no eos piece, so that completions could not end")
-        self.stop_ids: tuple[int, ...] = _stop_ids(eos, file.parent, self.size)
-        starts = bos >= 0 and read_json(file.parent / "tokenizer_config.json").get("add_bos_token") is not False
-        self.bos_id: int | None = bos if starts else None
-        self._dropped = {*self.stop_ids, bos, pad}
-        pieces = {i: self._backend.id_to_piece(i) for i in range(self.size) if i == eos or self._backend.is_control(i)}
-        self._control = {piece: i for i, piece in pieces.items()}
-        self._pattern = re.compile(f"({'|'.join(map(re.escape, sorted(self._control, key=len, reverse=True)))})")
-        named = {"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": self._backend.unk_id()}
-        texts = {name: self._backend.id_to_piece(i) for name, i in named.items() if i >= 0}
-        self._specials = texts | _special_tokens(file.parent)
-
-    @functools.cached_property
-    def chat_template(self) -> ChatTemplate | None:
-        return load_chat_template(self._file.parent, self._specials)
-
-    def encode(self, text: str) -> list[int]:
-        ids = []
-        for part in self._pattern.split(text):
-            ids += [self._control[part]] if part in self._control else self._backend.encode(part)
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._backend.decode([int(i) for i in ids if int(i) not in self._dropped])
-
-    def tokens(self) -> dict[int, str]:
-        return {i: self._backend.id_to_piece(i) for i in range(self.size)}
-
-    def save(self, folder: Path) -> None:
-        _copy_files(self._file, SETTINGS_FILES, folder / "tokenizer.model")
-
-
-def load_tokenizer(source: str | Path | None, symbols: Sequence[str]) -> Tokenizer:
-    """A tokenizer of characters, or the one at a path.
-
-    `source` None or "characters" takes `symbols`, the task's alphabet. Otherwise it is a folder with a tokenizer.json
-    or a tokenizer.model, a tokenizer.json file, or a SentencePiece model file.
+    `source` None or "characters" takes `symbols`, the task's alphabet. Otherwise it is a folder with a tokenizer.json,
+    a tokenizer.model, or a vocab.json with its merges.txt, a tokenizer.json file, or a SentencePiece model file.
     """
     if source is None or source == CHARACTERS:
-        return CharacterTokenizer(symbols)
-    file = Path(source)
+        tokenizer: Tokenizer = CharacterTokenizer(symbols)
+    else:
+        tokenizer = _read_tokenizer(Path(source))
+        if end := tokenizer.chat_template and tokenizer.chat_template.turn_end(tokenizer.added_tokens):
+            tokenizer.stop_at([end])
+            (tokenizer.turn_end,) = tokenizer.encode(end)
+        tokenizer.stop_at(stop_texts_of(Path(tokenizer.source).parent))
+    tokenizer.stop_at(stop)
+    return tokenizer
+
+
+def _read_tokenizer(file: Path) -> Tokenizer:
     if file.is_dir():
-        files = [file / name for name in ("tokenizer.json", "tokenizer.model") if (file / name).is_file()]
-        if not files:
-            raise ValueError(f"tokenizer: no tokenizer.json or tokenizer.model in {file}; give a folder with one")
-        file = files[0]
+        names = [name for name in ("tokenizer.json", "tokenizer.model", "vocab.json") if (file / name).is_file()]
+        if not names or (names == ["vocab.json"] and not (file / "merges.txt").is_file()):
+            raise ValueError(
+                f"tokenizer: no tokenizer.json or tokenizer.model in {file}, and no vocab.json with merges.txt; give a "
+                f"folder with one"
+            )
+        file = file / names[0]
     elif not file.is_file():
         raise ValueError(
             f"tokenizer: there is no file or folder {file}; give {CHARACTERS}, a model's folder, a tokenizer.json or a "
             f"SentencePiece model"
         )
+    from r1jax.text.sentence_piece import SentencePieceTokenizer  # here, since it is a tokenizer of this module
+
     with file.open("rb") as opened:
         is_json = file.name == "tokenizer.json" or opened.read(64).lstrip().startswith(b"{")
     kind: Any = HuggingFaceTokenizer if is_json else SentencePieceTokenizer
@@ -265,38 +248,3 @@ def check_same_tokens(source: str, theirs: Tokenizer, ours: Tokenizer) -> None:
                 f"the tokenizer of {source} is another one: id {i} is {their.get(i)!r} there and {our.get(i)!r} here; "
                 f"give the same tokenizer, or the same tasks in the same order"
             )
-
-
-def _stop_ids(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
-    file = folder / "generation_config.json"
-    named = read_json(file).get("eos_token_id")
-    if named is None:
-        file = folder / "config.json"
-        named = read_json(file).get("eos_token_id")
-    more = named if isinstance(named, list) else [named]
-    if unknown := [stop for stop in more if stop is not None and not 0 <= stop < size]:
-        raise ValueError(
-            f"tokenizer: {file} has eos_token_id {unknown[0]}, and the tokenizer has ids 0 to {size - 1}; use "
-            "files of the same model"
-        )
-    stops = tuple(dict.fromkeys(stop for stop in (eos, *more) if stop is not None))
-    if not stops:
-        raise ValueError(f"tokenizer: no stop token in {folder}; add eos_token_id to generation_config.json")
-    return stops
-
-
-def _special_tokens(folder: Path) -> dict[str, str]:
-    """The special tokens that templates may use, by name; the files give each as a text or as an object with one."""
-    settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
-    tokens = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-    texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
-    return {name: text for name, text in texts.items() if text is not None}
-
-
-def _copy_files(file: Path, beside: Sequence[str], target: Path) -> None:
-    """Copies a file to `target`, under whose name the original may be another, and the files beside it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sources = {target.parent / name: file.parent / name for name in beside} | {target: file}
-    for to, source in sources.items():
-        if source.is_file() and source.resolve() != to.resolve():
-            shutil.copyfile(source, to)

@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
     prompt: str
     target: str
-    is_rendered: bool
+    in_chat: bool = True
 
 
 def assistant_turns(
@@ -42,12 +42,12 @@ def assistant_turns(
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or not message["content"].strip():
             continue
-        prompt = template.render(messages[:i])
+        prompt = template.render(messages[:i], **settings.chat_template_kwargs)
         text = continuation(message["content"], prompt)
-        whole = template.render(messages[: i + 1], add_generation_prompt=False)
+        whole = template.render(messages[: i + 1], add_generation_prompt=False, **settings.chat_template_kwargs)
         added = whole.removeprefix(prompt)
         is_rendered = whole.startswith(prompt) and _squeezed(text) in _squeezed(added)
-        turns.append(Turn(prompt, added if is_rendered else text, is_rendered))
+        turns.append(Turn(prompt, added if is_rendered else text))
     return turns
 
 
@@ -57,15 +57,6 @@ def continuation(demonstration: str, prompt: str) -> str:
         return demonstration
     rest = demonstration.removeprefix("<think>")
     return rest.removeprefix("\n") if prompt.endswith("\n") else rest
-
-
-def target_ids(turn: Turn, tokenizer: Tokenizer, ids: list[int]) -> list[int]:
-    """What is learned of a target's ids: up to the stop token that the template writes, else with one added.
-
-    A template may write more after it, such as a line end, which no sample has.
-    """
-    stop = next((i for i, token in enumerate(ids) if token in tokenizer.stop_ids), None) if turn.is_rendered else None
-    return [*ids, tokenizer.stop_ids[0]] if stop is None else ids[: stop + 1]
 
 
 def earlier_turns(turns: Sequence[tuple[list[int], list[int]]]) -> list[tuple[int, int]] | None:

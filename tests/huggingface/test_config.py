@@ -78,7 +78,6 @@ def test_a_pretrained_models_own_config_is_taken_over(tmp_path):
             {"architectures": ["MambaForCausalLM"]},
             "MambaForCausalLM is not supported; those are LlamaForCausalLM, Qwen2",
         ),
-        ({"attention_bias": True}, "attention_bias True is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act gelu is not supported; only silu"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope scaling longrope is not supported; linear, llama3"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide"),

@@ -126,7 +126,7 @@ def test_tensors_that_do_not_match_the_config_are_errors(mesh, tmp_path):
         with_tensors({name: value for name, value in good.items() if name != norm})
     with pytest.raises(ConfigError, match=r"tensor surprise of shape \[3\] is not expected"):
         with_tensors(good | {"surprise": np.ones(3, np.float32)})
-    with pytest.raises(ConfigError, match="is I32; need F32, BF16, F16"):
+    with pytest.raises(ConfigError, match="is I32, as in quantised models; need F32, BF16, F16"):
         with_tensors(good | {norm: np.ones(16, np.int32)})
     with_tensors(good | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)})
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.config.load import load_config
-from r1jax.parallel.mesh import own_rows
+from r1jax.parallel.mesh import own_rows, to_global
 from r1jax.programs.grpo import Trainer
-from r1jax.rl.rollout import collect, completion_texts, roll_out
+from r1jax.rl.rollout import collect, completion_texts, roll_out, until_stop_texts
 from r1jax.run.run import build_run
 from r1jax.sampling.sampler import Samples
 from r1jax.text.tokenizer import CharacterTokenizer
@@ -26,6 +26,36 @@ def test_texts_end_before_the_stop_token():
     texts = completion_texts(samples, CharacterTokenizer("ab"))
     assert texts == ["ab", "", "bbaa", "aaa"]
     assert [(t.length, t.truncated) for t in texts] == [(3, False), (1, False), (4, True), (4, False)]
+
+
+def test_a_stop_text_ends_a_sample_with_the_token_that_completes_it(mesh):
+    """a is 2, b is 3, abc is 4: the text abb ends the first two, the second inside a token."""
+    tokenizer = CharacterTokenizer(["a", "b", "bba"])
+    tokenizer.stop_at(["abb", "bab"])
+    tokens = jnp.array([[2, 2, 3, 3, 2, 1], [2, 4, 2, 2, 2, 2], [2, 3, 2, 2, 2, 2], [2, 2, 1, 0, 0, 0]] * 2)
+    samples = Samples(
+        completion_BT=tokens,
+        length_B=jnp.array([6, 6, 6, 3] * 2),
+        logp_BT=-jnp.ones((8, 6)),
+        truncated_B=jnp.array([False, True, True, False] * 2),
+        support_BTI=jnp.broadcast_to(tokens[:, :, None], (8, 6, 2)),
+    )
+    cut = until_stop_texts(mesh, samples, tokenizer)
+    assert cut.length_B.tolist() == [4, 2, 6, 3] * 2
+    assert cut.truncated_B.tolist() == [False, False, True, False] * 2
+    assert cut.completion_BT[:2].tolist() == [[2, 2, 3, 3, 0, 0], [2, 4, 0, 0, 0, 0]]
+    assert cut.logp_BT[:2].tolist() == [[-1] * 4 + [0] * 2, [-1] * 2 + [0] * 4]
+    assert cut.support_BTI[1].tolist() == [[2, 2], [4, 4], *[[-1, -1]] * 4]
+    assert cut.completion_BT.sharding.spec == samples_sharding(mesh)
+    for some in (samples, cut):  # whether or not they have been cut
+        texts = completion_texts(some, tokenizer)
+        assert texts == ["a", "", "abaaaa", "aa"] * 2
+        assert [text.truncated for text in texts] == [False, False, True, False] * 2
+    assert until_stop_texts(mesh, samples, CharacterTokenizer("ab")) is samples
+
+
+def samples_sharding(mesh):
+    return to_global(mesh, np.zeros(8), 8).sharding.spec
 
 
 def test_a_sample_does_not_depend_on_its_batch(tiny_file):

@@ -75,7 +75,7 @@ def test_columns_by_name_and_completions(tmp_path):
         ([*problems(2), "{"], r"rows\.jsonl:3: not a JSON object: "),
         ([*problems(1), "", "[1]"], r"rows\.jsonl:3: not a JSON object: \[1\]"),
         (["[" * 100_000], r"rows\.jsonl:1: not a JSON object"),
-        ([{"question": "2?", "gold": 2}], r"rows\.jsonl:1: no column 'answer'; there are question, gold"),
+        ([{"question": "2?", "answer": 1}, {"question": "2?"}], r"rows\.jsonl:2: no column 'answer'; there are ques"),
         ([{"question": "2?", "answer": ""}], r":1: the gold answer in column 'answer' is empty"),
         ([{"question": "2?", "answer": None}], r":1: the gold answer in column 'answer' is empty"),
         ([{"question": "2?", "answer": [1, 2]}], r":1: column 'answer' is a list"),
@@ -97,7 +97,10 @@ def test_settings_that_do_not_fit_the_rows(tmp_path):
     with pytest.raises(ValueError, match=r"task\.test: there is no file nowhere"):
         make_task(JsonlTask(jsonl=file, test="nowhere"), 0)
     with pytest.raises(ValueError, match=r"task\.jsonl: there is no file"):
-        make_task(JsonlTask(jsonl=str(tmp_path)), 0)
+        make_task(JsonlTask(jsonl=str(tmp_path / "none")), 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"task\.jsonl: there is no \.jsonl or \.json or .* file in .*empty; give the"):
+        make_task(JsonlTask(jsonl=str(tmp_path / "empty")), 0)
 
 
 def test_bad_bytes_are_named(tmp_path):
@@ -145,7 +148,7 @@ GSM8K = [
 @pytest.mark.filterwarnings("error")
 def test_gsm8k_as_it_is_published(tmp_path):
     file = written(tmp_path, GSM8K)
-    task = make_task(JsonlTask(jsonl=file, test=file), 0)
+    task = make_task(JsonlTask(jsonl=file, test=written(tmp_path, problems(1), "test.jsonl")), 0)
     for index, (gold, other) in enumerate([("72", "24"), ("10", "50")]):
         example = task.example("train", index)
         for right in (
@@ -167,8 +170,8 @@ def test_parquet(tmp_path):
     file = str(tmp_path / "rows.parquet")
     task = make_task(ParquetTask(parquet=file, test=file, question="prompt", answer="gold"), 0)
     assert [(e.question, e.answer) for e in everything(task, "train")] == [(chat, "4"), (chat, "4"), (chat, "5")]
-    with pytest.raises(ValueError, match=r"no column 'question'; there are id, prompt, gold"):
-        make_task(ParquetTask(parquet=file), 0)
+    with pytest.raises(ValueError, match=r"no column 'q'; there are id, prompt, gold"):
+        make_task(ParquetTask(parquet=file, question="q", answer="gold"), 0)
     (tmp_path / "rows.parquet").write_text("nothing")
     with pytest.raises(ValueError, match="is not a Parquet file"):
         make_task(ParquetTask(parquet=file), 0)
@@ -248,7 +251,7 @@ def test_rows_in_python_with_demonstrations():
     [
         ([], "no rows to train on"),
         (problems(1), "none to test on"),
-        ([{"question": "2?", "gold": 2}], r"data, row 1: no column 'answer'; there are question, gold"),
+        ([{"question": "2?", "answer": 1}, {"question": "2?"}], r"data, row 2: no column 'answer'; there are question"),
         ([*problems(1), {"question": "2?", "answer": 2}], "data, row 2: no column 'more'"),
         ([*problems(1), "q"], "data, row 2: got 'q'; need a dict with question and answer"),
         ([{"question": "2?", "answer": 2, "day": date(2020, 1, 1)}], "column 'day' cannot be given to rewards"),
@@ -341,3 +344,88 @@ def test_a_gold_answer_that_is_longer_than_any_graded_completion_is_not_graded()
     with pytest.warns(UserWarning, match="1 of 64 gold answers are missing values, prose or not accepted") as warned:
         task.check_golds()
     assert time.process_time() - begin < 5 and len(str(warned[0].message)) < 1000
+
+
+def chat(*turns):
+    return [{"role": role, "content": content} for role, content in zip(["user", "assistant"] * 2, turns, strict=False)]
+
+
+CONVENTIONS = {
+    "prompt and completion": ({"prompt": "{}?", "completion": "c{}"}, "{}?", "c{}"),
+    "messages": ({"messages": chat("{}?", "c{}")}, "{}?", "c{}"),
+    "prompt and completion of messages": (
+        {"prompt": chat("{}?"), "completion": [{"role": "assistant", "content": "c{}"}]},
+        chat("{}?"),
+        "c{}",
+    ),
+    "question and completion": ({"question": "{}?", "completion": "c{}"}, "{}?", None),
+    "content parts": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "{}"}, {"type": "text", "text": "?"}]}]},
+        "{}?",
+        None,
+    ),
+}
+
+
+def with_number(value, i):
+    return json.loads(json.dumps(value).replace("{}", str(i)))
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_by_convention(name, kind, recwarn, tmp_path):
+    row, question, demonstration = CONVENTIONS[name]
+    rows = [with_number(row, i) for i in range(40)]
+    if kind == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+        task = make_task(ParquetTask(parquet=str(tmp_path / "rows.parquet")), 0)
+    else:
+        task = make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+    examples = everything(task, "train") + everything(task, "test")
+    expected = {json.dumps([with_number(question, i), with_number(demonstration, i)]) for i in range(40)}
+    assert {json.dumps([e.question, e.demonstration]) for e in examples} == expected
+    assert not task.has_golds
+    warned = [str(w.message) for w in recwarn if "no gold answers" in str(w.message)]
+    assert bool(warned) == (name == "question and completion"), warned
+
+
+def test_questions_alone_do_where_no_reward_needs_a_gold(tmp_path):
+    rows = [{"prompt": f"{i}?", "gold": i} for i in range(40)]
+    with pytest.warns(
+        UserWarning, match="no column 'answer', so there are no gold answers .*; there are prompt, gold;"
+    ):
+        task = make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0, rewards={"short": lambda e, c: -len(c)})
+    assert task.rewards["accuracy"](task.example("train", 0), "1") == (None, "no_gold")
+    with pytest.warns(UserWarning, match="no column 'answer'"):
+        assert everything(make_task([{"question": f"{i}?"} for i in range(40)], 0), "train")
+
+
+def test_an_image_is_no_text(tmp_path):
+    content = [{"type": "text", "text": "1"}, {"type": "image", "url": "x"}]
+    rows = [{"question": [{"role": "user", "content": content}], "answer": 1}]
+    with pytest.raises(ValueError, match=r":1: column 'question' has neither text nor chat messages"):
+        make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+
+
+def test_a_list_with_one_gold(tmp_path):
+    rows = [{"question": f"{i}?", "answer": [f"{i}"]} for i in range(40)]
+    task = make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+    assert all(e.question == f"{e.answer}?" for e in everything(task, "train"))
+    rows[3]["answer"] = ["3", "three"]
+    with pytest.raises(ValueError, match=r":4: column 'answer' is a list of 2; a gold answer is text or a number"):
+        make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+
+
+def test_the_same_questions_in_both_splits_or_with_other_golds_are_warned_of(recwarn, tmp_path):
+    file, test = written(tmp_path, problems(40)), written(tmp_path, problems(3, 38), "test.jsonl")
+    with pytest.warns(
+        UserWarning, match=r"2 of 3 test questions are trained on, too; the first is '38\+1\?'; decontam"
+    ):
+        make_task(JsonlTask(jsonl=file, test=test), 0)
+    rows = [*problems(40), {"question": "7+1?", "answer": 9}, {"question": "8+1?", "answer": 9}]
+    with pytest.warns(UserWarning, match=r"1 of 42 rows have a question that another row answers .*rows\.jsonl:41$"):
+        make_task(JsonlTask(jsonl=written(tmp_path, rows)), 0)
+    recwarn.clear()
+    make_task(JsonlTask(jsonl=written(tmp_path, [*problems(40), *problems(40)])), 0)  # repeated, and the same
+    assert not recwarn.list

@@ -82,3 +82,16 @@ def test_settings_and_questions_that_do_not_go_together(question, settings, erro
 def test_chat_without_a_chat_template():
     with pytest.raises(ValueError, match=r"the character tokenizer has no chat template; set prompt\.chat=false"):
         prompt("1", chat=True)
+
+
+def test_chat_template_kwargs():
+    template = CHAT + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{{ more }}"
+    assert prompt("1", Chatty(template), chat=True) == ("[user]1[assistant]", False)
+    settings = {"enable_thinking": False, "more": [1, {"a": None}]}
+    text = "[user]1[assistant]<think></think>[1, {'a': None}]"
+    assert prompt("1", Chatty(template), chat=True, chat_template_kwargs=settings) == (text, False)
+    with pytest.raises(ValueError, match=r"prompt\.chat_template_kwargs needs a chat template; set prompt\.chat=true"):
+        prompt("1", chat_template_kwargs=settings)
+    for name in ("messages", "add_generation_prompt"):
+        with pytest.raises(ValueError, match=f"{name} is what r1jax gives to the template itself; leave it out"):
+            PromptSettings(chat=True, chat_template_kwargs={name: True})

@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from byte_tokenizer import CHATML, byte_tokenizer
 
+from r1jax.text.prompt import with_stop
+from r1jax.text.sentence_piece import SentencePieceTokenizer
 from r1jax.text.tokenizer import (
     CharacterTokenizer,
     HuggingFaceTokenizer,
-    SentencePieceTokenizer,
     check_same_tokens,
     load_tokenizer,
 )
@@ -131,8 +133,9 @@ def test_huggingface_stops_of_config_json_only_where_generation_config_has_none(
 
 
 def test_huggingface_chat_template_with_the_special_tokens_of_both_files(tmp_path):
-    folder = write_huggingface(tmp_path / "m", config={"eos_token": {"content": "</s>"}, "unk_token": None})
-    (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "<pad>"}')
+    """As in transformers, special_tokens_map.json comes before tokenizer_config.json."""
+    folder = write_huggingface(tmp_path / "m", config={"eos_token": {"content": "<pad>"}, "unk_token": None})
+    (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}')
     (folder / "chat_template.jinja").write_text(
         "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ unk_token }}"
     )
@@ -191,46 +194,6 @@ def test_huggingface_errors_say_what_is_missing(tmp_path):
         load_tokenizer(tmp_path / "c", ())
 
 
-@pytest.fixture(scope="module")
-def sentencepiece_model(tmp_path_factory):
-    import sentencepiece
-
-    path = tmp_path_factory.mktemp("sentencepiece") / "tiny.model"
-    with path.open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([f"{a} + {b} = {a + b}" for a in range(20) for b in range(20)]),
-            model_writer=file,
-            vocab_size=40,
-            hard_vocab_limit=False,
-            pad_id=3,
-            user_defined_symbols=TAGS,
-            num_threads=1,
-            minloglevel=2,
-        )
-    return path
-
-
-def test_sentencepiece_round_trip(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    text = "<think>12 + 7 = 19</think><answer>19</answer>"
-    ids = tokenizer.encode(text)
-    assert all(0 <= i < tokenizer.size for i in ids)
-    assert not {1, 2, 3} & {*ids}
-    assert tokenizer.decode([1, *ids, 2, 3]) == text  # start, stop, padding
-    assert tokenizer.encode_batch([text, ""]) == [ids, []]
-
-
-def test_sentencepiece_special_ids(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.chat_template) == (1, (2,), None)
-
-
-def test_sentencepiece_errors(tmp_path):
-    (tmp_path / "bad.model").write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="is not a SentencePiece model"):
-        SentencePieceTokenizer(tmp_path / "bad.model")
-
-
 def test_load_tokenizer_takes_what_is_there(tmp_path, sentencepiece_model):
     folder = write_huggingface(tmp_path / "m", config={"eos_token": "</s>"})
     for source in (None, "characters"):
@@ -256,24 +219,6 @@ def test_load_tokenizer_says_what_it_needs(tmp_path):
     (tmp_path / "bad").write_text("{}")
     with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
         load_tokenizer(tmp_path / "bad", ())
-
-
-def test_sentencepiece_folder_settings(tmp_path, sentencepiece_model):
-    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model.read_bytes())
-    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "chat_template": "{{ bos_token }}x"}')
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
-    tokenizer = load_tokenizer(tmp_path, ())
-    assert (tokenizer.bos_id, tokenizer.stop_ids) == (None, (2, 5))
-    assert tokenizer.chat_template.render([]) == "<s>x"
-    (tmp_path / "added_tokens.json").write_text('{"</s>": 2, "<|im_end|>": 999}')
-    with pytest.raises(ValueError, match=r"added_tokens\.json beside .* has '<\|im_end\|>', which the model does not"):
-        load_tokenizer(tmp_path, ())
-
-
-def test_sentencepiece_control_pieces_in_a_text_become_their_ids(sentencepiece_model):
-    tokenizer = SentencePieceTokenizer(sentencepiece_model)
-    ids = tokenizer.encode("12 + 7")
-    assert tokenizer.encode("<s>12 + 7</s><s>") == [1, *ids, 2, 1]
 
 
 def test_tokens_by_their_ids(tmp_path, sentencepiece_model):
@@ -316,20 +261,12 @@ def test_huggingface_save_round_trip(tmp_path):
     assert copy.chat_template.render([]) == "</s>"
 
 
-def test_sentencepiece_save_round_trip(tmp_path, sentencepiece_model):
-    SentencePieceTokenizer(sentencepiece_model).save(tmp_path / "copy")
-    text = "12 + 7 = 19"
-    copy = load_tokenizer(tmp_path / "copy", ())
-    assert copy.encode(text) == SentencePieceTokenizer(sentencepiece_model).encode(text)
-
-
 @pytest.mark.parametrize(
     ("symbols", "text"),
     [
         ([*TAGS, *"0123456789+="], "<think>1+0=</think><answer>2</answer>"),
         (["a", "ab", "abc", "b", "c"], "abcabaca"),
         (list(".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r"), ".*+?()[]{}|^$\\\n -#&~/'\"é→𝟙\t\r  \n\n"),
-        (["<|", "|>", "p", "a", "d", "s", "t", "o"], "<|pad|><|stop|>"),
     ],
 )
 def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, text):
@@ -348,3 +285,42 @@ def test_characters_save_as_the_same_huggingface_tokenizer(tmp_path, symbols, te
 def test_characters_that_cannot_be_saved_say_why(tmp_path):
     with pytest.raises(ValueError, match=r"the alphabet has '<\|stop\|>', which the saved tokenizer needs"):
         CharacterTokenizer(["a", "<|stop|>"]).save(tmp_path)
+
+
+def test_the_turn_end_of_the_chat_template_stops(tmp_path):
+    """Of a base model, say, with a chat template, whose eos token ends documents."""
+    byte_tokenizer(tmp_path, CHATML, eos="<|endoftext|>")
+    tokenizer = load_tokenizer(tmp_path, ())
+    (end,) = tokenizer.encode("<|im_end|>")
+    assert tokenizer.stop_ids == (*tokenizer.encode("<|endoftext|>"), end) and tokenizer.turn_end == end
+    ids = tokenizer.encode("yes")
+    assert with_stop(tokenizer, ids, in_chat=True) == [*ids, end]
+    assert with_stop(tokenizer, ids, in_chat=False) == [*ids, tokenizer.stop_ids[0]]
+    for ended in ("yes<|im_end|>", "yes<|im_end|>\n", "yes<|im_end|> no<|endoftext|>"):  # no second stop token
+        assert with_stop(tokenizer, tokenizer.encode(ended), in_chat=True) == [*ids, end]
+    assert tokenizer.decode([*ids, end]) == "yes"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0].role }}{% if messages[1] is defined %}: {{ messages[1].content }}\n{% endif %}",  # none
+        "{{ raise_exception('no') }}",
+        "{{ messages[0].content }}",
+        "{% for m in messages %}{{ '<|im_start|>' + m.content }}.{% endfor %}",  # before the text, not after it
+    ],
+)
+def test_templates_without_a_turn_end(template, tmp_path):
+    byte_tokenizer(tmp_path, template, eos="<|endoftext|>")
+    tokenizer = load_tokenizer(tmp_path, ())
+    assert (tokenizer.stop_ids, tokenizer.turn_end) == (tuple(tokenizer.encode("<|endoftext|>")), None)
+
+
+def test_stops_that_are_given(tmp_path):
+    byte_tokenizer(tmp_path, "{{ messages }}", eos="<|endoftext|>")
+    (tmp_path / "generation_config.json").write_text('{"stop_strings": "Human:"}')
+    tokenizer = load_tokenizer(tmp_path, (), ["<|im_end|>", "\nUser:", "."])
+    assert tokenizer.stop_ids == tuple(tokenizer.encode("<|endoftext|><|im_end|>"))
+    assert tokenizer.stop_texts == ("Human:", "\nUser:", ".")  # "." may be a part of other tokens
+    characters = load_tokenizer(None, [*"ab", "</answer>"], ["</answer>", "ba"])
+    assert (characters.stop_ids, characters.stop_texts) == ((1, 4), ("ba",))

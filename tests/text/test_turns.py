@@ -4,8 +4,8 @@ import pytest
 from byte_tokenizer import CHATML, byte_tokenizer
 
 from r1jax.config.sampling import PromptSettings
-from r1jax.text.prompt import encode_prompt
-from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns, target_ids
+from r1jax.text.prompt import encode_prompt, with_stop
+from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns
 
 # The parts of Qwen3's template that are about the assistant: reasoning before the last user message is dropped.
 QWEN3 = """{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
@@ -65,7 +65,8 @@ def turns_of(tokenizer, rounds, settings=CHAT):
 
 
 def encoded(tokenizer, turns):
-    return [(encode_prompt(tokenizer, t.prompt), target_ids(t, tokenizer, tokenizer.encode(t.target))) for t in turns]
+    targets = [with_stop(tokenizer, tokenizer.encode(turn.target), in_chat=turn.in_chat) for turn in turns]
+    return [(encode_prompt(tokenizer, turn.prompt), ids) for turn, ids in zip(turns, targets, strict=True)]
 
 
 def text(tokenizer, ids):
@@ -77,8 +78,8 @@ def test_every_turn_is_what_the_template_adds_and_one_sequence_has_all(tmp_path)
     turns = turns_of(tokenizer, REASONED)
     first = ROUND.format("1+1?")
     second = first + "<think>\none\n</think>\n\ntwo<|im_end|>\n" + ROUND.format("And 2+2?")
-    assert turns[0] == Turn(first, "<think>\none\n</think>\n\ntwo<|im_end|>\n", True)
-    assert turns[1] == Turn(second, "<think>\ntwice\n</think>\n\nfour<|im_end|>\n", True)
+    assert turns[0] == Turn(first, "<think>\none\n</think>\n\ntwo<|im_end|>\n")
+    assert turns[1] == Turn(second, "<think>\ntwice\n</think>\n\nfour<|im_end|>\n")
     pairs = encoded(tokenizer, turns)
     ((begin, end),) = earlier_turns(pairs)
     prompt, target = pairs[-1]
@@ -91,7 +92,7 @@ def test_every_turn_is_what_the_template_adds_and_one_sequence_has_all(tmp_path)
 def test_a_system_message_is_not_learned(tmp_path):
     tokenizer = byte_tokenizer(tmp_path, CHATML)
     (turn,) = turns_of(tokenizer, PLAIN[:1], PromptSettings(chat=True, system="Be brief."))
-    assert turn == Turn("<|im_start|>system\nBe brief.<|im_end|>\n" + ROUND.format("1+1?"), "two<|im_end|>\n", True)
+    assert turn == Turn("<|im_start|>system\nBe brief.<|im_end|>\n" + ROUND.format("1+1?"), "two<|im_end|>\n")
 
 
 @pytest.mark.parametrize("rounds", [REASONED, PLAIN])
@@ -99,18 +100,18 @@ def test_qwen3_rewrites_history_so_that_each_turn_has_its_own_prompt(tmp_path, r
     tokenizer = byte_tokenizer(tmp_path, QWEN3)
     turns = turns_of(tokenizer, rounds)
     reasoning = [answer.partition("</think>")[0][8:-1] if "</think>" in answer else "" for _, answer in rounds]
-    assert turns[0] == Turn(ROUND.format("1+1?"), f"<think>\n{reasoning[0]}\n</think>\n\ntwo<|im_end|>\n", True)
+    assert turns[0] == Turn(ROUND.format("1+1?"), f"<think>\n{reasoning[0]}\n</think>\n\ntwo<|im_end|>\n")
     second = ROUND.format("1+1?") + "two<|im_end|>\n" + ROUND.format("And 2+2?")
-    assert turns[1] == Turn(second, f"<think>\n{reasoning[1]}\n</think>\n\nfour<|im_end|>\n", True)
+    assert turns[1] == Turn(second, f"<think>\n{reasoning[1]}\n</think>\n\nfour<|im_end|>\n")
     assert earlier_turns(encoded(tokenizer, turns)) is None
 
 
 def test_a_template_that_drops_the_reasoning_of_the_turn_itself(tmp_path):
     tokenizer = byte_tokenizer(tmp_path, R1, eos="<｜end▁of▁sentence｜>")
     turns = turns_of(tokenizer, REASONED)
-    assert turns[0] == Turn("<｜User｜>1+1?<｜Assistant｜><think>\n", "one\n</think>\n\ntwo", False)
+    assert turns[0] == Turn("<｜User｜>1+1?<｜Assistant｜><think>\n", "one\n</think>\n\ntwo")
     second = "<｜User｜>1+1?<｜Assistant｜>\n\ntwo<｜end▁of▁sentence｜><｜User｜>And 2+2?<｜Assistant｜><think>\n"
-    assert turns[1] == Turn(second, "twice\n</think>\n\nfour", False)
+    assert turns[1] == Turn(second, "twice\n</think>\n\nfour")
     pairs = encoded(tokenizer, turns)
     assert earlier_turns(pairs) is None
     assert text(tokenizer, pairs[1][1]) == "twice\n</think>\n\nfour<｜end▁of▁sentence｜>"
@@ -127,7 +128,7 @@ def test_a_template_without_a_stop_token(tmp_path):
     """One is added to each turn, so that a sequence of all turns, which lacks it, is none that is sampled."""
     tokenizer = byte_tokenizer(tmp_path, "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
     turns = turns_of(tokenizer, PLAIN)
-    assert turns[1] == Turn("[user]1+1?[assistant]two[user]And 2+2?", "[assistant]four", True)
+    assert turns[1] == Turn("[user]1+1?[assistant]two[user]And 2+2?", "[assistant]four")
     pairs = encoded(tokenizer, turns)
     assert text(tokenizer, pairs[0][1]) == "[assistant]two<|im_end|>" and earlier_turns(pairs) is None
 
@@ -153,3 +154,10 @@ def test_text_after_a_stop_token_is_not_learned(tmp_path):
 )
 def test_continuation(demonstration, prompt, rest):
     assert continuation(demonstration, prompt) == rest
+
+
+def test_chat_template_kwargs_hold_for_turns(tmp_path):
+    template = CHATML + "{{ 'brief' if style == 'short' and add_generation_prompt }}"
+    tokenizer = byte_tokenizer(tmp_path, template)
+    settings = PromptSettings(chat=True, chat_template_kwargs={"style": "short"})
+    assert turns_of(tokenizer, PLAIN[:1], settings)[0].prompt == ROUND.format("1+1?") + "brief"
