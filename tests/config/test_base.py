@@ -32,7 +32,8 @@ def test_numbers_that_float32_may_lose(value):
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"), [(PositiveInt, 2**31 - 1), (Size, 10**6), (Length, 10**7), (Seed, 2**32 - 1)], ids=str
+    ("kind", "most"),
+    [(PositiveInt, 2**31 - 1), (Size, 10**6), (Length, 10**7), (Seed, 2**32 - 1)],
 )
 def test_the_largest_number_of_each_kind(kind, most):
     assert TypeAdapter(kind).validate_python(most) == most

@@ -100,7 +100,9 @@ def test_files_that_are_none_are_one_line(what, tmp_path):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("content", [gzip.compress(LINES.encode())[:-12], LINES.encode(), b""])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(LINES.encode())[:-12], LINES.encode(), b""], ids=["cut", "text", "empty"]
+)
 def test_gzip_that_is_cut_or_none(content, tmp_path):
     (tmp_path / "x.jsonl.gz").write_bytes(content)
     if content:
