@@ -20,6 +20,7 @@ from r1jax.models import ModelConfig, abstract_params
 from r1jax.parallel.mesh import make_mesh, row_shards
 from r1jax.rewards.accuracy import no_gold
 from r1jax.rewards.example import rewards_in
+from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.judge import Judge
 from r1jax.run.loading import describe
 from r1jax.run.stages import stage_errors
@@ -32,6 +33,8 @@ from r1jax.text.tokenizer import check_same_tokens
 if TYPE_CHECKING:
     from r1jax.run.run import Run
     from r1jax.run.stages import StageRun
+
+FORMATS = ((think_answer, "<think>{0}</think><answer>{0}</answer>"), (think_text, "<think>{0}</think>{0}"))
 
 
 def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
@@ -184,6 +187,34 @@ def _check_examples(stage: StageRun, at_most: int) -> None:
             warnings.warn(f"stages.{settings.name}: only {held_out} examples are held out to test on", stacklevel=2)
     else:
         batches.prompts("train", first, rows)
+        if len(rows):
+            _warn_of_format(stage, first + int(rows[0]))
+
+
+def _warn_of_format(stage: StageRun, position: int) -> None:
+    """Warns where prompts close `<think>` themselves, and where no completion can have the format that is rewarded."""
+    settings, batches = stage.settings, stage.batches
+    where, example = f"stages.{settings.name}", batches.example("train", position)
+    if example.prompt.rstrip().endswith("</think>"):
+        warnings.warn(
+            f"{where}.prompt: prompts end in a closed <think>, so that completions have no reasoning; for a chat "
+            f"template that asks, set prompt.chat_template_kwargs: {{enable_thinking: true}}",
+            stacklevel=2,
+        )
+    asked = [text for reward, text in FORMATS if reward is batches.task.rewards.get("format")]
+    if not asked or not settings.reward_weights.get("format"):
+        return
+    # The shortest text that has it, of a character that the task's answers have.
+    ideal = asked[0].format(str(example.answer or "a")[0]).removeprefix("<think>" if example.prompt_opens_think else "")
+    try:
+        ids = batches.tokenizer.encode(ideal)
+        if len(ids) >= settings.max_completion_length:
+            raise ValueError(f"with a stop token these are {len(ids) + 1} tokens; raise max_completion_length")
+        stops = [text for text in batches.tokenizer.stop_texts if text in ideal]
+        if stops or {*batches.tokenizer.stop_ids} & {*ids}:
+            raise ValueError("a stop token or text is in it")
+    except ValueError as error:  # of a tokenizer of characters too
+        warnings.warn(f"{where}.rewards: no completion can have the format {ideal}: {error}", stacklevel=2)
 
 
 def check_reward_models(stages: Sequence[StageRun], config: Config) -> None:

@@ -191,3 +191,24 @@ def test_a_reward_that_compares_needs_golds(tiny_file, tmp_path):
     ):
         build_run(load_config(tiny_file, overrides))
     build_run(load_config(tiny_file, [*overrides, "stages.rl.rewards={accuracy: 0, format: 1}"])).close()
+
+
+@pytest.mark.parametrize(
+    ("override", "warning"),
+    [
+        (
+            "stages.rl.max_completion_length=5",
+            "no completion can .*: with a stop token these are 7 tokens; raise max_c",
+        ),
+        ("stop=['</think>']", r"no completion can have the format <think>\d</think><answer>\d</answer>: a stop token"),
+        ("prompt.template='{question}<think></think>'", "prompts end in a closed <think>, so that completions have no"),
+    ],
+)
+def test_a_format_that_no_completion_can_have_is_warned_of(override, warning, tiny_file):
+    with pytest.warns(UserWarning, match=rf"stages\.rl\.(rewards|prompt): {warning}"):
+        open_run(load_config(tiny_file, [override, "max_prompt_length=12"])).close()
+
+
+def test_a_format_that_completions_can_have_is_not(tiny_file, recwarn):
+    open_run(load_config(tiny_file)).close()
+    assert not [warned for warned in recwarn if "format" in str(warned.message)]
