@@ -23,6 +23,7 @@ from r1jax.rewards.example import rewards_in
 from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.judge import Judge
 from r1jax.run.loading import describe
+from r1jax.run.memory import memory_problem
 from r1jax.run.stages import stage_errors
 from r1jax.run.teacher import find_teacher, or_a_stage
 from r1jax.tasks import Mixture, Task
@@ -44,8 +45,9 @@ def check_stages(stages: Sequence[StageRun], mesh: Mesh) -> None:
     """
     for stage in stages:
         where = f"stages.{stage.settings.name}"
-        for problem in _problems(stage, mesh):
-            raise ConfigError(f"{where}.{problem}")
+        for problem in (*_problems(stage, mesh), memory_problem(stage, mesh)):
+            if problem:
+                raise ConfigError(f"{where}.{problem}")
         if isinstance(stage.settings, DistillStage) and stage.settings.teacher_mesh is not None:
             try:
                 problem = next(_problems(stage, make_mesh(stage.settings.teacher_mesh)), None)
