@@ -33,14 +33,14 @@ MAX_LINE = 700  # characters
 QUESTION = "What is 12 + 30?"
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
 INDEX, FIRST = "model.safetensors.index.json", "model-00001-of-00002.safetensors"
-ODD = (None, "x", "", -1, 0, 1.5, 10**30, True, [], [[]], {}, {"x": {}}, float("nan"), float("inf"), "\ud800")
+ODD = (None, "x", "", -1, 0, 1.5, 10**400, True, [], [[]], {}, {"x": {}}, float("nan"), float("inf"), "\ud800")
 # Values that mean something else, which is what they do in transformers, too.
 OTHER = {
-    "config.json": ("rms_norm_eps=0", "rope_theta=1.5", "rope_theta=true"),
+    "config.json": ("rms_norm_eps=0", "rope_theta=1.5"),
 }
 CONFIG = """\
 run_dir: FOLDER/run
-task: {TASK, test: FOLDER/test.jsonl}
+task: {TASK}
 model: {family: qwen3, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,
         num_key_value_heads: 2, head_dim: 8, dtype: float32}
 max_prompt_length: 12
@@ -49,6 +49,8 @@ evaluate: {problems: 2}
 stages: [{name: rl, program: grpo, steps: 2, prompts_per_step: 4, group_size: 2, rewards: {accuracy: 1.0},
           optimizer: {learning_rate: 1e-3}}]
 """
+ASKED = {"question": "9+9=", "answer": "18"}
+TEST = ASKED | {"a": {"b": ASKED}, "messages": [{"role": "user", "content": "9+9="}]}
 ROWS = [{"question": f"{i}+{i}=", "answer": str(2 * i)} for i in range(8)]
 LINES = [json.dumps(row).encode() for row in ROWS]
 TEXT = b"\n".join(LINES) + b"\n"
@@ -64,7 +66,7 @@ class Case:
     name: str
     change: Callable[[Path], Any]
     right: bool | None = False
-    names: str = ""
+    names: str = "/case"  # of the folder
     task: str = ""
 
 
@@ -234,15 +236,14 @@ def model_cases(folder: Path) -> Iterator[Case]:
         yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), right=True)
 
 
-def parquet(rows: Any, **options: Any) -> Callable[[Path], None]:
+def parquet(rows: Any, file: str = "data.parquet", **options: Any) -> Callable[[Path], None]:
     """A Parquet file."""
 
     def write(folder: Path) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        table = rows if isinstance(rows, pyarrow.Table) else pyarrow.Table.from_pylist(rows)
-        pyarrow.parquet.write_table(table, folder / "data.parquet", **options)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / file, **options)
 
     return write
 
@@ -250,8 +251,8 @@ def parquet(rows: Any, **options: Any) -> Callable[[Path], None]:
 def data_cases() -> Iterator[Case]:
     """The rows in odd forms, and files that have not all of them."""
 
-    def jsonl(name: str, content: bytes, right: bool = False, task: str = "", file: str = "data.jsonl") -> Case:
-        return Case(name, written(file, content), right, file, f"jsonl: FOLDER/{file}{task}")
+    def jsonl(name: str, content: bytes, right: bool | None = False, task: str = "", file: str = "data.jsonl") -> Case:
+        return Case(name, written(file, content), right, file, f"jsonl: 'FOLDER/{file}'{task}")
 
     def rows(name: str, row: Any, right: bool = False, task: str = "") -> Case:
         return jsonl(name, TEXT + json.dumps(row).encode() + b"\n", right, task)
@@ -275,15 +276,15 @@ def data_cases() -> Iterator[Case]:
     yield each("numbers as answers", lambda row: row | {"answer": int(row["answer"])}, right=True)
     yield each("lists of one answer", lambda row: row | {"answer": [row["answer"]]}, right=True)
     yield each("other columns", lambda row: {"x": float("nan"), "y": None, "z": [{"a": 1}]} | row, right=True)
-    yield each("nested columns", lambda row: {"a": {"b.c": row}}, True, ", question: a.b.c.question, answer: a.b.c.answer")
+    yield each("nested columns", lambda row: {"a": {"b": row}}, True, ", question: a.b.question, answer: a.b.answer")
     yield each("escapes", lambda row: row | {"question": row["question"], "é": "\U0001f600"}, right=True)
     yield Case("a folder of shards", lambda at: ((at / "d").mkdir(), (at / "d" / "a.jsonl").write_bytes(TEXT[: len(LINES[0]) + 1]),
                (at / "d" / "b.jsonl.gz").write_bytes(gzip.compress(TEXT[len(LINES[0]) + 1 :])), (at / "d" / "README.md").touch()), True, task="jsonl: FOLDER/d")  # fmt: skip
     yield Case("a pattern", written("a-1.jsonl", TEXT), True, task="jsonl: FOLDER/a-*.jsonl")
     yield Case("a list of files", written("a.jsonl", TEXT), True, task="jsonl: [FOLDER/a.jsonl]")
     yield Case("a link", lambda at: (written("a.jsonl", TEXT)(at), linked("l.jsonl", "a.jsonl")(at)), True, task="jsonl: FOLDER/l.jsonl")
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "cp037"):
-        yield jsonl(f"in {encoding}", TEXT.decode().encode(encoding), right=encoding == "utf-7" and TEXT.decode().encode(encoding) == TEXT)
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037"):
+        yield jsonl(f"in {encoding}", TEXT.decode().encode(encoding), None)
     yield jsonl("Latin-1", TEXT + '{"question": "é", "answer": "1"}'.encode("latin-1"))
     yield jsonl("pretty-printed", b"\n".join(json.dumps(row, indent=2).encode() for row in ROWS))
     yield jsonl("cut", TEXT[:-6])
@@ -315,11 +316,11 @@ def data_cases() -> Iterator[Case]:
     for row in (3, None, "x", [], ROWS, {}, {"question": "1"}, {"answer": "1"}, {"Question": "1", "answer": "1"}):
         yield rows(f"a row {json.dumps(row)[:30]}", row)
     for value in (3, 1.5, None, "", " \n", True, [], ["a"], {}, {"role": "user"}, [{"role": "user"}], [{"role": 3, "content": "x"}],
-                  "\ud800", [{"role": "user", "content": "\udfff"}], "\u00e9" * 10**6):  # fmt: skip
+                  "\ud800", [{"role": "user", "content": "\udfff"}]):  # fmt: skip
         yield rows(f"a question {json.dumps(value)[:30]}", {"question": value, "answer": "1"})
     for value in (None, "", " ", [], ["1", "2"], {"a": 1}, "\ud800", ["\ud800"], [None]):
         yield rows(f"an answer {json.dumps(value)[:30]}", {"question": "1", "answer": value})
-    for value in (float("nan"), float("inf"), True, "see solution", "x" * 10**5, [[1]]):
+    for value in (float("nan"), "see solution", [[1]]):
         yield each(f"all answers {json.dumps(value)[:30]}", lambda row, value=value: row | {"answer": value})
     yield each("a nested column that is none", lambda row: row | {"a": "x"}, task=", answer: a.b")
     yield each("a nested column of some rows", lambda row: {"question": row["question"], "a": {"b": 1} if row["question"] != "7+7=" else {}}, task=", answer: a.b")
@@ -347,7 +348,7 @@ def data_cases() -> Iterator[Case]:
     yield Case("Parquet in groups of a row", parquet(ROWS, row_group_size=1, compression="gzip"), True, task=of)
     yield Case("Parquet of numbers", parquet([row | {"answer": int(row["answer"])} for row in ROWS]), True, task=of)
     yield Case("Parquet of bytes", parquet([{k: v.encode() for k, v in row.items()} for row in ROWS]), True, task=of)
-    yield Case("Parquet of nested columns", parquet([{"a": row} for row in ROWS]), True, task=of + ", question: a.question, answer: a.answer")
+    yield Case("Parquet of nested columns", parquet([{"a": {"b": row}} for row in ROWS]), True, task=of + ", question: a.b.question, answer: a.b.answer")
     yield Case("Parquet of lists", parquet([row | {"answer": [row["answer"]]} for row in ROWS]), True, task=of)
     wrong: dict[str, Any] = {
         "numbers as questions": [row | {"question": 3} for row in ROWS], "no questions": [{"answer": "1"}], "no rows": ROWS[:0],
@@ -402,8 +403,12 @@ def folder_of(case: Case, model: Path) -> Iterator[Path]:
         folder = Path(parent) / "case"
         if case.task:
             folder.mkdir()
-            (folder / "test.jsonl").write_text('{"question": "9+9=", "answer": "18"}\n')
-            (folder / "config.yaml").write_text(CONFIG.replace("TASK", case.task).replace("FOLDER", str(folder)))
+            ending = "parquet" if case.task.startswith("parquet") else "jsonl"
+            task = case.task + f", test: FOLDER/test.{ending}"
+            (folder / "config.yaml").write_text(CONFIG.replace("TASK", task).replace("FOLDER", str(folder)))
+            (folder / "test.jsonl").write_text(json.dumps(TEST))
+            if ending == "parquet":
+                parquet([TEST], "test.parquet")(folder)
         else:
             shutil.copytree(model, folder)
         case.change(folder)
@@ -445,10 +450,9 @@ def outcome(case: Case, model: Path) -> str | None:
         return None if error.args == undamaged(bool(case.task), model).args else "was read otherwise"
     if case.right:
         return f"was refused: {text[-MAX_LINE:]} {error!r:.300}"
-    file = case.names or case.name.split()[0]
     if code != 2 or "\n" in text or not text.startswith("error: ") or len(text) > MAX_LINE:
         return f"ended with code {code}, {error!r:.300} and {text[-MAX_LINE:]!r}"
-    return None if file in text else f"does not name {file}: {text}"
+    return None if case.names in text else f"does not name {case.names}: {text}"
 
 
 def cases(model: Path, seed: int) -> list[Case]:
