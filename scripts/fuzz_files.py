@@ -35,9 +35,17 @@ CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end
 INDEX, FIRST = "model.safetensors.index.json", "model-00001-of-00002.safetensors"
 ODD = (None, "x", "", -1, 0, 1.5, 10**400, True, [], [[]], {}, {"x": {}}, float("nan"), float("inf"), "\ud800")
 # Values that mean something else, which is what they do in transformers, too.
-OTHER = {
-    "config.json": ("rms_norm_eps=0", "rope_theta=1.5"),
-}
+OTHER = (
+    "config.json rms_norm_eps=0", "config.json rope_theta=1.5", "generation_config.json eos_token_id=null",
+    "generation_config.json eos_token_id=0", "generation_config.json eos_token_id=[]",
+    "generation_config.json stop_strings=null", 'generation_config.json stop_strings="x"',
+    'generation_config.json stop_strings=""', "generation_config.json stop_strings=[]",
+    "tokenizer.json pre_tokenizer=null", "tokenizer.json pre_tokenizer.add_prefix_space=true",
+    "tokenizer.json decoder=null", 'tokenizer.json model.continuing_subword_prefix="x"',
+    'tokenizer.json model.end_of_word_suffix="x"', "tokenizer.json model.merges=[]",
+    "tokenizer_config.json chat_template=null", 'tokenizer_config.json eos_token="x"',
+    'tokenizer_config.json pad_token="x"', "no generation_config.json", "no tokenizer_config.json",
+)  # fmt: skip
 CONFIG = """\
 run_dir: FOLDER/run
 task: {TASK}
@@ -177,62 +185,133 @@ def model_cases(folder: Path) -> Iterator[Case]:
     yield Case("as it is", lambda _: None, right=True)
     for file, *path in keys_of(folder):
         for value in ODD:
-            text = json.dumps(value)
-            if f"{path[-1]}={text}" not in OTHER.get(file, ()):
-                yield Case(f"{file} {'.'.join(path)}={text}", replaced(file, *path, value=value), None)
+            name = f"{file} {'.'.join(path)}={json.dumps(value)}"
+            yield Case(name, replaced(file, *path, value=value), None)
     files = sorted(file.name for file in folder.iterdir())
     deep = b"[" * 100_000 + b"]" * 100_000
     noise = random.Random(0).randbytes(3000)
     for file in files:
-        optional = file in ("generation_config.json", "special_tokens_map.json")
+        unread = None if file == "special_tokens_map.json" else False  # as in transformers, where tokens are described
+        optional = unread is None or file in ("generation_config.json", "tokenizer_config.json")
         yield Case(f"no {file}", lambda at, file=file: (at / file).unlink(), None if optional else False)
-        yield Case(f"{file} is a folder", lambda at, file=file: ((at / file).unlink(), (at / file).mkdir()), None)
-        yield Case(f"{file} links nowhere", linked(file, "nowhere"), None)
-        yield Case(f"{file} links to itself", linked(file, file), None)
+        yield Case(f"{file} is a folder", lambda at, file=file: ((at / file).unlink(), (at / file).mkdir()), unread)
+        yield Case(f"{file} links nowhere", linked(file, "nowhere"), unread)
+        yield Case(f"{file} links to itself", linked(file, file), unread)
         for name, content in {"empty": b"", "noise": noise, "NULs": bytes(3000)}.items():
-            yield Case(f"{file}: {name}", written(file, content), names=file)
-        yield Case(f"{file}: cut", cut(file, 0.6), names=file)
+            yield Case(f"{file}: {name}", written(file, content), unread, file)
+        yield Case(f"{file}: cut", cut(file, 0.6), unread, file)
         if file.endswith(".json"):
-            for content in (b"3", b"null", b"[]", b'"x"', deep, b'{"x": ' * 100_000, b'{"a": ' + deep + b"}", b"{'a': 1}"):
-                yield Case(f"{file}: {content[:12]}", written(file, content), names=file)
+            for content in (
+                b"3",
+                b"null",
+                b"[]",
+                b'"x"',
+                deep,
+                b'{"x": ' * 100_000,
+                b'{"a": ' + deep + b"}",
+                b"{'a': 1}",
+            ):
+                yield Case(f"{file}: {content[:12]}", written(file, content), unread, file)
             for encoding in ("utf-16", "utf-8-sig", "utf-32"):
                 again = (folder / file).read_text().encode(encoding)
                 yield Case(f"{file}: {encoding}", written(file, again), None, names=file)
     first = next(iter(json.loads((folder / INDEX).read_text())["weight_map"]))
-    for where in (3, None, [], "", "..", "../x.safetensors", "/x.safetensors", "no.safetensors", "a/../" + FIRST, "config.json"):
-        yield Case(f"weight_map has {where}", replaced(INDEX, "weight_map", first, value=where), names=str(where or INDEX))
+    for where in (
+        3,
+        None,
+        [],
+        "",
+        "..",
+        "../x.safetensors",
+        "/x.safetensors",
+        "no.safetensors",
+        "a/../" + FIRST,
+        "config.json",
+    ):
+        yield Case(
+            f"weight_map has {where}", replaced(INDEX, "weight_map", first, value=where), names=str(where or INDEX)
+        )
     yield Case("a tensor left out", edited(INDEX, lambda index: index["weight_map"].pop(first)), names=first)
     yield Case("a tensor too many", replaced(INDEX, "weight_map", "lm_head.bias", value=FIRST), names="lm_head.bias")
     yield Case("a single file as well", lambda at: shutil.copy(at / FIRST, at / "model.safetensors"), names=INDEX)
     yield Case("shards without index", lambda at: (at / INDEX).unlink(), names="model.safetensors")
     for value in (np.nan, np.inf, -np.inf):
-        yield Case(f"weights with {value}", tensors(lambda arrays, value=value: next(iter(arrays.values())).flat.__setitem__(3, value)), names=FIRST)
+        yield Case(
+            f"weights with {value}",
+            tensors(lambda arrays, value=value: next(iter(arrays.values())).flat.__setitem__(3, value)),
+            names=FIRST,
+        )
     for dtype in ("float64", "int8", "uint8", "bool", "int64"):
-        yield Case(f"weights of {dtype}", tensors(lambda arrays, dtype=dtype: arrays.update({k: v.astype(dtype) for k, v in arrays.items()})), names=dtype[0].upper())
-    yield Case("transposed", tensors(lambda arrays: arrays.update({k: np.ascontiguousarray(v.T) for k, v in arrays.items()})), names="shape")
-    yield Case("scalars", tensors(lambda arrays: arrays.update(dict.fromkeys(arrays, np.float32(1)))), names="shape")
+        yield Case(
+            f"weights of {dtype}",
+            tensors(lambda arrays, dtype=dtype: arrays.update({k: v.astype(dtype) for k, v in arrays.items()})),
+            names=dtype[0].upper(),
+        )
+    yield Case(
+        "transposed",
+        tensors(lambda arrays: arrays.update({k: np.ascontiguousarray(v.T) for k, v in arrays.items()})),
+        names="shape",
+    )
+    yield Case(
+        "scalars", tensors(lambda arrays: arrays.update(dict.fromkeys(arrays, np.array(1, np.float32)))), names="shape"
+    )
     yield Case("no rows", tensors(lambda arrays: arrays.update({k: v[:0] for k, v in arrays.items()})), names="shape")
-    for content in (b"{}", b"[]", b"3", deep, b'{"x": 3}', b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 9]}}'):
+    for content in (
+        b"{}",
+        b"[]",
+        b"3",
+        deep,
+        b'{"x": 3}',
+        b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 9]}}',
+    ):
         yield Case(f"header {content[:20]}", written(FIRST, header(content)), names=FIRST)
     yield Case("header too long", written(FIRST, header(b"{}", 2**62)), names=FIRST)
     outside = "../outside/chat_template.jinja"
     yield Case("a template that links out", linked("chat_template.jinja", outside), names="chat_template.jinja")
-    yield Case("a template that links to /etc", linked("chat_template.jinja", "/etc/passwd"), names="chat_template.jinja")
+    yield Case(
+        "a template that links to /etc", linked("chat_template.jinja", "/etc/passwd"), names="chat_template.jinja"
+    )
+    for to in ("nowhere", "chat_template.jinja", "config.json/x"):
+        yield Case(f"a template that links to {to}", linked("chat_template.jinja", to), names="chat_template.jinja")
+    yield Case(
+        "a template that is a folder", lambda at: (at / "chat_template.jinja").mkdir(), names="chat_template.jinja"
+    )
     yield Case("a template file", written("chat_template.jinja", CHAT.encode()), right=True)
-    yield Case("a template in Latin-1", written("chat_template.jinja", b"\xe9" + CHAT.encode()), names="chat_template.jinja")
-    for template in ("{% for", "{{ nope() }}", "{{ 1 / 0 }}", "{% include '/etc/passwd' %}", "{{ raise_exception('no\nway') }}",
+    yield Case(
+        "a template in Latin-1", written("chat_template.jinja", b"\xe9" + CHAT.encode()), names="chat_template.jinja"
+    )
+    for template in ("{% for", "{{ nope() }}", "{{ 1 / 0 }}", "x", "", "{% include '/etc/passwd' %}", "{{ raise_exception('no\nway') }}",
                      "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ 'x' * 10**12 }}"):  # fmt: skip
-        yield Case(f"template {template}", replaced("tokenizer_config.json", "chat_template", value=template), names="template")
-    yield Case("named templates", replaced("tokenizer_config.json", "chat_template", value=[{"name": "default", "template": CHAT}]), right=True)
-    yield Case("no default template", replaced("tokenizer_config.json", "chat_template", value=[{"name": "rag", "template": CHAT}]), names="rag")
-    yield Case("only pickled weights", lambda at: ([file.unlink() for file in at.glob("*safetensors*")], (at / "pytorch_model.bin").touch()), names=".bin")
-    yield Case("wrapped names", edited(INDEX, lambda index: None), right=True)
+        yield Case(
+            f"template {template}", replaced("tokenizer_config.json", "chat_template", value=template), names="template"
+        )
+    yield Case(
+        "named templates",
+        replaced("tokenizer_config.json", "chat_template", value=[{"name": "default", "template": CHAT}]),
+        right=True,
+    )
+    yield Case(
+        "no default template",
+        replaced("tokenizer_config.json", "chat_template", value=[{"name": "rag", "template": CHAT}]),
+        names="rag",
+    )
+    yield Case(
+        "only pickled weights",
+        lambda at: ([file.unlink() for file in at.glob("*safetensors*")], (at / "pytorch_model.bin").touch()),
+        names=".bin",
+    )
     for key, value in {"quantization_config": {"quant_method": "gptq"}, "num_hidden_layers": 10**9, "vocab_size": 10**12,
                        "hidden_size": 2**40, "num_key_value_heads": 3, "head_dim": 7, "architectures": ["GPT2LMHeadModel"],
                        "layer_types": ["sliding_attention"], "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
                        "partial_rotary_factor": 0.5, "rope_parameters": {"full_attention": {"rope_theta": 1}}}.items():  # fmt: skip
         yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), names="config.json")
-    for key, value in {"sliding_window": 9, "attention_dropout": 0.0, "use_cache": False, "unknown": {"x": [1]}, "dtype": "bfloat16"}.items():
+    for key, value in {
+        "sliding_window": 9,
+        "attention_dropout": 0.0,
+        "use_cache": False,
+        "unknown": {"x": [1]},
+        "dtype": "bfloat16",
+    }.items():
         yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), right=True)
 
 
@@ -271,7 +350,9 @@ def data_cases() -> Iterator[Case]:
     yield jsonl("an array in many lines", b"\n" + json.dumps(ROWS, indent=2).encode(), right=True)
     yield jsonl("an array after a byte order mark", b"\xef\xbb\xbf" + array, right=True)
     yield jsonl("gzip", zipped, right=True, file="data.jsonl.gz")
-    yield jsonl("gzip in two members", b"".join(gzip.compress(line + b"\n") for line in LINES), True, file="data.json.gz")
+    yield jsonl(
+        "gzip in two members", b"".join(gzip.compress(line + b"\n") for line in LINES), True, file="data.json.gz"
+    )
     yield jsonl("a name like a pattern", TEXT, right=True, file="da[1]ta *.jsonl")
     yield each("numbers as answers", lambda row: row | {"answer": int(row["answer"])}, right=True)
     yield each("lists of one answer", lambda row: row | {"answer": [row["answer"]]}, right=True)
@@ -282,7 +363,12 @@ def data_cases() -> Iterator[Case]:
                (at / "d" / "b.jsonl.gz").write_bytes(gzip.compress(TEXT[len(LINES[0]) + 1 :])), (at / "d" / "README.md").touch()), True, task="jsonl: FOLDER/d")  # fmt: skip
     yield Case("a pattern", written("a-1.jsonl", TEXT), True, task="jsonl: FOLDER/a-*.jsonl")
     yield Case("a list of files", written("a.jsonl", TEXT), True, task="jsonl: [FOLDER/a.jsonl]")
-    yield Case("a link", lambda at: (written("a.jsonl", TEXT)(at), linked("l.jsonl", "a.jsonl")(at)), True, task="jsonl: FOLDER/l.jsonl")
+    yield Case(
+        "a link",
+        lambda at: (written("a.jsonl", TEXT)(at), linked("l.jsonl", "a.jsonl")(at)),
+        True,
+        task="jsonl: FOLDER/l.jsonl",
+    )
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037"):
         yield jsonl(f"in {encoding}", TEXT.decode().encode(encoding), None)
     yield jsonl("Latin-1", TEXT + '{"question": "é", "answer": "1"}'.encode("latin-1"))
@@ -323,32 +409,62 @@ def data_cases() -> Iterator[Case]:
     for value in (float("nan"), "see solution", [[1]]):
         yield each(f"all answers {json.dumps(value)[:30]}", lambda row, value=value: row | {"answer": value})
     yield each("a nested column that is none", lambda row: row | {"a": "x"}, task=", answer: a.b")
-    yield each("a nested column of some rows", lambda row: {"question": row["question"], "a": {"b": 1} if row["question"] != "7+7=" else {}}, task=", answer: a.b")
+    yield each(
+        "a nested column of some rows",
+        lambda row: {"question": row["question"], "a": {"b": 1} if row["question"] != "7+7=" else {}},
+        task=", answer: a.b",
+    )
     yield each("numbers as demonstrations", lambda row: row | {"completion": 3}, task=", completion: completion")
     yield each("messages of texts", lambda row: {"messages": ["x"]}, task=", messages: messages")
-    yield each("messages of other roles", lambda row: {"messages": [{"role": "narrator", "content": "x"}]}, task=", messages: messages")
+    yield each(
+        "messages of other roles",
+        lambda row: {"messages": [{"role": "narrator", "content": "x"}]},
+        task=", messages: messages",
+    )
     yield each("messages without a turn", lambda row: {"messages": []}, task=", messages: messages")
     yield each("choices that are numbers", lambda row: row | {"c": 3}, task=", choices: c")
     yield each("pass rates over 1", lambda row: row | {"p": 3}, task=", pass_rate: [0, 1], pass_rate_column: p")
     yield Case("an empty folder", lambda at: (at / "d").mkdir(), names="/d", task="jsonl: FOLDER/d")
-    yield Case("a folder of other files", lambda at: ((at / "d").mkdir(), (at / "d" / "a.csv").touch()), names="/d", task="jsonl: FOLDER/d")
-    yield Case("a folder named like a file", lambda at: (at / "d.jsonl").mkdir(), names="/d.jsonl", task="jsonl: FOLDER/d.jsonl")
+    yield Case(
+        "a folder of other files",
+        lambda at: ((at / "d").mkdir(), (at / "d" / "a.csv").touch()),
+        names="/d",
+        task="jsonl: FOLDER/d",
+    )
+    yield Case(
+        "a folder named like a file",
+        lambda at: (at / "d.jsonl").mkdir(),
+        names="/d.jsonl",
+        task="jsonl: FOLDER/d.jsonl",
+    )
     yield Case("no file", lambda at: None, names="nope.jsonl", task="jsonl: FOLDER/nope.jsonl")
     yield Case("no file of a pattern", lambda at: None, names="nope*", task="jsonl: FOLDER/nope*.jsonl")
-    yield Case("one of two files", written("a.jsonl", TEXT), names="b.jsonl", task="jsonl: [FOLDER/a.jsonl, FOLDER/b.jsonl]")
+    yield Case(
+        "one of two files", written("a.jsonl", TEXT), names="b.jsonl", task="jsonl: [FOLDER/a.jsonl, FOLDER/b.jsonl]"
+    )
     yield Case("below a file", written("a.jsonl", TEXT), names="a.jsonl/b", task="jsonl: FOLDER/a.jsonl/b.jsonl")
     yield Case("a link to itself", linked("l.jsonl", "l.jsonl"), names="l.jsonl", task="jsonl: FOLDER/l.jsonl")
     yield Case("a pipe", lambda at: os.mkfifo(at / "p.jsonl"), names="p.jsonl", task="jsonl: FOLDER/p.jsonl")
     yield Case("a device", lambda at: None, names="/dev/null", task="jsonl: /dev/null")
     yield Case("a NUL in its name", lambda at: None, names="", task='jsonl: "FOLDER/a\\0b"')
     yield Case("a long name", lambda at: None, names="xxx", task=f"jsonl: FOLDER/{'x' * 300}.jsonl")
-    yield Case("test rows alone are wrong", lambda at: (written("data.jsonl", TEXT)(at), written("test.jsonl", noise)(at)), names="test.jsonl", task="jsonl: FOLDER/data.jsonl")
+    yield Case(
+        "test rows alone are wrong",
+        lambda at: (written("data.jsonl", TEXT)(at), written("test.jsonl", noise)(at)),
+        names="test.jsonl",
+        task="jsonl: FOLDER/data.jsonl",
+    )
     of = "parquet: FOLDER/data.parquet"
     yield Case("Parquet", parquet(ROWS), True, task=of)
     yield Case("Parquet in groups of a row", parquet(ROWS, row_group_size=1, compression="gzip"), True, task=of)
     yield Case("Parquet of numbers", parquet([row | {"answer": int(row["answer"])} for row in ROWS]), True, task=of)
     yield Case("Parquet of bytes", parquet([{k: v.encode() for k, v in row.items()} for row in ROWS]), True, task=of)
-    yield Case("Parquet of nested columns", parquet([{"a": {"b": row}} for row in ROWS]), True, task=of + ", question: a.b.question, answer: a.b.answer")
+    yield Case(
+        "Parquet of nested columns",
+        parquet([{"a": {"b": row}} for row in ROWS]),
+        True,
+        task=of + ", question: a.b.question, answer: a.b.answer",
+    )
     yield Case("Parquet of lists", parquet([row | {"answer": [row["answer"]]} for row in ROWS]), True, task=of)
     wrong: dict[str, Any] = {
         "numbers as questions": [row | {"question": 3} for row in ROWS], "no questions": [{"answer": "1"}], "no rows": ROWS[:0],
@@ -361,9 +477,17 @@ def data_cases() -> Iterator[Case]:
     for name, content in {"noise": noise, "nothing": b"", "magic": b"PAR1PAR1", "JSONL": TEXT, "a long footer": b"PAR1" + noise + b"\xff\xff\xff\x7fPAR1",
                           "a footer of noise": b"PAR1" + noise + (3000).to_bytes(4, "little") + b"PAR1"}.items():  # fmt: skip
         yield Case(f"Parquet: {name}", written("data.parquet", content), names="data.parquet", task=of)
-    yield Case("Parquet: cut", lambda at: (parquet(ROWS)(at), cut("data.parquet", 0.7)(at)), names="data.parquet", task=of)
+    yield Case(
+        "Parquet: cut", lambda at: (parquet(ROWS)(at), cut("data.parquet", 0.7)(at)), names="data.parquet", task=of
+    )
     for place in (6, 20, 60, 120):
-        yield Case(f"Parquet: changed at {place}", lambda at, place=place: (parquet(ROWS)(at), _flip(at / "data.parquet", place)), None, "data.parquet", of)
+        yield Case(
+            f"Parquet: changed at {place}",
+            lambda at, place=place: (parquet(ROWS)(at), _flip(at / "data.parquet", place)),
+            None,
+            "data.parquet",
+            of,
+        )
     yield Case("Parquet as JSONL", parquet(ROWS), names="data.parquet", task="jsonl: FOLDER/data.parquet")
     yield Case("Arrow of noise", written("data.arrow", noise), names="data.arrow", task="parquet: FOLDER/data.arrow")
 
@@ -382,8 +506,11 @@ def _model_read(loaded: Any, *_: Any, **__: Any) -> None:
     """In the place of a sampler: all that the answer depends on."""
     import jax
 
+    from r1jax.config.sampling import PromptSettings
+    from r1jax.text.prompt import make_prompt
+
     tokenizer, config = loaded.tokenizer, loaded.model.config
-    chat = tokenizer.chat_template.render([{"role": "user", "content": QUESTION}])
+    chat = make_prompt(QUESTION, PromptSettings(chat=tokenizer.chat_template is not None), tokenizer)[0]
     text = tokenizer.encode(chat), tokenizer.decode(range(tokenizer.size)), tokenizer.stop_ids, tokenizer.stop_texts
     weights = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(loaded.weights)]
     raise WorkBegan(text, tokenizer.bos_id, tokenizer.size, repr(config), weights)
@@ -447,7 +574,8 @@ def outcome(case: Case, model: Path) -> str | None:
     if isinstance(error, WorkBegan):
         if case.right is False:
             return "was accepted"
-        return None if error.args == undamaged(bool(case.task), model).args else "was read otherwise"
+        is_same = error.args == undamaged(bool(case.task), model).args
+        return None if is_same != (case.name in OTHER) else f"was read {'as before' if is_same else 'otherwise'}"
     if case.right:
         return f"was refused: {text[-MAX_LINE:]} {error!r:.300}"
     if code != 2 or "\n" in text or not text.startswith("error: ") or len(text) > MAX_LINE:

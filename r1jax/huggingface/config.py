@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -201,7 +201,7 @@ def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None
 
 def _number(values: Mapping[str, Any], name: str, file: Path) -> float:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ConfigError(f"{file}: {name} is {value!r:.80}; need a number, 0 or more")
     return float(value)
 
