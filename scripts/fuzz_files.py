@@ -54,7 +54,7 @@ model: {family: qwen3, hidden_size: 16, intermediate_size: 32, num_hidden_layers
 max_prompt_length: 12
 max_completion_length: 32
 evaluate: {problems: 2}
-stages: [{name: rl, program: grpo, steps: 2, prompts_per_step: 4, group_size: 2, rewards: {accuracy: 1.0},
+stages: [{name: rl, program: grpo, steps: 1, prompts_per_step: 8, group_size: 2, rewards: {accuracy: 1.0},
           optimizer: {learning_rate: 1e-3}}]
 """
 ASKED = {"question": "9+9=", "answer": "18"}
