@@ -33,6 +33,7 @@ MAX_LINE = 700  # characters
 QUESTION = "What is 12 + 30?"
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
 INDEX, FIRST = "model.safetensors.index.json", "model-00001-of-00002.safetensors"
+TEMPLATE = "chat_template.jinja"
 ODD = (None, "x", "", -1, 0, 1.5, 10**400, True, [], [[]], {}, {"x": {}}, float("nan"), float("inf"), "\ud800")
 # Values that mean something else, which is what they do in transformers, too.
 OTHER = (
@@ -60,8 +61,50 @@ stages: [{name: rl, program: grpo, steps: 1, prompts_per_step: 8, group_size: 2,
 ASKED = {"question": "9+9=", "answer": "18"}
 TEST = ASKED | {"a": {"b": ASKED}, "messages": [{"role": "user", "content": "9+9="}]}
 ROWS = [{"question": f"{i}+{i}=", "answer": str(2 * i)} for i in range(8)]
-LINES = [json.dumps(row).encode() for row in ROWS]
-TEXT = b"\n".join(LINES) + b"\n"
+TEXT = b"\n".join(json.dumps(row).encode() for row in ROWS) + b"\n"
+JSONL, PARQUET = "jsonl: FOLDER/data.jsonl", "parquet: FOLDER/data.parquet"
+NOISE, BOM = random.Random(0).randbytes(3000), b"\xef\xbb\xbf"
+ENCODINGS = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037")
+NO_ROWS = (3, None, "x", [], ROWS, {}, {"question": "1"}, {"answer": "1"}, {"Question": "1", "answer": "1"})
+NO_QUESTIONS = (
+    3, 1.5, None, "", " \n", True, [], ["a"], {}, {"role": "user"}, [{"role": "user"}],
+    [{"role": 3, "content": "x"}], "\ud800", [{"role": "user", "content": "\udfff"}],
+)  # fmt: skip
+NO_ANSWERS = (None, "", " ", [], ["1", "2"], {"a": 1}, "\ud800", ["\ud800"], [None])
+NARRATED = [{"messages": [{"role": "narrator", "content": "x"}]}]
+WRONG_COLUMNS = {  # rows, with the columns that are read
+    "a nested column that is none": ([row | {"a": "x"} for row in ROWS], ", answer: a.b"),
+    "a nested column of some rows": ([{"question": "1", "a": {"b": 1}}, {"question": "2", "a": {}}], ", answer: a.b"),
+    "numbers as demonstrations": ([row | {"c": 3} for row in ROWS], ", completion: c"),
+    "numbers as choices": ([row | {"c": 3} for row in ROWS], ", choices: c"),
+    "pass rates over 1": ([row | {"p": 3} for row in ROWS], ", pass_rate: [0, 1], pass_rate_column: p"),
+    "messages of texts": ([{"messages": ["x"]}], ", messages: messages"),
+    "messages of other roles": (NARRATED, ", messages: messages"),
+    "no messages": ([{"messages": []}], ", messages: messages"),
+}
+NO_TABLES = {
+    "numbers as questions": [row | {"question": 3} for row in ROWS],
+    "no questions": [{"answer": "1"}],
+    "no rows": ROWS[:0],
+    "a null question": [*ROWS, {"question": None, "answer": "1"}],
+    "two answers": [row | {"answer": ["1", "2"]} for row in ROWS],
+    "bytes that are no text": [row | {"question": b"\xff"} for row in ROWS],
+    "NaN": [row | {"answer": float("nan")} for row in ROWS],
+    "nested answers": [row | {"answer": {"a": 1}} for row in ROWS],
+}
+TEMPLATES = (
+    "{% for", "{{ nope() }}", "{{ 1 / 0 }}", "x", "", "{% include '/etc/passwd' %}", "{{ 'x' * 10**12 }}",
+    "{{ raise_exception('no\nway') }}", "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+)  # fmt: skip
+WRONG_SETTINGS = {
+    "quantization_config": {"quant_method": "gptq"}, "num_hidden_layers": 10**9, "vocab_size": 10**12,
+    "hidden_size": 2**40, "num_key_value_heads": 3, "head_dim": 7, "architectures": ["GPT2LMHeadModel"],
+    "layer_types": ["sliding_attention"], "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
+    "partial_rotary_factor": 0.5, "rope_parameters": {"full_attention": {"rope_theta": 1}},
+}  # fmt: skip
+RIGHT_SETTINGS = {
+    "sliding_window": 9, "attention_dropout": 0.0, "use_cache": False, "unknown": {"x": [1]}, "dtype": "bfloat16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +137,12 @@ def model_folder(folder: Path) -> None:
     backend.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     backend.save(str(folder / "tokenizer.json"))
     size = backend.get_vocab_size()
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     config = ModelConfig(**sizes, num_key_value_heads=2, head_dim=8, qk_norm=True, vocab_size=size, dtype="float32")
     export_params(
         init_params(make_model(config, size), jax.random.key(0)), config, folder, dtype="float32", shard_bytes=25_000
@@ -132,7 +180,7 @@ def replaced(file: str, *path: str, value: Any) -> Callable[[Path], None]:
     return edited(file, change)
 
 
-def written(file: str, content: bytes) -> Callable[[Path], None]:
+def written(file: str, content: bytes) -> Callable[[Path], Any]:
     """A file with other content."""
     return lambda folder: (folder / file).write_bytes(content)
 
@@ -152,14 +200,37 @@ def linked(file: str, to: str) -> Callable[[Path], None]:
     return link
 
 
-def tensors(change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
-    """The first shard with other tensors."""
+def both(*changes: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """Changes one after the other."""
+
+    def change(folder: Path) -> None:
+        for each in changes:
+            each(folder)
+
+    return change
+
+
+def flipped(file: str, place: int) -> Callable[[Path], None]:
+    """A file with other bytes at a place."""
+
+    def flip(folder: Path) -> None:
+        content = bytearray((folder / file).read_bytes())
+        content[place : place + 4] = bytes(255 - byte for byte in content[place : place + 4])
+        (folder / file).write_bytes(content)
+
+    return flip
+
+
+def tensors(change: Callable[[np.ndarray], np.ndarray | None]) -> Callable[[Path], None]:
+    """The first shard with other tensors, which are changed in place or replaced."""
 
     def save(folder: Path) -> None:
         from safetensors.numpy import load_file, save_file
 
-        arrays = load_file(folder / FIRST)
-        change(arrays)
+        arrays = {name: array.copy() for name, array in load_file(folder / FIRST).items()}
+        for name, array in arrays.items():
+            if (made := change(array)) is not None:
+                arrays[name] = made
         save_file(arrays, folder / FIRST)
 
     return save
@@ -182,137 +253,73 @@ def keys_of(folder: Path) -> Iterator[tuple[str, ...]]:
 
 def model_cases(folder: Path) -> Iterator[Case]:
     """What can be wrong with a model's folder, of which `folder` has a good one."""
+    deep = b"[" * 100_000 + b"]" * 100_000
+    damage = {"empty": b"", "noise": NOISE, "NULs": bytes(3000)}
+    no_objects = (b"3", b"null", b"[]", b'"x"', b"{'a': 1}", deep, b'{"x": ' * 100_000, b'{"a": ' + deep + b"}")
     yield Case("as it is", lambda _: None, right=True)
     for file, *path in keys_of(folder):
         for value in ODD:
-            name = f"{file} {'.'.join(path)}={json.dumps(value)}"
-            yield Case(name, replaced(file, *path, value=value), None)
-    files = sorted(file.name for file in folder.iterdir())
-    deep = b"[" * 100_000 + b"]" * 100_000
-    noise = random.Random(0).randbytes(3000)
-    for file in files:
-        unread = None if file == "special_tokens_map.json" else False  # as in transformers, where tokens are described
-        optional = unread is None or file in ("generation_config.json", "tokenizer_config.json")
-        yield Case(f"no {file}", lambda at, file=file: (at / file).unlink(), None if optional else False)
-        yield Case(f"{file} is a folder", lambda at, file=file: ((at / file).unlink(), (at / file).mkdir()), unread)
-        yield Case(f"{file} links nowhere", linked(file, "nowhere"), unread)
-        yield Case(f"{file} links to itself", linked(file, file), unread)
-        for name, content in {"empty": b"", "noise": noise, "NULs": bytes(3000)}.items():
-            yield Case(f"{file}: {name}", written(file, content), unread, file)
-        yield Case(f"{file}: cut", cut(file, 0.6), unread, file)
-        if file.endswith(".json"):
-            for content in (
-                b"3",
-                b"null",
-                b"[]",
-                b'"x"',
-                deep,
-                b'{"x": ' * 100_000,
-                b'{"a": ' + deep + b"}",
-                b"{'a': 1}",
-            ):
-                yield Case(f"{file}: {content[:12]}", written(file, content), unread, file)
-            for encoding in ("utf-16", "utf-8-sig", "utf-32"):
-                again = (folder / file).read_text().encode(encoding)
-                yield Case(f"{file}: {encoding}", written(file, again), None, names=file)
+            yield Case(f"{file} {'.'.join(path)}={json.dumps(value)}", replaced(file, *path, value=value), None)
+    for file in sorted(file.name for file in folder.iterdir()):
+        right = None if file == "special_tokens_map.json" else False  # not read where tokens are described, as it is
+        can_be_missing = right is None or file in ("generation_config.json", "tokenizer_config.json")
+        yield Case(f"no {file}", lambda at, file=file: (at / file).unlink(), None if can_be_missing else False)
+        yield Case(f"{file} is a folder", lambda at, file=file: ((at / file).unlink(), (at / file).mkdir()), right)
+        yield Case(f"{file} links nowhere", linked(file, "nowhere"), right)
+        yield Case(f"{file} links to itself", linked(file, file), right)
+        yield Case(f"{file}: cut", cut(file, 0.6), right, file)
+        contents = damage | ({str(content[:12]): content for content in no_objects} if file.endswith(".json") else {})
+        for name, content in contents.items():
+            yield Case(f"{file}: {name}", written(file, content), right, file)
+        for encoding in ("utf-16", "utf-8-sig", "utf-32") if file.endswith(".json") else ():
+            again = (folder / file).read_text().encode(encoding)
+            yield Case(f"{file}: {encoding}", written(file, again), None, names=file)
     first = next(iter(json.loads((folder / INDEX).read_text())["weight_map"]))
-    for where in (
-        3,
-        None,
-        [],
-        "",
+    named = (
         "..",
         "../x.safetensors",
         "/x.safetensors",
         "no.safetensors",
         "a/../" + FIRST,
         "config.json",
-    ):
-        yield Case(
-            f"weight_map has {where}", replaced(INDEX, "weight_map", first, value=where), names=str(where or INDEX)
-        )
+        "",
+        3,
+        [],
+        None,
+    )
+    for where in named:
+        change = replaced(INDEX, "weight_map", first, value=where)
+        yield Case(f"weight_map has {where}", change, names=str(where or INDEX))
     yield Case("a tensor left out", edited(INDEX, lambda index: index["weight_map"].pop(first)), names=first)
     yield Case("a tensor too many", replaced(INDEX, "weight_map", "lm_head.bias", value=FIRST), names="lm_head.bias")
     yield Case("a single file as well", lambda at: shutil.copy(at / FIRST, at / "model.safetensors"), names=INDEX)
     yield Case("shards without index", lambda at: (at / INDEX).unlink(), names="model.safetensors")
     for value in (np.nan, np.inf, -np.inf):
-        yield Case(
-            f"weights with {value}",
-            tensors(lambda arrays, value=value: next(iter(arrays.values())).flat.__setitem__(3, value)),
-            names=FIRST,
-        )
+        yield Case(f"weights with {value}", tensors(lambda array, value=value: array.put(3, value)), names=FIRST)
     for dtype in ("float64", "int8", "uint8", "bool", "int64"):
-        yield Case(
-            f"weights of {dtype}",
-            tensors(lambda arrays, dtype=dtype: arrays.update({k: v.astype(dtype) for k, v in arrays.items()})),
-            names=dtype[0].upper(),
-        )
-    yield Case(
-        "transposed",
-        tensors(lambda arrays: arrays.update({k: np.ascontiguousarray(v.T) for k, v in arrays.items()})),
-        names="shape",
-    )
-    yield Case(
-        "scalars", tensors(lambda arrays: arrays.update(dict.fromkeys(arrays, np.array(1, np.float32)))), names="shape"
-    )
-    yield Case("no rows", tensors(lambda arrays: arrays.update({k: v[:0] for k, v in arrays.items()})), names="shape")
-    for content in (
-        b"{}",
-        b"[]",
-        b"3",
-        deep,
-        b'{"x": 3}',
-        b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 9]}}',
-    ):
+        change = tensors(lambda array, dtype=dtype: array.astype(dtype))
+        yield Case(f"weights of {dtype}", change, names=dtype[0].upper())
+    yield Case("transposed", tensors(lambda array: np.ascontiguousarray(array.T)), names="shape")
+    yield Case("scalars", tensors(lambda array: np.array(1, np.float32)), names="shape")
+    yield Case("no rows", tensors(lambda array: array[:0]), names="shape")
+    beyond = b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 9]}}'
+    for content in (b"{}", b"[]", b"3", deep, b'{"x": 3}', beyond):
         yield Case(f"header {content[:20]}", written(FIRST, header(content)), names=FIRST)
     yield Case("header too long", written(FIRST, header(b"{}", 2**62)), names=FIRST)
-    outside = "../outside/chat_template.jinja"
-    yield Case("a template that links out", linked("chat_template.jinja", outside), names="chat_template.jinja")
-    yield Case(
-        "a template that links to /etc", linked("chat_template.jinja", "/etc/passwd"), names="chat_template.jinja"
-    )
-    for to in ("nowhere", "chat_template.jinja", "config.json/x"):
-        yield Case(f"a template that links to {to}", linked("chat_template.jinja", to), names="chat_template.jinja")
-    yield Case(
-        "a template that is a folder", lambda at: (at / "chat_template.jinja").mkdir(), names="chat_template.jinja"
-    )
-    yield Case("a template file", written("chat_template.jinja", CHAT.encode()), right=True)
-    yield Case(
-        "a template in Latin-1", written("chat_template.jinja", b"\xe9" + CHAT.encode()), names="chat_template.jinja"
-    )
-    for template in ("{% for", "{{ nope() }}", "{{ 1 / 0 }}", "x", "", "{% include '/etc/passwd' %}", "{{ raise_exception('no\nway') }}",
-                     "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ 'x' * 10**12 }}"):  # fmt: skip
-        yield Case(
-            f"template {template}", replaced("tokenizer_config.json", "chat_template", value=template), names="template"
-        )
-    yield Case(
-        "named templates",
-        replaced("tokenizer_config.json", "chat_template", value=[{"name": "default", "template": CHAT}]),
-        right=True,
-    )
-    yield Case(
-        "no default template",
-        replaced("tokenizer_config.json", "chat_template", value=[{"name": "rag", "template": CHAT}]),
-        names="rag",
-    )
-    yield Case(
-        "only pickled weights",
-        lambda at: ([file.unlink() for file in at.glob("*safetensors*")], (at / "pytorch_model.bin").touch()),
-        names=".bin",
-    )
-    for key, value in {"quantization_config": {"quant_method": "gptq"}, "num_hidden_layers": 10**9, "vocab_size": 10**12,
-                       "hidden_size": 2**40, "num_key_value_heads": 3, "head_dim": 7, "architectures": ["GPT2LMHeadModel"],
-                       "layer_types": ["sliding_attention"], "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
-                       "partial_rotary_factor": 0.5, "rope_parameters": {"full_attention": {"rope_theta": 1}}}.items():  # fmt: skip
-        yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), names="config.json")
-    for key, value in {
-        "sliding_window": 9,
-        "attention_dropout": 0.0,
-        "use_cache": False,
-        "unknown": {"x": [1]},
-        "dtype": "bfloat16",
-    }.items():
-        yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), right=True)
+    for to in ("../outside/" + TEMPLATE, "/etc/passwd", "nowhere", TEMPLATE, "config.json/x"):
+        yield Case(f"a template that links to {to}", linked(TEMPLATE, to), names=TEMPLATE)
+    yield Case("a template that is a folder", lambda at: (at / TEMPLATE).mkdir(), names=TEMPLATE)
+    yield Case("a template in Latin-1", written(TEMPLATE, b"\xe9" + CHAT.encode()), names=TEMPLATE)
+    yield Case("a template file", written(TEMPLATE, CHAT.encode()), right=True)
+    for template in TEMPLATES:
+        change = replaced("tokenizer_config.json", "chat_template", value=template)
+        yield Case(f"template {template}", change, names="template")
+    for name, right in {"default": True, "rag": False}.items():
+        value = [{"name": name, "template": CHAT}]
+        yield Case(f"named template {name}", replaced("tokenizer_config.json", "chat_template", value=value), right)
+    for right, values in ((False, WRONG_SETTINGS), (True, RIGHT_SETTINGS)):
+        for key, value in values.items():
+            yield Case(f"config.json {key}={value}", replaced("config.json", key, value=value), right)
 
 
 def parquet(rows: Any, file: str = "data.parquet", **options: Any) -> Callable[[Path], None]:
@@ -327,175 +334,121 @@ def parquet(rows: Any, file: str = "data.parquet", **options: Any) -> Callable[[
     return write
 
 
+def lines(rows: Any) -> bytes:
+    """Rows as JSONL."""
+    return b"\n".join(json.dumps(row).encode() for row in rows) + b"\n"
+
+
+def each(**columns: Any) -> list[dict[str, Any]]:
+    """The rows with other values in some columns."""
+    return [row | columns for row in ROWS]
+
+
 def data_cases() -> Iterator[Case]:
     """The rows in odd forms, and files that have not all of them."""
-
-    def jsonl(name: str, content: bytes, right: bool | None = False, task: str = "", file: str = "data.jsonl") -> Case:
-        return Case(name, written(file, content), right, file, f"jsonl: 'FOLDER/{file}'{task}")
-
-    def rows(name: str, row: Any, right: bool = False, task: str = "") -> Case:
-        return jsonl(name, TEXT + json.dumps(row).encode() + b"\n", right, task)
-
-    def each(name: str, change: Callable[[dict[str, Any]], Any], right: bool = False, task: str = "") -> Case:
-        return jsonl(name, b"\n".join(json.dumps(change(row)).encode() for row in ROWS), right, task)
-
-    noise = random.Random(0).randbytes(3000)
     array, zipped = json.dumps(ROWS).encode(), gzip.compress(TEXT)
-    yield jsonl("as it is", TEXT, right=True)
-    yield jsonl("CRLF", TEXT.replace(b"\n", b"\r\n"), right=True)
-    yield jsonl("a byte order mark", b"\xef\xbb\xbf" + TEXT, right=True)
-    yield jsonl("empty lines", b"\n\n" + TEXT.replace(b"\n", b"\n \n\t\n"), right=True)
-    yield jsonl("no last newline", TEXT.strip(), right=True)
-    yield jsonl("an array", array, right=True)
-    yield jsonl("an array in many lines", b"\n" + json.dumps(ROWS, indent=2).encode(), right=True)
-    yield jsonl("an array after a byte order mark", b"\xef\xbb\xbf" + array, right=True)
-    yield jsonl("gzip", zipped, right=True, file="data.jsonl.gz")
-    yield jsonl(
-        "gzip in two members", b"".join(gzip.compress(line + b"\n") for line in LINES), True, file="data.json.gz"
-    )
-    yield jsonl("a name like a pattern", TEXT, right=True, file="da[1]ta *.jsonl")
-    yield each("numbers as answers", lambda row: row | {"answer": int(row["answer"])}, right=True)
-    yield each("lists of one answer", lambda row: row | {"answer": [row["answer"]]}, right=True)
-    yield each("other columns", lambda row: {"x": float("nan"), "y": None, "z": [{"a": 1}]} | row, right=True)
-    yield each("nested columns", lambda row: {"a": {"b": row}}, True, ", question: a.b.question, answer: a.b.answer")
-    yield each("escapes", lambda row: row | {"question": row["question"], "é": "\U0001f600"}, right=True)
-    yield Case("a folder of shards", lambda at: ((at / "d").mkdir(), (at / "d" / "a.jsonl").write_bytes(TEXT[: len(LINES[0]) + 1]),
-               (at / "d" / "b.jsonl.gz").write_bytes(gzip.compress(TEXT[len(LINES[0]) + 1 :])), (at / "d" / "README.md").touch()), True, task="jsonl: FOLDER/d")  # fmt: skip
+    numbers = [row | {"answer": int(row["answer"])} for row in ROWS]
+    lists = [row | {"answer": [row["answer"]]} for row in ROWS]
+    nested, path = [{"a": {"b": row}} for row in ROWS], ", question: a.b.question, answer: a.b.answer"
+    right = {
+        "as it is": TEXT,
+        "CRLF": TEXT.replace(b"\n", b"\r\n"),
+        "a byte order mark": BOM + TEXT,
+        "empty lines": b"\n\n" + TEXT.replace(b"\n", b"\n \n\t\n"),
+        "no last newline": TEXT.strip(),
+        "an array": array,
+        "an array in many lines": b"\n" + json.dumps(ROWS, indent=2).encode(),
+        "an array after a byte order mark": BOM + array,
+        "numbers as answers": lines(numbers),
+        "lists of one answer": lines(lists),
+        "other columns": lines({"x": float("nan"), "y": None, "é": [{"a": "😀"}]} | row for row in ROWS),
+    }
+    wrong = {
+        "Latin-1": TEXT + '{"question": "é", "answer": "1"}'.encode("latin-1"),
+        "pretty-printed": b"\n".join(json.dumps(row, indent=2).encode() for row in ROWS),
+        "cut": TEXT[:-6],
+        "an array that is cut": array[:-9],
+        "an array and more": array + b"\n" + TEXT,
+        "an array of arrays": json.dumps([[row] for row in ROWS]).encode(),
+        "an array with a number": json.dumps([*ROWS, 3]).encode(),
+        "an empty array": b"[]",
+        "arrays in lines": lines([row] for row in ROWS),
+        "two in a line": TEXT.replace(b"\n", b" "),
+        "commas between": TEXT.replace(b"\n", b",\n"),
+        "columns of lists": lines([{"question": ["1+1="], "answer": ["2"]}]),
+        "quotes of Python": "\n".join(map(str, ROWS)).encode(),
+        "CSV": b"question,answer\n1+1=,2\n",
+        "empty": b"",
+        "white space": b" \n\t\n\r\n",
+        "a byte order mark alone": BOM,
+        "noise": NOISE,
+        "NULs": bytes(3000),
+        "deep": TEXT + b"[" * 100_000,
+        "deep in a row": TEXT + b'{"question": ' * 100_000,
+        "a deep array": b"[" * 100_000 + b"]" * 100_000,
+        "a number of 5000 digits": TEXT + b'{"question": "1", "answer": ' + b"9" * 5000 + b"}",
+        "gzip without its ending": zipped,
+    }
+    wrong |= {f"a row {json.dumps(row)[:40]}": TEXT + lines([row]) for row in NO_ROWS}
+    wrong |= {f"a question {json.dumps(q)}": TEXT + lines([{"question": q, "answer": "1"}]) for q in NO_QUESTIONS}
+    wrong |= {f"an answer {json.dumps(a)}": TEXT + lines([{"question": "1", "answer": a}]) for a in NO_ANSWERS}
+    wrong |= {f"all answers {a}": lines(each(answer=a)) for a in (float("nan"), "see solution", [[1]])}
+    encoded = {f"in {name}": TEXT.decode().encode(name) for name in ENCODINGS}
+    for is_right, contents in ((True, right), (False, wrong), (None, encoded)):
+        for name, content in contents.items():
+            yield Case(name, written("data.jsonl", content), is_right, "data.jsonl", JSONL)
+    members = b"".join(gzip.compress(line) for line in TEXT.splitlines(keepends=True))
+    changed = zipped[:30] + bytes(3) + zipped[33:]
+    for name, content in {"gzip": zipped, "two members": members}.items():
+        yield Case(name, written("data.json.gz", content), True, task="jsonl: FOLDER/data.json.gz")
+    for name, content in {"cut": zipped[:-20], "changed": changed, "no": TEXT, "empty": b""}.items():
+        yield Case(f"{name} gzip", written("d.jsonl.gz", content), False, "d.jsonl.gz", "jsonl: FOLDER/d.jsonl.gz")
+    yield Case("nested columns", written("data.jsonl", lines(nested)), True, task=JSONL + path)
+    for name, (rows, columns) in WRONG_COLUMNS.items():
+        yield Case(name, written("data.jsonl", lines(rows)), names="data.jsonl", task=JSONL + columns)
+
+    def shards(at: Path) -> None:
+        (at / "d").mkdir()
+        (at / "d" / "a.jsonl").write_bytes(lines(ROWS[:1]))
+        (at / "d" / "b.jsonl.gz").write_bytes(gzip.compress(lines(ROWS[1:])))
+        (at / "d" / "README.md").touch()
+
+    yield Case("a folder of shards", shards, True, task="jsonl: FOLDER/d")
     yield Case("a pattern", written("a-1.jsonl", TEXT), True, task="jsonl: FOLDER/a-*.jsonl")
     yield Case("a list of files", written("a.jsonl", TEXT), True, task="jsonl: [FOLDER/a.jsonl]")
-    yield Case(
-        "a link",
-        lambda at: (written("a.jsonl", TEXT)(at), linked("l.jsonl", "a.jsonl")(at)),
-        True,
-        task="jsonl: FOLDER/l.jsonl",
-    )
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037"):
-        yield jsonl(f"in {encoding}", TEXT.decode().encode(encoding), None)
-    yield jsonl("Latin-1", TEXT + '{"question": "é", "answer": "1"}'.encode("latin-1"))
-    yield jsonl("pretty-printed", b"\n".join(json.dumps(row, indent=2).encode() for row in ROWS))
-    yield jsonl("cut", TEXT[:-6])
-    yield jsonl("an array that is cut", array[:-9])
-    yield jsonl("an array and more", array + b"\n" + TEXT)
-    yield jsonl("an array of arrays", json.dumps([[row] for row in ROWS]).encode())
-    yield jsonl("an array with a number", json.dumps([*ROWS, 3]).encode())
-    yield jsonl("an empty array", b"[]")
-    yield jsonl("arrays in lines", b"\n".join(b"[" + line + b"]" for line in LINES))
-    yield jsonl("two in a line", b" ".join(LINES))
-    yield jsonl("commas between", b",\n".join(LINES))
-    yield jsonl("one object of columns", json.dumps({"question": ["1+1="], "answer": ["2"]}).encode())
-    yield jsonl("quotes of Python", b"\n".join(str(row).encode() for row in ROWS))
-    yield jsonl("CSV", b"question,answer\n1+1=,2\n")
-    yield jsonl("empty", b"")
-    yield jsonl("white space", b" \n\t\n\r\n")
-    yield jsonl("a byte order mark alone", b"\xef\xbb\xbf")
-    yield jsonl("noise", noise)
-    yield jsonl("NULs", bytes(3000))
-    yield jsonl("deep", TEXT + b"[" * 100_000)
-    yield jsonl("deep in a row", TEXT + b'{"question": ' * 100_000)
-    yield jsonl("a deep array", b"[" * 100_000 + b"]" * 100_000)
-    yield jsonl("a number of 5000 digits", TEXT + b'{"question": "1", "answer": ' + b"9" * 5000 + b"}")
-    yield jsonl("gzip without its ending", zipped)
-    yield jsonl("cut gzip", zipped[:-20], file="data.jsonl.gz")
-    yield jsonl("changed gzip", zipped[:30] + b"\0\0\0" + zipped[33:], file="data.jsonl.gz")
-    yield jsonl("gzip in name alone", TEXT, file="data.jsonl.gz")
-    yield jsonl("gzip of nothing", b"", file="data.jsonl.gz")
-    for row in (3, None, "x", [], ROWS, {}, {"question": "1"}, {"answer": "1"}, {"Question": "1", "answer": "1"}):
-        yield rows(f"a row {json.dumps(row)[:30]}", row)
-    for value in (3, 1.5, None, "", " \n", True, [], ["a"], {}, {"role": "user"}, [{"role": "user"}], [{"role": 3, "content": "x"}],
-                  "\ud800", [{"role": "user", "content": "\udfff"}]):  # fmt: skip
-        yield rows(f"a question {json.dumps(value)[:30]}", {"question": value, "answer": "1"})
-    for value in (None, "", " ", [], ["1", "2"], {"a": 1}, "\ud800", ["\ud800"], [None]):
-        yield rows(f"an answer {json.dumps(value)[:30]}", {"question": "1", "answer": value})
-    for value in (float("nan"), "see solution", [[1]]):
-        yield each(f"all answers {json.dumps(value)[:30]}", lambda row, value=value: row | {"answer": value})
-    yield each("a nested column that is none", lambda row: row | {"a": "x"}, task=", answer: a.b")
-    yield each(
-        "a nested column of some rows",
-        lambda row: {"question": row["question"], "a": {"b": 1} if row["question"] != "7+7=" else {}},
-        task=", answer: a.b",
-    )
-    yield each("numbers as demonstrations", lambda row: row | {"completion": 3}, task=", completion: completion")
-    yield each("messages of texts", lambda row: {"messages": ["x"]}, task=", messages: messages")
-    yield each(
-        "messages of other roles",
-        lambda row: {"messages": [{"role": "narrator", "content": "x"}]},
-        task=", messages: messages",
-    )
-    yield each("messages without a turn", lambda row: {"messages": []}, task=", messages: messages")
-    yield each("choices that are numbers", lambda row: row | {"c": 3}, task=", choices: c")
-    yield each("pass rates over 1", lambda row: row | {"p": 3}, task=", pass_rate: [0, 1], pass_rate_column: p")
+    yield Case("a name like a pattern", written("d[1] *.jsonl", TEXT), True, task="jsonl: 'FOLDER/d[1] *.jsonl'")
     yield Case("an empty folder", lambda at: (at / "d").mkdir(), names="/d", task="jsonl: FOLDER/d")
     yield Case(
-        "a folder of other files",
-        lambda at: ((at / "d").mkdir(), (at / "d" / "a.csv").touch()),
-        names="/d",
-        task="jsonl: FOLDER/d",
+        "a folder like a file", lambda at: (at / "d.jsonl").mkdir(), names="/d.jsonl", task="jsonl: FOLDER/d.jsonl"
     )
-    yield Case(
-        "a folder named like a file",
-        lambda at: (at / "d.jsonl").mkdir(),
-        names="/d.jsonl",
-        task="jsonl: FOLDER/d.jsonl",
-    )
-    yield Case("no file", lambda at: None, names="nope.jsonl", task="jsonl: FOLDER/nope.jsonl")
-    yield Case("no file of a pattern", lambda at: None, names="nope*", task="jsonl: FOLDER/nope*.jsonl")
-    yield Case(
-        "one of two files", written("a.jsonl", TEXT), names="b.jsonl", task="jsonl: [FOLDER/a.jsonl, FOLDER/b.jsonl]"
-    )
-    yield Case("below a file", written("a.jsonl", TEXT), names="a.jsonl/b", task="jsonl: FOLDER/a.jsonl/b.jsonl")
     yield Case("a link to itself", linked("l.jsonl", "l.jsonl"), names="l.jsonl", task="jsonl: FOLDER/l.jsonl")
     yield Case("a pipe", lambda at: os.mkfifo(at / "p.jsonl"), names="p.jsonl", task="jsonl: FOLDER/p.jsonl")
-    yield Case("a device", lambda at: None, names="/dev/null", task="jsonl: /dev/null")
-    yield Case("a NUL in its name", lambda at: None, names="", task='jsonl: "FOLDER/a\\0b"')
-    yield Case("a long name", lambda at: None, names="xxx", task=f"jsonl: FOLDER/{'x' * 300}.jsonl")
+    for name in ("nope.jsonl", "nope*.jsonl", "config.yaml/b.jsonl", "x" * 300):
+        yield Case(f"no file {name}", lambda _: None, names=name, task=f"jsonl: FOLDER/{name}")
+    yield Case("one of two files", written("a", TEXT), names="/b", task="jsonl: [FOLDER/a, FOLDER/b]")
+    yield Case("a device", lambda _: None, names="/dev/null", task="jsonl: /dev/null")
+    yield Case("a NUL in its name", lambda _: None, names="jsonl", task='jsonl: "FOLDER/a\\0b"')
+    for name, content in {"noise": NOISE, "empty": b""}.items():
+        change = both(written("data.jsonl", TEXT), written("test.jsonl", content))
+        yield Case(f"test rows: {name}", change, names="test.jsonl", task=JSONL)
+    for name, rows in {"rows": ROWS, "numbers": numbers, "lists": lists}.items():
+        yield Case(f"Parquet of {name}", parquet(rows, row_group_size=1), True, task=PARQUET)
     yield Case(
-        "test rows alone are wrong",
-        lambda at: (written("data.jsonl", TEXT)(at), written("test.jsonl", noise)(at)),
-        names="test.jsonl",
-        task="jsonl: FOLDER/data.jsonl",
+        "Parquet of bytes", parquet([{k: v.encode() for k, v in row.items()} for row in ROWS]), True, task=PARQUET
     )
-    of = "parquet: FOLDER/data.parquet"
-    yield Case("Parquet", parquet(ROWS), True, task=of)
-    yield Case("Parquet in groups of a row", parquet(ROWS, row_group_size=1, compression="gzip"), True, task=of)
-    yield Case("Parquet of numbers", parquet([row | {"answer": int(row["answer"])} for row in ROWS]), True, task=of)
-    yield Case("Parquet of bytes", parquet([{k: v.encode() for k, v in row.items()} for row in ROWS]), True, task=of)
-    yield Case(
-        "Parquet of nested columns",
-        parquet([{"a": {"b": row}} for row in ROWS]),
-        True,
-        task=of + ", question: a.b.question, answer: a.b.answer",
-    )
-    yield Case("Parquet of lists", parquet([row | {"answer": [row["answer"]]} for row in ROWS]), True, task=of)
-    wrong: dict[str, Any] = {
-        "numbers as questions": [row | {"question": 3} for row in ROWS], "no questions": [{"answer": "1"}], "no rows": ROWS[:0],
-        "a null question": [*ROWS, {"question": None, "answer": "1"}], "two answers": [row | {"answer": ["1", "2"]} for row in ROWS],
-        "bytes that are no text": [row | {"question": b"\xff"} for row in ROWS], "NaN": [row | {"answer": float("nan")} for row in ROWS],
-        "nested answers": [row | {"answer": {"a": 1}} for row in ROWS],
-    }  # fmt: skip
-    for name, content in wrong.items():
-        yield Case(f"Parquet: {name}", parquet(content), names="data.parquet", task=of)
-    for name, content in {"noise": noise, "nothing": b"", "magic": b"PAR1PAR1", "JSONL": TEXT, "a long footer": b"PAR1" + noise + b"\xff\xff\xff\x7fPAR1",
-                          "a footer of noise": b"PAR1" + noise + (3000).to_bytes(4, "little") + b"PAR1"}.items():  # fmt: skip
-        yield Case(f"Parquet: {name}", written("data.parquet", content), names="data.parquet", task=of)
-    yield Case(
-        "Parquet: cut", lambda at: (parquet(ROWS)(at), cut("data.parquet", 0.7)(at)), names="data.parquet", task=of
-    )
+    yield Case("Parquet of nested columns", parquet(nested), True, task=PARQUET + path)
+    for name, rows in NO_TABLES.items():
+        yield Case(f"Parquet: {name}", parquet(rows), names="data.parquet", task=PARQUET)
+    footer = NOISE + len(NOISE).to_bytes(4, "little")
+    contents = {"noise": NOISE, "empty": b"", "magic": b"PAR1PAR1", "JSONL": TEXT, "footer": b"PAR1" + footer + b"PAR1"}
+    for name, content in contents.items():
+        yield Case(f"Parquet: {name}", written("data.parquet", content), names="data.parquet", task=PARQUET)
+    yield Case("Parquet: cut", both(parquet(ROWS), cut("data.parquet", 0.7)), names="data.parquet", task=PARQUET)
     for place in (6, 20, 60, 120):
-        yield Case(
-            f"Parquet: changed at {place}",
-            lambda at, place=place: (parquet(ROWS)(at), _flip(at / "data.parquet", place)),
-            None,
-            "data.parquet",
-            of,
-        )
+        change = both(parquet(ROWS), flipped("data.parquet", place))
+        yield Case(f"Parquet: changed at {place}", change, None, "data.parquet", PARQUET)
     yield Case("Parquet as JSONL", parquet(ROWS), names="data.parquet", task="jsonl: FOLDER/data.parquet")
-    yield Case("Arrow of noise", written("data.arrow", noise), names="data.arrow", task="parquet: FOLDER/data.arrow")
-
-
-def _flip(file: Path, place: int) -> None:
-    content = bytearray(file.read_bytes())
-    content[place : place + 4] = bytes(255 - byte for byte in content[place : place + 4])
-    file.write_bytes(content)
+    yield Case("Arrow of noise", written("data.arrow", NOISE), names="data.arrow", task="parquet: FOLDER/data.arrow")
 
 
 class WorkBegan(Exception):
@@ -599,7 +552,7 @@ def main() -> None:
             problem, kind = outcome(case, Path(model)), "data files" if case.task else "model folders"
             ends[kind, problem is None] += 1
             if problem:
-                print(f"{kind}, {ascii(case.name):.120}: {problem}", flush=True)
+                print(f"{kind}, {case.name!a:.120}: {problem}", flush=True)
     for kind in ("model folders", "data files"):
         print(f"{kind}: {ends[kind, True]} ended as they should, {ends[kind, False]} otherwise")
     sys.exit(any(count for (_, right), count in ends.items() if not right))
