@@ -86,8 +86,9 @@ class Table(ListedTask):
                 f"left out {left_out.total()} of {left_out.total() + len(self._places)} rows: {why}", stacklevel=3
             )
         if not self.examples["test"]:
+            where = f" in {paths}" if (paths := getattr(settings, "test", None)) else ""
             raise ValueError(
-                f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
+                f"the task has {self.size('train')} rows to train on and none to test on{where}; give it test rows"
             )
         self._warn_of_repeats()
 
