@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,6 +174,8 @@ def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None
         raise ConfigError(f"{file}: has rope_parameters and rope_scaling, and they differ; leave one of them out")
     rope = dict(newer or older)
     theta = _number({"rope_theta": rope.pop("rope_theta", raw.get("rope_theta", 10_000.0))}, "rope_theta", file)
+    if theta == 0:
+        raise ConfigError(f"{file}: rope_theta is 0; need a number above it")
     kind = rope.pop("rope_type", None) or rope.get("type") or "default"
     rope.pop("type", None)
     if not isinstance(kind, str) or kind not in ROPE_KEYS:
@@ -199,7 +201,7 @@ def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None
 
 def _number(values: Mapping[str, Any], name: str, file: Path) -> float:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ConfigError(f"{file}: {name} is {value!r:.80}; need a number, 0 or more")
     return float(value)
 

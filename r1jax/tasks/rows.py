@@ -88,13 +88,19 @@ def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, paths:
     """The rows of files, with the columns of these names alone. `key` is the setting that has the paths."""
     for file in files_of(key, paths, PARQUET_ENDINGS):
         columns, batches = _parquet(key, file)
+        from pyarrow import ArrowException
+
         roots = {name: name if name in columns else name.partition(".")[0] for name in (*names, *optional)}
         if missing := [name for name in names if roots[name] not in columns]:
             raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
         read = [*dict.fromkeys(root for root in roots.values() if root in columns)]
         rows = (row for batch in batches(read) for row in batch.to_pylist())
-        for number, row in enumerate(rows, 1):
-            yield f"{file} row {number}", row
+        try:
+            for number, row in enumerate(rows, 1):
+                yield f"{file} row {number}", row
+        except (ArrowException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{key}: {file} cannot be read: {reason}; copy or download it again") from None
 
 
 def parquet_columns(key: str, paths: Paths) -> list[str]:

@@ -77,15 +77,18 @@ class Table(ListedTask):
         why = ", ".join(f"{count} have {reason}" for reason, count in left_out.items())
         if not self.examples["train"]:
             usable = f" that can be used: {why}" if left_out else ""
-            raise ValueError(f"the task's data set has no rows to train on{usable}; give one with rows")
+            paths = next((value for name in ("jsonl", "parquet", "tfds") if (value := getattr(settings, name, ""))), "")
+            named = f" {paths}" if paths else ""
+            raise ValueError(f"the task's data set{named} has no rows to train on{usable}; give one with rows")
         self.columns = tuple(self._places[0][1].data)
         if left_out:
             warnings.warn(
                 f"left out {left_out.total()} of {left_out.total() + len(self._places)} rows: {why}", stacklevel=3
             )
         if not self.examples["test"]:
+            where = f" in {paths}" if (paths := getattr(settings, "test", None)) else ""
             raise ValueError(
-                f"the task has {self.size('train')} rows to train on and none to test on; give it test rows"
+                f"the task has {self.size('train')} rows to train on and none to test on{where}; give it test rows"
             )
         self._warn_of_repeats()
 
@@ -151,8 +154,11 @@ class Table(ListedTask):
 
 def read_table(settings: DataSet) -> Table:
     """The rows of files, or of the tensorflow-datasets data set of that name or in that folder."""
-    settings = fitted(settings)
-    return Table(settings, split_rows(settings, "train") or (), split_rows(settings, "test"))
+    try:
+        settings = fitted(settings)
+        return Table(settings, split_rows(settings, "train") or (), split_rows(settings, "test"))
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"task: {error.filename} cannot be read: {error.strerror}") from None
 
 
 def fitted(settings: DataSet) -> DataSet:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -108,9 +109,12 @@ def load_chat_template(folder: Path, variables: Mapping[str, str]) -> ChatTempla
 def read_chat_template(folder: Path) -> str | None:
     """The template of a Hugging Face folder; None where it has none. Raises ValueError where it cannot be read."""
     file = folder / "chat_template.jinja"
-    if file.is_file():
+    if os.path.lexists(file):
         check_not_a_link(file)
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{file} cannot be read: {error}") from None
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
         template = read_json(file).get("chat_template")
         if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
@@ -130,7 +134,7 @@ def check_not_a_link(file: Path) -> None:
 
     The hub's cache consists of links to its `blobs`.
     """
-    to = file.resolve()
+    to = Path(os.path.realpath(file))  # Path.resolve fails for a link to itself
     if file.is_symlink() and not any(to.is_relative_to(f.resolve()) for f in (file.parent, _blobs(file.parent))):
         raise ConfigError(
             f"{file} is a link to {to}, which is outside of the model's folder; put the file itself there"
@@ -144,9 +148,12 @@ def _blobs(folder: Path) -> Path:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a model's folder; empty where there is no file."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        value = json.loads(file.read_text(encoding="utf-8")) if os.path.lexists(file) else {}
+        json.dumps(value, ensure_ascii=False).encode()  # fails for half a character
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid JSON: {error}") from None
+    except OSError as error:  # such as a broken link
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{file} has no JSON object; use the files of one model")
     return value

@@ -48,7 +48,14 @@ def make_prompt(question: Question, settings: PromptSettings, tokenizer: Tokeniz
     if settings.chat:
         if tokenizer.chat_template is None:
             raise ValueError(f"prompt.chat is true, and {tokenizer.source} has no chat template; set prompt.chat=false")
-        text = tokenizer.chat_template.render(chat_messages(question, settings), **settings.chat_template_kwargs)
+        messages = chat_messages(question, settings)
+        text = tokenizer.chat_template.render(messages, **settings.chat_template_kwargs)
+        words = messages[-1]["content"].split()
+        if words and not any(word in text for word in words):
+            raise ValueError(
+                f"the chat template of {tokenizer.chat_template.source} leaves out the last message, "
+                f"{messages[-1]['content']!r:.80}; fix the template or set prompt.chat=false"
+            )
     elif not isinstance(question, str):
         raise ValueError("the task's questions are chat messages, and prompt.chat is false; set prompt.chat=true")
     elif settings.system is not None:

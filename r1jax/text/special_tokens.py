@@ -50,8 +50,8 @@ def stop_ids_of(eos: int | None, folder: Path, size: int) -> tuple[int, ...]:
 def stop_texts_of(folder: Path) -> list[str]:
     """The `stop_strings` of generation_config.json."""
     file = folder / "generation_config.json"
-    named = read_json(file).get("stop_strings") or []
-    texts = [named] if isinstance(named, str) else named
+    named = read_json(file).get("stop_strings")
+    texts = [] if named is None or named == "" else [named] if isinstance(named, str) else named
     if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
         raise ConfigError(f"{file}: stop_strings is {named!r:.80}; need texts")
     return texts
