@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+MAX_CHARACTERS = 300_000  # of a completion that rewards are called on; 65,536 tokens of R1 are about 260,000
+
 
 @dataclass(frozen=True)
 class Example:

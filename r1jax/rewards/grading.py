@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1jax.rewards.example import BatchReward, Example, Reward, RewardResult, reward_for, rewards_in
+from r1jax.rewards.example import MAX_CHARACTERS, BatchReward, Example, Reward, RewardResult, reward_for, rewards_in
 
-MAX_CHARACTERS = 300_000  # of a completion that rewards are called on; 65,536 tokens of R1 are about 260,000
 # As many threads as a reward has child processes, so that no call waits for another; more would share this process.
 THREADS = min(16, os.cpu_count() or 1)
 

@@ -112,7 +112,7 @@ def find_changes(folder: Path, config: Config) -> Changes:
 
 def _can_continue(folder: Path, name: str, config: Config) -> bool:
     """Whether the last stage that has begun may have another number of steps: nothing that it did depends on it."""
-    stage = config.stage(name)
+    stage = next((stage for stage in config.stages if stage.name == name), None)
     if not isinstance(stage, TrainingStage) or stage.optimizer.schedule != "constant":
         return False
     return stage.steps >= max(int(entry.name) for entry in _checkpoints(folder, name))

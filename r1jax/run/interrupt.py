@@ -25,7 +25,8 @@ class Interrupted(Exception):
 
 
 class StopSignals(contextlib.AbstractContextManager):
-    """Takes the place of what Python does on SIGINT and SIGTERM, in the main thread; elsewhere it does nothing.
+    """Takes the place of what Python does on SIGINT and SIGTERM, in the main thread; elsewhere it does nothing, and a
+    signal that is ignored, as in a job of `nohup`, stays so.
 
     A thread reads the signals, so that they are answered at once even while the main thread waits for a device.
     """
@@ -37,7 +38,8 @@ class StopSignals(contextlib.AbstractContextManager):
             return self
         pipe, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in heeded}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(pipe,), daemon=True).start()
         return self

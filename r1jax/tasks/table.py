@@ -21,9 +21,8 @@ from r1jax.answers.extraction import gold_answer
 from r1jax.config.tasks import DataSet, JsonlTask, ParquetTask, Paths, TableTask, TfdsTask
 from r1jax.rewards.accuracy import math_answer, no_gold
 from r1jax.rewards.code import parse_tests
-from r1jax.rewards.example import Example
+from r1jax.rewards.example import MAX_CHARACTERS, Example
 from r1jax.rewards.format import think_answer
-from r1jax.rewards.grading import MAX_CHARACTERS
 from r1jax.tasks.columns import check_pass_rate, conventional, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.rows import (

@@ -124,7 +124,8 @@ def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
 
 
 def test_a_run_that_diverges_stops_before_it_is_saved(tiny_file, tmp_path):
-    result = CliRunner().invoke(app, ["train", str(tiny_file), "stages.cold_start.optimizer.learning_rate=1e30"])
+    optimizer = "stages.cold_start.optimizer={learning_rate: 1e12, weight_decay: 1e12}"
+    result = CliRunner().invoke(app, ["train", str(tiny_file), optimizer])
     assert result.exit_code == 1
     line = result.stderr.strip().splitlines()[-1]
     assert line == "stopped: stage cold_start, step 1: param_norm is inf; there is no checkpoint yet"

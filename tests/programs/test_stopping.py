@@ -36,6 +36,15 @@ def assert_same(folder, other):
     jax.tree.map(np.testing.assert_array_equal, weights_of(folder), weights_of(other))
 
 
+@pytest.fixture
+def heeded():
+    """Tests may run in a job in the background, which ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, capsys):
     config, folder = trained

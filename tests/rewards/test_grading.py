@@ -12,7 +12,7 @@ from r1jax.rewards import accuracy, grading, text_match
 from r1jax.rewards.accuracy import math_answer
 from r1jax.rewards.choice import letter
 from r1jax.rewards.code import extract_program
-from r1jax.rewards.example import BatchReward, ByPart, Example
+from r1jax.rewards.example import MAX_CHARACTERS, BatchReward, ByPart, Example
 from r1jax.rewards.format import think_answer, think_text
 from r1jax.rewards.grading import grade, reason_shares, reward_shares
 from r1jax.rewards.language import consistency
@@ -60,7 +60,7 @@ def test_slow_calls_run_in_parallel(monkeypatch):
 
 
 def test_a_text_that_is_too_long_scores_0():
-    grades = grade(EXAMPLES[:1], ["a", "a" * (grading.MAX_CHARACTERS + 1)], {"r": lambda e, t: 1.0})
+    grades = grade(EXAMPLES[:1], ["a", "a" * (MAX_CHARACTERS + 1)], {"r": lambda e, t: 1.0})
     assert grades.scores["r"].tolist() == [1, 0] and grades.reasons["r"] == ["", "too_long"]
 
 
@@ -116,7 +116,7 @@ def test_a_score_that_is_not_finite_is_none_for_its_text_alone(value):
 
 def test_a_batch_reward_gets_no_text_that_is_too_long():
     reward = Lengths()
-    grades = grade(EXAMPLES, ["a" * (grading.MAX_CHARACTERS + 1), "b"], {"r": reward})
+    grades = grade(EXAMPLES, ["a" * (MAX_CHARACTERS + 1), "b"], {"r": reward})
     assert reward.calls == [([EXAMPLES[1]], ["b"])]
     assert grades.scores["r"].tolist() == [0, 1] and grades.reasons["r"] == ["too_long", ""]
 

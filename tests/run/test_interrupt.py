@@ -12,9 +12,10 @@ import pytest
 from r1jax.run.interrupt import Interrupted, StopSignals
 
 WAIT = """
-import time
+import signal, time
 from r1jax.run.interrupt import StopSignals
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 with StopSignals() as stop:
     print("ready", flush=True)
     while not stop.received:
@@ -22,6 +23,22 @@ with StopSignals() as stop:
     print(stop.received, flush=True)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def heeded():
+    """Tests may run in a job in the background, which ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        assert stop.received is None and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
