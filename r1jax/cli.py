@@ -254,7 +254,14 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.showwarning = _show_warning
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's remarks; what goes wrong is raised as well
+        sys.unraisablehook = show_unraisable
     app()
+
+
+def show_unraisable(unraisable: Any) -> None:
+    """Leaves out what threads of TensorStore say of reads that nobody waits for, once another one has failed."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:

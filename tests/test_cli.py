@@ -1,10 +1,13 @@
 """Wrong configs end with one clear line and exit code 2, before any work; a trained run can be used."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from r1jax.cli import _show_warning, app
+from r1jax.cli import _show_warning, app, show_unraisable
 from r1jax.programs import pipeline
 from r1jax.run import checks
 
@@ -180,6 +183,14 @@ def test_a_disk_that_cannot_be_written_is_one_line(tiny_file, tmp_path):
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(app, ["train", str(tiny_file), f"run_dir={tmp_path / 'file' / 'run'}"])
     assert result.exit_code in (1, 2) and len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_reads_that_nobody_waits_for_are_not_reported(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "__unraisablehook__", seen.append)
+    for text in ("Event loop is closed", "something else"):
+        show_unraisable(types.SimpleNamespace(exc_value=RuntimeError(text)))
+    assert [str(one.exc_value) for one in seen] == ["something else"]
 
 
 def test_version_and_help():
