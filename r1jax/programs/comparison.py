@@ -90,6 +90,7 @@ def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None)
         scores, _, accuracy_P = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
         found[name] = made | {"scores": scores, "accuracies": [None if np.isnan(a) else float(a) for a in accuracy_P]}
         _write(run, found)
+        run.end_if_asked()
     _write(run, {name: found[name] for name in run.config.table})  # in this order, and no others
 
 

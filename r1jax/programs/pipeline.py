@@ -59,15 +59,15 @@ def train(
 
 def _train_stages(run: Run) -> bool:
     """Runs the stages from the last checkpoint on. False where it was damaged, and is now put aside."""
-    saved = _saved_steps(run)
-    with user_errors():  # where a row is none
-        run.log.rewind(saved)
-    if saved:
-        stage, step = [*saved.items()][-1]
-        finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
-        run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
     held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
     try:
+        saved = _saved_steps(run)
+        with user_errors():  # where a row is none
+            run.log.rewind(saved)
+        if saved:
+            stage, step = [*saved.items()][-1]
+            finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)
+            run.print("finished before" if finished else f"resumes after step {step} of stage {stage}")
         for stage in run.stages[max(len(saved) - 1, 0) :]:
             settings, source = stage.settings, run.config.source(stage.settings.name)
             if stage.waits_for:

@@ -115,7 +115,7 @@ def _can_continue(folder: Path, name: str, config: Config) -> bool:
     stage = next((stage for stage in config.stages if stage.name == name), None)
     if not isinstance(stage, TrainingStage) or stage.optimizer.schedule != "constant":
         return False
-    return stage.steps >= max(int(entry.name) for entry in _checkpoints(folder, name))
+    return stage.steps >= max((int(entry.name) for entry in _checkpoints(folder, name)), default=0)
 
 
 def _saved(folder: Path, config: Config) -> int:

@@ -170,11 +170,27 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
 
 
 def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:
-    """Weights for `model` from a run folder (of a stage, or its last) or a Hugging Face folder or hub id."""
+    """Weights for `model` from a run folder (of a finished stage, or its last) or a Hugging Face folder or hub id."""
     if (folder / "config.yaml").is_file():
-        stages = [stage] if stage else policies(load_config(folder / "config.yaml"))
-        return _restore(folder, *find_checkpoint(folder, stages), model, mesh)
+        config = load_config(folder / "config.yaml")
+        found = find_finished(folder, config, stage) if stage else find_checkpoint(folder, policies(config))
+        return _restore(folder, *found, model, mesh)
     return import_params(find_model(str(folder)), model.config, abstract_params(model, mesh))
+
+
+def find_finished(folder: Path, config: Config, stage: str) -> tuple[str, int]:
+    """(stage, step) of the checkpoint that a finished stage ends with.
+
+    Raises ConfigError where the one of its last step is gone, so that no earlier one takes its place.
+    """
+    found, steps = find_checkpoint(folder, [stage]), config.stage(stage).steps
+    with Checkpoints(folder / "checkpoints" / stage) as checkpoints:
+        if checkpoints.latest() != steps:
+            raise ConfigError(
+                f"{checkpoints.folder} has no checkpoint of step {steps}, the last one of stage {stage}, whose weights "
+                f"are needed; delete the checkpoints of the stages after it to run it and them again"
+            )
+    return found
 
 
 def reward_model(folder: Path, mesh: Mesh, settings: ModelReward) -> RewardModel:
@@ -187,7 +203,7 @@ def reward_model(folder: Path, mesh: Mesh, settings: ModelReward) -> RewardModel
         tokenizer = saved_tokenizer(config, folder)
         described = model_folder(folder, config.model_owner(stage.name))
         model = make_model(model_config(config.model_of(stage.name), described), tokenizer.size)
-        weights = _restore(folder, *find_checkpoint(folder, [stage.name]), model, mesh, with_head=True)
+        weights = _restore(folder, *find_finished(folder, config, stage.name), model, mesh, with_head=True)
         loaded = LoadedModel(model, tokenizer, mesh, weights)
         return Scorer(loaded, reading_of(stage, tokenizer), 2 * stage.microbatch if stage.microbatch else ROWS)
 

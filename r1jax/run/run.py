@@ -124,13 +124,6 @@ class Run:
         if source == "base":
             return self.initial_weights(stage)
         if source in [other.settings.name for other in self.stages]:
-            last, before = self.finished_steps(self.stage(source)), self.stage(source).settings
-            if last != before.steps:
-                raise ConfigError(
-                    f"{self.folder / 'checkpoints' / source} has no checkpoint of step {before.steps}, the last one, "
-                    f"which stage {stage.settings.name} begins with; delete the checkpoints of the stages after "
-                    f"{source} to run it and them again"
-                )
             return load_weights(self.folder, source, stage.model, self.mesh)
         return load_weights(Path(source), None, stage.model, self.mesh)
 

@@ -54,8 +54,9 @@ class Checkpoints(contextlib.AbstractContextManager):
         )
         self.folder = folder
         for scores in folder.glob("*/metrics/metrics"):  # of all steps, which Orbax reads at once
-            with _whole(scores.parents[1]):
-                json.loads(scores.read_bytes())
+            if (checkpoint := scores.parents[1]).name.isdigit():
+                with _whole(checkpoint):
+                    json.loads(scores.read_bytes())
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __exit__(self, *_: object) -> None:

@@ -111,6 +111,19 @@ def test_a_run_that_is_lengthened_ends_as_one_that_was_as_long(trained, tmp_path
     assert load_config(tmp_path / "b" / "config.yaml") == longer
 
 
+def test_a_damaged_score_is_put_aside_with_its_checkpoint(tiny_file, tmp_path, capsys):
+    """The stage is run again from the checkpoint before, and ends with the same weights."""
+    stages = "stages=[{name: first, program: sft, steps: 3, prompts_per_step: 8, optimizer: {learning_rate: 1e-2}, "
+    config = load_config(tiny_file, [stages + "save_every: 1, keep: best}]", "evaluate.problems=8"])
+    train(config)
+    before = weights_of(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "first" / "3" / "metrics" / "metrics").write_text('{"sco')
+    train(config)
+    assert "3 is damaged: " in (said := capsys.readouterr().out) and "resumes after step 2 of stage first" in said
+    assert (tmp_path / "run" / "checkpoints" / "first" / "3.damaged").is_dir()
+    jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path / "run"), before)
+
+
 def test_damage_is_never_silent(capsys):
     kinds = ["an empty folder of a later step", "zeros in a file of weights", "no checkpoints of a finished stage"]
     assert runpy.run_path(str(SCRIPT))["main"](kinds, 1) == 0

@@ -10,7 +10,7 @@ import pytest
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
 from r1jax.programs.pipeline import train
-from r1jax.run.loading import find_checkpoint, load_model
+from r1jax.run.loading import find_checkpoint, find_finished, load_model
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,15 @@ def test_what_cannot_be_loaded(trained, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=f"^{tmp_path}/empty is neither a run folder"):
         load_model("~/empty")
+
+
+def test_no_earlier_checkpoint_takes_the_place_of_a_finished_stage(trained, tmp_path):
+    config, folder = trained
+    assert find_finished(folder, config, "cold_start") == ("cold_start", 3)
+    shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "cold_start" / "3")
+    assert find_checkpoint(tmp_path / "run", ["cold_start"]) == ("cold_start", 2)
+    with pytest.raises(
+        ConfigError, match="has no checkpoint of step 3, the last one of stage cold_start, whose weights"
+    ):
+        find_finished(tmp_path / "run", config, "cold_start")

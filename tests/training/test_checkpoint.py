@@ -97,6 +97,9 @@ def test_a_score_that_cannot_be_read_is_no_worse_score(tmp_path):
     (tmp_path / "1" / "metrics" / "metrics").write_text('{"sco')
     with pytest.raises(DamagedCheckpoint, match=str(tmp_path / "1")), Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.final()
+    put_aside(tmp_path / "1")
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        assert checkpoints.final() == 2
 
 
 def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path, monkeypatch):
