@@ -5,9 +5,9 @@ class SftStage(TrainingStage): ...
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1jax.config.base import Length, NonNegativeInt, PositiveFloat, PositiveInt, Size
 from r1jax.config.model import ModelSettings
@@ -57,7 +57,17 @@ class TrainingStage(Stage):
     """A step is saved too where the last checkpoint is older than this; null: never."""
     keep: Literal["last", "best"] = "last"
     """The weights that the stage ends with, which later stages and commands take: those of its last checkpoint, or of
-    the one with the best held-out accuracy. For `best`, every checkpoint is evaluated, and the best one is kept."""
+    the one with the best held-out accuracy. For `best`, the checkpoints of `save_every` and the last one are evaluated,
+    and the best one is kept."""
+
+    @model_validator(mode="after")
+    def _check_keep(self) -> Self:
+        if self.keep == "best" and not 0 < self.save_every < self.steps:
+            raise ValueError(
+                f"keep: best chooses among the checkpoints of save_every, and save_every {self.save_every} leaves only "
+                f"that of the last step; need fewer than {self.steps} steps"
+            )
+        return self
 
     @property
     def updates(self) -> int:

@@ -15,6 +15,7 @@ from r1jax.text import chat_template
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "merges.txt")
+HUB_UNREAD = ("*/*", "consolidated*")  # the weights once more, as Mistral's own tools read them
 
 
 def find_model(path: str) -> Path:
@@ -28,7 +29,7 @@ def find_model(path: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(path, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(path, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_UNREAD)))
     except LocalEntryNotFoundError:
         raise ConfigError(
             f"{path} is not a local folder and not in the hub's cache, and the hub cannot be reached; "

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from r1jax.config.base import user_errors
+from r1jax.config.base import RunStopped, user_errors
 from r1jax.config.experiment import Config
 from r1jax.programs import distill, grpo, reject, reward_model, sft
 from r1jax.programs.comparison import check_comparison, compare
@@ -42,23 +42,26 @@ def train(
     SIGTERM save a checkpoint after the step in which they come, and raise Interrupted.
     """
     run = open_run(config, functions=functions)
-    if config.table:
-        with user_errors():  # before anything runs
-            check_comparison(run, functions)
     run.log.on_log = on_log
     signals = run.stop if handle_signals else contextlib.nullcontext()
     with contextlib.closing(run), run.devices(), signals:
+        if config.table:
+            with user_errors():  # before anything runs
+                check_comparison(run, functions)
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
         run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
-        while not _train_stages(run):
-            pass
+        if (damaged := _train_stages(run)) and (another := _train_stages(run)):
+            raise RunStopped(
+                f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same command "
+                f"then resumes from what was saved before both"
+            )
         if config.table:
             compare(run, functions)
     return run
 
 
-def _train_stages(run: Run) -> bool:
-    """Runs the stages from the last checkpoint on. False where it was damaged, and is now put aside."""
+def _train_stages(run: Run) -> DamagedCheckpoint | None:
+    """Runs the stages from the last checkpoint on. Returns the error where it is damaged, and now put aside."""
     held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
     try:
         saved = _saved_steps(run)
@@ -95,8 +98,8 @@ def _train_stages(run: Run) -> bool:
             aside = put_aside(error.folder)
             run.print(f"{error}; it was renamed to {aside.name}, and training resumes from what was saved before it")
         run.wait_for_all("damaged checkpoint")
-        return False
-    return True
+        return error
+    return None
 
 
 def already_evaluated(run: Run, stage: StageRun) -> bool:
@@ -120,9 +123,9 @@ def _saved_steps(run: Run) -> dict[str, int]:
     steps = {stage.settings.name: run.finished_steps(stage) for stage in run.stages}
     begun = max((index + 1 for index, step in enumerate(steps.values()) if step is not None), default=0)
     saved = {}
-    for stage in run.stages[:begun]:
+    for index, stage in enumerate(run.stages[:begun], start=1):
         name = stage.settings.name
         if (step := steps[name]) is None:
             run.print(f"stage {name} has nothing saved any more; later stages have, so it is not run again")
-        saved[name] = stage.settings.steps if step is None else step
+        saved[name] = step if step is not None and index == begun else stage.settings.steps
     return saved

@@ -42,6 +42,12 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     assert isinstance(settings, RejectStage)
     params, finished = None, finished_parts(file)
     if finished < settings.steps:
+        if run.is_writer:  # a killed run of more processes may have left parts of a step that is not finished
+            for part in [*file.with_suffix("").glob("*.jsonl"), *file.with_suffix(".prompts").glob("*.jsonl")]:
+                if int(part.name.partition("-")[0]) > finished:
+                    part.unlink()
+            file.unlink(missing_ok=True)  # of other samples, whose parts were deleted
+        run.wait_for_all(f"parts of {settings.name}")
         params = weights()
         model = run.loaded(stage, params)
         sampler = model.sampler(settings, group_size=settings.group_size, max_new=settings.max_completion_length)

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,7 +102,7 @@ class Steps(contextlib.ExitStack):
         self._progress.update(step, scores)
         if saved:
             run.log.flush()  # a checkpoint makes the rows up to its step valid
-            score = best_by(scores) if settings.keep == "best" and evaluated else None
+            score = self._score(scores) if settings.keep == "best" and evaluated else None
             self.checkpoints.save(step, state.items(), score)
             self._saved = time.monotonic()
             if step < settings.steps:
@@ -126,6 +127,18 @@ class Steps(contextlib.ExitStack):
         self.run.log.log(self.stage.settings.name, step, metrics)
         self._progress.update(step, metrics)
 
+    def _score(self, scores: Mapping[str, float]) -> float | None:
+        """What the best checkpoint has most of. Raises ConfigError where the first one that is compared has none."""
+        name, accuracy = self.stage.settings.name, scores.get("eval/accuracy", math.nan)
+        if math.isfinite(accuracy):
+            return accuracy
+        if self.checkpoints.latest() is None:
+            raise ConfigError(
+                f"stages.{name}: keep: best compares held-out accuracies, and this evaluation has none; use keep: last"
+            )
+        warnings.warn(f"stage {name}: no held-out problem was graded, so this checkpoint is not compared", stacklevel=2)
+        return None
+
     def result(self, state: TrainState) -> Any:
         """The weights that the stage ends with, as its `keep` says."""
         last, final = self.checkpoints.latest(), self.checkpoints.final()
@@ -134,13 +147,6 @@ class Steps(contextlib.ExitStack):
         self.run.print(f"{self.stage.settings.name} ends with its best checkpoint, of step {final}")
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.params)
         return self.checkpoints.restore(final, {"params": like})["params"]
-
-
-def best_by(scores: Mapping[str, float]) -> float:
-    """What the best checkpoint has most of. Raises ConfigError where there is none."""
-    if not math.isfinite(accuracy := scores.get("eval/accuracy", math.nan)):
-        raise ConfigError("keep: best compares held-out accuracies, and this task has none; use keep: last")
-    return accuracy
 
 
 def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, float]:

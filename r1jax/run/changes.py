@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,39 +36,39 @@ PLACES = r"\.(jsonl|parquet|test)(\.\d+)?$"  # of data
 
 @dataclass(frozen=True)
 class Changes:
-    """By key what a run was started with and what a config has, where they differ in what is computed.
+    """By key what a run was started with and what a config has, where they differ.
 
-    `refused` are those of the first `saved` stages, which have saved something, and of what these depend on. All others
-    are `accepted`: with them the run ends as if it had been started with them. `continued` is the last of the saved
-    stages, where it gets another number of steps.
+    `refused` are those of the stages that have `begun`, by name, since they saved something, and of what these depend
+    on. All others are `accepted`: with them the run ends as if it had been started with them. `free` are those that
+    change nothing that is computed.
     """
 
     refused: dict[str, tuple[Any, Any]]
     accepted: dict[str, tuple[Any, Any]]
-    saved: int = 0
-    continued: str | None = None
+    begun: tuple[str, ...] = ()
+    free: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def is_of(self, stage: str | None, block: str) -> bool:
         """Whether a block of settings of a stage is among those that are accepted."""
         return any(f"{key}.".startswith(f"stages.{stage}.{block}.") for key in self.accepted)
 
     def lines(self) -> Iterator[str]:
-        """A line for each stage whose settings have changed."""
+        """A line for each stage whose settings have changed, and one for those of the run."""
         stages = defaultdict[str, dict[str, tuple[Any, Any]]](dict)
-        for key, values in self.accepted.items():
+        for key, values in (self.accepted | self.free).items():
             if key.startswith("stages."):
                 _, stage, setting = key.split(".", 2)
                 stages[stage][setting] = values
+        if run := [f"{key} {a} -> {b}" for key, (a, b) in self.free.items() if key.startswith(FREE[1:])]:
+            yield f"settings of the run changed: {', '.join(run)}"
         for stage, settings in stages.items():
             before, now = settings.get("name", (stage, stage))
             if before is None or now is None:
                 yield f"stage {stage}, which has saved nothing yet, was {'added' if before is None else 'removed'}"
                 continue
             changed = ", ".join(f"{setting} {before} -> {now}" for setting, (before, now) in settings.items())
-            if stage == self.continued:
-                yield f"stage {stage} has other {changed}"
-                continue
-            yield f"settings of stage {stage}, which has saved nothing yet, changed: {changed}"
+            new = "" if stage in self.begun else ", which has saved nothing yet,"
+            yield f"settings of stage {stage}{new} changed: {changed}"
         before, now = self.accepted.get("stages", ((), ()))
         if sorted(before) == sorted(now) and before:
             yield f"the order of the stages changed: {', '.join(before)} -> {', '.join(now)}"
@@ -101,13 +101,14 @@ def find_changes(folder: Path, config: Config) -> Changes:
     before = load_config(folder / "config.yaml")
     saved, compared = _saved(folder, before), comparison_file(folder).is_file()
     refused = _differences(*(_fixed(each, saved, compared=compared) for each in (before, config)))
-    every = _differences(*(_named(each) | _flat(each.model_dump()) for each in (before, config)))
-    last = before.stages[saved - 1].name if saved else ""
-    continued = f"stages.{last}.steps" in refused and _can_continue(folder, last, config)
-    if continued:
-        del refused[f"stages.{last}.steps"]
+    trees = [_named(each) | _flat(each.model_dump()) for each in (before, config)]
+    every = _differences(*trees)
+    free = {key: values for key, values in _differences(*trees, keep_free=True).items() if key not in every}
+    begun = tuple(stage.name for stage in before.stages[:saved])
+    if begun and f"stages.{begun[-1]}.steps" in refused and _can_continue(folder, begun[-1], config):
+        del refused[f"stages.{begun[-1]}.steps"]
     accepted = {key: values for key, values in every.items() if key not in refused}
-    return Changes(refused, accepted, saved, last if continued else None)
+    return Changes(refused, accepted, begun, free)
 
 
 def _can_continue(folder: Path, name: str, config: Config) -> bool:
@@ -157,14 +158,18 @@ def _named(config: Config, most: int | None = None) -> dict[str, Any]:
     return {"stages": [stage.name for stage in config.stages[:most]]}
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _differences(
+    before: dict[str, Any], now: dict[str, Any], *, keep_free: bool = False
+) -> dict[str, tuple[Any, Any]]:
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
-    free = {
-        key
-        for key in changed
-        if key.startswith(FREE) or key.endswith(FREE_ENDS) or re.search(PLACES, key) or ".teacher_mesh" in key
-    }
-    return {key: values for key, values in changed.items() if key not in free}
+    return {key: values for key, values in changed.items() if keep_free or not _is_free(key, before)}
+
+
+def _is_free(key: str, before: dict[str, Any]) -> bool:
+    stage, _, setting = key.rpartition(".")
+    if setting == "save_every" and before.get(f"{stage}.keep") == "best":  # which chooses among these checkpoints
+        return False
+    return key.startswith(FREE) or key.endswith(FREE_ENDS) or bool(re.search(PLACES, key)) or ".teacher_mesh" in key
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -188,7 +188,7 @@ def find_finished(folder: Path, config: Config, stage: str) -> tuple[str, int]:
         if checkpoints.latest() != steps:
             raise ConfigError(
                 f"{checkpoints.folder} has no checkpoint of step {steps}, the last one of stage {stage}, whose weights "
-                f"are needed; delete the checkpoints of the stages after it to run it and them again"
+                f"are needed; delete what the stages after it have in checkpoints/ and data/ to run it and them again"
             )
     return found
 

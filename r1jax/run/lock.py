@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def locked(folder: Path) -> Iterator[None]:
                 f"run_dir: {folder} is in use by {file.read() or 'another process'}; wait for it to end, or choose "
                 f"another folder with run_dir=..."
             ) from None
+        except OSError as error:  # a file system without locks
+            warnings.warn(f"{folder} cannot be locked ({error.strerror}); start one run at a time in it", stacklevel=3)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -240,14 +240,15 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         fingerprints = {
             stage.settings.name: data_fingerprint(stage.batches) for stage in run.stages if not stage.waits_for
         }
-        begun = run.stages[: changes.saved] if changes.accepted else run.stages
-        check_same_data(run.folder, fingerprints, [stage.settings.name for stage in begun])
+        check_same_data(run.folder, fingerprints, changes.begun)
         if changes.accepted or not (run.folder / "config.yaml").is_file():
-            check_weights(run, run.stages[changes.saved :])
+            check_weights(run, run.stages[len(changes.begun) :])
         _wait_for_all("settings")  # no process writes before all have looked
-        if run.is_writer:
-            run.held.enter_context(locked(run.folder))
-            _describe(run, changes, fingerprints)
+        with contextlib.ExitStack() as held:  # not any more where something fails
+            if run.is_writer:
+                held.enter_context(locked(run.folder))
+                _describe(run, changes, fingerprints)
+            run.held.push(held.pop_all())
         _wait_for_all("folder")
         for line in changes.lines():
             run.print(line)
@@ -325,7 +326,7 @@ def _describe(run: Run, changes: Changes, fingerprints: Mapping[str, str]) -> No
         if not stage.waits_for:
             run.list_removed(stage)
     before = read_manifest(folder)
-    if changes.accepted or before is None:
+    if changes.accepted or before is None or before.get("data_fingerprints") != fingerprints:
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
         made = manifest(run.mesh, batches, fingerprints, seed=config.seed, parameters=run.parameters)
         if before is not None:  # the rest is what the run began with

@@ -21,7 +21,7 @@ from r1jax.config.tasks import Paths
 JSON_ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 PARQUET_ENDINGS = (".parquet", ".arrow")
 SAVED = "state.json"  # of a folder that datasets' save_to_disk wrote
-OTHER_SPLIT = re.compile(r"(test|validation|valid|val|dev|eval)\W")
+OTHER_SPLITS = "test|validation|valid|val|dev|eval"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MISSING = object()
 Row = tuple[str, Mapping[str, Any]]  # its place, for error messages, and its columns by name
@@ -144,10 +144,18 @@ def files_of(key: str, paths: Paths, endings: tuple[str, ...]) -> list[Path]:
 
 def _in_folder(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """The files of a folder, of which those that are named after other splits than train are not trained on."""
-    if (folder / SAVED).is_file():  # what datasets' save_to_disk wrote
-        return sorted(folder.glob("*.arrow"))
+    if (folder / SAVED).is_file():  # what datasets' save_to_disk wrote, beside which it may have cached other rows
+        try:
+            return [folder / entry["filename"] for entry in json.loads((folder / SAVED).read_bytes())["_data_files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / SAVED} does not list the files of a data set: {error!r}") from None
     files = sorted(file for file in folder.iterdir() if file.name.endswith(endings) and file.is_file())
-    return [file for file in files if not OTHER_SPLIT.match(file.name)] or files
+    return [file for file in files if not _is_named(file, OTHER_SPLITS)] or files
+
+
+def _is_named(file: Path, splits: str) -> bool:
+    """Whether one of these words is a word of a file's name: in `gsm8k_test.jsonl`, not in `latest.jsonl`."""
+    return re.search(rf"(?<![a-zA-Z])({splits})(?![a-zA-Z])", file.name) is not None
 
 
 def split_path(paths: Paths, split: str) -> Paths | None:
@@ -156,9 +164,8 @@ def split_path(paths: Paths, split: str) -> Paths | None:
         return None
     if (Path(paths) / split).is_dir():
         return str(Path(paths) / split)
-    named = re.compile(rf"{re.escape(split)}\W.*({'|'.join(map(re.escape, JSON_ENDINGS + PARQUET_ENDINGS))})")
-    files = [str(f) for f in sorted(Path(paths).iterdir()) if f.is_file() and named.fullmatch(f.name)]
-    return files or None
+    files = [f for f in sorted(Path(paths).iterdir()) if f.name.endswith(JSON_ENDINGS + PARQUET_ENDINGS)]
+    return [str(file) for file in files if file.is_file() and _is_named(file, re.escape(split))] or None
 
 
 def tfds_rows(name: str, split: str) -> Iterator[Row]:

@@ -47,14 +47,16 @@ class ChatTemplate:
             ) from None
 
     def turn_end(self, tokens: Collection[str]) -> str:
-        """The one of these tokens that the template writes right after the assistant's text, or ""."""
+        """What the template writes right after the assistant's text: one of these tokens, else its line, or ""."""
         talk = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": ANSWER}]
         try:
             _, found, after = self.render(talk, add_generation_prompt=False).rpartition(ANSWER)
         except ValueError:  # a template that needs other messages, or is not used
             return ""
-        ends = [token for token in tokens if token and found and after.lstrip().startswith(token)]
-        return max(ends, key=len, default="")
+        if not found:
+            return ""
+        ends = [token for token in tokens if token and after.lstrip().startswith(token)]
+        return max(ends, key=len, default=after.strip().partition("\n")[0].strip())
 
 
 def render(template: str, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
@@ -142,7 +144,7 @@ def check_not_a_link(file: Path) -> None:
 
 
 def _blobs(folder: Path) -> Path:
-    return folder.absolute().parent.parent / "blobs"
+    return folder.resolve().parent.parent / "blobs"
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class CharacterTokenizer(Tokenizer):
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(self._alternation), "isolated")  # pyright: ignore
         backend.decoder = decoders.Fuse()  # pyright: ignore
         folder.mkdir(parents=True, exist_ok=True)
-        backend.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(backend.to_str(pretty=True), encoding="utf-8")
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": STOP, "pad_token": PAD}
         text = json.dumps(settings | {"clean_up_tokenization_spaces": False}, indent=2)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
@@ -194,7 +194,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         copy_files(self._file, VOCABULARY_FILES + SETTINGS_FILES, folder / "tokenizer.json")
         if self._file.name == "vocab.json":
-            self._backend.save(str(folder / "tokenizer.json"))
+            (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
             settings = self._specials | read_json(self._file.parent / "tokenizer_config.json")
             (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -211,7 +211,8 @@ def load_tokenizer(source: str | Path | None, symbols: Sequence[str], stop: Sequ
         tokenizer = _read_tokenizer(Path(source))
         if end := tokenizer.chat_template and tokenizer.chat_template.turn_end(tokenizer.added_tokens):
             tokenizer.stop_at([end])
-            (tokenizer.turn_end,) = tokenizer.encode(end)
+            if end in tokenizer.added_tokens:
+                (tokenizer.turn_end,) = tokenizer.encode(end)
         tokenizer.stop_at(stop_texts_of(Path(tokenizer.source).parent))
     tokenizer.stop_at(stop)
     return tokenizer

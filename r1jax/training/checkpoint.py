@@ -8,6 +8,7 @@ with Checkpoints(folder, keep=2) as checkpoints:
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import operator
 import os
@@ -26,6 +27,9 @@ from r1jax.config.base import ConfigError, RunStopped
 READ_ONLY = {"read_only": True, "create": False, "save_interval_steps": 0}  # the last two or Orbax warns of them
 CHECKSUMS = "checksums"  # the item of a checkpoint that has those of the others
 DAMAGED = ".damaged"  # what the name of a checkpoint that was put aside ends in
+# What OSErrors have and TensorStore's messages say where a folder's files are not as they were.
+FILES_DIFFER = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
+UNREADABLE = ("PERMISSION_DENIED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "Too many open files")
 
 
 class DamagedCheckpoint(ConfigError):
@@ -83,7 +87,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         Raises RunStopped where there is no room for it, or the save before has failed.
         """
-        size = sum(x.nbytes for x in jax.tree.leaves(trees)) // jax.process_count()
+        size = sum(x.nbytes for x in jax.tree.leaves(trees))
         if self.folder.is_dir() and (free := shutil.disk_usage(self.folder).free) < size:
             raise RunStopped(
                 f"the checkpoint {self.folder / str(step)} may need {size / 1e6:,.0f} MB, and its disk has "
@@ -94,7 +98,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         items[CHECKSUMS] = ocp.args.JsonSave(sums | {"step": step})
         metrics = None if score is None else {"score": score}
         with self._saving():
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+            if not self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics):
+                raise PermissionError(errno.EACCES, "the folder is not writable")
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -108,7 +113,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(self, step: int, like: Mapping[str, Any]) -> Mapping[str, Any]:
         """The trees that `like` names, with the shapes, types and shardings of its ShapeDtypeStruct leaves.
 
-        Raises DamagedCheckpoint where they cannot be read, or an array is not the one that was saved.
+        Raises DamagedCheckpoint where an array is not the one that was saved, or files are missing or make no sense;
+        RunStopped where the disk does not give them.
         """
         items: dict[str, Any] = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
         items[CHECKSUMS] = ocp.args.JsonRestore()
@@ -126,14 +132,18 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[None]:
-    """Makes a DamagedCheckpoint of what Orbax and TensorStore raise, which is of every kind."""
+    """Makes a DamagedCheckpoint of what Orbax and TensorStore raise, which is of every kind; a RunStopped of what says
+    nothing about the checkpoint, such as a disk that does not answer."""
     try:
         yield
     except (DamagedCheckpoint, MemoryError, jax.errors.JaxRuntimeError):  # what does not fit a device may be whole
         raise
     except Exception as error:
-        text = str(error.args[0] if error.args else "") or type(error).__name__
-        raise DamagedCheckpoint(folder, text.splitlines()[0][:200]) from None
+        text = (str(error) or type(error).__name__).splitlines()[0][:200]
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, *FILES_DIFFER) or any(word in str(error) for word in UNREADABLE):
+            raise RunStopped(f"the checkpoint {folder} could not be read: {text}") from None
+        raise DamagedCheckpoint(folder, text) from None
 
 
 def put_aside(folder: Path) -> Path:

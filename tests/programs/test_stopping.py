@@ -105,7 +105,7 @@ def test_a_run_that_is_lengthened_ends_as_one_that_was_as_long(trained, tmp_path
     train(whole)
     shutil.copytree(folder, tmp_path / "b")
     train(longer)
-    assert "stage rl has other steps 3 -> 5" in capsys.readouterr().out
+    assert "settings of stage rl changed: steps 3 -> 5" in capsys.readouterr().out
     for a, b in zip(*(jax.tree.leaves(weights_of(tmp_path / n)) for n in "ab"), strict=True):
         np.testing.assert_array_equal(a, b)
     assert load_config(tmp_path / "b" / "config.yaml") == longer
