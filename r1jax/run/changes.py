@@ -158,9 +158,7 @@ def _named(config: Config, most: int | None = None) -> dict[str, Any]:
     return {"stages": [stage.name for stage in config.stages[:most]]}
 
 
-def _differences(
-    before: dict[str, Any], now: dict[str, Any], *, keep_free: bool = False
-) -> dict[str, tuple[Any, Any]]:
+def _differences(before: dict[str, Any], now: dict[str, Any], *, keep_free: bool = False) -> dict[str, tuple[Any, Any]]:
     changed = {key: (before.get(key), now.get(key)) for key in before | now if before.get(key) != now.get(key)}
     return {key: values for key, values in changed.items() if keep_free or not _is_free(key, before)}
 

@@ -12,6 +12,7 @@ import datetime
 import functools
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,16 +48,15 @@ class ChatTemplate:
             ) from None
 
     def turn_end(self, tokens: Collection[str]) -> str:
-        """What the template writes right after the assistant's text: one of these tokens, else its line, or ""."""
+        """What the template writes right after the assistant's text: one of these tokens, another <mark>, or ""."""
         talk = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": ANSWER}]
         try:
             _, found, after = self.render(talk, add_generation_prompt=False).rpartition(ANSWER)
         except ValueError:  # a template that needs other messages, or is not used
             return ""
-        if not found:
-            return ""
-        ends = [token for token in tokens if token and after.lstrip().startswith(token)]
-        return max(ends, key=len, default=after.strip().partition("\n")[0].strip())
+        ends = [token for token in tokens if token and found and after.lstrip().startswith(token)]
+        mark = re.match(r"\s*(<[^<>\s]+>)", after if found else "")  # of a template that the vocabulary does not have
+        return max(ends, key=len, default=mark[1] if mark else "")
 
 
 def render(template: str, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:

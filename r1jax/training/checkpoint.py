@@ -99,7 +99,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         metrics = None if score is None else {"score": score}
         with self._saving():
             if not self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics):
-                raise PermissionError(errno.EACCES, "the folder is not writable")
+                raise PermissionError(errno.EACCES, "it is not writable, or has a later step")
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:

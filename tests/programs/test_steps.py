@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.programs.steps import Steps, best_by, check_finite, is_due
+from r1jax.programs.steps import Steps, check_finite, is_due
 from r1jax.run.loading import find_checkpoint, load_weights
 from r1jax.run.run import build_run, open_run
 from r1jax.training.state import TrainState
@@ -85,11 +86,31 @@ def test_the_last_checkpoint_is_named():
         check_finite(metrics, "rl", 7, Saved())
 
 
+BEST = ["stages.cold_start.steps=4", "stages.cold_start.save_every=1", "stages.cold_start.keep=best"]
+BEST += ["keep_checkpoints=1"]
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_checkpoint_without_an_accuracy_is_not_compared(missing, tiny_file):
+    """As where a judge does not answer. At the first one there is nothing to lose yet, and the run stops."""
+    run = open_run(load_config(tiny_file, BEST))
+
+    def evaluate(run, stage, weights, step):
+        return {"eval/accuracy": float("nan") if step == missing else 1 / step}
+
+    said = pytest.warns(UserWarning, match="no held-out problem was graded")
+    if missing == 1:
+        said = pytest.raises(ConfigError, match="keep: best compares held-out accuracies, and this evaluation has none")
+    with said, contextlib.closing(run), run.devices(), Steps(run, run.stages[0], evaluate=evaluate) as steps:
+        state = TrainState(run.initial_weights(), jnp.int32(0), {}, batches_consumed=jnp.int32(0))
+        for step in steps.remaining(state):
+            steps.end(step, state, lambda: {"loss": 1.0, "num_tokens": 8.0})
+        assert (steps.checkpoints.final(), steps.checkpoints.latest()) == (1, 4)
+
+
 def test_a_stage_may_end_with_its_best_checkpoint(tiny_file):
     """Of four checkpoints, of which one is kept as the last and the second has the best accuracy."""
-    overrides = ["stages.cold_start.steps=4", "stages.cold_start.save_every=1", "stages.cold_start.keep=best"]
-    config = load_config(tiny_file, [*overrides, "keep_checkpoints=1"])
-    run, accuracies, evaluated = open_run(config), {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2}, []
+    run, accuracies, evaluated = open_run(load_config(tiny_file, BEST)), {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2}, []
 
     def evaluate(run, stage, weights, step):
         evaluated.append(step)
@@ -107,5 +128,3 @@ def test_a_stage_may_end_with_its_best_checkpoint(tiny_file):
         assert {float(x.ravel()[0]) for x in jax.tree.leaves(weights)} == {2.0}
     assert find_checkpoint(run.folder, ["cold_start"]) == ("cold_start", 2)
     assert find_checkpoint(run.folder, ["cold_start"], "cold_start-4") == ("cold_start", 4)
-    with pytest.raises(ValueError, match="keep: best compares held-out accuracies, and this task has none"):
-        best_by({"eval/accuracy": float("nan")})

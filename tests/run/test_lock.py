@@ -1,5 +1,7 @@
 """A run folder that one process has is refused to a second, and free again once the first has died."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 
@@ -33,3 +35,12 @@ def test_a_folder_is_locked_until_its_process_ends(tmp_path):
     for _ in range(2):
         with locked(folder):
             pass
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match=r"run cannot be locked \(No locks available\)"), locked(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()

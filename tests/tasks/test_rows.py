@@ -2,12 +2,22 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 
 from r1jax.config.tasks import JsonlTask, ParquetTask
 from r1jax.tasks import make_task
-from r1jax.tasks.rows import column, files_of, jsonl_rows, numbered, parquet_rows
+from r1jax.tasks.rows import (
+    JSON_ENDINGS,
+    PARQUET_ENDINGS,
+    column,
+    files_of,
+    jsonl_rows,
+    numbered,
+    parquet_rows,
+    split_path,
+)
 
 
 def shards(tmp_path):
@@ -163,6 +173,18 @@ def test_folders_with_splits(tmp_path):
     assert [file.name for file in files_of("k", str(tmp_path / "train-[1]*"), ())] == ["train-1.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["{}_0.jsonl", "gsm8k_{}.jsonl", "{}.jsonl.gz", "math.{}.jsonl", "{}2024-1.json"])
+def test_names_of_splits(name, tmp_path):
+    """The ways in which load_dataset would know them, too."""
+    for split in ("train", "test", "validation"):
+        file = tmp_path / name.format(split)
+        (gzip.open if file.suffix == ".gz" else open)(file, "wb").write(b'{"question": "1?", "answer": 1}\n')
+    (tmp_path / "latest.jsonl").write_text("")
+    assert {f.name for f in files_of("k", str(tmp_path), JSON_ENDINGS)} == {"latest.jsonl", name.format("train")}
+    assert split_path(str(tmp_path), "test") == [str(tmp_path / name.format("test"))]
+    assert split_path(str(tmp_path), "dev") is None
+
+
 @pytest.mark.parametrize("splits", [["train"], ["train", "test"], []])
 def test_what_save_to_disk_writes(splits, tmp_path):
     """The layout of datasets' save_to_disk: Arrow streams beside state.json, in a folder for each split or in one."""
@@ -177,6 +199,7 @@ def test_what_save_to_disk_writes(splits, tmp_path):
             table = pa.Table.from_pylist(rows)
             with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
                 stream.write_table(table)
+        shutil.copy(folder / names[0], folder / "cache-1f.arrow")  # as map and filter leave them there
         (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
         (folder / "dataset_info.json").write_text("{}")
     if splits:
@@ -192,3 +215,6 @@ def test_what_save_to_disk_writes(splits, tmp_path):
         assert sorted(answers["train"] + answers["test"]) == [*range(40)] and answers["test"]
     with pytest.raises(ValueError, match="no column 'no'; there are question, answer, more"):
         make_task(ParquetTask(parquet=str(tmp_path), columns=["no"]), 0)
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"state.json does not list the files of a data set: KeyError"):
+        files_of("k", str(folder), PARQUET_ENDINGS)

@@ -102,5 +102,7 @@ def test_a_link_out_of_the_folder_is_not_copied(name, tmp_path):
     for file in folder.iterdir():
         file.rename(blobs / file.name)
         (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    (tmp_path / "link").symlink_to(snapshot)
+    load_tokenizer(tmp_path / "link", ()).save(tmp_path / "of the link")
     load_tokenizer(snapshot, ()).save(tmp_path / "copy")
     assert (tmp_path / "copy" / name).read_text() == '{"pad_token": "<unk>"}'

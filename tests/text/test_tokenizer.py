@@ -301,6 +301,13 @@ def test_the_turn_end_of_the_chat_template_stops(tmp_path):
     assert tokenizer.decode([*ids, end]) == "yes"
 
 
+def test_a_turn_end_that_is_no_token_stops_as_text(tmp_path):
+    """The template of another model, say, on a vocabulary without its tokens."""
+    byte_tokenizer(tmp_path, CHATML.replace("im_end", "end_of_turn"), eos="<|endoftext|>")
+    tokenizer = load_tokenizer(tmp_path, ())
+    assert (tokenizer.stop_texts, tokenizer.turn_end) == (("<|end_of_turn|>",), None)
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -90,6 +90,40 @@ def test_a_damaged_checkpoint_is_refused_and_put_aside(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, dict(checkpoints.restore(2, like)), trees)
 
 
+@pytest.mark.parametrize(
+    ("error", "damaged"),
+    [
+        (OSError(24, "Too many open files"), False),
+        (PermissionError(13, "Permission denied", "d/0"), False),
+        (OSError(116, "Stale file handle"), False),
+        (ValueError("PERMISSION_DENIED: Error opening d/0"), False),
+        (FileNotFoundError(2, "No such file or directory", "d/0"), True),
+        (ValueError("Error parsing JSON"), True),
+    ],
+)
+def test_a_disk_that_does_not_answer_is_no_damage(error, damaged, tmp_path, monkeypatch):
+    trees = {"params": {"w": jnp.arange(4.0)}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, trees)
+
+    def restore(*_, **__):
+        raise error
+
+    like = jax.tree.map(lambda x: abstract(x, x.sharding), trees)
+    with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patched:
+        patched.setattr(checkpoints._manager, "restore", restore)
+        kind, words = (DamagedCheckpoint, "is damaged") if damaged else (RunStopped, "could not be read")
+        with pytest.raises(kind) as caught:
+            checkpoints.restore(1, like)
+    assert str(caught.value) == f"the checkpoint {tmp_path / '1'} {words}: {error}"
+
+
+def test_a_folder_that_cannot_be_written_is_not_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # as root may write everywhere
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(RunStopped, match="it is not writable, or has a later"):
+        checkpoints.save(1, {"params": {"w": jnp.arange(4.0)}})
+
+
 def test_a_score_that_cannot_be_read_is_no_worse_score(tmp_path):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         for step, score in enumerate((0.9, 0.2), 1):
