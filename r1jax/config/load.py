@@ -91,7 +91,7 @@ def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
             for key, value in node.value:
                 if not key.tag.endswith((":str", ":merge")):
                     line = where(key.start_mark.line + 1)
-                    raise ConfigError(f"{line}: the key {key.value!r:.40} is no text; put it in quotes")
+                    raise ConfigError(f"{line}: the key {key.value!r:.40} is not a string; put it in quotes")
                 left.append(value)
         elif isinstance(node, yaml.SequenceNode):
             left += node.value

@@ -31,7 +31,7 @@ def expand(where: str, path: str) -> str:
     if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
         raise ConfigError(f"{where}: {path!r} names an environment variable that is not set: {unset[0]}")
     if not expanded.strip() or not expanded.isprintable():
-        raise ConfigError(f"{where}: {path!r} is no path; give one")
+        raise ConfigError(f"{where}: {path!r} is not a path")
     return expanded
 
 
@@ -53,5 +53,5 @@ def check_folder(where: str, folder: str) -> None:
         with tempfile.TemporaryDirectory(dir=existing):
             pass
     except OSError as error:
-        why = f"closed to new files ({error.strerror})" if existing.is_dir() else "no folder"
+        why = f"not writable ({error.strerror})" if existing.is_dir() else "no folder"
         raise ConfigError(f"{where}: {folder} cannot be written: {existing} is {why}; choose another folder") from None

@@ -43,6 +43,11 @@ def find_model(path: str) -> Path:
         raise ConfigError(f"{path} is neither a folder nor a hub id: {error}") from None
 
 
+def find_tokenizer(source: str) -> Path:
+    """The file or folder at a path, or the folder of a hub id."""
+    return Path(source) if Path(source).exists() else find_model(source)
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ConfigError where there is none."""
     if not file.is_file():

@@ -48,7 +48,7 @@ def join_processes(config: MeshSettings) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    # JAX would catch SIGTERM to announce a preemption; a run should end at once, and resume from its last checkpoint.
+    # JAX would catch SIGTERM to announce a preemption; it is for run.interrupt.
     jax.config.update("jax_enable_preemption_service", False)
     if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
         missing = [name for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if name not in os.environ]

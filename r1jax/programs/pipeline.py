@@ -50,18 +50,19 @@ def train(
                 check_comparison(run, functions)
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
         run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
-        if (damaged := _train_stages(run)) and (another := _train_stages(run)):
+        if (damaged := _train_stages(run, functions)) and (another := _train_stages(run, functions)):
             raise RunStopped(
                 f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same command "
                 f"then resumes from what was saved before both"
             )
-        if config.table:
-            compare(run, functions)
     return run
 
 
-def _train_stages(run: Run) -> DamagedCheckpoint | None:
-    """Runs the stages from the last checkpoint on. Returns the error where it is damaged, and now put aside."""
+def _train_stages(run: Run, functions: Mapping[str, Callable[..., Any]] | None) -> DamagedCheckpoint | None:
+    """Runs the stages from the last checkpoint on, and compares them if `table` says so.
+
+    Returns the error where a checkpoint is damaged, and now put aside.
+    """
     held: dict[str, Any] = {}  # the last weights, by the stage that made them, which the next stage may take
     try:
         saved = _saved_steps(run)
@@ -90,6 +91,9 @@ def _train_stages(run: Run) -> DamagedCheckpoint | None:
             maker = settings.name if settings.makes_policy else source
             held = {} if weights is None else {maker: weights}
             del weights  # the next stage may take the last reference
+        held.clear()
+        if run.config.table:
+            compare(run, functions)
     except DamagedCheckpoint as error:
         if not error.folder.is_relative_to(run.folder):  # another run's
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Changes:
     refused: dict[str, tuple[Any, Any]]
     accepted: dict[str, tuple[Any, Any]]
     begun: tuple[str, ...] = ()
-    free: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    free: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def is_of(self, stage: str | None, block: str) -> bool:
         """Whether a block of settings of a stage is among those that are accepted."""

@@ -22,7 +22,7 @@ from r1jax.config.rewards import ModelReward
 from r1jax.config.shared import Shared
 from r1jax.config.tasks import sampled_task, stages_read
 from r1jax.huggingface.config import model_config, read_config
-from r1jax.huggingface.folder import CONFIG, find_model
+from r1jax.huggingface.folder import CONFIG, find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
@@ -112,7 +112,8 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
     join_processes(parse_config(tree, overrides).mesh)  # before a device is asked for
     tree["model"] = {"path": path, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16"}
     config = parse_config(tree, overrides)
-    tokenizer, mesh = load_tokenizer(config.tokenizer or str(folder), (), config.stop), make_mesh(config.mesh)
+    tokenizer = load_tokenizer(find_tokenizer(config.tokenizer) if config.tokenizer else folder, (), config.stop)
+    mesh = make_mesh(config.mesh)
     model = make_model(model_config(config.model), tokenizer.size)
     weights = import_params(folder, model.config, abstract_params(model, mesh))
     return Loaded(LoadedModel(model, tokenizer, mesh, weights), config, Path(config.run_dir).name, folder)

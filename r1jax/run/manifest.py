@@ -83,7 +83,7 @@ def check_same_data(folder: Path, fingerprints: Mapping[str, str], stages: Colle
         if stage in before and stage in fingerprints and before[stage] != fingerprints[stage]:
             raise ConfigError(
                 f"stages.{stage}.task: its data have changed since the run in {folder} began (their fingerprint in "
-                f"{MANIFEST} is another); put the old data back, or choose another folder with run_dir=..."
+                f"{MANIFEST} differs); put the old data back, or choose another folder with run_dir=..."
             )
 
 

@@ -31,7 +31,7 @@ from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.experiment import Config, RejectStage
 from r1jax.config.load import dump_config
 from r1jax.huggingface.config import model_config, write_description
-from r1jax.huggingface.folder import find_model
+from r1jax.huggingface.folder import find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
@@ -149,8 +149,8 @@ class Run:
     def end_if_asked(self) -> None:
         """Raises Interrupted where a signal has asked for it. It is called where all that was done is saved."""
         if self.any_process(self.stop.received is not None):
-            saved = "what it had done is saved; the same command resumes it"
-            raise Interrupted(f"{self.folder}: {saved}", self.stop.received or signal.SIGTERM)
+            line = f"{self.folder}: the same command resumes it from what is saved"
+            raise Interrupted(line, self.stop.received or signal.SIGTERM)
 
     def wait_for_all(self, name: str) -> None:
         """Waits until every process is here."""
@@ -260,7 +260,7 @@ def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     source = config.tokenizer or config.model.path or "characters"
     if source == "characters":
         return load_tokenizer(source, _alphabet(tasks), config.stop)
-    return load_tokenizer(source if Path(source).exists() else str(find_model(source)), (), config.stop)
+    return load_tokenizer(find_tokenizer(source), (), config.stop)
 
 
 def _alphabet(tasks: list[Task | Mixture]) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ FILES = {
     b"a: 1\n---\nb: 2": "config.yaml:2: not valid YAML",
     b"[" * 500 + b"]" * 500: "nested too deeply to be a config",
     b"x: " + b"{a: " * 500 + b"}" * 500: "nested too deeply to be a config",
-    b"run_dir: x\n1: 2": "config.yaml:2: the key '1' is no text; put it in quotes",
+    b"run_dir: x\n1: 2": "config.yaml:2: the key '1' is not a string; put it in quotes",
     b"null: 2": "the key 'null' is no text",
     b"rewards: {true: 2}": "the key 'true' is no text",
     b"? [a]\n: 2": "is no text",

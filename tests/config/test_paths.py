@@ -43,10 +43,10 @@ def test_home_and_environment(path, expected):
         ("file:///tmp/x", "is an address"),
         ("$NOWHERE/x", "names an environment variable that is not set: $NOWHERE"),
         ("a/${NOWHERE}", "not set: ${NOWHERE}"),
-        ("", "run_dir: '' is no path"),
-        (" ", "is no path"),
-        ("a\0b", r"run_dir: 'a\x00b' is no path"),
-        ("a\nb", "is no path"),
+        ("", "run_dir: '' is not a path"),
+        (" ", "is not a path"),
+        ("a\0b", r"run_dir: 'a\x00b' is not a path"),
+        ("a\nb", "is not a path"),
     ],
 )
 def test_what_is_no_path(path, message):
@@ -96,9 +96,9 @@ def test_folders_that_cannot_be_made(tmp_path):
         ):
             check_folder("run_dir", str(tmp_path / folder))
     if Path("/proc/self").exists():
-        with pytest.raises(ConfigError, match=r"^run_dir: /proc/run cannot be written: /proc is closed to new files"):
+        with pytest.raises(ConfigError, match=r"^run_dir: /proc/run cannot be written: /proc is not writable"):
             check_folder("run_dir", "/proc/run")
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(mode=0o500)
-        with pytest.raises(ConfigError, match=r"closed to new files \(Permission denied\)"):
+        with pytest.raises(ConfigError, match=r"not writable \(Permission denied\)"):
             check_folder("run_dir", str(tmp_path / "closed" / "run"))

@@ -62,7 +62,7 @@ def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, c
         with pytest.raises(Interrupted) as caught:
             train(config, on_log=stop, handle_signals=True)
         assert stopped[-1] == stage and caught.value.exit_code == 128 + number
-        assert str(caught.value).endswith("what it had done is saved; the same command resumes it")
+        assert str(caught.value).endswith("the same command resumes it from what is saved")
         with Checkpoints(tmp_path / "run" / "checkpoints" / stage) as checkpoints:
             assert checkpoints.latest() == 2
     assert "stopping after this step, with a checkpoint" in capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_the_command_line_says_so(tiny_file, tmp_path, monkeypatch):
     monkeypatch.setattr(StopSignals, "received", signal.SIGTERM)
     result = CliRunner().invoke(app, ["train", str(tiny_file)])
     assert result.exit_code == 143
-    assert result.stderr.splitlines()[-1].startswith(f"interrupted: {tmp_path / 'run'}: what it had done is saved")
+    assert result.stderr.splitlines()[-1].startswith(f"interrupted: {tmp_path / 'run'}: the same command resumes it")
 
 
 def test_minutes_save_a_checkpoint_too(tiny_file, tmp_path):
