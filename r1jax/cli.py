@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -255,7 +256,14 @@ def main() -> None:
         warnings.showwarning = _show_warning
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's remarks; what goes wrong is raised as well
         sys.unraisablehook = show_unraisable
-    app()
+    try:
+        app()
+    except SystemExit as error:
+        if error.code == 1 and threading.active_count() > 1:  # Orbax's wait for minutes for a save that has failed
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+        raise
 
 
 def show_unraisable(unraisable: Any) -> None:

@@ -1,5 +1,6 @@
 """Wrong configs end with one clear line and exit code 2, before any work; a trained run can be used."""
 
+import subprocess
 import sys
 import types
 
@@ -212,3 +213,22 @@ def test_a_folder_of_something_else_is_left_alone(tiny_file, tmp_path):
     result = CliRunner().invoke(app, ["train", str(tiny_file)])
     assert result.exit_code == 2 and "is not empty and is no run folder" in result.stderr
     assert [f.name for f in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_stopped_does_not_wait_for_threads():
+    """Those of Orbax wait five minutes for each other where one has failed, as on a full disk."""
+    code = """
+import threading, time
+from r1jax import cli
+
+@cli.app.command()
+def stop():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise cli.RunStopped("the disk is full")
+
+cli.main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "stop"], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, "stopped: the disk is full\n")
