@@ -67,10 +67,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def check_same_data(folder: Path, fingerprints: Mapping[str, str], stages: Collection[str]) -> None:
-    """Raises ConfigError where the data of one of these `stages` have changed since the run began."""
+def check_same_data(folder: Path, fingerprints: Mapping[str, str], begun: Collection[str]) -> list[str]:
+    """The stages whose data have changed since the run began. Raises ConfigError where one of them has `begun`."""
     if not (folder / "config.yaml").is_file():
-        return
+        return []
     before = (read_manifest(folder) or {}).get("data_fingerprints")
     if not isinstance(before, dict):
         warnings.warn(
@@ -78,13 +78,15 @@ def check_same_data(folder: Path, fingerprints: Mapping[str, str], stages: Colle
             f"the run began with",
             stacklevel=2,
         )
-        return
-    for stage in stages:
-        if stage in before and stage in fingerprints and before[stage] != fingerprints[stage]:
+        return []
+    changed = [stage for stage in fingerprints if stage in before and before[stage] != fingerprints[stage]]
+    for stage in changed:
+        if stage in begun:
             raise ConfigError(
                 f"stages.{stage}.task: its data have changed since the run in {folder} began (their fingerprint in "
                 f"{MANIFEST} differs); put the old data back, or choose another folder with run_dir=..."
             )
+    return changed
 
 
 def data_fingerprint(batches: Batches, examples: int = 64) -> str:

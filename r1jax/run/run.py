@@ -240,7 +240,7 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         fingerprints = {
             stage.settings.name: data_fingerprint(stage.batches) for stage in run.stages if not stage.waits_for
         }
-        check_same_data(run.folder, fingerprints, changes.begun)
+        changed = check_same_data(run.folder, fingerprints, changes.begun)
         if changes.accepted or not (run.folder / "config.yaml").is_file():
             check_weights(run, run.stages[len(changes.begun) :])
         _wait_for_all("settings")  # no process writes before all have looked
@@ -252,6 +252,8 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         _wait_for_all("folder")
         for line in changes.lines():
             run.print(line)
+        for name in changed:
+            run.print(f"the data of stage {name}, which has saved nothing yet, changed")
     return run
 
 
