@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from r1jax.cli import app
+from r1jax.config.base import RunStopped
 from r1jax.config.load import load_config
-from r1jax.programs.pipeline import train
+from r1jax.programs.pipeline import _saved_steps, train
 from r1jax.run.interrupt import Interrupted, StopSignals
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
@@ -122,6 +124,31 @@ def test_a_damaged_score_is_put_aside_with_its_checkpoint(tiny_file, tmp_path, c
     assert "3 is damaged: " in (said := capsys.readouterr().out) and "resumes after step 2 of stage first" in said
     assert (tmp_path / "run" / "checkpoints" / "first" / "3.damaged").is_dir()
     jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path / "run"), before)
+
+
+def test_two_damaged_checkpoints_in_a_row_stop_the_run(trained, tmp_path, capsys):
+    """Where the disk is at fault, no more is put aside at one start than its owner can look at."""
+    config, folder = trained
+    shutil.copytree(folder, tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints").glob("*/*/checksums/metadata"):
+        file.write_text("{}")
+    with pytest.raises(RunStopped, match=r"rl/2 is damaged: .*, and so was .*rl/3 before it\. Look whether its disk"):
+        train(config.model_copy(update={"run_dir": str(tmp_path / "run")}))
+    aside = sorted(f.relative_to(tmp_path / "run" / "checkpoints") for f in (tmp_path / "run").rglob("*.damaged"))
+    assert [str(path) for path in aside] == ["rl/2.damaged", "rl/3.damaged"]
+    assert "training resumes from what was saved before it" in capsys.readouterr().out
+
+
+def test_an_older_checkpoint_of_a_finished_stage_does_not_cut_its_log():
+    names = ("one", "two", "three", "four")
+    stages = [SimpleNamespace(settings=SimpleNamespace(name=name, steps=10)) for name in names]
+        SimpleNamespace(settings=SimpleNamespace(name=name, steps=10)) for name in ("one", "two", "three", "four")
+    ]
+    saved = {"one": 8, "two": None, "three": 3, "four": None}
+    said = []
+    run = SimpleNamespace(stages=stages, finished_steps=lambda stage: saved[stage.settings.name], print=said.append)
+    assert _saved_steps(run) == {"one": 10, "two": 10, "three": 3}
+    assert len(said) == 1 and said[0].startswith("stage two has nothing saved any more")
 
 
 def test_damage_is_never_silent(capsys):
