@@ -142,8 +142,6 @@ def test_two_damaged_checkpoints_in_a_row_stop_the_run(trained, tmp_path, capsys
 def test_an_older_checkpoint_of_a_finished_stage_does_not_cut_its_log():
     names = ("one", "two", "three", "four")
     stages = [SimpleNamespace(settings=SimpleNamespace(name=name, steps=10)) for name in names]
-        SimpleNamespace(settings=SimpleNamespace(name=name, steps=10)) for name in ("one", "two", "three", "four")
-    ]
     saved = {"one": 8, "two": None, "three": 3, "four": None}
     said = []
     run = SimpleNamespace(stages=stages, finished_steps=lambda stage: saved[stage.settings.name], print=said.append)
