@@ -113,12 +113,15 @@ def main() -> int:
         process.terminate()
         process.wait()
         stopped("another microbatch", moment, signal.SIGTERM, f"stages.{last}.microbatch=32")
-        if moment != "compiling":
-            show("more steps, falling rate", moment, start(folder, more), 2) if moment == last else stopped(
-                "more steps, stage not begun", moment, signal.SIGTERM, more
-            )
+        if moment == last:
+            show("more steps, falling rate", moment, start(folder, more), 2)
+        else:
+            stopped("more steps of a stage that has not begun", moment, signal.SIGTERM, more)
         write_data(1)
-        show("changed data", moment, start(folder), 2)
+        if moment == last:
+            show("changed data", moment, start(folder), 2)
+        else:
+            stopped("changed data of a stage that has not begun", moment, signal.SIGTERM)
         write_data(0)
     show("resumed", "to its end", start(folder), 0)
     show("alone", "from its start", start(root / "alone"), 0)

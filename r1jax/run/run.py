@@ -48,7 +48,7 @@ from r1jax.run.checks import (
 )
 from r1jax.run.interrupt import Interrupted, StopSignals
 from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
-from r1jax.run.lock import locked
+from r1jax.run.lock import LOCK, locked
 from r1jax.run.manifest import MANIFEST, check_same_data, data_fingerprint, manifest, read_manifest
 from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
@@ -230,6 +230,11 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused,
     but for those of stages that have saved nothing yet.
     """
+    with user_errors():
+        join_processes(config.mesh)
+        if jax.process_index() == 0 and (Path(config.run_dir) / LOCK).exists():
+            with locked(Path(config.run_dir)):  # a folder in use is refused before data are read
+                pass
     run = build_run(config, functions=functions)
     with user_errors():
         expected = [stage.expected for stage in run.stages]
