@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from r1jax.config.base import MAX_SEED, ConfigError, RunStopped
 from r1jax.config.load import load_config
 from r1jax.config.paths import check_folder, expand
-from r1jax.run.interrupt import Interrupted
+from r1jax.run.interrupt import Interrupted, ending_at_once
 
 UsageError: Any = typer.BadParameter.__base__  # the place of its module depends on the version of typer
 
@@ -98,13 +98,14 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
     settings = load_config(config, overrides)  # before what takes seconds to import
     check_folder("run_dir", settings.run_dir)
 
-    from rich.console import Console
+    with ending_at_once():
+        from rich.console import Console
 
-    from r1jax.programs.pipeline import train as train_stages
-    from r1jax.run.comparison import comparison_table, draw_comparison
-    from r1jax.run.report import draw_curves, summary_table
+        from r1jax.programs.pipeline import train as train_stages
+        from r1jax.run.comparison import comparison_table, draw_comparison
+        from r1jax.run.report import draw_curves, summary_table
 
-    run = train_stages(settings, handle_signals=True)
+        run = train_stages(settings, handle_signals=True)
     if not run.is_writer:
         return
     Console().print(summary_table(run.folder))
@@ -123,7 +124,10 @@ def evaluate(
     model: Model,
     overrides: Overrides,
     task: Annotated[
-        str | None, typer.Option(help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}'")
+        str | None,
+        typer.Option(
+            help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}', whose `test` is answered"
+        ),
     ] = None,
     step: Step = None,
 ) -> None:
@@ -150,6 +154,7 @@ def evaluate(
     for name, value in scores.items():
         table.add_row(name.removeprefix("eval/"), f"{value:.4g}")
     Console().print(table)
+    print(f"problems: {bar.tasks[0].total:.0f}")
     if file is not None:
         print(f"transcripts: {file}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +47,14 @@ def evaluate_model(
     config, model = loaded.config, loaded.model
     if config.task is None:
         raise ConfigError("--task is needed for a model that is no run: --task gsm8k, or --task '{jsonl: FILE}'")
-    with user_errors():
+    if getattr(config.task, "test", "") is None and task is not None:
+        warnings.warn(
+            "--task has no `test`, so only the part of its rows is answered that training would hold out; to have all "
+            "of a file answered, name it as `test` too",
+            stacklevel=2,
+        )
+    with user_errors(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* test questions are trained on, too")  # nothing is trained
         batches = Batches(
             make_task(
                 config.task,
@@ -67,7 +75,8 @@ def evaluate_model(
         scores, rows, _ = evaluate(model, batches, config.evaluate, key, progress=progress)
     if jax.process_index() > 0:
         return scores, None
-    file = Path(config.run_dir) / "eval" / f"{loaded.name}.jsonl"
+    label = "" if task is None else f"-{re.sub(r'[^A-Za-z0-9]+', '-', task).strip('-')[:60]}"
+    file = Path(config.run_dir) / "eval" / f"{loaded.name}{label}.jsonl"
     settings = config.model_dump(include=set(SETTINGS))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

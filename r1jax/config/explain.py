@@ -22,6 +22,7 @@ from r1jax.config.rewards import ModelReward
 
 CLOSE, NEAR = 0.8, 0.6  # similarities: surely a slip of the keyboard, and perhaps one
 MOST_PLACES = 3  # that are named
+REWARDS = "{accuracy: 1.0, own: {function: FILE.py:NAME}}"
 STAGES = (SftStage, GrpoStage, DistillStage, RejectStage, RewardModelStage)
 
 
@@ -108,6 +109,9 @@ def _message(problem: Any, keys: list[Any]) -> tuple[list[Any], str]:
             return keys, f"nothing is named; need one of {', '.join(tags)}, as in {{name: {tags[1]}}} or {example}"
         case "value_error":
             return keys, str(context["error"])
+    if "rewards" in keys[-2:] and problem["type"] in ("dict_type", "float_parsing", "float_type"):
+        of = "a weight, or a block" if keys[-1] != "rewards" else "names with weights or blocks"
+        return keys, f"got {value!r:.200} ({kind_of(value)}); need {of}, as in {REWARDS}"
     return keys, f"got {value!r:.200} ({kind_of(value)}); {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

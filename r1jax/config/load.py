@@ -80,7 +80,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
-    """Refuses what YAML reads otherwise than it looks: `010`, which is 8, `1:30`, which is 90, and keys like `1`."""
+    """Refuses what YAML reads otherwise than it looks: `010`, which is 8, `1:30`, which is 90, keys like `1`, and LaTeX
+    in double quotes, where `\\b` and `\\f` are control characters."""
     seen, left = set[int](), [node]
     while left:
         node = left.pop()
@@ -98,6 +99,12 @@ def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
         elif node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
             line = where(node.start_mark.line + 1)
             raise ConfigError(f"{line}: {node.value} is not decimal in YAML; leave out leading zeros, or quote it")
+        elif control := re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\t(?=[a-z])", node.value):
+            found = repr(control[0] + node.value[control.end() :][:8])
+            raise ConfigError(
+                f"{where(node.start_mark.line + 1)}: the text has the control character at the start of {found}, which "
+                f"a backslash makes in double quotes; put the text in single quotes"
+            )
 
 
 def _problem(error: yaml.YAMLError) -> str:

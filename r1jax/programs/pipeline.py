@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from r1jax.config.base import RunStopped, user_errors
@@ -50,12 +50,26 @@ def train(
                 check_comparison(run, functions)
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
         run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
+        for line in dict.fromkeys(_sizes(run)):
+            run.print(line)
         if (damaged := _train_stages(run, functions)) and (another := _train_stages(run, functions)):
             raise RunStopped(
                 f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same command "
                 f"then resumes from what was saved before both"
             )
     return run
+
+
+def _sizes(run: Run) -> Iterator[str]:
+    """How many examples the stages have whose data have an end."""
+    for stage in run.stages:
+        sizes = None if stage.waits_for else [stage.batches.size(split) for split in ("train", "test")]
+        if sizes and None not in sizes:
+            problems = min(filter(None, (stage.settings.evaluate.problems, sizes[1])))
+            yield (
+                f"{stage.settings.name}: {sizes[0]:,} examples to train on, {sizes[1]:,} held out, of which "
+                f"{problems:,} are evaluated"
+            )
 
 
 def _train_stages(run: Run, functions: Mapping[str, Callable[..., Any]] | None) -> DamagedCheckpoint | None:

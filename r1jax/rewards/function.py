@@ -116,9 +116,12 @@ def _awaited(result: Any) -> Any:
 def _checked(name: str, score: Any) -> float | None:
     if score is None:
         return None
-    value = float(score)
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"the reward {name} gave {value}; a score is a finite number or None")
+        raise ValueError(f"the reward {name} gave {score!r:.80}; a score is a finite number or None")
     return value
 
 

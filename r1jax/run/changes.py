@@ -89,6 +89,9 @@ def check_same_settings(folder: Path, config: Config) -> Changes:
         why = ""
         if key.endswith(".steps"):
             why = ", and steps may change only in the last stage that has begun, where its learning rate is constant"
+            done = max((int(entry.name) for entry in _checkpoints(folder, key.split(".")[1])), default=0)
+            if key == f"stages.{changes.begun[-1]}.steps" and now < done:
+                why = f", and {done} steps are done and saved"
         raise ConfigError(
             f"run_dir: {folder} was started with {key}={before}, this config has {key}={now}{more}{why}; "
             f"choose another folder with run_dir=..., or delete that one to start again"

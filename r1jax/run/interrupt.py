@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from typing import Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,9 +25,34 @@ class Interrupted(Exception):
         self.exit_code = 128 + number  # as shells report a process that a signal ended
 
 
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """A signal ends the process with one line, as before a run has anything to save. The KeyboardInterrupt of Python
+    would be lost where it came in a callback of JAX."""
+
+    def end(number: int, _: object) -> None:
+        print("interrupted; the same command resumes a run from its last checkpoint, if it has one", file=sys.stderr)
+        os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _replace_handlers(end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _replace_handlers(handler: Callable[[int, object], None]) -> dict[int, Any]:
+    """The handlers that there were; signals that are ignored, as in a job of `nohup`, stay so."""
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heeded}
+
+
 class StopSignals(contextlib.AbstractContextManager):
-    """Takes the place of what Python does on SIGINT and SIGTERM, in the main thread; elsewhere it does nothing, and a
-    signal that is ignored, as in a job of `nohup`, stays so.
+    """Takes the place of what Python does on SIGINT and SIGTERM, in the main thread; elsewhere it does nothing.
 
     A thread reads the signals, so that they are answered at once even while the main thread waits for a device.
     """
@@ -38,8 +64,7 @@ class StopSignals(contextlib.AbstractContextManager):
             return self
         pipe, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        self._handlers = {number: signal.signal(number, lambda *_: None) for number in heeded}
+        self._handlers = _replace_handlers(lambda *_: None)
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(pipe,), daemon=True).start()
         return self

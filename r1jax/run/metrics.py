@@ -15,6 +15,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,10 +49,15 @@ class RunLog:
         if not self.is_writer:
             return
         self._kept = dict(kept)
-        file = self.folder / METRICS_FILE
+        file, logged = self.folder / METRICS_FILE, dict[str, int]()
         if file.exists():
-            rows = [line for line, row in _rows(file) if row["step"] <= kept.get(row["stage"], -1)]
-            write_atomically(file, b"".join(rows))
+            rows = [(line, row) for line, row in _rows(file) if row["step"] <= kept.get(row["stage"], -1)]
+            write_atomically(file, b"".join(line for line, _ in rows))
+            logged = {row["stage"]: row["step"] for _, row in rows}
+        if missing := [f"step {step} of {stage}" for stage, step in kept.items() if logged.get(stage, 0) < step]:
+            warnings.warn(
+                f"{file} has no rows up to {missing[0]}, which is saved; they are not made again", stacklevel=2
+            )
         for file in self.folder.glob("completions/*.jsonl"):
             stage, _, step = file.stem.rpartition("-")
             if step.isdigit() and int(step) > kept.get(stage, -1):

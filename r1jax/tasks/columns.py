@@ -45,8 +45,9 @@ def conventional(settings: TableTask, names: Collection[str]) -> dict[str, Any]:
         read["answer"] = None
     has_questions = settings.messages or settings.is_for_reward_models
     if not has_questions and settings.question == "question" and "question" not in names:
-        if "messages" in names and settings.completion is None:
-            read["messages"] = has_questions = "messages"
+        talks = next((name for name in ("messages", "conversations") if name in names), None)
+        if talks and settings.completion is None:
+            read["messages"] = has_questions = talks
         elif "prompt" in names:
             read["question"] = "prompt"
             if settings.completion is None and "completion" in names:

@@ -11,6 +11,7 @@ import glob
 import gzip
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,11 @@ def numbered(rows: Rows) -> Iterator[Row]:
 def jsonl_rows(key: str, paths: Paths) -> Iterator[Row]:
     """The objects of files, a line each or in an array. `key` is the setting that has the paths."""
     for file in files_of(key, paths, JSON_ENDINGS):
+        if file.suffix in (*PARQUET_ENDINGS, ".csv", ".tsv", ".xlsx"):
+            way = (
+                f"give it as parquet: {file}" if file.suffix in PARQUET_ENDINGS else "write it as JSON lines or Parquet"
+            )
+            raise ValueError(f"{key}: {file} is not JSON; {way}")
         try:
             with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
                 yield from _json_rows(file, lines)
@@ -132,7 +138,7 @@ def files_of(key: str, paths: Paths, endings: tuple[str, ...]) -> list[Path]:
     for path in [paths] if isinstance(paths, str) else paths:
         files = [Path(path)]
         if Path(path).is_dir():
-            files = _in_folder(Path(path), endings)
+            files = _in_folder(key, Path(path), endings)
         elif not files[0].exists() and re.search(r"[*?[]", path):
             files = sorted(file for file in map(Path, glob.glob(path, recursive=True)) if file.is_file())
         if not files or not files[0].is_file():
@@ -142,15 +148,25 @@ def files_of(key: str, paths: Paths, endings: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _in_folder(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+def _in_folder(key: str, folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """The files of a folder, of which those that are named after other splits than train are not trained on."""
     if (folder / SAVED).is_file():  # what datasets' save_to_disk wrote, beside which it may have cached other rows
+        if endings == JSON_ENDINGS:
+            raise ValueError(
+                f"{key}: {folder} has the Arrow files of datasets' save_to_disk; give it as parquet: {folder}"
+            )
         try:
             return [folder / entry["filename"] for entry in json.loads((folder / SAVED).read_bytes())["_data_files"]]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / SAVED} does not list the files of a data set: {error!r}") from None
     files = sorted(file for file in folder.iterdir() if file.name.endswith(endings) and file.is_file())
-    return [file for file in files if not _is_named(file, OTHER_SPLITS)] or files
+    if key == "task.test":
+        return files
+    trained = [file for file in files if not _is_named(file, OTHER_SPLITS)]
+    if files and not trained:
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"{key}: the files of {folder} are all named after test sets: {names}; name one to train on")
+    return trained
 
 
 def _is_named(file: Path, splits: str) -> bool:
@@ -164,8 +180,14 @@ def split_path(paths: Paths, split: str) -> Paths | None:
         return None
     if (Path(paths) / split).is_dir():
         return str(Path(paths) / split)
-    files = [f for f in sorted(Path(paths).iterdir()) if f.name.endswith(JSON_ENDINGS + PARQUET_ENDINGS)]
-    return [str(file) for file in files if file.is_file() and _is_named(file, re.escape(split))] or None
+    every = [
+        f for f in sorted(Path(paths).iterdir()) if f.name.endswith(JSON_ENDINGS + PARQUET_ENDINGS) and f.is_file()
+    ]
+    files = [str(file) for file in every if _is_named(file, re.escape(split))]
+    others = [file.name for file in every if not _is_named(file, f"train|{OTHER_SPLITS}")]
+    if files and others and split == "train":
+        warnings.warn(f"of {paths} only the files named train are read, not {', '.join(others)}", stacklevel=2)
+    return files or None
 
 
 def tfds_rows(name: str, split: str) -> Iterator[Row]:
@@ -201,7 +223,7 @@ def column(where: str, row: Mapping[str, Any], name: str) -> Any:
     """
     value = _nested(row, name)
     if value is MISSING:
-        raise ValueError(f"{where}: no column {name!r}; there are {', '.join(map(str, row))}")
+        raise ValueError(f"{where}: no column {name!r}; there are {', '.join(_names(row))}")
     try:
         value = value.decode("utf-8") if isinstance(value, bytes) else value
         _check_text(value)
@@ -213,6 +235,15 @@ def column(where: str, row: Mapping[str, Any], name: str) -> Any:
             f"other half; correct the row"
         ) from None
     return value
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    """The columns of a row as settings name them, nested ones with dots."""
+    return [
+        f"{name}.{below}" if below else str(name)
+        for name, value in row.items()
+        for below in (value if isinstance(value, Mapping) and value else [""])
+    ]
 
 
 def _nested(row: Any, name: str) -> Any:

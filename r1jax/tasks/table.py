@@ -93,8 +93,9 @@ class Table(ListedTask):
 
     def _warn_of_repeats(self) -> None:
         """Warns of questions that are trained on and tested on, and of those with several gold answers."""
-        trained = {_text(example) for example in self.examples["train"]}
-        shared = [text for example in self.examples["test"] if (text := _text(example)) in trained]
+        trained = {"".join(_text(example).split()) for example in self.examples["train"]}
+        texts = map(_text, self.examples["test"])
+        shared = [text for text in texts if "".join(text.split()) in trained]
         if shared:
             warnings.warn(
                 f"{len(shared)} of {len(self.examples['test'])} test questions are trained on, too; the first is "

@@ -110,7 +110,7 @@ class CharacterTokenizer(Tokenizer):
             if match.group(1) is not None:
                 raise ValueError(
                     f"character {match.group()!r} at position {match.start()} is not in the alphabet "
-                    f"{' '.join(map(repr, self.symbols))}"
+                    f"{' '.join(map(repr, self.symbols))} of the task; the key `tokenizer` names one for any text"
                 )
             ids.append(self._ids[match.group()])
         return ids

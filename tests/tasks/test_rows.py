@@ -139,7 +139,7 @@ def test_columns_of_columns():
     assert column("here", row, "reward_model.style.name") == "rule"
     assert column("here", row, "a.b") == 1  # a name with a dot comes first
     for name in ("reward_model.gold", "reward_model.style.name.x", "none.x"):
-        with pytest.raises(ValueError, match=f"here: no column '{name}'; there are reward_model, a.b, a"):
+        with pytest.raises(ValueError, match=f"here: no column '{name}'; there are reward_model.ground_truth, reward_model.style, a.b, a.b"):
             column("here", row, name)
 
 
