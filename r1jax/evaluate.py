@@ -6,9 +6,9 @@ scores, file = evaluate_model("runs/quickstart", ["evaluate.samples=8"])
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +16,14 @@ from pathlib import Path
 import jax
 
 from r1jax.config.base import ConfigError, user_errors
+from r1jax.config.tasks import JsonlTask, ParquetTask
 from r1jax.data.batches import Batches
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
 from r1jax.run.loading import load_model, reward_model
 from r1jax.run.run import role_key
 from r1jax.tasks import make_task
+from r1jax.tasks.table import split_rows
 
 DATA_SETS = {"gsm8k": "{tfds: gsm8k, question: question, answer: short_answer}"}
 SETTINGS = ("task", "prompt", "evaluate", "max_completion_length", "seed")  # that are written beside the scores
@@ -47,7 +49,11 @@ def evaluate_model(
     config, model = loaded.config, loaded.model
     if config.task is None:
         raise ConfigError("--task is needed for a model that is no run: --task gsm8k, or --task '{jsonl: FILE}'")
-    if getattr(config.task, "test", "") is None and task is not None:
+    if (
+        task is not None
+        and isinstance(config.task, JsonlTask | ParquetTask)
+        and split_rows(config.task, "test") is None
+    ):
         warnings.warn(
             "--task has no `test`, so only the part of its rows is answered that training would hold out; to have all "
             "of a file answered, name it as `test` too",
@@ -75,8 +81,10 @@ def evaluate_model(
         scores, rows, _ = evaluate(model, batches, config.evaluate, key, progress=progress)
     if jax.process_index() > 0:
         return scores, None
-    label = "" if task is None else f"-{re.sub(r'[^A-Za-z0-9]+', '-', task).strip('-')[:60]}"
-    file = Path(config.run_dir) / "eval" / f"{loaded.name}{label}.jsonl"
+    name = loaded.name
+    if task is not None:  # each task has files of its own
+        name += f"-{task if task in DATA_SETS else hashlib.blake2b(task.encode(), digest_size=4).hexdigest()}"
+    file = Path(config.run_dir) / "eval" / f"{name}.jsonl"
     settings = config.model_dump(include=set(SETTINGS))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

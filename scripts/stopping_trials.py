@@ -5,8 +5,8 @@
 The moments are the compilation at the start, the first stage and the last stage. At each, the run gets Ctrl-C, SIGTERM,
 a second start in its folder, another microbatch, more steps, a changed data file and, where this script may mount one
 (as root), a full disk. The last stage reads its problems from a file, so that there is one to change. All of this but
-the microbatch and the full disks happens to one run, which is resumed to its end and compared with one left alone. Exits with 1
-where an exit code is another than expected, a traceback is printed, or the two runs differ.
+the microbatch and the full disks happens to one run, which is resumed to its end and compared with one left alone.
+Exits with 1 where an exit code is another than expected, a traceback is printed, or the two runs differ.
 """
 
 import json

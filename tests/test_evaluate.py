@@ -1,6 +1,7 @@
 """`r1jax eval`: scores and transcripts of a checkpoint, on its stage's task or on another one."""
 
 import json
+import warnings
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_another_task(trained, tmp_path):
     }.items():
         with pytest.raises(ConfigError, match=message):
             evaluate_model(str(trained[1]), task=wrong)
+
+
+def test_a_file_without_a_test_set_is_warned_of(trained, tmp_path):
+    rows = [json.dumps({"question": f"{i % 10}+{i // 10}=", "answer": str(i % 10 + i // 10)}) for i in range(100)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(rows))
+    overrides, file = ["evaluate.problems=null"], tmp_path / "sums.jsonl"
+    with pytest.warns(UserWarning, match="--task has no `test`, so only the part of its rows is answered"):
+        _, held_out = evaluate_model(str(trained[1]), overrides, f"{{jsonl: {file}}}")
+    with warnings.catch_warnings(action="error"):  # nothing is trained on, so no row is trained on, too
+        _, every = evaluate_model(str(trained[1]), overrides, f"{{jsonl: {file}, test: {file}}}")
+    assert held_out != every
+    assert [len(each.read_text().splitlines()) for each in (held_out, every)] == [14, 200]  # two samples each
 
 
 def test_a_well_known_data_set():

@@ -56,6 +56,23 @@ def test_the_second_signal_ends_the_process(number, code):
     assert second.startswith(f"{number.name}: ended at once")
 
 
+def test_before_there_is_a_run_a_signal_ends_the_process_in_any_callback():
+    """Python would drop its KeyboardInterrupt in one, such as those of JAX when garbage is collected."""
+    code = """
+import gc, os, signal, time
+from r1jax.run.interrupt import ending_at_once
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGINT))
+with ending_at_once():
+    gc.collect()
+    time.sleep(20)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (130, 1)
+    assert ended.stderr.startswith("interrupted; the same command resumes a run from its last checkpoint")
+
+
 def test_signals_are_given_back(capsys):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     for _ in range(2):

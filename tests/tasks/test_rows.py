@@ -139,7 +139,10 @@ def test_columns_of_columns():
     assert column("here", row, "reward_model.style.name") == "rule"
     assert column("here", row, "a.b") == 1  # a name with a dot comes first
     for name in ("reward_model.gold", "reward_model.style.name.x", "none.x"):
-        with pytest.raises(ValueError, match=f"here: no column '{name}'; there are reward_model.ground_truth, reward_model.style, a.b, a.b"):
+        with pytest.raises(
+            ValueError,
+            match=f"here: no column '{name}'; there are reward_model.ground_truth, reward_model.style, a.b, a.b",
+        ):
             column("here", row, name)
 
 
@@ -179,8 +182,15 @@ def test_names_of_splits(name, tmp_path):
     for split in ("train", "test", "validation"):
         file = tmp_path / name.format(split)
         (gzip.open if file.suffix == ".gz" else open)(file, "wb").write(b'{"question": "1?", "answer": 1}\n')
+    assert [f.name for f in files_of("k", str(tmp_path), JSON_ENDINGS)] == [name.format("train")]
+    assert len(files_of("task.test", str(tmp_path), JSON_ENDINGS)) == 3
     (tmp_path / "latest.jsonl").write_text("")
-    assert {f.name for f in files_of("k", str(tmp_path), JSON_ENDINGS)} == {"latest.jsonl", name.format("train")}
+    with pytest.warns(UserWarning, match=r"only the files named train are read, not latest\.jsonl"):
+        assert split_path(str(tmp_path), "train") == [str(tmp_path / name.format("train"))]
+    (tmp_path / name.format("train")).unlink()
+    (tmp_path / "latest.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"are all named after test sets: .*; name one to train on"):
+        files_of("k", str(tmp_path), JSON_ENDINGS)
     assert split_path(str(tmp_path), "test") == [str(tmp_path / name.format("test"))]
     assert split_path(str(tmp_path), "dev") is None
 
@@ -215,6 +225,15 @@ def test_what_save_to_disk_writes(splits, tmp_path):
         assert sorted(answers["train"] + answers["test"]) == [*range(40)] and answers["test"]
     with pytest.raises(ValueError, match="no column 'no'; there are question, answer, more"):
         make_task(ParquetTask(parquet=str(tmp_path), columns=["no"]), 0)
+    with pytest.raises(ValueError, match="has the Arrow files of datasets' save_to_disk; give it as parquet: "):
+        files_of("k", str(folder), JSON_ENDINGS)
     (folder / "state.json").write_text("{}")
     with pytest.raises(ValueError, match=r"state.json does not list the files of a data set: KeyError"):
         files_of("k", str(folder), PARQUET_ENDINGS)
+
+
+@pytest.mark.parametrize(("ending", "way"), [("parquet", "give it as parquet: "), ("csv", "write it as JSON lines")])
+def test_files_of_other_kinds_are_named(ending, way, tmp_path):
+    (tmp_path / f"a.{ending}").write_text("question,answer")
+    with pytest.raises(ValueError, match=rf"task\.jsonl: .*a\.{ending} is not JSON; {way}"):
+        make_task(JsonlTask(jsonl=str(tmp_path / f"a.{ending}")), 0)
