@@ -50,7 +50,7 @@ value of another key; `\\${` is the text `${`. In paths, here and in overrides, 
 an environment variable. Paths are those of the file system: an address such as `gs://…` is refused, and a bucket that
 is mounted as a folder is not.
 
-**Overrides.** `KEY=VALUE` on the command line changes a setting. The value is YAML, in which `${` is text, and of
+**Overrides.** `KEY=VALUE` on the command line changes a setting. The value is YAML, in which `${KEY}` is text, and of
 several the last wins.
 
 | override | changes |

@@ -226,7 +226,7 @@ FILES = {
     b"? [a]\n: 2": "is not a string",
     b"run_dir: x\nseed: 010": "config.yaml:2: 010 is not decimal in YAML; leave out leading zeros",
     b"seed: 1:30": "config.yaml:1: 1:30 is not decimal in YAML",
-    rb'prompt: {template: "{question} \boxed{}"}': r"config.yaml:1: the text has the control character at the start of '\x08o",
+    rb'prompt: {template: "{question} \boxed{}"}': r"config.yaml:1: the text has the control character at",
     rb'prompt: {template: "{question} \theta"}': "put the text in single quotes",
     rb'prompt: {template: "{question}\rightarrow"}': "put the text in single quotes",
     b"a: &a [*a]": "not valid YAML",
