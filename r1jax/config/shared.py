@@ -34,9 +34,10 @@ class Shared(Settings):
     """Where questions, answers and demonstrations come from."""
     rewards: dict[str, RewardEntry] = NOT_GIVEN
     """Rewards by name. A number is the weight of a reward that is defined elsewhere: in the stage, at the top level, or
-    by the task, which brings `accuracy` and `format`. A block defines a reward and may have its `weight`: in a stage it
-    is 1 by default, at the top level none, so that the reward is only defined. A grpo stage optimises the rewards with
-    a weight in its own block, or if it has no block, at the top level; weight 0 is for rewards that are only logged."""
+    by the task, which brings `accuracy` and `format`. A block defines a reward, and its key `weight` is the weight: 1
+    by default in a stage; a block at the top level without it only defines the reward, for stages to give a weight. A
+    grpo stage optimises the rewards with a weight in its own `rewards`, or if it has none, in the top level's; a reward
+    of weight 0 is only logged."""
     prompt: PromptSettings = NOT_GIVEN
     """How a question becomes a prompt. A stage's block needs only the keys that differ from the top level's."""
     max_prompt_length: Length = NOT_GIVEN
