@@ -103,6 +103,7 @@ def full_disks() -> None:
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores, and its runs too
     write_data(0)
     more = f"stages.{last}.steps={load_config(config, given).stages[-1].steps + 10}"
     for moment in ("compiling", first, last):
