@@ -176,7 +176,10 @@ def check(damage: Damage, stopped: Path, whole: tuple[list, list], before: str) 
         if error or not (code == 0 or (code == 2 and len(told) == 1)):
             return False, f"sample: {error!r} {said[-500:]}"
         same = "the same sample" if said == before else "ANOTHER SAMPLE" if code == 0 else told[0]
-        code, said, error = run("train", str(stopped.with_name("config.yaml")), f"run_dir={folder}")
+        command = ["train", str(stopped.with_name("config.yaml")), f"run_dir={folder}"]
+        code, said, error = run(*command)
+        if code == 1 and "the same command then resumes" in said.strip().splitlines()[-1]:  # two in a row are damaged
+            code, said, error = run(*command)
         told = [
             line for line in said.splitlines() if line.startswith(("error:", "stopped:", "the checkpoint", "stage"))
         ]
