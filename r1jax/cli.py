@@ -259,8 +259,7 @@ def main() -> None:
     """The console script."""
     if not sys.warnoptions:
         warnings.showwarning = _show_warning
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's remarks; what goes wrong is raised as well
-        sys.unraisablehook = show_unraisable
+        quieten()
     try:
         app()
     except SystemExit as error:
@@ -269,6 +268,13 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(1)
         raise
+
+
+def quieten() -> None:
+    """Leaves out what Orbax and its threads remark on the side: what goes wrong is raised as well."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = show_unraisable
 
 
 def show_unraisable(unraisable: Any) -> None:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from typer.testing import CliRunner
 
-from r1jax.cli import app, show_unraisable
+from r1jax.cli import app, quieten
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
 
@@ -199,7 +199,7 @@ def check(damage: Damage, stopped: Path, whole: tuple[list, list], before: str) 
 
 
 def main(names: list[str] | None, flipped: int) -> int:
-    sys.unraisablehook = show_unraisable  # as the console script does
+    quieten()  # as the console script does
     root = Path(tempfile.mkdtemp(prefix="damage-"))
     stopped, config = root / "stopped", root / "config.yaml"
     config.write_text(CONFIG + "run_dir: none\n")

@@ -194,6 +194,31 @@ def test_reads_that_nobody_waits_for_are_not_reported(monkeypatch):
     assert [str(one.exc_value) for one in seen] == ["something else"]
 
 
+def test_tasks_that_nobody_waits_for_are_not_reported():
+    """As TensorStore's are left when one read of several fails; asyncio tells of them when they are collected."""
+    code = """
+import asyncio, gc
+from r1jax.cli import quieten
+
+async def fail():
+    raise ValueError("DATA_LOSS")
+
+async def main():
+    task = asyncio.ensure_future(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+
+asyncio.run(main())
+quieten()
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    assert ended.stderr.count("Task exception was never retrieved") == 1
+
+
 def test_version_and_help():
     from r1jax import __version__
 
