@@ -162,11 +162,17 @@ def _in_folder(key: str, folder: Path, endings: tuple[str, ...]) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if file.name.endswith(endings) and file.is_file())
     if key == "task.test":
         return files
-    trained = [file for file in files if not _is_named(file, OTHER_SPLITS)]
-    if files and not trained:
-        names = ", ".join(file.name for file in files)
-        raise ValueError(f"{key}: the files of {folder} are all named after test sets: {names}; name one to train on")
-    return trained
+    return [file for file in files if not _is_named(file, OTHER_SPLITS)] or files
+
+
+def check_training_files(key: str, paths: Paths, endings: tuple[str, ...]) -> None:
+    """Raises ValueError for a folder whose files are all named after other splits than train."""
+    if isinstance(paths, str) and Path(paths).is_dir():
+        names = [file.name for file in files_of(key, paths, endings) if _is_named(file, OTHER_SPLITS)]
+        if names:  # files_of has these only where there are no others
+            raise ValueError(
+                f"{key}: all files of {paths} are named after test sets: {', '.join(names)}; name one to train on"
+            )
 
 
 def _is_named(file: Path, splits: str) -> bool:

@@ -26,9 +26,12 @@ from r1jax.rewards.format import think_answer
 from r1jax.tasks.columns import check_pass_rate, conventional, example_of, named_columns
 from r1jax.tasks.listed import ListedTask
 from r1jax.tasks.rows import (
+    JSON_ENDINGS,
+    PARQUET_ENDINGS,
     Row,
     Rows,
     UnusableRow,
+    check_training_files,
     jsonl_rows,
     numbered,
     parquet_columns,
@@ -155,6 +158,10 @@ class Table(ListedTask):
 def read_table(settings: DataSet) -> Table:
     """The rows of files, or of the tensorflow-datasets data set of that name or in that folder."""
     try:
+        if isinstance(settings, JsonlTask):
+            check_training_files("task.jsonl", _training(settings, settings.jsonl), JSON_ENDINGS)
+        elif isinstance(settings, ParquetTask):
+            check_training_files("task.parquet", _training(settings, settings.parquet), PARQUET_ENDINGS)
         settings = fitted(settings)
         return Table(settings, split_rows(settings, "train") or (), split_rows(settings, "test"))
     except OSError as error:  # such as a name that is too long

@@ -8,6 +8,7 @@ import pytest
 
 from r1jax.config.tasks import JsonlTask, ParquetTask
 from r1jax.tasks import make_task
+from r1jax.tasks.contamination import evaluation_questions
 from r1jax.tasks.rows import (
     JSON_ENDINGS,
     PARQUET_ENDINGS,
@@ -181,7 +182,8 @@ def test_names_of_splits(name, tmp_path):
     """The ways in which load_dataset would know them, too."""
     for split in ("train", "test", "validation"):
         file = tmp_path / name.format(split)
-        (gzip.open if file.suffix == ".gz" else open)(file, "wb").write(b'{"question": "1?", "answer": 1}\n')
+        line = b'{"question": "1?", "answer": 1}\n'
+        file.write_bytes(gzip.compress(line) if file.suffix == ".gz" else line)
     assert [f.name for f in files_of("k", str(tmp_path), JSON_ENDINGS)] == [name.format("train")]
     assert len(files_of("task.test", str(tmp_path), JSON_ENDINGS)) == 3
     (tmp_path / "latest.jsonl").write_text("")
@@ -189,8 +191,10 @@ def test_names_of_splits(name, tmp_path):
         assert split_path(str(tmp_path), "train") == [str(tmp_path / name.format("train"))]
     (tmp_path / name.format("train")).unlink()
     (tmp_path / "latest.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"are all named after test sets: .*; name one to train on"):
-        files_of("k", str(tmp_path), JSON_ENDINGS)
+    with pytest.raises(ValueError, match=r"task\.jsonl: all files of .* are named after test sets: .*; name one to"):
+        make_task(JsonlTask(jsonl=str(tmp_path)), 0)
+    _, questions = evaluation_questions(JsonlTask(jsonl=str(tmp_path)))  # which may be all that is there
+    assert [*questions] == ["1?"]
     assert split_path(str(tmp_path), "test") == [str(tmp_path / name.format("test"))]
     assert split_path(str(tmp_path), "dev") is None
 
