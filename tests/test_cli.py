@@ -36,6 +36,12 @@ WRONG = {
         "command line: stages.rl.loss: kind cispo has no dual_clip",
     ),
     "no steps": (["stages.rl.steps=0"], "steps: got 0"),
+    "best of one checkpoint": (
+        ["stages.rl.keep=best", "stages.rl.save_every=0"],
+        "keep: best chooses among the checkpoints of save_every",
+    ),
+    "reward as a text": (["stages.rl.rewards.r=mine.py:f"], "(a str); need a weight, or a block, as in {accuracy: 1.0"),
+    "rewards as a list": (["stages.rl.rewards=[accuracy]"], "need names with weights or blocks, as in {accuracy: 1.0"),
     "indivisible minibatches": (["stages.rl.minibatches=5"], "command line: stages.rl: minibatches 5 does not divide"),
     "batch that the devices cannot share": (
         ["stages.rl.prompts_per_step=9", "stages.rl.minibatches=1"],

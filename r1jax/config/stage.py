@@ -65,7 +65,7 @@ class TrainingStage(Stage):
         if self.keep == "best" and not 0 < self.save_every < self.steps:
             raise ValueError(
                 f"keep: best chooses among the checkpoints of save_every, and save_every {self.save_every} leaves only "
-                f"that of the last step; need fewer than {self.steps} steps"
+                f"that of the last step; give it a number below {self.steps}, the steps of the stage, and above 0"
             )
         return self
 

@@ -43,7 +43,10 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
     params, finished = None, finished_parts(file)
     if finished < settings.steps:
         if run.is_writer:  # a killed run of more processes may have left parts of a step that is not finished
-            for part in [*file.with_suffix("").glob("*.jsonl"), *file.with_suffix(".prompts").glob("*.jsonl")]:
+            for part in [
+                *file.with_suffix("").glob("[0-9]*-*.jsonl"),
+                *file.with_suffix(".prompts").glob("[0-9]*-*.jsonl"),
+            ]:
                 if int(part.name.partition("-")[0]) > finished:
                     part.unlink()
             file.unlink(missing_ok=True)  # of other samples, whose parts were deleted

@@ -126,6 +126,14 @@ def test_steps_that_the_learning_rate_depends_on_may_not_change(tmp_path):
         check_same_settings(folder, config(falling, "stages.rl.steps=5"))
 
 
+def test_steps_that_are_done_are_the_reason_for_no_fewer(tmp_path):
+    folder, config = begun(tmp_path, saved=("cold_start", "rl"))
+    with pytest.raises(
+        ConfigError, match=r"stages\.rl\.steps=1, and 2 steps are done and saved; choose another folder"
+    ):
+        check_same_settings(folder, config("stages.rl.steps=1"))
+
+
 def test_how_a_run_is_computed_evaluated_and_saved_may_change(tmp_path):
     folder, config = begun(tmp_path, saved=("cold_start", "rl"))
     overrides = ("microbatch=8", "eval_every=1", "save_every=1", "save_minutes=1", "evaluate.problems=3")

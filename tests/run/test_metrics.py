@@ -168,3 +168,13 @@ def test_importing_pulls_in_nothing_heavy():
     code = f"import sys, r1jax.run.metrics, r1jax.run.console, r1jax.run.report; print({heavy})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert result.stdout == "set()\n", result.stderr
+
+
+def test_rows_that_are_gone_are_missed(tmp_path):
+    log = RunLog(tmp_path)
+    log.log("sft", 1, {"loss": 1.0})
+    log.close()
+    with pytest.warns(
+        UserWarning, match=r"metrics\.jsonl has no rows up to step 2 of sft, which is saved; they are not"
+    ):
+        RunLog(tmp_path).rewind({"sft": 2})
