@@ -27,6 +27,7 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.run.manifest import check_checksums
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import ROWS, RewardModel, Scorer
@@ -85,7 +86,7 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
         complete["rewards"] = trained.stage(source).model_dump()["rewards"] | complete["rewards"]
     config = parse_config(tree | {name: complete[name] for name in Shared.model_fields}, overrides)
     tokenizer = saved_tokenizer(config, folder)
-    described = model_folder(folder, trained.model_owner(stage))
+    described = checked_model_folder(folder, trained.model_owner(stage))
     architecture = model_config(trained.model_of(stage), described)
     model, mesh = make_model(architecture, tokenizer.size), make_mesh(config.mesh)
     weights = _restore(folder, stage, step, model, mesh)
@@ -126,6 +127,7 @@ def policies(config: Config) -> list[str]:
 
 def saved_tokenizer(config: Config, folder: Path) -> Tokenizer:
     """The tokenizer in a run folder."""
+    checked_model_folder(folder, None)
     if (config.tokenizer or config.model.path or "characters") == "characters":
         tokenizer: Tokenizer = CharacterTokenizer.load(folder / MODEL_FOLDER)
         tokenizer.stop_at(config.stop)
@@ -138,6 +140,12 @@ def model_folder(folder: Path, owner: str | None) -> Path:
     return folder / (MODEL_FOLDER if owner is None else f"{MODEL_FOLDER}-{owner}")
 
 
+def checked_model_folder(folder: Path, owner: str | None) -> Path:
+    """The same. Raises ConfigError where its files are no more those that the run wrote."""
+    check_checksums(described := model_folder(folder, owner))
+    return described
+
+
 def describe(path: str) -> tuple[ModelConfig, Tokenizer]:
     """The architecture and the tokenizer of a run's last checkpoint, of a Hugging Face folder or of a hub id."""
     folder = Path(path)
@@ -146,7 +154,7 @@ def describe(path: str) -> tuple[ModelConfig, Tokenizer]:
         return read_config(folder), load_tokenizer(str(folder), ())
     config = load_config(folder / "config.yaml")
     last, _ = find_checkpoint(folder, policies(config))
-    described = model_folder(folder, config.model_owner(last))
+    described = checked_model_folder(folder, config.model_owner(last))
     return model_config(config.model_of(last), described), saved_tokenizer(config, folder)
 
 
@@ -202,7 +210,7 @@ def reward_model(folder: Path, mesh: Mesh, settings: ModelReward) -> RewardModel
         stage = config.stage(settings.stage)
         assert isinstance(stage, RewardModelStage)
         tokenizer = saved_tokenizer(config, folder)
-        described = model_folder(folder, config.model_owner(stage.name))
+        described = checked_model_folder(folder, config.model_owner(stage.name))
         model = make_model(model_config(config.model_of(stage.name), described), tokenizer.size)
         weights = _restore(folder, *find_finished(folder, config, stage.name), model, mesh, with_head=True)
         loaded = LoadedModel(model, tokenizer, mesh, weights)

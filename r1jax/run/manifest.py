@@ -21,6 +21,7 @@ from r1jax.data.batches import Batches
 from r1jax.tasks.contamination import tables_of
 
 MANIFEST = "manifest.json"
+CHECKSUMS = "checksums.json"  # of the files in a folder that describes a model
 PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -106,3 +107,30 @@ def data_fingerprint(batches: Batches, examples: int = 64) -> str:
             example = batches.example(split, index)
             add(example.prompt, example.answer, example.demonstration)
     return digest.hexdigest()
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes into a folder, which is complete, the hashes of its files."""
+    hashes = {file.name: _hash(file) for file in sorted(folder.iterdir())}
+    (folder / CHECKSUMS).write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+def check_checksums(folder: Path) -> None:
+    """Raises ConfigError where a file is not the one whose hash was written, or is gone."""
+    file = folder / CHECKSUMS
+    if not file.exists():
+        return
+    try:
+        hashes = dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError):
+        hashes = {CHECKSUMS: None}
+    for name, written in hashes.items():
+        if not (folder / name).is_file() or _hash(folder / name) != written:
+            raise ConfigError(
+                f"{folder / name} is not the file that the run wrote; put that one back, or, if you changed it on "
+                f"purpose, delete {file}"
+            )
+
+
+def _hash(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()

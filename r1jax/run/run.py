@@ -47,9 +47,23 @@ from r1jax.run.checks import (
     warn_of_settings,
 )
 from r1jax.run.interrupt import Interrupted, StopSignals
-from r1jax.run.loading import MODEL_FOLDER, load_weights, model_folder, reward_model, saved_tokenizer
+from r1jax.run.loading import (
+    MODEL_FOLDER,
+    checked_model_folder,
+    load_weights,
+    model_folder,
+    reward_model,
+    saved_tokenizer,
+)
 from r1jax.run.lock import LOCK, locked
-from r1jax.run.manifest import MANIFEST, check_same_data, data_fingerprint, manifest, read_manifest
+from r1jax.run.manifest import (
+    MANIFEST,
+    check_same_data,
+    data_fingerprint,
+    manifest,
+    read_manifest,
+    write_checksums,
+)
 from r1jax.run.metrics import RunLog, Timers, write_atomically
 from r1jax.run.stages import StageRun, StageTasks, data_file, finished_parts, stage_runs
 from r1jax.sampling.loaded_model import LoadedModel
@@ -191,10 +205,8 @@ def build_run(
         begun = begun and not changes.refused
         owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
         described = {owner: begun and _is_described(folder, owner, changes) for owner in owners}
-        architectures = {
-            owner: model_config(config.model_of(owner), model_folder(folder, owner) if described[owner] else None)
-            for owner in owners
-        }
+        folders = {owner: checked_model_folder(folder, owner) if described[owner] else None for owner in owners}
+        architectures = {owner: model_config(config.model_of(owner), folders[owner]) for owner in owners}
         mesh = make_mesh(config.mesh)
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
@@ -323,11 +335,13 @@ def _describe(run: Run, changes: Changes, fingerprints: Mapping[str, str]) -> No
             continue
         # What using and exporting the run needs, even where the pretrained model's own folder is gone.
         temporary = described.with_name(f"{described.name}.tmp")
-        temporary.mkdir(exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # another model's description may be left there
+        temporary.mkdir()
         positions = max(s.settings.max_prompt_length + s.settings.max_completion_length for s in run.stages)
         path, model = config.model_of(owner).path, run.model if stage is None else stage.model
         source = None if path is None else find_model(path)
         write_description(temporary, model.config, run.tokenizer, positions=positions, source=source)
+        write_checksums(temporary)
         temporary.rename(described)
     for stage in run.stages:
         if not stage.waits_for:

@@ -2,12 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config
-from r1jax.run.manifest import check_same_data, commit, data_fingerprint, manifest, read_manifest
+from r1jax.programs.pipeline import train
+from r1jax.run.loading import load_model
+from r1jax.run.manifest import (
+    check_checksums,
+    check_same_data,
+    commit,
+    data_fingerprint,
+    manifest,
+    read_manifest,
+    write_checksums,
+)
 from r1jax.run.run import build_run
 
 
@@ -62,3 +73,34 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path):
     assert check_same_data(tmp_path, {"rl": "a", "sft": "c", "more": "d"}, ["rl", "more"]) == ["sft"]
     with pytest.raises(ConfigError, match=r"stages\.sft\.task: its data have changed since the run in .* began"):
         check_same_data(tmp_path, {"rl": "a", "sft": "c"}, ["rl", "sft"])
+
+
+def test_a_description_that_is_not_as_it_was_written_is_refused(trained, tmp_path):
+    """A tokenizer with one other bit would give other tokens, or another vocabulary, without a word."""
+    config, folder = trained
+    shutil.copytree(folder, tmp_path / "run")
+    moved = config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    file = tmp_path / "run" / "model" / "tokenizer.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"0"', '"x"', 1))
+    for use in (lambda: load_model(str(tmp_path / "run")), lambda: train(moved)):
+        with pytest.raises(ConfigError, match=rf"{file} is not the file that the run wrote; put that one back, or, if"):
+            use()
+    file.write_text(whole)
+    assert load_model(str(tmp_path / "run")).model.tokenizer.size
+
+
+def test_checksums_of_a_folder(tmp_path):
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(name)
+    check_checksums(tmp_path)  # there are none
+    write_checksums(tmp_path)
+    (tmp_path / "c.json").write_text("more")
+    check_checksums(tmp_path)
+    (tmp_path / "b.json").unlink()
+    with pytest.raises(ConfigError, match=r"b\.json is not the file that the run wrote"):
+        check_checksums(tmp_path)
+    for text in ("{", "[1]", '{"a.json": 1}'):
+        (tmp_path / "checksums.json").write_text(text)
+        with pytest.raises(ConfigError, match="is not the file that the run wrote"):
+            check_checksums(tmp_path)
