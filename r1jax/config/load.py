@@ -99,7 +99,7 @@ def _check_nodes(node: yaml.Node | None, where: Callable[[int], str]) -> None:
         elif node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
             line = where(node.start_mark.line + 1)
             raise ConfigError(f"{line}: {node.value} is not decimal in YAML; leave out leading zeros, or quote it")
-        elif control := re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\t(?=[a-z])", node.value):
+        elif control := re.search(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\t(?=[a-z])", node.value):
             found = repr(control[0] + node.value[control.end() :][:8])
             raise ConfigError(
                 f"{where(node.start_mark.line + 1)}: the text has the control character at the start of {found}, which "

@@ -229,6 +229,7 @@ FILES = {
     rb'prompt: {template: "{question} \boxed{}"}': r"config.yaml:1: the text has the control character at",
     rb'prompt: {template: "{question} \theta"}': "put the text in single quotes",
     rb'prompt: {template: "{question}\rightarrow"}': "put the text in single quotes",
+    rb'run_dir: "a\0b"': r"run_dir: 'a\x00b' is not a path",
     b"a: &a [*a]": "not valid YAML",
     b"seed: 1\nseed: 2": "duplicate key",
 }
