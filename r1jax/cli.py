@@ -108,7 +108,8 @@ def train(config: Annotated[Path, typer.Argument(help="a file of configs/")], ov
         run = train_stages(settings, handle_signals=True)
     if not run.is_writer:
         return
-    Console().print(summary_table(run.folder))
+    if table := summary_table(run.folder):
+        Console().print(table)
     print(f"curves: {draw_curves(run.folder)}")
     if settings.table:
         Console().print(comparison_table(run.folder))

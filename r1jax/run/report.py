@@ -78,10 +78,10 @@ def draw_curves(folder: Path) -> Path:
     return file
 
 
-def summary_table(folder: Path) -> Table:
+def summary_table(folder: Path) -> Table | None:
     """Held-out scores: a row "before" (step 0) and one after each stage (its last evaluation). `accuracy` is pass@1.
 
-    Raises ValueError where nothing was evaluated yet.
+    None where nothing was evaluated, as in a run of rejection sampling alone.
     """
     from rich import box
     from rich.table import Table
@@ -93,7 +93,7 @@ def summary_table(folder: Path) -> Table:
             found = {name.removeprefix("eval/"): value for name, value in row.items()}
             scores[f"after {row['stage']}" if row["step"] else "before"] = found
     if not scores:
-        raise ValueError(f"{folder} has no evaluation yet; need one row with scores: let the run continue")
+        return None
 
     names, kinds = {name for row in scores.values() for name in row if name.partition("@")[0] in SCORES}, [*SCORES]
     names = sorted(names, key=lambda name: (kinds.index(name.partition("@")[0]), len(name), name))  # @2 before @16

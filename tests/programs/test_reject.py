@@ -138,6 +138,17 @@ def test_a_run_in_which_nothing_is_kept_says_that_it_stopped(tmp_path):
     assert "stopped: stages.samples.keep: none of 192 completions was kept" in result.stderr
 
 
+def test_a_run_of_rejection_sampling_alone(tmp_path):
+    """It has no scores to print, and no policy to sample from."""
+    text = PIPELINE[: PIPELINE.index("stages:")].format(folder=tmp_path)
+    stage = "{name: samples, program: reject, steps: 1, prompts_per_step: 16, group_size: 4, keep: {format: 0.0}}"
+    (tmp_path / "reject.yaml").write_text(f"{text}stages: [{stage}]\n")
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "reject.yaml")])
+    assert result.exit_code == 0, result.output
+    assert "curves: " in result.stdout and "sample from it" not in result.stdout
+    assert (tmp_path / "run" / "data" / "samples.jsonl").stat().st_size
+
+
 def test_a_score_that_no_task_has_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"stages.samples.keep: no reward 'langage'; there are accuracy, format"):
         train(config_of(tmp_path, "stages.samples.keep={accuracy: 1.0, langage: 1.0}"))
