@@ -20,7 +20,7 @@ from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import padded
 from r1jax.models import Model
-from r1jax.parallel.mesh import gather, own_rows, row_shards, sharding, to_global, to_local
+from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global, to_host
 from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.rollout import completion_texts
 from r1jax.rl.types import TrainBatch
@@ -95,14 +95,14 @@ class Generator:
         with user_errors():
             tokens = encode_prompt(model.tokenizer, text)
         shards = row_shards(model.mesh)
-        own = own_rows(model.mesh, shards)  # every device answers the same prompt; the first answers are returned
+        own = own_rows(model.mesh, shards)  # all rows are of the same prompt; the first answers are returned
         prompt_PS, length_P = padded([tokens] * len(own), _width(len(tokens)))
         max_new = max_tokens or self.config.max_completion_length
         sampler = model.sampler(sampling, group_size=samples, max_new=max_new)
         prompts = to_global(model.mesh, (prompt_PS, length_P, np.zeros(len(own), np.int32)), shards)
         with model.devices():
             sampled = sampler(self._weights, *prompts, jax.random.key(seed))
-            return [str(text) for text in completion_texts(sampled, model.tokenizer)[:samples]]
+            return [str(text) for text in completion_texts(sampled, model.tokenizer, to_host)[:samples]]
 
     def log_probs(
         self, question: Question, completions: Sequence[str], *, temperature: float = 1.0
@@ -121,7 +121,7 @@ class Generator:
         batch = TrainBatch(*to_global(model.mesh, arrays, rows))
         with model.devices():
             score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
-            logp_BT = gather(model.mesh, to_local(score(model.weights, batch)), rows)
+            logp_BT = to_host(score(model.weights, batch))
         return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
 
 

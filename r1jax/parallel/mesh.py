@@ -14,8 +14,8 @@ from, N query heads, K key-value heads, Q query heads a key-value head, H head d
 
 from __future__ import annotations
 
+import functools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
@@ -38,25 +38,6 @@ ACTIVATIONS: Table = {"B": ROWS, "P": ROWS, "T": "context", "A": (*ROWS, "contex
 TRAIN_WEIGHTS: Table = {"D": "fsdp", "E": "expert", **TENSOR}
 # Decoding reads every weight for every token, and gathering them each time would be slow: D is not split.
 SAMPLE_WEIGHTS: Table = {"E": "expert", **TENSOR}
-
-
-def join_processes(config: MeshSettings) -> None:
-    """Connects the processes of one run, where the config or JAX_COORDINATOR_ADDRESS says that there are several.
-
-    On a TPU pod JAX finds the other processes by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID name them. Call it before the first use of a device.
-    """
-    if jax.distributed.is_initialized():
-        return
-    # JAX would catch SIGTERM to announce a preemption; it is for run.interrupt.
-    jax.config.update("jax_enable_preemption_service", False)
-    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        missing = [name for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if name not in os.environ]
-        if missing:
-            raise ConfigError(f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not; set all three")
-        jax.distributed.initialize(address, int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"]))
-    elif config.distributed:
-        jax.distributed.initialize()
 
 
 def make_mesh(config: MeshSettings) -> Mesh:
@@ -186,18 +167,61 @@ def abstract_weights(mesh: Mesh, shapes: Any, table: Table) -> Any:
 
 
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Which of `rows` sequences this process generates and grades: those on its devices."""
-    indices = sharding(mesh, "B").addressable_devices_indices_map((rows,)).values()
-    return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
+    """Which of `rows` sequences this process makes, decodes and grades.
+
+    Devices along `tensor` and `context` hold the same rows; the first of them owns these, so that no row has two
+    owners, whose time-outs or machines might differ. A process may own none.
+    """
+    blocks = _first_devices(sharding(mesh, "B"), (rows,))
+    own = [np.arange(start, stop) for start, stop, device in blocks if device.process_index == jax.process_index()]
+    return np.concatenate([np.arange(0), *own])
 
 
 def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
-    """A pytree of this process's rows, in the order of `own_rows` → global arrays of `rows` rows, split over ROWS."""
+    """A pytree of the rows that this process owns, in the order of `own_rows` → global arrays split over ROWS.
+
+    Every process calls it; other processes that hold a row are sent what its owner gave.
+    """
+    own = own_rows(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(sharding(mesh, "B"), x, (rows, *x.shape[1:]))
+        full = np.zeros((rows, *x.shape[1:]), x.dtype)
+        full[own] = x
+        return jax.make_array_from_callback(full.shape, sharding(mesh, "B"), full.__getitem__)
 
-    return jax.tree.map(put, local)
+    arrays = jax.tree.map(put, local)
+    return _sent_by_owners(mesh)(arrays) if _processes_share_rows(mesh) else arrays
+
+
+@functools.cache
+def _sent_by_owners(mesh: Mesh) -> Callable[[Any], Any]:
+    """A jitted function that gives what the first device of those with the same rows has to the others."""
+    others = tuple(axis for axis in AXES if axis not in ROWS)
+
+    def send(x: jax.Array) -> jax.Array:
+        numbers = x.astype(jnp.int32) if x.dtype == bool else x
+        return jax.lax.psum(jnp.where(jax.lax.axis_index(others) == 0, numbers, 0), others).astype(x.dtype)
+
+    def send_all(tree: Any) -> Any:
+        return jax.tree.map(send, tree)
+
+    return jax.jit(jax.shard_map(send_all, mesh=mesh, in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS)))
+
+
+@functools.cache
+def _processes_share_rows(mesh: Mesh) -> bool:
+    process = np.vectorize(lambda device: device.process_index)(mesh.devices)
+    first = process[tuple(slice(None) if axis in ROWS else slice(1) for axis in AXES)]
+    return bool((process != first).any())
+
+
+def _first_devices(placed: Sharding, shape: tuple[int, ...]) -> list[tuple[int, int, Any]]:
+    """The blocks of an array's rows, from where to where, and the first of the devices that hold each."""
+    devices: dict[tuple[int, int], Any] = {}
+    for device, index in placed.devices_indices_map(shape).items():
+        start, stop, _ = index[0].indices(shape[0])
+        devices.setdefault((start, stop), device)
+    return [(*rows, devices[rows]) for rows in sorted(devices)]
 
 
 def move_rows(tree: Any, mesh: Mesh) -> Any:
@@ -206,22 +230,21 @@ def move_rows(tree: Any, mesh: Mesh) -> Any:
 
 
 def to_local(tree: Any) -> Any:
-    """The rows of global arrays that are on this process's devices, in the order of `own_rows`."""
+    """The rows of global arrays that this process owns, in the order of `own_rows`."""
 
     def get(x: jax.Array) -> np.ndarray:
-        blocks = {shard.index[0].start or 0: np.asarray(shard.data) for shard in x.addressable_shards}
-        return np.concatenate([blocks[start] for start in sorted(blocks)])
+        own = {shard.device: shard.data for shard in x.addressable_shards}
+        blocks = [own[device] for *_, device in _first_devices(x.sharding, x.shape) if device in own]
+        return np.concatenate([np.zeros((0, *x.shape[1:]), x.dtype), *map(np.asarray, blocks)])
 
     return jax.tree.map(get, tree)
 
 
 def gather(mesh: Mesh, local: Any, rows: int) -> Any:
-    """A pytree of this process's rows → numpy arrays of all rows, the same on every process."""
-    if jax.process_count() == 1:
-        return local
-    return multihost_utils.process_allgather(to_global(mesh, local, rows), tiled=True)
+    """A pytree of the rows that this process owns → numpy arrays of all rows, the same on every process."""
+    return local if jax.process_count() == 1 else to_host(to_global(mesh, local, rows))
 
 
-def greatest(number: int) -> int:
-    """The greatest of the processes' numbers, the same on every process."""
-    return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
+def to_host(tree: Any) -> Any:
+    """Global arrays → numpy arrays of all rows, the same on every process."""
+    return jax.device_get(tree) if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)

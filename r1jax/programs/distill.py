@@ -119,7 +119,7 @@ class Trainer:
         """How the rollout's sequences lie in packed rows on the mesh of student or teacher; None without packing."""
         if self.settings.pack_length is None:
             return None
-        length_B, batches = sequence_lengths(self.run.mesh, rollout), self.stage.batches
+        length_B, batches = sequence_lengths(rollout), self.stage.batches
         joined = batches.width["train"] + batches.max_completion_length
         return packed_rows(mesh, length_B, self.settings, joined)
 

@@ -111,7 +111,7 @@ class Trainer:
             order = minibatch_order(role_key(self.run.key, self.stage.number, step, "minibatches"), settings)
             if settings.pack_length is None:
                 return order, [None] * (1 + len(order))
-            length_B = sequence_lengths(mesh, collected.rollout)
+            length_B = sequence_lengths(collected.rollout)
             whole = packed_rows(mesh, length_B, settings, joined) if needs_forwards(settings) else None
             return order, [whole, *(packed_rows(mesh, length_B[rows_B], settings, joined) for rows_B in order)]
 

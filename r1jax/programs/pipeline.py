@@ -12,6 +12,7 @@ from typing import Any
 
 from r1jax.config.base import RunStopped, user_errors
 from r1jax.config.experiment import Config
+from r1jax.parallel.processes import wait_for_all
 from r1jax.programs import distill, grpo, reject, reward_model, sft
 from r1jax.programs.comparison import check_comparison, compare
 from r1jax.programs.steps import evaluate_stage
@@ -115,7 +116,7 @@ def _train_stages(run: Run, functions: Mapping[str, Callable[..., Any]] | None) 
         if run.is_writer:
             aside = put_aside(error.folder)
             run.print(f"{error}; it was renamed to {aside.name}, and training resumes from what was saved before it")
-        run.wait_for_all("damaged checkpoint")
+        wait_for_all("damaged checkpoint")
         return error
     return None
 

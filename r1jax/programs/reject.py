@@ -10,6 +10,7 @@ Letters: P prompts, G samples a prompt.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from r1jax.config.base import RunStopped
 from r1jax.config.experiment import RejectStage
-from r1jax.parallel.mesh import own_rows
+from r1jax.parallel.mesh import gather, own_rows, to_host
+from r1jax.parallel.processes import wait_for_all
 from r1jax.programs.steps import is_due
 from r1jax.rewards.format import reasoning
-from r1jax.rl.rollout import Sampling, Transcript, roll_out
+from r1jax.rewards.grading import Grades
+from r1jax.rl.rollout import Sampling, Transcript, all_grades, roll_out
+from r1jax.rl.types import Rollout
 from r1jax.run.console import Progress
 from r1jax.run.metrics import json_ready, write_atomically
 from r1jax.run.run import Run, role_key
@@ -50,7 +55,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                 if int(part.name.partition("-")[0]) > finished:
                     part.unlink()
             file.unlink(missing_ok=True)  # of other samples, whose parts were deleted
-        run.wait_for_all(f"parts of {settings.name}")
+        wait_for_all(f"parts of {settings.name}")
         params = weights()
         model = run.loaded(stage, params)
         sampler = model.sampler(settings, group_size=settings.group_size, max_new=settings.max_completion_length)
@@ -62,9 +67,11 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                 prompts = stage.batches.prompts("train", start, own_rows(run.mesh, settings.prompts_per_step))
                 key = role_key(run.key, stage.number, step, "rollout")
                 with run.guard(f"{settings.name} rollout"):
-                    _, transcript = roll_out(sampling, weights_for_sampling, prompts, settings.prompts_per_step, key)
+                    rollout, transcript = roll_out(
+                        sampling, weights_for_sampling, prompts, settings.prompts_per_step, key
+                    )
                 rows, prompt_rows = graded_rows(transcript, settings, step, run.config.source(settings.name))
-                metrics = step_metrics(rows, prompt_rows, transcript)
+                metrics = step_metrics(run.mesh, rollout, transcript.grades, prompt_rows)
                 run.log.log(settings.name, step, metrics | run.timers.collect())
                 run.log.flush()  # a part makes its row valid
                 progress.update(step, metrics)
@@ -74,13 +81,13 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                     if is_writer == run.is_writer:
                         write_rows(part_file(file, "prompts", step), prompt_rows)
                         write_rows(part_file(file, "", step), rows)
-                    run.wait_for_all(f"part {step} of {settings.name}")
+                    wait_for_all(f"part {step} of {settings.name}")
                 run.end_if_asked()
     if run.is_writer and not file.is_file():
         for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
             parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))
             write_atomically(whole, b"".join(part.read_bytes() for part in parts))
-    run.wait_for_all(f"data of {settings.name}")  # on a file system that all processes share, as for checkpoints
+    wait_for_all(f"data of {settings.name}")  # on a file system that all processes share, as for checkpoints
     if not file.stat().st_size:
         raise RunStopped(
             f"stages.{settings.name}.keep: none of {settings.most_prompts * settings.group_size} completions was kept; "
@@ -133,18 +140,27 @@ def is_kept(row: Row, settings: RejectStage) -> bool:
     return settings.max_paragraph is None or longest <= settings.max_paragraph
 
 
-def step_metrics(rows: list[Row], prompts: list[Row], transcript: Transcript) -> dict[str, float]:
-    """Of this process's part of a step."""
-    rates = [row["pass_rate"] for row in prompts if row["pass_rate"] is not None]
-    scores = {name: column[~np.isnan(column)] for name, column in transcript.grades.scores.items()}
+def step_metrics(mesh: Mesh, rollout: Rollout, grades: Grades, prompts: list[Row]) -> dict[str, float]:
+    """Of all processes' samples; the grades and the rows of prompts are this process's own."""
+    length_B = to_host(rollout.samples.length_B)
+    rates = [math.nan if row["pass_rate"] is None else row["pass_rate"] for row in prompts]
+    own = np.array(rates, np.float32), np.array([row["kept"] for row in prompts], np.int32)
+    rate_P, kept_P = gather(mesh, own, rollout.prompt_id_P.shape[0])
+    scores = all_grades(mesh, grades, len(length_B)).scores
     return {
-        "pass_rate": float(np.mean(rates)) if rates else float("nan"),
-        "frac_kept": len(rows) / len(transcript.texts),
-        "frac_prompts_kept": float(np.mean([row["kept"] > 0 for row in prompts])),
-        "completions/mean_length": float(np.mean([text.length for text in transcript.texts])),
-        "num_tokens": float(sum(text.length for text in transcript.texts)),
-        **{f"rewards/{name}/mean": float(column.mean()) for name, column in scores.items() if len(column)},
+        "pass_rate": _mean(rate_P),
+        "frac_kept": float(kept_P.sum() / len(length_B)),
+        "frac_prompts_kept": float(np.mean(kept_P > 0)),
+        "completions/mean_length": float(np.mean(length_B)),
+        "num_tokens": float(length_B.sum()),
+        **{f"rewards/{name}/mean": _mean(column) for name, column in scores.items() if not np.isnan(column).all()},
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN where there is nothing."""
+    graded = values[~np.isnan(values)]
+    return float(graded.mean(dtype=np.float64)) if len(graded) else math.nan
 
 
 def part_file(file: Path, name: str, step: int) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from r1jax.config.experiment import RewardModelStage
 from r1jax.data.batches import Judged
 from r1jax.models import Model, init_value_params
 from r1jax.parallel.jitted import Jitted
-from r1jax.parallel.mesh import own_rows, sharding, to_global
+from r1jax.parallel.mesh import gather, own_rows, row_shards, sharding, to_global
 from r1jax.programs.steps import Steps
 from r1jax.run.run import Run
 from r1jax.run.stages import StageRun
@@ -65,7 +66,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
         for step in steps.remaining(state):
             start, own = stage.first_example + (step - 1) * settings.prompts_per_step, settings.prompts_per_step
             judged = batches.judged("train", start, own_rows(run.mesh, own))
-            batch = to_global(run.mesh, padded_batch(judged, settings), own)
+            batch = to_global(run.mesh, padded_batch(judged, settings, batches.responses), own)
             with run.guard(f"{settings.name} step"), run.timers("update"):
                 state, metrics = update(state, batch)
             steps.end(step, state, functools.partial(dict, metrics))
@@ -95,11 +96,11 @@ def functions(model: LoadedModel, stage: RewardModelStage, *, responses: int) ->
     return {"update": Jitted(jax.jit(updating, donate_argnums=0, out_shardings=shardings), (state, batch))}
 
 
-def padded_batch(judged: Sequence[Judged], stage: RewardModelStage) -> JudgedBatch:
-    """Token ids as arrays, right-padded with 0."""
-    K, width = len(judged[0].responses), stage.max_prompt_length + stage.max_completion_length
-    token_PKW = np.zeros((len(judged), K, width), np.int32)
-    length_PK, response_length_PK = np.zeros((2, len(judged), K), np.int32)
+def padded_batch(judged: Sequence[Judged], stage: RewardModelStage, responses: int) -> JudgedBatch:
+    """Token ids of examples with so many responses as arrays, right-padded with 0."""
+    width = stage.max_prompt_length + stage.max_completion_length
+    token_PKW = np.zeros((len(judged), responses, width), np.int32)
+    length_PK, response_length_PK = np.zeros((2, len(judged), responses), np.int32)
     for p, example in enumerate(judged):
         for k, response in enumerate(example.responses):
             ids = [*example.prompt, *response]
@@ -175,11 +176,14 @@ def evaluate(run: Run, stage: StageRun, weights: Any, step: int) -> dict[str, fl
     size = batches.size("test")
     problems = min(settings.evaluate.problems or size or 0, size or settings.evaluate.problems or 0)
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
-        judged = batches.judged("test", 0, np.arange(problems))  # all of them, on every process
-        sequences = [[*example.prompt, *response] for example in judged for response in example.responses]
+        judged = batches.judged("test", 0, np.arange(problems))
+        total = math.ceil(problems / row_shards(run.mesh)) * row_shards(run.mesh)  # the last are some of the first
+        own = [judged[row % problems] for row in own_rows(run.mesh, total)]
+        sequences = [[*example.prompt, *response] for example in own for response in example.responses]
         assert batches.reading is not None
         rows = 2 * settings.microbatch if settings.microbatch else ROWS
-        score_PK = Scorer(run.loaded(stage, weights), batches.reading, rows)(sequences).reshape(len(judged), -1)
+        scorer = Scorer(run.loaded(stage, weights), batches.reading, rows)
+        score_PK = gather(run.mesh, scorer(sequences).reshape(len(own), batches.responses), total)[:problems]
     labels = jnp.array([example.label for example in judged])
     _, right_P, margin_P = jax.device_get(judged_loss(jnp.asarray(score_PK), labels, 0.0))
     scores = {

@@ -25,7 +25,8 @@ from r1jax.data.packing import HEIGHTS, Packed, first_fit, pack
 from r1jax.models import Model, forward
 from r1jax.models.logprobs import token_log_probs
 from r1jax.parallel.jitted import Jitted
-from r1jax.parallel.mesh import greatest, own_rows, row_shards, sharding, to_global
+from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global
+from r1jax.parallel.processes import greatest
 from r1jax.programs.steps import Steps
 from r1jax.rl.losses import reduction_weights
 from r1jax.run.run import Run
@@ -97,7 +98,7 @@ def packed_batch(mesh: Mesh, batches: Batches, stage: SftStage, start: int) -> P
         rows = first_fit([len(each.prompt) + len(each.completion) for each in examples], width)
         least = row_shards(mesh) * (stage.microbatch or 1)
         multiple = least * math.ceil(stage.prompts_per_step / (HEIGHTS * least))
-        needed = greatest(math.ceil(len(rows) * stage.prompts_per_step / len(own)))
+        needed = greatest(math.ceil(len(rows) * stage.prompts_per_step / max(len(own), 1)))
         height = multiple * math.ceil(needed / multiple)
     local = pack(examples, rows, width=width, height=len(own_rows(mesh, height)))
     return to_global(mesh, local, height)

@@ -21,6 +21,7 @@ import jax
 
 from r1jax.config.base import ConfigError
 from r1jax.config.stage import TrainingStage
+from r1jax.parallel.processes import any_process
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
 from r1jax.run.run import Run, role_key
@@ -82,7 +83,7 @@ class Steps(contextlib.ExitStack):
         evaluated |= saved and settings.keep == "best"
         stopped = run.stop.received is not None
         due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
-        saved |= run.any_process(stopped or due)
+        saved |= any_process(stopped or due)
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
             with run.timers("update"):
@@ -97,7 +98,8 @@ class Steps(contextlib.ExitStack):
             samples = rows()
             if run.config.completions_every:
                 run.log.completions(settings.name, step, samples)
-            self._progress.show_sample(samples[0]["prompt"], samples[0]["completion"], samples[0]["rewards"])
+            for sample in samples[:1]:  # a process may own none
+                self._progress.show_sample(sample["prompt"], sample["completion"], sample["rewards"])
         scores = self._evaluate(run, self.stage, state.params, step) if evaluated else {}
         self._progress.update(step, scores)
         if saved:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from r1jax.config.experiment import GrpoStage
 from r1jax.data.batches import Batches
-from r1jax.parallel.mesh import gather, own_rows, sharding, to_local
+from r1jax.parallel.mesh import own_rows, sharding, to_host, to_local
 from r1jax.rewards.grading import Grades, reason_shares, reward_shares
 from r1jax.rl.advantages import differ, limited, total_rewards
 from r1jax.rl.rollout import Collected, Sampling, Transcript, all_grades, completion_texts, roll_out
@@ -43,7 +43,7 @@ def collect(
         prompts = batches.prompts("train", start + len(sampled) * P, own_rows(mesh, P))
         new, transcript = roll_out(sampling, weights, prompts, P, key)
         grades = all_grades(mesh, transcript.grades, P * G)
-        truncated_B = gather(mesh, to_local(new.samples.truncated_B), P * G)
+        truncated_B = to_host(new.samples.truncated_B)
         sampled.append(grades)
         totals.append(np.asarray(total_rewards(grades.scores, grades.applies, truncated_B, stage)))
         tokens += int(new.samples.length_B.sum())
@@ -114,9 +114,9 @@ def _transcript(
 
     `reasons` are those of all samples of the prompts from position `start` on.
     """
-    id_P, length_B = to_local((rollout.prompt_id_P, rollout.samples.length_B))
+    id_P = to_local(rollout.prompt_id_P)
     scores, applies = to_local((rollout.rewards, rollout.applies))
-    G = len(length_B) // len(id_P)
+    G = rollout.samples.length_B.shape[0] // rollout.prompt_id_P.shape[0]
     sample_B = ((id_P - start)[:, None] * G + np.arange(G)).ravel()
     own_reasons = {name: [words[b] for b in sample_B] for name, words in reasons.items()}
     return Transcript(

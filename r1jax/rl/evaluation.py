@@ -140,10 +140,10 @@ def _columns(transcript: Transcript, G: int) -> dict[str, np.ndarray]:
     return {
         **{f"reward/{name}": values.reshape(-1, G) for name, values in grades.scores.items()},
         **{f"applies/{name}": values.reshape(-1, G)[:, 0] for name, values in grades.applies.items()},
-        "part": np.array([example.part for example in transcript.examples]),
+        "part": np.array([example.part for example in transcript.examples], np.int32),
         "consensus": np.array(consensus_P, np.float32),
-        "length": np.array([text.length for text in texts]).reshape(-1, G),
-        "truncated": np.array([text.truncated for text in texts]).reshape(-1, G),
+        "length": np.array([text.length for text in texts], np.int32).reshape(-1, G),
+        "truncated": np.array([text.truncated for text in texts], bool).reshape(-1, G),
     }
 
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from r1jax.config.experiment import DistillStage, GrpoStage
 from r1jax.data.batches import Batches, Prompts
 from r1jax.data.packing import Layout, lay_out
-from r1jax.parallel.mesh import gather, own_rows, row_shards, to_global, to_local
+from r1jax.parallel.mesh import gather, own_rows, row_shards, to_global, to_host, to_local
 from r1jax.rewards.example import Completion, Example, Reward
 from r1jax.rewards.grading import Grades, grade, reason_shares, reward_shares
 from r1jax.rl.types import Rollout
@@ -98,7 +98,7 @@ class Collected:
 def roll_out(
     sampling: Sampling, weights: Any, prompts: Prompts, total: int, key: jax.Array
 ) -> tuple[Rollout, Transcript]:
-    """Samples a group for each of `total` prompts, of which this process has `prompts`, and grades its own samples."""
+    """Samples a group for each of `total` prompts, of which this process owns `prompts`, and grades its own samples."""
     mesh, arrays = sampling.mesh, (prompts.prompt_PS, prompts.prompt_length_P, prompts.id_P)
     prompt_PS, prompt_length_P, id_P = to_global(mesh, arrays, total)
     samples = sampling.sampler(weights, prompt_PS, prompt_length_P, id_P, key)
@@ -125,11 +125,10 @@ def collect(
     return Collected(rollout, transcript, shares | grades.times())
 
 
-def sequence_lengths(mesh: Mesh, rollout: Rollout) -> np.ndarray:
+def sequence_lengths(rollout: Rollout) -> np.ndarray:
     """[B], the tokens of each prompt with its completion, of all processes' samples."""
-    prompt_length_P, length_B = to_local((rollout.prompt_length_P, rollout.samples.length_B))
-    local_B = np.repeat(prompt_length_P, len(length_B) // len(prompt_length_P)) + length_B
-    return gather(mesh, local_B, rollout.samples.length_B.shape[0])
+    prompt_length_P, length_B = to_host((rollout.prompt_length_P, rollout.samples.length_B))
+    return np.repeat(prompt_length_P, len(length_B) // len(prompt_length_P)) + length_B
 
 
 def packed_rows(mesh: Mesh, length_B: np.ndarray, stage: GrpoStage | DistillStage, joined: int) -> Layout:
@@ -145,11 +144,12 @@ def packed_rows(mesh: Mesh, length_B: np.ndarray, stage: GrpoStage | DistillStag
 
 
 def all_grades(mesh: Mesh, grades: Grades, rows: int) -> Grades:
-    """The grades of all processes' samples, each reason at most LONGEST_REASON letters."""
+    """The grades of all processes' samples, each reason at most LONGEST_REASON characters."""
     if jax.process_count() == 1:
         return grades
     text = f"U{LONGEST_REASON}"
-    letters = {n: np.array(words, text).view(np.uint32).reshape(len(words), -1) for n, words in grades.reasons.items()}
+    shape = (-1, LONGEST_REASON)
+    letters = {name: np.array(words, text).view(np.uint32).reshape(shape) for name, words in grades.reasons.items()}
     everything = grades.scores, grades.applies, letters, grades.seconds
     scores, applies, letters, seconds = gather(mesh, everything, rows)
     reasons = {name: array.view(text).ravel().tolist() for name, array in letters.items()}
@@ -190,11 +190,16 @@ def _stop_text(text: str, tokenizer: Tokenizer) -> int | None:
     return min(found, default=None)
 
 
-def completion_texts(samples: Samples, tokenizer: Tokenizer) -> list[Completion]:
-    """The text of each of this process's samples up to its stop token or stop text, without it."""
-    local = to_local((samples.completion_BT, samples.length_B, samples.truncated_B))
+def completion_texts(
+    samples: Samples, tokenizer: Tokenizer, fetch: Callable[[Any], Any] = to_local
+) -> list[Completion]:
+    """The text of each sample up to its stop token or stop text, without it.
+
+    They are this process's own samples, or with `to_host` as `fetch` all samples, on every process.
+    """
+    fetched = fetch((samples.completion_BT, samples.length_B, samples.truncated_B))
     completions = []
-    for tokens, length, truncated in zip(*local, strict=True):
+    for tokens, length, truncated in zip(*fetched, strict=True):
         stopped = int(tokens[length - 1]) in tokenizer.stop_ids and not truncated
         text = tokenizer.decode(tokens[: length - 1 if stopped else length].tolist())
         end = _stop_text(text, tokenizer)

@@ -26,7 +26,8 @@ from r1jax.huggingface.folder import CONFIG, find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
-from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.parallel.mesh import make_mesh
+from r1jax.parallel.processes import join_processes
 from r1jax.run.manifest import check_checksums
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
@@ -36,7 +34,8 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, abstract_params, init_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.compile_guard import CompileGuard
-from r1jax.parallel.mesh import join_processes, make_mesh
+from r1jax.parallel.mesh import make_mesh
+from r1jax.parallel.processes import any_process, check_agreement, join_processes, wait_for_all
 from r1jax.run.changes import Changes, check_same_settings, find_changes
 from r1jax.run.checks import (
     check_examples,
@@ -156,19 +155,11 @@ class Run:
             text = "".join(rows).encode("utf-8", "backslashreplace")
             write_atomically(self.folder / "decontaminated" / f"{stage.settings.name}.jsonl", text)
 
-    def any_process(self, flag: bool) -> bool:
-        """Whether it is true in some process; every process gets the same answer."""
-        return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
-
     def end_if_asked(self) -> None:
         """Raises Interrupted where a signal has asked for it. It is called where all that was done is saved."""
-        if self.any_process(self.stop.received is not None):
+        if any_process(self.stop.received is not None):
             line = f"{self.folder}: the same command resumes it from what is saved"
             raise Interrupted(line, self.stop.received or signal.SIGTERM)
-
-    def wait_for_all(self, name: str) -> None:
-        """Waits until every process is here."""
-        _wait_for_all(name)
 
     def print(self, line: str) -> None:
         """Prints one line, on the first process alone."""
@@ -244,6 +235,7 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     """
     with user_errors():
         join_processes(config.mesh)
+        check_agreement({"config": dump_config(config)})
         if jax.process_index() == 0 and (Path(config.run_dir) / LOCK).exists():
             with locked(Path(config.run_dir)):  # a folder in use is refused before data are read
                 pass
@@ -257,16 +249,22 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         fingerprints = {
             stage.settings.name: data_fingerprint(stage.batches) for stage in run.stages if not stage.waits_for
         }
+        check_agreement({f"stages.{name}.task": fingerprint for name, fingerprint in fingerprints.items()})
         changed = check_same_data(run.folder, fingerprints, changes.begun)
         if changes.accepted or not (run.folder / "config.yaml").is_file():
             check_weights(run, run.stages[len(changes.begun) :])
-        _wait_for_all("settings")  # no process writes before all have looked
+        wait_for_all("settings")  # no process writes before all have looked
         with contextlib.ExitStack() as held:  # not any more where something fails
             if run.is_writer:
                 held.enter_context(locked(run.folder))
                 _describe(run, changes, fingerprints)
             run.held.push(held.pop_all())
-        _wait_for_all("folder")
+        wait_for_all("folder")
+        if any_process(not (run.folder / "config.yaml").is_file()):
+            raise ConfigError(
+                f"run_dir: not every process sees what the first one wrote into {run.folder}; give a folder on a file "
+                f"system that all share"
+            )
         for line in changes.lines():
             run.print(line)
         for name in changed:
@@ -300,11 +298,6 @@ def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
     for number in (stage + 1, step, ("rollout", "minibatches", "evaluate").index(role)):
         key = jax.random.fold_in(key, number)
     return key
-
-
-def _wait_for_all(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def _is_described(folder: Path, owner: str | None, changes: Changes) -> bool:

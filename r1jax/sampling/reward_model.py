@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.models import Model, values
-from r1jax.parallel.mesh import constrain, greatest, own_rows, row_shards, to_global, to_local
+from r1jax.parallel.mesh import constrain, own_rows, row_shards, to_global, to_local
+from r1jax.parallel.processes import greatest
 from r1jax.rewards.example import BatchReward, Example, RewardResult
 from r1jax.rewards.reading import Reading
 from r1jax.sampling.loaded_model import LoadedModel
@@ -48,7 +49,7 @@ class Scorer:
         rows = self.rows * row_shards(mesh)
         own = len(own_rows(mesh, rows))
         scores = []
-        for chunk in range(greatest(math.ceil(len(sequences) / own))):
+        for chunk in range(greatest(math.ceil(len(sequences) / max(own, 1)))):
             token_BW, length_B = np.zeros((own, self.reading.width), np.int32), np.ones(own, np.int32)
             for row, ids in enumerate(sequences[chunk * own : (chunk + 1) * own]):
                 token_BW[row, : len(ids)], length_B[row] = ids, len(ids)

@@ -1,14 +1,13 @@
 """Several processes: two of 4 devices do what one of 8 does; and a killed run resumes to the same bytes."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
 from tiny import TINY
+from two_processes import environment, in_two_processes
 
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
@@ -30,10 +29,6 @@ metrics.RunLog.log = log_and_die
 cli.main()
 """
 TRAIN = [sys.executable, "-m", "r1jax.cli", "train"]
-
-
-def environment(devices: int, **more: str) -> dict[str, str]:
-    return {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", **more}
 
 
 def config_file(folder):
@@ -60,22 +55,8 @@ def test_two_processes_equal_one(tmp_path):
     ]
     one = [*TRAIN, config_file(tmp_path / "one"), *short]
     subprocess.run(one, env=environment(8), check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    file = config_file(tmp_path / "two")
-    processes = [
-        subprocess.Popen(
-            [*TRAIN, file, *short],
-            env=environment(4, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    outputs = [p.communicate(timeout=1200)[0] for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], outputs
+    codes, outputs = in_two_processes([*TRAIN, config_file(tmp_path / "two"), *short])
+    assert codes == [0, 0], outputs
     assert "held-out" in outputs[0] and "held-out" not in outputs[1]  # the first process alone reports
     one, two = (read_metrics(tmp_path / name / "run") for name in ("one", "two"))
     assert len(one) == len(two)
@@ -88,6 +69,25 @@ def test_two_processes_equal_one(tmp_path):
         np.testing.assert_allclose(
             *[[r[k] for k in sorted(r) if k != "stage"] for r in (a, b)], atol=1e-4, err_msg=str(a)
         )
+
+
+def test_processes_that_do_not_agree_are_refused(tmp_path):
+    file = config_file(tmp_path / "two")
+    codes, outputs = in_two_processes([*TRAIN, file], [*TRAIN, file, "seed=1"])
+    assert codes == [2, 2], outputs
+    assert all("error: config: not the same in process 0 and in 1 of 2; give every process" in o for o in outputs)
+    assert not (tmp_path / "two" / "run").exists()
+
+
+def test_a_folder_that_not_all_processes_see_is_refused(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY.format(folder="run"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    in_folder = 'cd "$1" && shift && exec "$@"'
+    commands = [["sh", "-c", in_folder, "sh", str(tmp_path / name), *TRAIN, "../tiny.yaml"] for name in ("a", "b")]
+    codes, outputs = in_two_processes(*commands)
+    assert codes == [2, 2], outputs
+    assert all("error: run_dir: not every process sees what the first one wrote into run" in o for o in outputs)
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(trained, tmp_path):

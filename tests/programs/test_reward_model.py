@@ -110,7 +110,7 @@ def test_any_mesh_and_microbatch_gives_the_same_update(tmp_path, mesh, microbatc
             params["head_D"] = jax.random.normal(jax.random.key(1), params["head_D"].shape)
             optimizer = optax.sgd(1.0)
             state = TrainState(params, jnp.int32(0), optimizer.init(params))
-            batch = padded_batch(stage.batches.judged("train", 0, np.arange(16)), stage.settings)
+            batch = padded_batch(stage.batches.judged("train", 0, np.arange(16)), stage.settings, 2)
             state, metrics = jax.jit(
                 lambda state, batch: update_step(
                     state,
@@ -256,7 +256,7 @@ def test_padded_batch():
 
     from r1jax.data.batches import Judged
 
-    batch = padded_batch([Judged([1, 2], [[3, 4], [5]], 1), Judged([6], [[7], [8, 9, 10]], 1)], Stage)
+    batch = padded_batch([Judged([1, 2], [[3, 4], [5]], 1), Judged([6], [[7], [8, 9, 10]], 1)], Stage, 2)
     assert isinstance(batch, JudgedBatch)
     assert batch.token_PKW.tolist() == [[[1, 2, 3, 4, 0], [1, 2, 5, 0, 0]], [[6, 7, 0, 0, 0], [6, 8, 9, 10, 0]]]
     assert batch.length_PK.tolist() == [[4, 3], [2, 4]] and batch.response_length_PK.tolist() == [[2, 1], [1, 3]]
