@@ -185,6 +185,8 @@ def to_global(mesh: Mesh, local: Any, rows: int) -> Any:
     own = own_rows(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
+        if len(x) != len(own):
+            raise ValueError(f"got {len(x)} rows; this process owns {len(own)} of {rows}")
         full = np.zeros((rows, *x.shape[1:]), x.dtype)
         full[own] = x
         return jax.make_array_from_callback(full.shape, sharding(mesh, "B"), full.__getitem__)

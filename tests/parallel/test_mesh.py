@@ -34,7 +34,7 @@ def test_rows_go_out_and_come_back(sizes):
     np.testing.assert_array_equal(to_local(on_devices), rows)
     np.testing.assert_array_equal(gather(mesh, rows, 8), rows)
     assert row_shards(mesh) == sizes.get("data", 1) * sizes.get("fsdp", 1)
-    with pytest.raises(ValueError, match=r"local_data\.shape=\(4, 2\)"):
+    with pytest.raises(ValueError, match="got 4 rows; this process owns 8 of 8"):
         to_global(mesh, rows[:4], 8)
 
 
