@@ -122,7 +122,7 @@ class Generator:
         with model.devices():
             score = _scorer(model.model, model.mesh, temperature)  # pyright: ignore[reportArgumentType]
             logp_BT = to_host(score(model.weights, batch))
-        return [logp_T[: len(tokens)] for logp_T, tokens in zip(logp_BT, ids, strict=False)]
+        return [logp_T[: len(tokens)].copy() for logp_T, tokens in zip(logp_BT, ids, strict=False)]
 
 
 @functools.cache

@@ -57,11 +57,13 @@ def greatest(number: int) -> int:
 
 
 def check_agreement(texts: Mapping[str, str]) -> None:
-    """Raises ConfigError in every process where a text, named by its key, is not the same in all of them."""
+    """Raises ConfigError in every process where a text is not the same in all. The keys, which name them, have to be."""
     if jax.process_count() == 1:
         return
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts.values()]
-    number = np.frombuffer(b"".join(digests), np.uint32).reshape(len(texts), -1)
+    digests = [
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts.values()
+    ]
+    number = np.frombuffer(b"".join(digests), np.uint32).reshape(-1, 2)
     for name, own in zip(texts, np.moveaxis(multihost_utils.process_allgather(number), 0, 1), strict=True):
         if others := np.flatnonzero((own != own[0]).any(axis=1)).tolist():
             raise ConfigError(

@@ -85,7 +85,8 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
                 run.end_if_asked()
     if run.is_writer and not file.is_file():
         for name, whole in (("prompts", file.with_suffix(".prompts.jsonl")), ("", file)):
-            parts = sorted(part_file(file, name, 0).parent.glob("*.jsonl"))
+            parts = part_file(file, name, 0).parent.glob("*.jsonl")
+            parts = sorted(parts, key=lambda part: [int(number) for number in part.stem.split("-")])  # step, process
             write_atomically(whole, b"".join(part.read_bytes() for part in parts))
     wait_for_all(f"data of {settings.name}")  # on a file system that all processes share, as for checkpoints
     if not file.stat().st_size:

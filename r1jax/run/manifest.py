@@ -111,12 +111,12 @@ def data_fingerprint(batches: Batches, examples: int = 64) -> str:
 
 def write_checksums(folder: Path) -> None:
     """Writes into a folder, which is complete, the hashes of its files."""
-    hashes = {file.name: _hash(file) for file in sorted(folder.iterdir())}
+    hashes = {file.name: _hash(file) for file in sorted(folder.iterdir()) if file.is_file()}
     (folder / CHECKSUMS).write_text(json.dumps(hashes, indent=1) + "\n")
 
 
 def check_checksums(folder: Path) -> None:
-    """Raises ConfigError where a file is not the one whose hash was written, or is gone."""
+    """Raises ConfigError where a file is not the one whose hash was written, or is gone, or was added."""
     file = folder / CHECKSUMS
     if not file.exists():
         return
@@ -124,7 +124,8 @@ def check_checksums(folder: Path) -> None:
         hashes = dict(json.loads(file.read_bytes()))
     except (ValueError, TypeError):
         hashes = {CHECKSUMS: None}
-    for name, written in hashes.items():
+    added = {each.name for each in folder.iterdir() if not each.name.startswith(".")} - {CHECKSUMS, *hashes}
+    for name, written in {**hashes, **dict.fromkeys(sorted(added))}.items():
         if not (folder / name).is_file() or _hash(folder / name) != written:
             raise ConfigError(
                 f"{folder / name} is not the file that the run wrote; put that one back, or, if you changed it on "

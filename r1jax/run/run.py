@@ -230,25 +230,22 @@ def build_run(
 def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | None = None) -> Run:
     """`build_run`, then makes the run's folder or reopens it.
 
-    Raises ConfigError before anything is written or compiled. A folder that was started with other settings is refused,
-    but for those of stages that have saved nothing yet.
+    Raises ConfigError before anything is written or compiled, in every process of the run. A folder that was started
+    with other settings is refused, but for those of stages that have saved nothing yet.
     """
     with user_errors():
         join_processes(config.mesh)
-        check_agreement({"config": dump_config(config)})
-        if jax.process_index() == 0 and (Path(config.run_dir) / LOCK).exists():
-            with locked(Path(config.run_dir)):  # a folder in use is refused before data are read
-                pass
-    run = build_run(config, functions=functions)
+        check_agreement({name: json.dumps(value) for name, value in config.model_dump(mode="json").items()})
+    refusal = checked = None
+    try:
+        checked = _checked_run(config, functions)
+    except ConfigError as error:
+        refusal = error
+    if any_process(refusal is not None):
+        raise refusal or ConfigError("another process of the run refused it; what it printed says why")
+    assert checked is not None
+    run, changes, fingerprints = checked
     with user_errors():
-        expected = [stage.expected for stage in run.stages]
-        check_judges([stage.batches.task for stage in expected])
-        check_examples(expected)
-        check_reward_models(expected, config)
-        changes = check_same_settings(run.folder, config)
-        fingerprints = {
-            stage.settings.name: data_fingerprint(stage.batches) for stage in run.stages if not stage.waits_for
-        }
         check_agreement({f"stages.{name}.task": fingerprint for name, fingerprint in fingerprints.items()})
         changed = check_same_data(run.folder, fingerprints, changes.begun)
         if changes.accepted or not (run.folder / "config.yaml").is_file():
@@ -270,6 +267,25 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
         for name in changed:
             run.print(f"the data of stage {name}, which has saved nothing yet, changed")
     return run
+
+
+def _checked_run(
+    config: Config, functions: Mapping[str, Callable[..., Any]] | None
+) -> tuple[Run, Changes, dict[str, str]]:
+    """The run in memory, what has changed since it began, and its data's fingerprints; a process does it by itself."""
+    with user_errors():
+        if jax.process_index() == 0 and (Path(config.run_dir) / LOCK).exists():
+            with locked(Path(config.run_dir)):  # a folder in use is refused before data are read
+                pass
+    run = build_run(config, functions=functions)
+    with user_errors():
+        expected = [stage.expected for stage in run.stages]
+        check_judges([stage.batches.task for stage in expected])
+        check_examples(expected)
+        check_reward_models(expected, config)
+        changes = check_same_settings(run.folder, config)
+        waiting = [stage for stage in run.stages if not stage.waits_for]
+        return run, changes, {stage.settings.name: data_fingerprint(stage.batches) for stage in waiting}
 
 
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:

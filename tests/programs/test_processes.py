@@ -75,8 +75,25 @@ def test_processes_that_do_not_agree_are_refused(tmp_path):
     file = config_file(tmp_path / "two")
     codes, outputs = in_two_processes([*TRAIN, file], [*TRAIN, file, "seed=1"])
     assert codes == [2, 2], outputs
-    assert all("error: config: not the same in process 0 and in 1 of 2; give every process" in o for o in outputs)
+    assert all("error: seed: not the same in process 0 and in 1 of 2; give every process the" in o for o in outputs)
     assert not (tmp_path / "two" / "run").exists()
+
+
+def test_what_one_process_refuses_ends_the_others(tmp_path):
+    """A file that is missing on one machine: without a word from it, the others would wait for it."""
+    (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "sums.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n' * 40)
+    task = "task={jsonl: sums.jsonl, test: sums.jsonl}"
+    in_folder = 'cd "$1" && shift && exec "$@"'
+    commands = [
+        ["sh", "-c", in_folder, "sh", str(tmp_path / name), *TRAIN, "../tiny.yaml", task] for name in ("a", "b")
+    ]
+    codes, outputs = in_two_processes(*commands)
+    assert codes == [2, 2], outputs
+    assert "error: another process of the run refused it; what it printed says why" in outputs[0]
+    assert "sums.jsonl" in outputs[1]
 
 
 def test_a_folder_that_not_all_processes_see_is_refused(tmp_path):

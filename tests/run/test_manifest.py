@@ -95,12 +95,16 @@ def test_checksums_of_a_folder(tmp_path):
         (tmp_path / name).write_text(name)
     check_checksums(tmp_path)  # there are none
     write_checksums(tmp_path)
-    (tmp_path / "c.json").write_text("more")
+    (tmp_path / ".DS_Store").write_text("of a file manager")
     check_checksums(tmp_path)
+    (tmp_path / "added_tokens.json").write_text("more")
+    with pytest.raises(ConfigError, match=r"added_tokens\.json is not the file that the run wrote"):
+        check_checksums(tmp_path)
+    (tmp_path / "added_tokens.json").unlink()
     (tmp_path / "b.json").unlink()
     with pytest.raises(ConfigError, match=r"b\.json is not the file that the run wrote"):
         check_checksums(tmp_path)
-    for text in ("{", "[1]", '{"a.json": 1}'):
+    for text in ("{", "{}", "[1]", '{"a.json": 1}'):
         (tmp_path / "checksums.json").write_text(text)
         with pytest.raises(ConfigError, match="is not the file that the run wrote"):
             check_checksums(tmp_path)
