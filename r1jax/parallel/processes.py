@@ -57,7 +57,7 @@ def greatest(number: int) -> int:
 
 
 def check_agreement(texts: Mapping[str, str]) -> None:
-    """Raises ConfigError in every process where a text is not the same in all. The keys, which name them, have to be."""
+    """Raises ConfigError in every process where a text, named by its key, is not the same in all of them."""
     if jax.process_count() == 1:
         return
     digests = [

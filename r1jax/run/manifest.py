@@ -124,7 +124,8 @@ def check_checksums(folder: Path) -> None:
         hashes = dict(json.loads(file.read_bytes()))
     except (ValueError, TypeError):
         hashes = {CHECKSUMS: None}
-    added = {each.name for each in folder.iterdir() if not each.name.startswith(".")} - {CHECKSUMS, *hashes}
+    here = {each.name for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")}
+    added = here - {CHECKSUMS, *hashes}
     for name, written in {**hashes, **dict.fromkeys(sorted(added))}.items():
         if not (folder / name).is_file() or _hash(folder / name) != written:
             raise ConfigError(

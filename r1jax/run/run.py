@@ -284,8 +284,8 @@ def _checked_run(
         check_examples(expected)
         check_reward_models(expected, config)
         changes = check_same_settings(run.folder, config)
-        waiting = [stage for stage in run.stages if not stage.waits_for]
-        return run, changes, {stage.settings.name: data_fingerprint(stage.batches) for stage in waiting}
+        ready = [stage for stage in run.stages if not stage.waits_for]
+        return run, changes, {stage.settings.name: data_fingerprint(stage.batches) for stage in ready}
 
 
 def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:

@@ -84,8 +84,9 @@ def test_what_one_process_refuses_ends_the_others(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    (tmp_path / "a" / "sums.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n' * 40)
-    task = "task={jsonl: sums.jsonl, test: sums.jsonl}"
+    row = '{"question": "1+1=", "answer": "2", "completion": "2"}\n'
+    (tmp_path / "a" / "sums.jsonl").write_text(row * 40)
+    task = "task={jsonl: sums.jsonl, test: sums.jsonl, completion: completion}"
     in_folder = 'cd "$1" && shift && exec "$@"'
     commands = [
         ["sh", "-c", in_folder, "sh", str(tmp_path / name), *TRAIN, "../tiny.yaml", task] for name in ("a", "b")
