@@ -27,6 +27,7 @@ from r1jax.parallel.processes import wait_for_all
 from r1jax.programs.steps import is_due
 from r1jax.rewards.format import reasoning
 from r1jax.rewards.grading import Grades
+from r1jax.rl.evaluation import mean_of_graded
 from r1jax.rl.rollout import Sampling, Transcript, all_grades, roll_out
 from r1jax.rl.types import Rollout
 from r1jax.run.console import Progress
@@ -149,19 +150,17 @@ def step_metrics(mesh: Mesh, rollout: Rollout, grades: Grades, prompts: list[Row
     rate_P, kept_P = gather(mesh, own, rollout.prompt_id_P.shape[0])
     scores = all_grades(mesh, grades, len(length_B)).scores
     return {
-        "pass_rate": _mean(rate_P),
+        "pass_rate": mean_of_graded(rate_P),
         "frac_kept": float(kept_P.sum() / len(length_B)),
         "frac_prompts_kept": float(np.mean(kept_P > 0)),
         "completions/mean_length": float(np.mean(length_B)),
         "num_tokens": float(length_B.sum()),
-        **{f"rewards/{name}/mean": _mean(column) for name, column in scores.items() if not np.isnan(column).all()},
+        **{
+            f"rewards/{name}/mean": mean_of_graded(column)
+            for name, column in scores.items()
+            if not np.isnan(column).all()
+        },
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN where there is nothing."""
-    graded = values[~np.isnan(values)]
-    return float(graded.mean(dtype=np.float64)) if len(graded) else math.nan
 
 
 def part_file(file: Path, name: str, step: int) -> Path:

@@ -97,7 +97,7 @@ def evaluate(
             metrics |= {f"{metric}/{name}": value for metric, value in own.items()}
     accuracy_P = np.full(problems, math.nan)
     for problem, samples, applies in zip(order_P, table["reward/accuracy"], table["applies/accuracy"], strict=True):
-        accuracy_P[problem] = _mean(samples) if applies else math.nan
+        accuracy_P[problem] = mean_of_graded(samples) if applies else math.nan
     return Evaluation(metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])], accuracy_P)
 
 
@@ -151,7 +151,7 @@ def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
     """Of the problems in a table; no score of a reward that none of them has."""
     has_P = {name.removeprefix("applies/"): values for name, values in table.items() if name.startswith("applies/")}
     rewards = {name: table[f"reward/{name}"][values] for name, values in has_P.items() if values.any()}
-    metrics = {f"eval/{name}": _mean(values) for name, values in rewards.items()}
+    metrics = {f"eval/{name}": mean_of_graded(values) for name, values in rewards.items()}
     metrics["eval/mean_length"] = float(table["length"].mean())
     metrics["eval/clipped_ratio"] = float(table["truncated"].mean())
     if "accuracy" not in rewards:
@@ -168,6 +168,6 @@ def _metrics(table: dict[str, np.ndarray], G: int) -> dict[str, float]:
     return metrics
 
 
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN where nothing is."""
-    return math.nan if np.isnan(values).all() else float(np.nanmean(values))
+def mean_of_graded(values: np.ndarray) -> float:
+    """The mean of the scores that are not NaN; NaN where all are."""
+    return math.nan if np.isnan(values).all() else float(np.nanmean(values, dtype=np.float64))
