@@ -219,6 +219,28 @@ def _read_line() -> str:
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="a file of configs/")],
+    overrides: Overrides,
+    topology: Annotated[str, typer.Option(help="a TPU slice, such as v5e:2x4 or v5p:4x4x8")],
+) -> None:
+    """Compile a config's programs for a TPU slice, without one; print memory, time, and what the run would cost."""
+    settings = load_config(config, overrides)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from rich.console import Console
+
+    from r1jax.planning.plan import plan as make_plan
+    from r1jax.planning.tables import show
+
+    console = Console()
+    with console.status("compiling") as status:
+        planned = make_plan(settings, topology, progress=lambda what: status.update(f"compiling {what}"))
+    show(planned, console)
+    if not planned.fits:
+        raise typer.Exit(1)
+
+
+@app.command()
 def reward(
     completions: Annotated[
         Path, typer.Argument(help="JSON lines with a completion each, such as a run's completions/")

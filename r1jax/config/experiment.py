@@ -3,8 +3,7 @@
     config = load_config("configs/quickstart.yaml")
     config.stages[1].max_completion_length  # which it takes from the top level
 
-Every setting is declared in a class of this package, with its default, its check and its meaning; a key that no class
-declares is an error. docs/config.md is made from these classes.
+Every setting is declared in a class of this package, with its default, its check and its meaning; no other key is one.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ class GrpoStage(TrainingStage, SamplingSettings):
 
     @property
     def most_prompts(self) -> int:
-        batches = self.dynamic_sampling.max_batches if self.dynamic_sampling else 1
-        return super().most_prompts * batches
+        return super().most_prompts * (self.dynamic_sampling.max_batches if self.dynamic_sampling else 1)
 
     @model_validator(mode="after")
     def _check(self) -> GrpoStage:
@@ -262,6 +260,8 @@ class Config(Shared):
     """The model that training starts from."""
     mesh: MeshSettings = MeshSettings()
     """How the work is split over devices."""
+    dollars_per_chip_hour: dict[str, NonNegativeFloat] = {"v5e": 1.2, "v5p": 4.2, "v6e": 2.7}
+    """What `r1jax plan` takes a chip to cost, by the kind of TPU; by default list prices on demand of 2025."""
     wandb_project: str | None = None
     """The Weights & Biases project to log to, beside metrics.jsonl and TensorBoard; needs the extra `wandb`."""
     completions_every: NonNegativeInt = 10

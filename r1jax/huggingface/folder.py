@@ -7,6 +7,7 @@ raw = read_json(folder / CONFIG)
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "merges.txt")
 HUB_UNREAD = ("*/*", "consolidated*")  # the weights once more, as Mistral's own tools read them
 
 
-def find_model(path: str) -> Path:
-    """The folder at a path, or the one that a hub id such as `Qwen/Qwen2.5-0.5B` is downloaded to or cached in."""
+def find_model(path: str, files: Sequence[str] = HUB_FILES) -> Path:
+    """The folder at a path, or the one that a hub id such as `Qwen/Qwen2.5-0.5B` is downloaded to or cached in.
+
+    Of a hub's model it has these `files`.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -29,7 +33,7 @@ def find_model(path: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(path, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_UNREAD)))
+        return Path(snapshot_download(path, allow_patterns=list(files), ignore_patterns=list(HUB_UNREAD)))
     except LocalEntryNotFoundError:
         raise ConfigError(
             f"{path} is not a local folder and not in the hub's cache, and the hub cannot be reached; "
@@ -41,6 +45,11 @@ def find_model(path: str) -> Path:
         ) from None
     except ValueError as error:
         raise ConfigError(f"{path} is neither a folder nor a hub id: {error}") from None
+
+
+def find_description(path: str) -> Path:
+    """A folder with the model's config.json: the one at a path, or where a hub id's is downloaded to or cached in."""
+    return find_model(path, (CONFIG,))
 
 
 def find_tokenizer(source: str) -> Path:

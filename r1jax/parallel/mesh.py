@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from r1jax.config.base import ConfigError
@@ -40,17 +41,23 @@ TRAIN_WEIGHTS: Table = {"D": "fsdp", "E": "expert", **TENSOR}
 SAMPLE_WEIGHTS: Table = {"E": "expert", **TENSOR}
 
 
-def make_mesh(config: MeshSettings) -> Mesh:
-    """The mesh over all devices. Raises ConfigError where the axes do not multiply to the number of devices."""
-    sizes, devices = config.sizes(), jax.device_count()
+def make_mesh(config: MeshSettings, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh over all devices, or over those of a slice that is planned for.
+
+    Raises ConfigError where the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes, count = config.sizes(), len(devices)
     fixed = math.prod(size for size in sizes.values() if size != -1)
     shape = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
-    if devices % fixed or (-1 not in sizes.values() and devices != fixed):
+    if count % fixed or (-1 not in sizes.values() and count != fixed):
         raise ConfigError(
-            f"mesh: {shape} needs {fixed} devices and there are {devices}; change one axis, or set it to -1"
+            f"mesh: {shape} needs {fixed} devices and there are {count}; change one axis, or set it to -1"
         )
-    sizes = {axis: devices // fixed if size == -1 else size for axis, size in sizes.items()}
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    sizes = {axis: count // fixed if size == -1 else size for axis, size in sizes.items()}
+    # Axes that no dimensions of a TPU's torus make up take parts of them.
+    placed = create_device_mesh(tuple(sizes.values()), devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def row_shards(mesh: Mesh) -> int:

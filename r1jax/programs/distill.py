@@ -152,11 +152,11 @@ def functions(
         row = integers(B, stage.pack_length, where=where)
         return Layout(row, row, row, integers(B, where=where))
 
-    sampler = model.sampler(stage, group_size=stage.group_size, max_new=stage.max_completion_length)
-    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=everywhere)
-    prompts = integers(P, prompt_width), integers(P), integers(P)
-    sampler_arguments = (dataclasses.replace(model, weights=state.params).abstract_sampling_weights(), *prompts, key)
-    samples = abstract(jax.eval_shape(sampler, *sampler_arguments), rows)
+    sampler = dataclasses.replace(model, weights=state.params).rollout(
+        stage, prompts=P, width=prompt_width, group_size=stage.group_size, max_new=stage.max_completion_length
+    )
+    prompts: tuple[Any, Any, Any] = sampler.arguments[1:4]  # pyright: ignore[reportAssignmentType]
+    samples = abstract(jax.eval_shape(sampler.function, *sampler.arguments), rows)
     included_P: Any = jax.ShapeDtypeStruct((P,), jnp.bool, sharding=rows)
     scored: Any = dict.fromkeys(rewards, jax.ShapeDtypeStruct((B,), jnp.float32, sharding=rows))
     applies: Any = dict.fromkeys(rewards, jax.ShapeDtypeStruct((B,), jnp.bool, sharding=rows))
@@ -192,7 +192,7 @@ def functions(
 
     shardings = jax.tree.map(lambda x: x.sharding, state)
     return {
-        "rollout": Jitted(sampler, sampler_arguments),
+        "rollout": sampler,
         "teacher": Jitted(jax.jit(score, out_shardings=theirs), score_arguments),
         "update": Jitted(
             jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere)),

@@ -164,11 +164,11 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
         row = integers(sequences, stage.pack_length)
         return Layout(row, row, row, integers(sequences))
 
-    sampler = model.sampler(stage, group_size=stage.group_size, max_new=stage.max_completion_length)
-    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=everywhere)
-    prompts = integers(P, prompt_width), integers(P), integers(P)
-    sampler_arguments = (dataclasses.replace(model, weights=state.params).abstract_sampling_weights(), *prompts, key)
-    samples = abstract(jax.eval_shape(sampler, *sampler_arguments), rows)
+    sampler = dataclasses.replace(model, weights=state.params).rollout(
+        stage, prompts=P, width=prompt_width, group_size=stage.group_size, max_new=stage.max_completion_length
+    )
+    prompts: tuple[Any, Any, Any] = sampler.arguments[1:4]  # pyright: ignore[reportAssignmentType]
+    samples = abstract(jax.eval_shape(sampler.function, *sampler.arguments), rows)
     rewards: Any = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.float32, sharding=rows))
     applies: Any = dict.fromkeys(stage.reward_weights, jax.ShapeDtypeStruct((B,), jnp.bool, sharding=rows))
     included_P: Any = jax.ShapeDtypeStruct((P,), jnp.bool, sharding=rows)
@@ -201,7 +201,7 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     update_jit = jax.jit(updating, donate_argnums=0, out_shardings=(shardings, everywhere))
     sync_jit = jax.jit(sync_reference, donate_argnums=0, out_shardings=shardings)
     return {
-        "rollout": Jitted(sampler, sampler_arguments),
+        "rollout": sampler,
         "prepare": Jitted(prepare_jit, (state, graded, whole)),
         "update": Jitted(update_jit, (state, batch, *numbers)),
         "sync_reference": Jitted(sync_jit, (state,)),

@@ -68,8 +68,7 @@ def evaluate(
     if settings.problems is None and size is None:
         raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
     problems, shards = min(n for n in (settings.problems, size) if n is not None), row_shards(mesh)
-    at_once = sequences or SEQUENCES_AT_ONCE * shards
-    chunk = min(max(at_once // G // shards, 1), math.ceil(problems / shards)) * shards
+    chunk = problems_at_once(settings, problems, shards, sequences)
     with user_errors():
         length_P = batches.prompt_lengths("test", problems)
     order_P = np.argsort(length_P, kind="stable")  # prompts of similar length together, no wider than they need
@@ -99,6 +98,12 @@ def evaluate(
     for problem, samples, applies in zip(order_P, table["reward/accuracy"], table["applies/accuracy"], strict=True):
         accuracy_P[problem] = mean_of_graded(samples) if applies else math.nan
     return Evaluation(metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])], accuracy_P)
+
+
+def problems_at_once(settings: EvaluateSettings, problems: int, shards: int, sequences: int | None = None) -> int:
+    """How many of the `problems` are answered at once: those of `sequences` samples, split over `shards` devices."""
+    at_once = sequences or SEQUENCES_AT_ONCE * shards
+    return min(max(at_once // settings.samples // shards, 1), math.ceil(problems / shards)) * shards
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

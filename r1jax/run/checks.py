@@ -13,7 +13,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, DistillStage, GrpoStage, RejectStage, SftStage, models_read
+from r1jax.config.experiment import (
+    Config,
+    DistillStage,
+    GrpoStage,
+    RejectStage,
+    SftStage,
+    StageSettings,
+    models_read,
+)
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params
@@ -90,7 +98,7 @@ def warn_of_settings(stages: Sequence[StageRun]) -> None:
 
 def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     """What does not fit, with the key of the stage that it is about."""
-    settings, batches, shards, context = stage.settings, stage.batches, row_shards(mesh), mesh.shape["context"]
+    settings, batches = stage.settings, stage.batches
     key = {"grpo": "rewards", "distill": "rewards", "reject": "keep"}.get(settings.program)
     named = settings.keep if isinstance(settings, RejectStage) else settings.reward_weights
     if key and (unknown := sorted(named.keys() - batches.task.rewards)):
@@ -115,11 +123,7 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     for key, top in {"top_k": getattr(settings, "top_k", None), "evaluate.top_k": settings.evaluate.top_k}.items():
         if (top or 0) > (size := batches.tokenizer.size):
             yield f"{key}: {top} is more than the {size} tokens of the vocabulary; give fewer, or null for all"
-    if settings.prompts_per_step % shards:
-        yield (
-            f"prompts_per_step: {settings.prompts_per_step} prompts cannot be split over {shards} devices (data × fsdp "
-            f"× expert); need a multiple of {shards}"
-        )
+    yield from mesh_problems(settings, mesh, batches.width["train"])
     if isinstance(settings, RejectStage):
         return
     if settings.evaluate.problems is None and batches.size("test") is None:
@@ -128,11 +132,6 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
     width, examples, prompts = prompt + completion, batches.size("train"), settings.prompts_per_step
     if expected := [part.most for part in batches.parts if isinstance(part, Awaited)]:
         examples = None if len(expected) < len(batches.parts) else sum(expected)
-    if width % context:
-        yield (
-            f"max_completion_length: {prompt} prompt positions + {completion} = {width} cannot be split over the "
-            f"{context} devices of mesh.context; need a multiple of {context}"
-        )
     if examples is not None and prompts > examples:
         yield (
             f"prompts_per_step: {prompts} prompts a step, and the task has {'at most ' if expected else ''}{examples} "
@@ -142,6 +141,24 @@ def _problems(stage: StageRun, mesh: Mesh) -> Iterator[str]:
         yield (
             f"pack_length: rows of {pack} tokens cannot hold the longest prompt and completion, {prompt} + "
             f"{completion}; need at least {width}"
+        )
+
+
+def mesh_problems(settings: StageSettings, mesh: Mesh, prompt: int) -> Iterator[str]:
+    """Which numbers of a stage, whose prompts have at most `prompt` tokens, the mesh does not divide."""
+    shards, context, prompts = row_shards(mesh), mesh.shape["context"], settings.prompts_per_step
+    if prompts % shards:
+        yield (
+            f"prompts_per_step: {prompts} prompts cannot be split over {shards} devices (data × fsdp × expert); need a "
+            f"multiple of {shards}"
+        )
+    if isinstance(settings, RejectStage):
+        return
+    completion, pack = settings.max_completion_length, settings.pack_length
+    if (prompt + completion) % context:
+        yield (
+            f"max_completion_length: {prompt} prompt positions + {completion} = {prompt + completion} cannot be split "
+            f"over the {context} devices of mesh.context; need a multiple of {context}"
         )
     if pack is not None and pack % context:
         yield (

@@ -101,8 +101,8 @@ class Run:
 
     @property
     def sequences_at_once(self) -> int:
-        """As many as the largest stage has: whoever can train can evaluate."""
-        return max(s.settings.prompts_per_step * getattr(s.settings, "group_size", 1) for s in self.stages)
+        """How many sequences an evaluation samples at once."""
+        return largest_stage(self.config)
 
     def loaded(self, stage: StageRun, weights: Any) -> LoadedModel:
         """A stage's model with these weights."""
@@ -202,7 +202,7 @@ def build_run(
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
-        tokenizer = saved_tokenizer(config, folder) if begun else _tokenizer(config, tasks.all_expected())
+        tokenizer = saved_tokenizer(config, folder) if begun else new_tokenizer(config, tasks.all_expected())
         if begun and changes.accepted:
             _check_alphabet(tokenizer, tasks.all_expected(), folder)
         models = {owner: make_model(architecture, tokenizer.size) for owner, architecture in architectures.items()}
@@ -288,7 +288,7 @@ def _checked_run(
         return run, changes, {stage.settings.name: data_fingerprint(stage.batches) for stage in ready}
 
 
-def _tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
+def new_tokenizer(config: Config, tasks: list[Task | Mixture]) -> Tokenizer:
     """The config's tokenizer, else the pretrained model's."""
     source = config.tokenizer or config.model.path or "characters"
     if source == "characters":
@@ -307,6 +307,11 @@ def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: P
             f"run_dir: the tokenizer in {folder} has the characters of the tasks that the run was started with, and "
             f"now they are others, or in another order; choose another folder with run_dir=..."
         )
+
+
+def largest_stage(config: Config) -> int:
+    """The most sequences that a stage has in a step: whoever can train on them can evaluate as many."""
+    return max(stage.prompts_per_step * getattr(stage, "group_size", 1) for stage in config.stages)
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from r1jax.config.sampling import SamplingSettings
 from r1jax.models import Model, cast_for_sampling
-from r1jax.parallel.mesh import SAMPLE_WEIGHTS, Table, abstract_weights, weight_shardings
+from r1jax.parallel.jitted import Jitted
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, Table, abstract_weights, sharding, weight_shardings
 from r1jax.sampling.sampler import Samples, make_sampler
 from r1jax.text.tokenizer import Tokenizer
 
@@ -50,12 +52,25 @@ class LoadedModel:
             top_p=settings.top_p,
         )
 
+    def rollout(self, settings: SamplingSettings, *, prompts: int, width: int, group_size: int, max_new: int) -> Jitted:
+        """The sampler with its abstract arguments, for so many prompts padded to `width`; `weights` may be abstract."""
+        rows, everywhere = sharding(self.mesh, "B"), sharding(self.mesh, "")
+        token_PS = jax.ShapeDtypeStruct((prompts, width), jnp.int32, sharding=rows)
+        number_P = jax.ShapeDtypeStruct((prompts,), jnp.int32, sharding=rows)
+        key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=everywhere)
+        sampler = self.sampler(settings, group_size=group_size, max_new=max_new)
+        return Jitted(sampler, (self.abstract_sampling_weights(), token_PS, number_P, number_P, key))
+
     def sampling_weights(self, table: Table = SAMPLE_WEIGHTS) -> Any:
         """The weights in the type that they are used in, and in the shardings that decoding wants, or in others."""
+        cast = self.cast(table)
+        return cast(*cast.arguments)
+
+    def cast(self, table: Table = SAMPLE_WEIGHTS) -> Jitted:
+        """What makes `sampling_weights`."""
         shardings = weight_shardings(self.mesh, self.weights, table)
-        return jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)(
-            self.weights, self.model.config.dtype
-        )
+        cast = jax.jit(cast_for_sampling, static_argnums=1, out_shardings=shardings)
+        return Jitted(cast, (self.weights, self.model.config.dtype))
 
     def abstract_sampling_weights(self, table: Table = SAMPLE_WEIGHTS) -> Any:
         """The shapes, types and shardings of `sampling_weights`; `weights` may be abstract too."""

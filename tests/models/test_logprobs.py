@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hlo_cost import program_cost
+from r1jax.planning.hlo import program_cost
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, head, logprobs, make_model
@@ -242,5 +242,5 @@ def test_the_vocabulary_moves_once(axes, model_config, monkeypatch):
         gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), out_shardings=shardings)
         cost = program_cost(gradient.lower(*arguments, of(tokens, jnp.int32, rows)).compile().as_text())
     size = width * V * 4 // mesh.shape["tensor"]
-    moved = {kind: number for (kind, bytes), number in cost.collectives.items() if bytes > size / mesh.shape["fsdp"]}
+    moved = {kind: number for (kind, bytes), number in cost.sizes().items() if bytes > size / mesh.shape["fsdp"]}
     assert moved["all-gather"] == 1 and sum(moved.values()) == 2, cost.collectives

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hlo_cost import program_cost
+from r1jax.planning.hlo import program_cost
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, forward, init_params, make_model, unembed
@@ -138,7 +138,7 @@ def test_each_weight_is_gathered_once_a_pass(axes, remat, model_config):
     parts = mesh.shape["tensor"]
     attention, mlp = [D * N * H * 4 // parts] * 2 + [D * K * H * 4 // parts] * 2, [D * F * 4 // parts] * 3
     gathered, reduced = Counter(), Counter()
-    for (kind, size), number in cost.collectives.items():
+    for (kind, size), number in cost.sizes().items():
         if size >= min(attention):
             (gathered if kind == "all-gather" else reduced)[size] += number
     assert gathered.total() == gathered[attention[0]] + gathered[attention[2]] + gathered[mlp[0]]

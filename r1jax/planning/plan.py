@@ -1,0 +1,312 @@
+"""What a config needs on a TPU slice, before one is rented: memory, time, and the bill.
+
+    for stage in plan(load_config("configs/r1_zero_qwen2.5-7b_math.yaml"), "v5p:2x2x1").stages:
+        print(stage.name, stage.peak, stage.step_seconds)
+
+The functions that training runs are compiled for the slice by the TPU compiler, which needs no TPU. Nothing else of the
+run is needed, neither its data nor its weights: prompts are taken to have max_prompt_length tokens, and completions
+max_completion_length, so that a real run takes less time and never more memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from r1jax.config.base import ConfigError, user_errors
+from r1jax.config.experiment import (
+    Config,
+    DistillStage,
+    GrpoStage,
+    RejectStage,
+    RewardModelStage,
+    SftStage,
+    StageSettings,
+)
+from r1jax.config.model import ModelSettings
+from r1jax.config.tasks import DataSet, MixtureTask
+from r1jax.huggingface.config import model_config
+from r1jax.huggingface.folder import find_description
+from r1jax.huggingface.published import PUBLISHED
+from r1jax.models import ModelConfig, abstract_params, make_model
+from r1jax.models.flops import forward_flops
+from r1jax.parallel.jitted import Jitted
+from r1jax.parallel.mesh import make_mesh, row_shards
+from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
+from r1jax.planning.slices import Chip, find_slice
+from r1jax.programs import distill, grpo, reward_model, sft
+from r1jax.programs.steps import is_due
+from r1jax.rl.evaluation import problems_at_once
+from r1jax.run.checks import mesh_problems
+from r1jax.run.run import largest_stage, new_tokenizer
+from r1jax.run.stages import StageTasks
+from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Call:
+    """A program that a step calls `times` times, with what is in memory beside its arguments."""
+
+    name: str
+    program: Jitted
+    times: int = 1
+    beside: Any = ()
+    open_loops: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage needs: its programs with their estimates, and how often each is called, in a step and in all."""
+
+    name: str
+    steps: int
+    state: dict[str, float]
+    cache: float
+    calls: dict[str, tuple[int, Estimate]]
+    evaluations: int
+    tokens: float
+    model_flops: float
+    chip: Chip
+
+    @property
+    def peak(self) -> float:
+        """The most bytes on a chip at any time."""
+        return max(estimate.peak for _, estimate in self.calls.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether no program is refused by the compiler, or exceeds a chip's memory with what is beside it."""
+        return self.peak <= self.chip.memory and all(estimate.fits for _, estimate in self.calls.values())
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of a step, without evaluation."""
+        return sum(times * estimate.seconds for name, (times, estimate) in self.calls.items() if name != "evaluate")
+
+    @property
+    def hours(self) -> float:
+        """Of all steps and evaluations."""
+        evaluating = self.calls["evaluate"][1].seconds * self.evaluations if "evaluate" in self.calls else 0.0
+        return (self.steps * self.step_seconds + evaluating) / 3600
+
+    @property
+    def mfu(self) -> float | None:
+        """The model's FLOPs in the updates of a step as a share of the chips' in that time; None without updates."""
+        if not self.model_flops:
+            return None
+        times, update = self.calls["update"]
+        return self.model_flops / (times * update.seconds * self.chip.flops)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config's stages need on a slice; `dollars` are those of a chip for an hour."""
+
+    topology: str
+    chip: Chip
+    mesh: Mesh
+    parameters: int
+    stages: list[StagePlan]
+    dollars: float
+
+    @property
+    def fits(self) -> bool:
+        return all(stage.fits for stage in self.stages)
+
+
+def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lambda what: None) -> Plan:
+    """Compiles every stage for a slice such as `v5p:4x4x8`. Raises ConfigError for what the slice or mesh refuses.
+
+    `progress` is called with what is compiled next.
+    """
+    with user_errors():
+        chip, devices = find_slice(topology)
+        mesh = make_mesh(config.mesh, devices)
+        owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
+        architectures = {owner: architecture(config.model_of(owner)) for owner in owners}
+        vocabulary = architectures[None].vocab_size or _new_vocabulary(config)
+        models = {
+            owner: make_model(one, min(vocabulary, one.vocab_size or vocabulary))
+            for owner, one in architectures.items()
+        }
+        tokenizer: Any = types.SimpleNamespace(stop_ids=(0,), size=vocabulary)
+        stages = []
+        for stage in config.stages:
+            if problem := next(mesh_problems(stage, mesh, stage.max_prompt_length), None):
+                raise ConfigError(f"stages.{stage.name}.{problem}")
+            loaded = LoadedModel(models[config.model_owner(stage.name)], tokenizer, mesh, None)
+            teacher = None
+            if isinstance(stage, DistillStage):
+                teacher = _teacher(config, stage, loaded)
+            with loaded.devices():
+                stages.append(_stage_plan(config, stage, loaded, teacher, chip, progress))
+        parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(models[None], mesh)))
+    dollars = config.dollars_per_chip_hour.get(topology.partition(":")[0], math.nan)
+    return Plan(topology, chip, mesh, parameters, stages, dollars)
+
+
+def architecture(settings: ModelSettings) -> ModelConfig:
+    """The architecture of a model, for which its config.json is enough; published ones need no network."""
+    if settings.path is None:
+        return model_config(settings)
+    try:
+        return model_config(settings, find_description(settings.path))
+    except ConfigError:
+        if settings.path not in PUBLISHED:
+            raise
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(PUBLISHED[settings.path]))
+        return model_config(settings, Path(folder))
+
+
+def _new_vocabulary(config: Config) -> int:
+    """How many tokens a run whose tokenizer is not a model's would have."""
+
+    def no_model(settings: Any) -> Any:
+        raise ConfigError("a plan trains no reward model")
+
+    return new_tokenizer(config, StageTasks(config, {}, None, no_model).all_expected()).size
+
+
+def _stage_plan(
+    config: Config,
+    stage: StageSettings,
+    model: LoadedModel,
+    teacher: LoadedModel | None,
+    chip: Chip,
+    progress: Callable[[str], None],
+) -> StagePlan:
+    calls, mesh = [*_calls(stage, model, teacher)], model.mesh
+    state: Any = next(call.program.arguments[0] for call in reversed(calls))
+    evaluations = 0
+    if stage.makes_policy:
+        call, evaluations = _evaluation(config, stage, dataclasses.replace(model, weights=state.params), state)
+        calls.append(call)
+    estimates = {}
+    for call in calls:
+        progress(f"{stage.name}: {call.name}")
+        where = teacher if call.name == "teacher" and teacher is not None else model
+        with where.devices():
+            estimate = estimate_of(call.program, where.mesh, chip, beside=call.beside, open_loops=call.open_loops)
+        estimates[call.name] = call.times, estimate
+    P, G = stage.prompts_per_step, getattr(stage, "group_size", 0)
+    S, T = stage.max_prompt_length, stage.max_completion_length
+    rows, width, predicted = P * max(G, 1), S + T, T
+    if isinstance(stage, SftStage):
+        width = predicted = stage.pack_length or width
+    if isinstance(stage, RewardModelStage):
+        rows, predicted = P * _responses(stage), 0
+    forward = forward_flops(model.model.config, positions=width, predicted=predicted) * rows / mesh.devices.size
+    return StagePlan(
+        name=stage.name,
+        steps=stage.steps,
+        state=_parts(state),
+        cache=_cache_bytes(model, P * S + P * G * T) if G else 0.0,
+        calls=estimates,
+        evaluations=evaluations,
+        tokens=rows * (T if G else width),
+        model_flops=0.0 if isinstance(stage, RejectStage) else 3 * forward,
+        chip=chip,
+    )
+
+
+def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None) -> Iterator[Call]:
+    """The programs of a step, in their order."""
+    width, trips = stage.max_prompt_length, (stage.max_completion_length,)
+    if isinstance(stage, SftStage):
+        yield Call("update", sft.functions(model, stage, width)["update"])
+    elif isinstance(stage, RewardModelStage):
+        yield Call("update", reward_model.functions(model, stage, responses=_responses(stage))["update"])
+    elif isinstance(stage, RejectStage):
+        weighted = dataclasses.replace(model, weights=abstract_params(model.model, model.mesh))
+        rollout = weighted.rollout(
+            stage,
+            prompts=stage.prompts_per_step,
+            width=width,
+            group_size=stage.group_size,
+            max_new=stage.max_completion_length,
+        )
+        yield Call("rollout", rollout, beside=weighted.weights, open_loops=trips)
+        yield Call("cast", weighted.cast())
+    else:
+        if isinstance(stage, GrpoStage):
+            functions, others = grpo.functions(model, stage, width), [None, None]
+        else:
+            assert teacher is not None
+            functions = distill.functions(model, teacher, stage, width, [*stage.reward_weights])
+            others = [functions["teacher"].arguments[0], functions["update"].arguments[3]]  # its weights, its head
+        state: TrainState = functions["update"].arguments[0]
+        cast = dataclasses.replace(model, weights=state.params).cast()
+        yield Call("cast", cast, beside=(dataclasses.replace(state, params=None), others))
+        yield Call("rollout", functions["rollout"], beside=(state, others), open_loops=trips)
+        if isinstance(stage, GrpoStage):
+            yield Call("prepare", functions["prepare"])
+            yield Call("update", functions["update"], times=stage.minibatches)
+        else:
+            yield Call("teacher", functions["teacher"], beside=(state, others[1]))
+            yield Call("update", functions["update"], beside=others[0])
+
+
+def _evaluation(config: Config, stage: Any, model: LoadedModel, state: TrainState) -> tuple[Call, int]:
+    """The sampler of the stage's evaluations, and how often all of them call it; 0 where that depends on the data."""
+    settings, sequences, shards = stage.evaluate, largest_stage(config), row_shards(model.mesh)
+    problems = settings.problems or sequences
+    at_once = problems_at_once(settings, problems, shards, sequences)
+    rollout = model.rollout(
+        settings,
+        prompts=at_once,
+        width=stage.max_prompt_length,
+        group_size=settings.samples,
+        max_new=stage.max_completion_length,
+    )
+    times = 1 + sum(is_due(step, stage.eval_every, stage.steps) for step in range(1, stage.steps + 1))
+    call = Call("evaluate", rollout, beside=state, open_loops=(stage.max_completion_length,))
+    return call, times * math.ceil(problems / at_once) if settings.problems else 0
+
+
+def _teacher(config: Config, stage: DistillStage, model: LoadedModel) -> LoadedModel:
+    """The teacher of a stage, without weights, on its own mesh over the same devices."""
+    names = [other.name for other in config.stages]
+    if stage.teacher == "base":
+        settings = config.model
+    elif stage.teacher in names:
+        settings = config.model_of(stage.teacher)
+    else:
+        settings = ModelSettings(path=stage.teacher)
+    own, mesh = model.model.config, model.mesh
+    if stage.teacher_mesh is not None:
+        mesh = make_mesh(stage.teacher_mesh, mesh.devices.flatten().tolist())
+    theirs = dataclasses.replace(architecture(settings), dtype=own.dtype, attention=own.attention, remat="none")
+    return LoadedModel(make_model(theirs, model.model.vocabulary), model.tokenizer, mesh, None)
+
+
+def _responses(stage: RewardModelStage) -> int:
+    """How many responses an example has: 2 in pairs, or 1 with a label."""
+    tables = [part.task for part in stage.task.mixture] if isinstance(stage.task, MixtureTask) else [stage.task]
+    return 1 if any(isinstance(table, DataSet) and table.label is not None for table in tables) else 2
+
+
+def _parts(state: Any) -> dict[str, float]:
+    """Bytes on a chip of what a stage keeps from step to step: a TrainState, or weights alone."""
+    if not isinstance(state, TrainState):
+        return {"weights": bytes_on_device(state)}
+    parts = {"weights": state.params, "optimizer": state.opt_state, "reference": state.reference, "value": state.value}
+    return {name: bytes_on_device(part) for name, part in parts.items() if part is not None}
+
+
+def _cache_bytes(model: LoadedModel, slots: int) -> float:
+    """Bytes on a chip of keys and values of so many tokens on all chips, which the sampler's temporaries contain."""
+    keys = jax.eval_shape(lambda: model.model.empty_cache(1, 1)).k_LBKSH
+    heads = model.mesh.shape["tensor"] if keys.shape[2] % model.mesh.shape["tensor"] == 0 else 1
+    return 2 * math.prod(keys.shape) * keys.dtype.itemsize * slots / (row_shards(model.mesh) * heads)

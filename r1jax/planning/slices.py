@@ -1,0 +1,60 @@
+"""TPU slices that are not there: the figures of their chips, and their devices, to compile for.
+
+chip, devices = find_slice("v5p:2x2x1")
+mesh = make_mesh(config.mesh, devices)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from r1jax.config.base import ConfigError
+
+
+class Chip(NamedTuple):
+    """Figures of one chip: bytes of memory that programs may use; per second bfloat16 FLOPs, bytes of its memory read,
+    bytes sent to other chips, and cycles."""
+
+    memory: float
+    flops: float
+    read: float
+    sent: float
+    cycles: float
+
+
+# As published by Google Cloud (TPU v5e, v5p, v6e: system architecture); memory as the compiler gives it, cycles such
+# that the matrix units of a chip give its FLOPs.
+CHIPS = {
+    "v5e": Chip(15.75 * 2**30, 197e12, 819e9, 200e9, 1.5e9),
+    "v5p": Chip(95.74 * 2**30, 459e12, 2765e9, 600e9, 1.75e9),
+    "v6e": Chip(31.25 * 2**30, 918e12, 1640e9, 448e9, 1.75e9),
+}
+
+
+def find_slice(topology: str) -> tuple[Chip, Sequence[Any]]:
+    """The chip of a slice such as `v5e:4x4`, and the slice's devices. Raises ConfigError where there is no such slice.
+
+    It needs libtpu, and no TPU.
+    """
+    kind = topology.partition(":")[0]
+    if kind not in CHIPS:
+        raise ConfigError(f"--topology: got {topology!r}; give a slice of {', '.join(CHIPS)}, such as v5e:2x4")
+    if importlib.util.find_spec("libtpu") is None:
+        raise ConfigError("--topology: the TPU compiler is not installed; it comes with the extra `plan`: r1jax[plan]")
+    # libtpu looks for the TPU of this machine otherwise, and several of it may be at work.
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
+    os.environ |= {"TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost"}
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    from jax.experimental import topologies
+
+    try:
+        return CHIPS[kind], topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"--topology: {topology} is no slice: {str(error).partition(': ')[2].splitlines()[0]}"
+        ) from None
