@@ -23,10 +23,10 @@ from jax.sharding import Mesh
 from r1jax.parallel.jitted import Jitted
 from r1jax.planning.flops import jaxpr_flops
 from r1jax.planning.hlo import program_cost
-from r1jax.planning.slices import Chip
+from r1jax.planning.slices import Chip, compiled
 
 KERNEL_SHARE = 0.5  # of a chip's FLOPs, which fused attention is counted at
-USED = re.compile(r"Used ([\d.]+)([KMG]) of")  # what the compiler says where a program does not fit
+NEEDED = re.compile(r"temporaries \(([\d.]+)([KMG])\) exceed")  # what the compiler says where a program does not fit
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -71,17 +71,17 @@ def estimate_of(
     options: Any = {"open_loops": open_loops, "mean_of_branches": bool(open_loops)}
     flops, chips = jaxpr_flops(traced.jaxpr, **options), mesh.devices.size
     try:
-        compiled = traced.lower().compile()
+        executable = compiled(traced)
     except jax.errors.JaxRuntimeError as error:
-        used = USED.search(str(error))
-        if used is None:
+        needed = NEEDED.search(str(error))
+        if needed is None:
             raise
-        temporaries = float(used[1]) * UNITS[used[2]] - held
+        temporaries = float(needed[1]) * UNITS[needed[2]]
         return Estimate(held, bytes_on_device(beside), temporaries, flops=flops.total / chips, fits=False)
-    memory = compiled.memory_analysis()
+    memory: Any = executable.memory_analysis()
     # Arguments that the program does not read are in memory all the same.
     arguments = max(held, memory.argument_size_in_bytes)
-    cost = program_cost(compiled.as_text(), **options)
+    cost = program_cost(executable.as_text() or "", **options)
     collectives: dict[Any, tuple[float, float]] = {}
     for collective, times in cost.collectives.items():
         what = collective.kind, collective.axes(mesh)

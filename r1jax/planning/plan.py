@@ -102,8 +102,8 @@ class StagePlan:
 
     @property
     def mfu(self) -> float | None:
-        """The model's FLOPs in the updates of a step as a share of the chips' in that time; None without updates."""
-        if not self.model_flops:
+        """The model's FLOPs in a step's updates as a share of the chips' in that time; None without updates."""
+        if not self.model_flops or not self.fits:
             return None
         times, update = self.calls["update"]
         return self.model_flops / (times * update.seconds * self.chip.flops)

@@ -58,3 +58,13 @@ def find_slice(topology: str) -> tuple[Chip, Sequence[Any]]:
         raise ConfigError(
             f"--topology: {topology} is no slice: {str(error).partition(': ')[2].splitlines()[0]}"
         ) from None
+
+
+def compiled(traced: jax.stages.Traced) -> jax.stages.Compiled:
+    """A traced function compiled for its devices; never from JAX's cache, which cannot read what has no devices."""
+    cached = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        return traced.lower().compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)

@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from r1jax.config.training import MeshSettings
+from r1jax.parallel.jitted import Jitted
+from r1jax.parallel.mesh import make_mesh, sharding
+from r1jax.planning.estimate import bytes_on_device, estimate_of
+from r1jax.planning.slices import find_slice
+
+CHIP, DEVICES = find_slice("v5e:2x4")
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshSettings(data=1, fsdp=8), DEVICES)
+
+
+def array(mesh, letters, *shape, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding(mesh, letters))
+
+
+def test_a_product_of_matrices(mesh):
+    x, w = array(mesh, "B_", 4096, 2048), array(mesh, "__", 2048, 8192)
+    product = Jitted(jax.jit(lambda x, w: x @ w, out_shardings=sharding(mesh, "B_")), (x, w))
+    beside = {"x": x, "number": 3, "key": array(mesh, "", dtype=jax.random.key(0).dtype)}
+    with jax.set_mesh(mesh):
+        estimate = estimate_of(product, mesh, CHIP, beside=beside)
+    own, weights = 4096 * 2048 * 2 // 8, 2048 * 8192 * 2
+    assert estimate.fits and not estimate.collectives and estimate.sending == 0
+    assert estimate.arguments == own + weights == bytes_on_device((x, w))
+    assert own <= estimate.beside < own + 16
+    assert estimate.temporaries >= 4096 * 8192 * 2 // 8  # the result
+    assert estimate.flops == 2 * 4096 * 2048 * 8192 / 8
+    assert 1.0 <= estimate.computing / (estimate.flops / CHIP.flops) < 1.5  # cycles at the matrix units' rate
+
+
+def test_an_argument_that_is_not_read_is_in_memory_all_the_same(mesh):
+    x, unread = array(mesh, "B_", 1024, 1024), array(mesh, "__", 8192, 1024)
+    first = Jitted(jax.jit(lambda x, _: x + 1), (x, unread))
+    with jax.set_mesh(mesh):
+        assert estimate_of(first, mesh, CHIP).arguments == bytes_on_device((x, unread))
+
+
+def test_what_the_compiler_refuses_does_not_fit(mesh):
+    x = array(mesh, "__", 2**16, 2**16)  # 8 GiB
+    twice = Jitted(jax.jit(lambda x: (x * 2, x @ x)), (x,))
+    with jax.set_mesh(mesh):
+        estimate = estimate_of(twice, mesh, CHIP)
+    assert not estimate.fits and estimate.temporaries == 3 * 2**33 and estimate.arguments == 2**33
