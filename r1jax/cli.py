@@ -223,6 +223,7 @@ def plan(
     config: Annotated[Path, typer.Argument(help="a file of configs/")],
     overrides: Overrides,
     topology: Annotated[str, typer.Option(help="a TPU slice, such as v5e:2x4 or v5p:4x4x8")],
+    sweep: Annotated[bool, typer.Option("--sweep", help="compare layouts of mesh.fsdp and mesh.tensor")] = False,
 ) -> None:
     """Compile a config's programs for a TPU slice, without one; print memory, time, and what the run would cost."""
     settings = load_config(config, overrides)
@@ -230,13 +231,24 @@ def plan(
     from rich.console import Console
 
     from r1jax.planning.plan import plan as make_plan
-    from r1jax.planning.tables import show
+    from r1jax.planning.plan import sweep as make_sweep
+    from r1jax.planning.tables import show, show_sweep
 
     console = Console()
     with console.status("compiling") as status:
-        planned = make_plan(settings, topology, progress=lambda what: status.update(f"compiling {what}"))
-    show(planned, console)
-    if not planned.fits:
+
+        def progress(what: str) -> None:
+            status.update(f"compiling {what}")
+
+        if sweep:
+            plans, refused = make_sweep(settings, topology, progress=progress)
+        else:
+            plans, refused = [make_plan(settings, topology, progress=progress)], []
+    if sweep:
+        show_sweep(plans, refused, console)
+    else:
+        show(plans[0], console)
+    if not any(planned.fits for planned in plans):
         raise typer.Exit(1)
 
 

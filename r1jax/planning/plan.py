@@ -35,6 +35,7 @@ from r1jax.config.experiment import (
 )
 from r1jax.config.model import ModelSettings
 from r1jax.config.tasks import DataSet, MixtureTask
+from r1jax.config.training import MeshSettings
 from r1jax.huggingface.config import model_config
 from r1jax.huggingface.folder import find_description
 from r1jax.huggingface.published import PUBLISHED
@@ -124,6 +125,15 @@ class Plan:
     def fits(self) -> bool:
         return all(stage.fits for stage in self.stages)
 
+    @property
+    def hours(self) -> float:
+        return sum(stage.hours for stage in self.stages)
+
+    @property
+    def axes(self) -> str:
+        """The mesh, but for axes of one chip."""
+        return " ".join(f"{axis}={size}" for axis, size in self.mesh.shape.items() if size > 1) or "one chip"
+
 
 def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lambda what: None) -> Plan:
     """Compiles every stage for a slice such as `v5p:4x4x8`. Raises ConfigError for what the slice or mesh refuses.
@@ -154,6 +164,23 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
         parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(models[None], mesh)))
     dollars = config.dollars_per_chip_hour.get(topology.partition(":")[0], math.nan)
     return Plan(topology, chip, mesh, parameters, stages, dollars)
+
+
+def sweep(
+    config: Config, topology: str, *, progress: Callable[[str], None] = lambda what: None
+) -> tuple[list[Plan], list[str]]:
+    """Plans of the slice's layouts of fsdp and tensor, the fastest that fit first; and why others are refused."""
+    plans, refused = list[Plan](), list[str]()
+    chips = len(find_slice(topology)[1])
+    for tensor in (size for size in (1, 2, 4, 8) if chips % size == 0):
+        mesh = MeshSettings(data=1, fsdp=chips // tensor, tensor=tensor)
+        what = f"fsdp={chips // tensor} tensor={tensor}"
+        try:
+            layout = config.model_copy(update={"mesh": mesh})
+            plans.append(plan(layout, topology, progress=lambda name, what=what: progress(f"{what}, {name}")))
+        except ConfigError as error:
+            refused.append(f"{what}: {error}")
+    return sorted(plans, key=lambda plan: (not plan.fits, plan.hours)), refused
 
 
 def architecture(settings: ModelSettings) -> ModelConfig:

@@ -18,8 +18,7 @@ from r1jax.planning.slices import Chip
 
 def show(plan: Plan, console: Console) -> None:
     """Prints a plan as tables, and whether it fits."""
-    axes = " ".join(f"{axis}={size}" for axis, size in plan.mesh.shape.items() if size > 1) or "one device"
-    console.print(f"{plan.parameters:,} parameters on {plan.topology}: {plan.mesh.devices.size} chips, {axes}")
+    console.print(f"{plan.parameters:,} parameters on {plan.topology}: {plan.mesh.devices.size} chips, {plan.axes}")
     for stage in plan.stages:
         console.print(_memory_table(stage))
         console.print(_time_table(stage))
@@ -32,6 +31,19 @@ def show(plan: Plan, console: Console) -> None:
         peak, stage, call = max((e.peak, s.name, n) for s in plan.stages for n, (_, e) in s.calls.items())
         console.print(f"it fits: {_gib(peak)} of {_gib(plan.chip.memory)} GiB a chip at most, in {stage}: {call}")
     for line in (line for stage in plan.stages for line in _advice(plan, stage)):
+        console.print(line, soft_wrap=True)
+
+
+def show_sweep(plans: list[Plan], refused: list[str], console: Console) -> None:
+    """Prints plans as a table, a line for each."""
+    table = Table("mesh", "hours", "dollars", "peak GiB", "of", "in", title="layouts, the fastest that fit first")
+    for plan in plans:
+        peak, where = max((e.peak, f"{s.name}: {n}") for s in plan.stages for n, (_, e) in s.calls.items())
+        bill = [f"{plan.hours:,.2f}", f"{plan.hours * plan.mesh.devices.size * plan.dollars:,.0f}"]
+        cells = bill if plan.fits else ["does not fit", ""]
+        table.add_row(plan.axes, *cells, _gib(peak), _gib(plan.chip.memory), where)
+    console.print(table)
+    for line in refused:
         console.print(line, soft_wrap=True)
 
 

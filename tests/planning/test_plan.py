@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -9,7 +10,9 @@ from r1jax.config.base import ConfigError
 from r1jax.config.load import parse_config
 from r1jax.huggingface.config import model_config
 from r1jax.models import abstract_params, make_model
-from r1jax.planning.plan import plan
+from r1jax.parallel.mesh import make_mesh
+from r1jax.planning import plan as module
+from r1jax.planning.plan import Plan, plan
 
 SMALL = ["stages.rl.steps=40", "stages.rl.eval_every=0", "max_completion_length=16", "mesh.data=1", "mesh.fsdp=4"]
 
@@ -76,3 +79,23 @@ def test_numbers_that_the_mesh_does_not_divide_are_refused_before_anything_is_co
         plan(config_of("stages.cold_start.prompts_per_step=6"), "v5e:2x2")
     with pytest.raises(ConfigError, match="needs 8 devices and there are 4"):
         plan(config_of("mesh.tensor=2"), "v5e:2x2")
+
+
+def test_a_sweep_ranks_what_fits_and_says_what_is_refused(monkeypatch):
+    """The plans themselves are those of `plan`, which here takes no time."""
+    planned = []
+
+    def quick(config, topology, progress):
+        progress("update")
+        if config.mesh.tensor == 8:
+            raise ConfigError("mesh: tensor=8 does not divide it")
+        stages = [SimpleNamespace(fits=config.mesh.tensor != 1, hours=config.mesh.fsdp)]
+        planned.append(config.mesh)
+        return Plan(topology, None, make_mesh(config.mesh), 1, stages, 1.0)
+
+    monkeypatch.setattr(module, "plan", quick)
+    said = []
+    plans, refused = module.sweep(config_of(), "v5e:2x4", progress=said.append)
+    assert [one.axes for one in plans] == ["fsdp=2 tensor=4", "fsdp=4 tensor=2", "fsdp=8"]
+    assert refused == ["fsdp=1 tensor=8: mesh: tensor=8 does not divide it"]
+    assert said[0] == "fsdp=8 tensor=1, update"

@@ -10,7 +10,7 @@ from r1jax.parallel.mesh import make_mesh
 from r1jax.planning.estimate import Estimate
 from r1jax.planning.plan import Plan, StagePlan
 from r1jax.planning.slices import CHIPS
-from r1jax.planning.tables import bill, show
+from r1jax.planning.tables import bill, show, show_sweep
 
 GIB = 2.0**30
 SENT = {("all-gather", ("fsdp", "tensor")): (240.0, 3e9), ("all-reduce", ("tensor",)): (7.0, 1.0)}
@@ -86,6 +86,19 @@ def test_what_does_not_fit_names_its_largest_terms_and_their_settings(name, esti
     assert line.startswith(f"does not fit: rl: {name} needs {estimate.peak / GIB:.2f} of 15.75 GiB")
     assert all(setting in line for setting in settings) and line.index(settings[0]) < line.index(settings[1])
     assert "too much" in text and "chip-hours" not in text and "it fits" not in text
+
+
+def test_a_sweep_has_a_line_for_each_layout():
+    mesh, console = make_mesh(MeshSettings(data=1, fsdp=8)), Console(record=True, width=150, file=io.StringIO())
+    fits = Plan("v5e:2x4", CHIPS["v5e"], mesh, 1, [STAGE], 1.2)
+    large = dataclasses.replace(UPDATE, temporaries=20 * GIB)
+    mesh = make_mesh(MeshSettings(data=1, fsdp=4, tensor=2))
+    not_fits = Plan("v5e:2x4", CHIPS["v5e"], mesh, 1, [dataclasses.replace(STAGE, calls={"update": (4, large)})], 1.2)
+    show_sweep([fits, not_fits], ["fsdp=2 tensor=4: mesh: tensor=4 does not divide"], console)
+    text = console.export_text()
+    assert row(text, "fsdp=8", table="dollars")[1:4] == ["0.52", "5", "9.00"]
+    assert row(text, "fsdp=4 tensor=2", table="dollars")[1:] == ["does not fit", "", "24.00", "15.75", "rl: update"]
+    assert "fsdp=2 tensor=4: mesh: tensor=4 does not divide" in text
 
 
 def test_a_bill_in_the_form_of_r1s_own():
