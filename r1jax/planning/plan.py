@@ -5,7 +5,7 @@
 
 The functions that training runs are compiled for the slice by the TPU compiler, which needs no TPU. Nothing else of the
 run is needed, neither its data nor its weights: prompts are taken to have max_prompt_length tokens, and completions
-max_completion_length, so that a real run takes less time and never more memory.
+max_completion_length, so that a real run takes less time, dynamic sampling aside, and no more memory.
 """
 
 from __future__ import annotations
