@@ -111,7 +111,10 @@ def test_wrong_settings(case, tiny_file, tmp_path, monkeypatch):
         (["export", "nowhere", "gs://bucket/out"], "error: OUT: 'gs:/bucket/out' is an address"),
         (["export", "nowhere", "/dev/null/out"], "error: OUT: /dev/null/out cannot be written: /dev/null is no folder"),
         (["eval", "/nope"], "error: /nope: there is no such run and no such model folder"),
-        (["plan", "configs/quickstart.yaml", "--topology", "v9:2x2"], "error: --topology: got 'v9:2x2'; give a slice of"),
+        (
+            ["plan", "configs/quickstart.yaml", "--topology", "v9:2x2"],
+            "error: --topology: got 'v9:2x2'; give a slice of",
+        ),
         (
             ["plan", "configs/quickstart.yaml", "--topology", "v5e:2x4", "mesh.data=3"],
             "error: mesh: data=3, fsdp=1, tensor=1, expert=1, context=1 needs 3 devices and there are 8",

@@ -141,6 +141,8 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
     `progress` is called with what is compiled next.
     """
     with user_errors():
+        if not config.stages:
+            raise ConfigError("stages: got none; a plan needs at least one")
         chip, devices = find_slice(topology)
         mesh = make_mesh(config.mesh, devices)
         owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
