@@ -21,6 +21,7 @@ from r1jax.config.sampling import SamplingSettings
 from r1jax.data.batches import padded
 from r1jax.models import Model
 from r1jax.parallel.mesh import own_rows, row_shards, sharding, to_global, to_host
+from r1jax.parallel.processes import check_agreement
 from r1jax.rl.logprobs import completion_log_probs
 from r1jax.rl.rollout import completion_texts
 from r1jax.rl.types import TrainBatch
@@ -94,6 +95,7 @@ class Generator:
         model = self.model
         with user_errors():
             tokens = encode_prompt(model.tokenizer, text)
+            check_agreement({"PROMPT": text, "the options": repr((sampling, samples, max_tokens, seed))})
         shards = row_shards(model.mesh)
         own = own_rows(model.mesh, shards)  # all rows are of the same prompt; the first answers are returned
         prompt_PS, length_P = padded([tokens] * len(own), _width(len(tokens)))

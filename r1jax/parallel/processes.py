@@ -9,9 +9,12 @@ Every process has to call these functions, in the same order. With one process t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -20,12 +23,16 @@ from jax.experimental import multihost_utils
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
 
+JOIN_SECONDS = 60.0  # in which all processes have to be there
+HEARTBEAT_SECONDS = 30  # after which a process that is not heard of ends the others; JAX has 100
+
 
 def join_processes(config: MeshSettings) -> None:
     """Connects the processes of one run, where the config or JAX_COORDINATOR_ADDRESS says that there are several.
 
     On a TPU pod JAX finds the other processes by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID name them. Call it before the first use of a device.
+    JAX_PROCESS_ID name them. Call it before the first use of a device. Where the others do not come within a minute,
+    the process ends.
     """
     if jax.distributed.is_initialized():
         return
@@ -35,9 +42,32 @@ def join_processes(config: MeshSettings) -> None:
         missing = [name for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if name not in os.environ]
         if missing:
             raise ConfigError(f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not; set all three")
-        jax.distributed.initialize(address, int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"]))
+        count, own = os.environ["JAX_NUM_PROCESSES"], os.environ["JAX_PROCESS_ID"]
+        with _or_give_up(f"process {own} of {count} at {address}"):
+            jax.distributed.initialize(address, int(count), int(own), heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     elif config.distributed:
-        jax.distributed.initialize()
+        with _or_give_up("this process (mesh.distributed)"):
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+
+
+@contextlib.contextmanager
+def _or_give_up(who: str) -> Iterator[None]:
+    """Ends the process, in one line, where the others have not come in time; JAX would abort with its stack."""
+
+    def give_up() -> None:
+        print(
+            f"stopped: {who} waited {JOIN_SECONDS:g} s for the others; start the same command in all", file=sys.stderr
+        )
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = threading.Timer(JOIN_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def wait_for_all(name: str) -> None:

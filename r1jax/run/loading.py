@@ -27,7 +27,7 @@ from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.mesh import make_mesh
-from r1jax.parallel.processes import join_processes
+from r1jax.parallel.processes import check_agreement, join_processes
 from r1jax.run.manifest import check_checksums
 from r1jax.run.stages import reading_of
 from r1jax.sampling.loaded_model import LoadedModel
@@ -76,10 +76,12 @@ def _load_run(folder: Path, overrides: Sequence[str], checkpoint: str | None) ->
     tree = trained.model_dump() | {"run_dir": str(folder), "mesh": {"data": -1}, "stages": [], "table": {}}
     # Looking for checkpoints asks for devices, and the processes have to be joined before that.
     join_processes(parse_config(tree, [o for o in overrides if o.startswith("mesh")]).mesh)
+    check_agreement({"MODEL": str(folder), "KEY=VALUE": repr([*overrides]), "--step": str(checkpoint)})
     for other in trained.stages:
         if not other.makes_policy and checkpoint and other.name in (checkpoint, checkpoint.rpartition("-")[0]):
             raise ConfigError(f"{folder}: stage {other.name} ends with no model that writes text; name another stage")
     stage, step = find_checkpoint(folder, policies(trained), checkpoint)
+    check_agreement({f"the checkpoint in {folder}": f"{stage}-{step}"})
     settings = trained.stage(stage)
     task = sampled_task(settings.task, lambda source: trained.stage(source).task)
     complete = settings.model_dump() | {"task": task.model_dump()}
@@ -112,6 +114,7 @@ def _load_pretrained(path: str, overrides: Sequence[str]) -> Loaded:
         "evaluate": {"problems": None, "temperature": 0.0},
     }
     join_processes(parse_config(tree, overrides).mesh)  # before a device is asked for
+    check_agreement({"MODEL": path, "KEY=VALUE": repr([*overrides])})
     tree["model"] = {"path": path, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16"}
     config = parse_config(tree, overrides)
     tokenizer = load_tokenizer(find_tokenizer(config.tokenizer) if config.tokenizer else folder, (), config.stop)

@@ -1,10 +1,12 @@
 """What two processes of 4 devices exchange. tests/programs/test_processes.py has whole runs of them."""
 
 import json
+import socket
+import subprocess
 import sys
 
 import pytest
-from two_processes import in_two_processes
+from two_processes import environment, in_two_processes
 
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
@@ -73,3 +75,24 @@ def test_half_an_address_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(ConfigError, match="JAX_COORDINATOR_ADDRESS is set but JAX_NUM_PROCESSES is not; set all three"):
         join_processes(MeshSettings())
+
+
+ALONE = """
+from r1jax.config.training import MeshSettings
+from r1jax.parallel import processes
+
+processes.JOIN_SECONDS = 2.0
+processes.join_processes(MeshSettings())
+"""
+
+
+@pytest.mark.parametrize("process", ["0", "1"])
+def test_a_process_alone_does_not_wait_for_ever(process):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    more = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": process}
+    ended = subprocess.run([sys.executable, "-c", ALONE], env=environment(1, **more), capture_output=True, text=True)
+    assert ended.returncode == 1
+    line = f"stopped: process {process} of 2 at {address} waited 2 s for the others; start the same command in all"
+    assert ended.stderr.strip().splitlines()[-1] == line

@@ -79,6 +79,15 @@ def test_processes_that_do_not_agree_are_refused(tmp_path):
     assert not (tmp_path / "two" / "run").exists()
 
 
+def test_processes_that_are_asked_different_things_are_refused(trained):
+    _, folder = trained
+    sample = [sys.executable, "-m", "r1jax.cli", "sample", str(folder)]
+    for ours, theirs, name in [(["1+1="], ["1+2="], "PROMPT"), (["1+1=", "seed=1"], ["1+1="], "KEY=VALUE")]:
+        codes, outputs = in_two_processes([*sample, *ours], [*sample, *theirs])
+        assert codes == [2, 2], outputs
+        assert all(f"error: {name}: not the same in process 0 and in 1 of 2" in output for output in outputs)
+
+
 def test_what_one_process_refuses_ends_the_others(tmp_path):
     """A file that is missing on one machine: without a word from it, the others would wait for it."""
     (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
