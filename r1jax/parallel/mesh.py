@@ -55,6 +55,8 @@ def make_mesh(config: MeshSettings, devices: Sequence[Any] | None = None) -> Mes
             f"mesh: {shape} needs {fixed} devices and there are {count}; change one axis, or set it to -1"
         )
     sizes = {axis: count // fixed if size == -1 else size for axis, size in sizes.items()}
+    if len({getattr(device, "slice_index", 0) for device in devices}) > 1:
+        raise ConfigError("mesh: the devices are of several TPU slices, which is not supported; use those of one")
     # Axes that no dimensions of a TPU's torus make up take parts of them.
     placed = create_device_mesh(tuple(sizes.values()), devices, allow_split_physical_axes=True)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))

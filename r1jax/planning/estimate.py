@@ -26,8 +26,9 @@ from r1jax.planning.hlo import program_cost
 from r1jax.planning.slices import Chip, compiled
 
 KERNEL_SHARE = 0.5  # of a chip's FLOPs, which fused attention is counted at
-NEEDED = re.compile(r"temporaries \(([\d.]+)([KMG])\) exceed")  # what the compiler says where a program does not fit
-UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+# What the compiler says where a program does not fit: what its temporaries need, or all of it.
+NEEDED = re.compile(r"temporaries \((?P<temporaries>[\d.]+[KMGT])\) exceed|Used (?P<all>[\d.]+[KMGT]) of")
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def estimate_of(
         needed = NEEDED.search(str(error))
         if needed is None:
             raise
-        temporaries = float(needed[1]) * UNITS[needed[2]]
+        size = needed["temporaries"] or needed["all"]
+        temporaries = float(size[:-1]) * UNITS[size[-1]] - (held if needed["all"] else 0)
         return Estimate(held, bytes_on_device(beside), temporaries, flops=flops.total / chips, fits=False)
     memory: Any = executable.memory_analysis()
     # Arguments that the program does not read are in memory all the same.

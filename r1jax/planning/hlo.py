@@ -9,6 +9,7 @@ Cycles are in the HLO for TPUs alone.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -24,8 +25,9 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "
 ARRAYS = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\]")
 COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$\n((?:.*\n)*?)\}.*$", re.MULTILINE)
 LOOP = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
-BRANCHES = re.compile(r" conditional\(.*(?:branch_computations=\{|true_computation=)([^}]*?)[}\s]")
+BRANCHES = re.compile(r" conditional\(.*?(branch_computations=\{[^}]*\}|true_computation=\S+ false_computation=\S+)")
 CALL = re.compile(r" (fusion|call|async-start)\(.*(?:calls|to_apply)=%([\w.\-]+)")
+ASYNCHRONOUS = re.compile(r"\s*%async-collective-start")
 CONSTANT = re.compile(r"[su]32\[\]\S* constant\((\d+)\)")
 
 
@@ -88,13 +90,15 @@ def program_cost(text: str, *, open_loops: Sequence[int] = (), mean_of_branches:
 
     @functools.cache
     def of(name: str) -> Cost:
-        cost, channels = Cost(), set()
+        cost, asynchronous = Cost(), set()
         for line in bodies[name]:
             if loop := LOOP.search(line):
-                number = trips(line, bodies[loop[1]])
+                condition = bodies[loop[1]]
+                called = [bodies[call[2]] for call in map(CALL.search, condition) if call]
+                number = trips(line, [*condition, *itertools.chain(*called)])
                 cost.add(of(loop[2]), next(remaining, 0) if number is None else number)
             elif branches := BRANCHES.search(line):
-                choices = [of(branch) for branch in re.findall(r"%([\w.\-]+)", line[branches.start(1) :])]
+                choices = [of(branch) for branch in re.findall(r"%([\w.\-]+)", branches[1])]
                 if mean_of_branches:
                     for choice in choices:
                         cost.add(choice, 1 / len(choices))
@@ -107,20 +111,25 @@ def program_cost(text: str, *, open_loops: Sequence[int] = (), mean_of_branches:
                 cost.cycles += cycles(line) or sum(map(cycles, inner))
                 scatters = called is not None and "scatter" in called[2]
                 for found, channel in [starts(line), *(starts(part, scatters=scatters) for part in inner)]:
-                    if found and channel not in channels:  # the parts of an asynchronous one share its channel
-                        channels.add(channel)
-                        cost.collectives[found] += 1
+                    if found is None or (found, channel) in asynchronous:
+                        continue
+                    cost.collectives[found] += 1
+                    if ASYNCHRONOUS.match(line):  # its other parts share its channel
+                        asynchronous.add((found, channel))
         return cost
 
     return of(entry)
 
 
 def trips(line: str, condition: list[str]) -> int | None:
-    """How often a loop runs: as the compiler says, or the number that its counter is compared with; None if open."""
+    """How often a loop runs: as the compiler says, or the number that its counter is compared with; None if open.
+
+    The condition of one that data may end makes more than one comparison.
+    """
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
         return int(known[1])
     text = "\n".join(condition)
-    return None if " and(" in text else max(map(int, CONSTANT.findall(text)), default=None)
+    return None if text.count(" compare(") > 1 else max(map(int, CONSTANT.findall(text)), default=None)
 
 
 def cycles(line: str) -> int:
@@ -136,8 +145,12 @@ def starts(line: str, *, scatters: bool = False) -> tuple[Collective | None, str
         return None, ""
     arrays = [(kind, map(int, filter(None, size.split(",")))) for kind, size in ARRAYS.findall(match[1])]
     sizes = [BYTES[kind] * math.prod(size) for kind, size in arrays]
-    kind, size, group = match[2], max(sizes) if match[3] else sum(sizes), devices(line)
-    if kind == "reduce-scatter":  # the instruction's own size is that of a part
+    kind, size, group = match[2], sum(sizes), devices(line)
+    if kind == "collective-permute":
+        size = max(sizes, default=0)
+    elif match[3] and kind in ("all-gather", "reduce-scatter"):  # given with its operands, the parts or the whole
+        size = size * len(group) // (len(group) + 1)
+    elif kind == "reduce-scatter":  # the instruction's own size is that of a part
         size *= len(group)
     channel = re.search(r"channel_id=(\d+)", line)
     found = Collective("reduce-scatter" if scatters else kind, size, group)

@@ -32,6 +32,7 @@ from r1jax.config.experiment import (
     RewardModelStage,
     SftStage,
     StageSettings,
+    models_read,
 )
 from r1jax.config.model import ModelSettings
 from r1jax.config.tasks import DataSet, MixtureTask
@@ -42,16 +43,18 @@ from r1jax.huggingface.published import PUBLISHED
 from r1jax.models import ModelConfig, abstract_params, make_model
 from r1jax.models.flops import forward_flops
 from r1jax.parallel.jitted import Jitted
-from r1jax.parallel.mesh import make_mesh, row_shards
+from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh, row_shards
 from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
 from r1jax.planning.slices import Chip, find_slice
 from r1jax.programs import distill, grpo, reward_model, sft
 from r1jax.programs.steps import is_due
 from r1jax.rl.evaluation import problems_at_once
 from r1jax.run.checks import mesh_problems
+from r1jax.run.loading import describe
 from r1jax.run.run import largest_stage, new_tokenizer
 from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
+from r1jax.sampling.reward_model import RewardModel
 from r1jax.training.state import TrainState
 
 
@@ -162,7 +165,9 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
             if isinstance(stage, DistillStage):
                 teacher = _teacher(config, stage, loaded)
             with loaded.devices():
-                stages.append(_stage_plan(config, stage, loaded, teacher, chip, progress))
+                owners = [config.model_owner(name) for name in dict.fromkeys(models_read(stage).values())]
+                scorers = [abstract_params(models[owner], mesh, with_head=True) for owner in owners]
+                stages.append(_stage_plan(config, stage, loaded, scorers, teacher, chip, progress))
         parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(models[None], mesh)))
     dollars = config.dollars_per_chip_hour.get(topology.partition(":")[0], math.nan)
     return Plan(topology, chip, mesh, parameters, stages, dollars)
@@ -189,46 +194,45 @@ def architecture(settings: ModelSettings) -> ModelConfig:
     """The architecture of a model, for which its config.json is enough; published ones need no network."""
     if settings.path is None:
         return model_config(settings)
-    try:
+    if settings.path not in PUBLISHED or Path(settings.path).is_dir():
         return model_config(settings, find_description(settings.path))
-    except ConfigError:
-        if settings.path not in PUBLISHED:
-            raise
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(PUBLISHED[settings.path]))
         return model_config(settings, Path(folder))
 
 
 def _new_vocabulary(config: Config) -> int:
-    """How many tokens a run whose tokenizer is not a model's would have."""
-
-    def no_model(settings: Any) -> Any:
-        raise ConfigError("a plan trains no reward model")
-
-    return new_tokenizer(config, StageTasks(config, {}, None, no_model).all_expected()).size
+    """How many tokens a run whose tokenizer is not a model's would have; characters are those of its tasks."""
+    of_tasks = (config.tokenizer or "characters") == "characters"
+    unread = RewardModel(lambda: None, 1.0)  # pyright: ignore[reportArgumentType] (its weights are never asked for)
+    return new_tokenizer(config, StageTasks(config, {}, None, lambda _: unread).all_expected() if of_tasks else []).size
 
 
 def _stage_plan(
     config: Config,
     stage: StageSettings,
     model: LoadedModel,
+    scorers: Any,
     teacher: LoadedModel | None,
     chip: Chip,
     progress: Callable[[str], None],
 ) -> StagePlan:
-    calls, mesh = [*_calls(stage, model, teacher)], model.mesh
-    state: Any = next(call.program.arguments[0] for call in reversed(calls))
+    """`scorers` are the abstract weights of the reward models that are among the stage's rewards."""
+    calls, mesh = {call.name: call for call in _calls(stage, model, teacher)}, model.mesh
+    state: Any = (calls.get("update") or calls["cast"]).program.arguments[0]
     evaluations = 0
     if stage.makes_policy:
-        call, evaluations = _evaluation(config, stage, dataclasses.replace(model, weights=state.params), state)
-        calls.append(call)
+        beside = calls["rollout"].beside if "rollout" in calls else state
+        trained = dataclasses.replace(model, weights=state.params)
+        calls["evaluate"], evaluations = _evaluation(config, stage, trained, beside)
     estimates = {}
-    for call in calls:
-        progress(f"{stage.name}: {call.name}")
-        where = teacher if call.name == "teacher" and teacher is not None else model
+    for name, call in calls.items():
+        progress(f"{stage.name}: {name}")
+        where = teacher if teacher is not None and name.endswith("teacher") else model
+        beside = call.beside, scorers
         with where.devices():
-            estimate = estimate_of(call.program, where.mesh, chip, beside=call.beside, open_loops=call.open_loops)
-        estimates[call.name] = call.times, estimate
+            estimate = estimate_of(call.program, where.mesh, chip, beside=beside, open_loops=call.open_loops)
+        estimates[name] = call.times, estimate
     P, G = stage.prompts_per_step, getattr(stage, "group_size", 0)
     S, T = stage.max_prompt_length, stage.max_completion_length
     rows, width, predicted = P * max(G, 1), S + T, T
@@ -266,8 +270,8 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             group_size=stage.group_size,
             max_new=stage.max_completion_length,
         )
+        yield Call("cast", weighted.cast(), times=0)  # once in the stage
         yield Call("rollout", rollout, beside=weighted.weights, open_loops=trips)
-        yield Call("cast", weighted.cast())
     else:
         if isinstance(stage, GrpoStage):
             functions, others = grpo.functions(model, stage, width), [None, None]
@@ -276,6 +280,9 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             functions = distill.functions(model, teacher, stage, width, [*stage.reward_weights])
             others = [functions["teacher"].arguments[0], functions["update"].arguments[3]]  # its weights, its head
         state: TrainState = functions["update"].arguments[0]
+        if teacher is not None:
+            weighted = dataclasses.replace(teacher, weights=abstract_params(teacher.model, teacher.mesh))
+            yield Call("load teacher", weighted.cast(TRAIN_WEIGHTS), times=0, beside=state)
         cast = dataclasses.replace(model, weights=state.params).cast()
         yield Call("cast", cast, beside=(dataclasses.replace(state, params=None), others))
         yield Call("rollout", functions["rollout"], beside=(state, others), open_loops=trips)
@@ -287,7 +294,7 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             yield Call("update", functions["update"], beside=others[0])
 
 
-def _evaluation(config: Config, stage: Any, model: LoadedModel, state: TrainState) -> tuple[Call, int]:
+def _evaluation(config: Config, stage: Any, model: LoadedModel, beside: Any) -> tuple[Call, int]:
     """The sampler of the stage's evaluations, and how often all of them call it; 0 where that depends on the data."""
     settings, sequences, shards = stage.evaluate, largest_stage(config), row_shards(model.mesh)
     problems = settings.problems or sequences
@@ -299,8 +306,9 @@ def _evaluation(config: Config, stage: Any, model: LoadedModel, state: TrainStat
         group_size=settings.samples,
         max_new=stage.max_completion_length,
     )
-    times = 1 + sum(is_due(step, stage.eval_every, stage.steps) for step in range(1, stage.steps + 1))
-    call = Call("evaluate", rollout, beside=state, open_loops=(stage.max_completion_length,))
+    every = [stage.eval_every, *([stage.save_every] if stage.keep == "best" else [])]
+    times = 1 + sum(any(is_due(step, n, stage.steps) for n in every) for step in range(1, stage.steps + 1))
+    call = Call("evaluate", rollout, beside=beside, open_loops=(stage.max_completion_length,))
     return call, times * math.ceil(problems / at_once) if settings.problems else 0
 
 
@@ -314,10 +322,15 @@ def _teacher(config: Config, stage: DistillStage, model: LoadedModel) -> LoadedM
     else:
         settings = ModelSettings(path=stage.teacher)
     own, mesh = model.model.config, model.mesh
-    if stage.teacher_mesh is not None:
-        mesh = make_mesh(stage.teacher_mesh, mesh.devices.flatten().tolist())
-    theirs = dataclasses.replace(architecture(settings), dtype=own.dtype, attention=own.attention, remat="none")
-    return LoadedModel(make_model(theirs, model.model.vocabulary), model.tokenizer, mesh, None)
+    try:
+        if stage.teacher_mesh is not None:
+            mesh = make_mesh(stage.teacher_mesh, mesh.devices.flatten().tolist())
+        is_run = (Path(stage.teacher) / "config.yaml").is_file()
+        theirs = describe(stage.teacher)[0] if is_run else architecture(settings)
+        theirs = dataclasses.replace(theirs, dtype=own.dtype, attention=own.attention, remat="none")
+        return LoadedModel(make_model(theirs, model.model.vocabulary), model.tokenizer, mesh, None)
+    except ValueError as error:
+        raise ConfigError(f"stages.{stage.name}.teacher: {error}") from None
 
 
 def _responses(stage: RewardModelStage) -> int:

@@ -17,12 +17,11 @@ from r1jax.config.base import ConfigError
 
 
 class Chip(NamedTuple):
-    """Figures of one chip: bytes of memory that programs may use; per second bfloat16 FLOPs, bytes of its memory read,
-    bytes sent to other chips, and cycles."""
+    """Figures of one chip: bytes of memory that programs may use; per second bfloat16 FLOPs, bytes sent to
+    other chips over all its links, and cycles."""
 
     memory: float
     flops: float
-    read: float
     sent: float
     cycles: float
 
@@ -30,9 +29,9 @@ class Chip(NamedTuple):
 # As published by Google Cloud (TPU v5e, v5p, v6e: system architecture); memory as the compiler gives it, cycles such
 # that the matrix units of a chip give its FLOPs.
 CHIPS = {
-    "v5e": Chip(15.75 * 2**30, 197e12, 819e9, 200e9, 1.5e9),
-    "v5p": Chip(95.74 * 2**30, 459e12, 2765e9, 600e9, 1.75e9),
-    "v6e": Chip(31.25 * 2**30, 918e12, 1640e9, 448e9, 1.75e9),
+    "v5e": Chip(15.75 * 2**30, 197e12, 200e9, 1.5e9),
+    "v5p": Chip(95.74 * 2**30, 459e12, 600e9, 1.75e9),
+    "v6e": Chip(31.25 * 2**30, 918e12, 448e9, 1.75e9),
 }
 
 
@@ -55,9 +54,7 @@ def find_slice(topology: str) -> tuple[Chip, Sequence[Any]]:
     try:
         return CHIPS[kind], topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except jax.errors.JaxRuntimeError as error:
-        raise ConfigError(
-            f"--topology: {topology} is no slice: {str(error).partition(': ')[2].splitlines()[0]}"
-        ) from None
+        raise ConfigError(f"--topology: {topology} is no slice: {str(error).splitlines()[0]}") from None
 
 
 def compiled(traced: jax.stages.Traced) -> jax.stages.Compiled:

@@ -63,10 +63,11 @@ def _memory_table(stage: StagePlan) -> Table:
 
 
 def _time_table(stage: StagePlan) -> Table:
+    known, seconds = all(estimate.fits for _, estimate in stage.calls.values()), stage.step_seconds
     table = Table(
         *("program", "calls", "TFLOPs", "computing", "sending", "seconds", "bound by", "compiled in"),
         title=f"{stage.name}: a step",
-        caption=f"{stage.step_seconds:.3g} s a step, {stage.tokens / max(stage.step_seconds, 1e-9):,.0f} tokens/s",
+        caption=f"{seconds:.3g} s a step, {stage.tokens / seconds:,.0f} tokens/s" if known else None,
     )
     for name, (times, e) in stage.calls.items():
         seconds = [f"{number:.3g}" for number in (e.computing, e.sending, e.seconds)] if e.fits else [""] * 3
@@ -122,14 +123,18 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
         if e.fits and e.peak <= plan.chip.memory:
             continue
         cache = stage.cache if name == "rollout" else 0.0
+        samples = name in ("rollout", "evaluate", "cast")  # with weights that fsdp does not split
+        places = {"teacher": "teacher_mesh", "load teacher": "teacher_mesh"}
+        arguments = places.get(name, "mesh.tensor" if samples else "mesh.fsdp")
+        shape = {"rollout": "prompts_per_step", "evaluate": "prompts_per_step, max_completion_length"}
         terms = {"arguments": e.arguments, "memory beside them": e.beside}
         terms |= {"the cache of sampling": cache, "temporaries": max(e.temporaries - cache, 0.0)}
         largest = sorted(terms.items(), key=lambda term: -term[1])[:3]
         settings = {
-            "arguments": "mesh.fsdp" if name != "rollout" else "mesh.tensor",
+            "arguments": arguments,
             "memory beside them": "mesh.fsdp",
             "the cache of sampling": "prompts_per_step, group_size, max_completion_length",
-            "temporaries": "microbatch, model.remat, mesh.tensor" if name != "rollout" else "prompts_per_step",
+            "temporaries": shape.get(name) or (arguments if samples or name in places else "microbatch, model.remat"),
         }
         named = ", ".join(f"{what} {_gib(size)} ({settings[what]})" for what, size in largest if size > 0)
         yield (

@@ -27,7 +27,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("model", PARAMETERS)
-def test_they_have_as_many_parameters_as_published(model, no_hub):
+def test_they_have_as_many_parameters_as_published(model):
     config = architecture(ModelSettings(path=model))
     assert config.vocab_size is not None
     params = abstract_params(make_model(config, config.vocab_size), make_mesh(MeshSettings()))
@@ -37,14 +37,3 @@ def test_they_have_as_many_parameters_as_published(model, no_hub):
 def test_those_of_the_shipped_configs_are_there():
     paths = re.findall(r"path: ([\w.-]+/[\w.-]+)", "".join(file.read_text() for file in Path("configs").glob("*.yaml")))
     assert {path for path in paths if not path.startswith("models/")} <= {*PUBLISHED}
-
-
-@pytest.fixture
-def no_hub(monkeypatch):
-    from r1jax.config.base import ConfigError
-    from r1jax.planning import plan
-
-    def unreachable(path):
-        raise ConfigError("no hub")
-
-    monkeypatch.setattr(plan, "find_description", unreachable)

@@ -48,3 +48,11 @@ def test_what_the_compiler_refuses_does_not_fit(mesh):
     with jax.set_mesh(mesh):
         estimate = estimate_of(twice, mesh, CHIP)
     assert not estimate.fits and estimate.temporaries == 3 * 2**33 and estimate.arguments == 2**33
+
+
+def test_arguments_and_temporaries_that_fit_apart_and_not_together(mesh):
+    x = array(mesh, "__", 2**16, 2**16)
+    both = Jitted(jax.jit(lambda x: (x[:, : 2**15] * 2, x[:, 2**14 :] @ x[: 3 * 2**14])), (x,))
+    with jax.set_mesh(mesh):
+        estimate = estimate_of(both, mesh, CHIP)
+    assert estimate.peak > CHIP.memory and (not estimate.fits or estimate.computing > 0)

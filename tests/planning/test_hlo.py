@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 from r1jax.config.training import MeshSettings
 from r1jax.parallel.mesh import make_mesh
 from r1jax.planning import slices
-from r1jax.planning.hlo import Collective, devices, program_cost
+from r1jax.planning.hlo import Collective, devices, program_cost, starts
 from r1jax.planning.slices import find_slice
 
 SIZE = 1024 * 256 * 4  # bytes of what is summed
@@ -92,3 +92,30 @@ def test_a_conditional_is_its_dearest_branch_or_the_mean(mesh):
     text = compiled(mesh, either)
     assert program_cost(text).sizes()["all-reduce", SIZE] == 1
     assert program_cost(text, mean_of_branches=True).sizes()["all-reduce", SIZE] == 0.5
+
+
+def test_sums_of_different_arrays_that_share_a_channel_are_all_counted(mesh):
+    """JAX gives all collectives of shard_map the same channel."""
+
+    def sums(x):
+        return jax.lax.psum(x, "fsdp"), jax.lax.psum(jnp.sin(x[:, :128].T @ x), "tensor"), jax.lax.psum(x[:8], "fsdp")
+
+    function = jax.shard_map(sums, in_specs=P("fsdp"), out_specs=P(), check_vma=False)
+    sizes = program_cost(compiled(mesh, function)).sizes()
+    assert sum(size * times for (_, size), times in sizes.items()) == SIZE + 128 * 256 * 4 + 8 * 256 * 4
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("%a = (f32[8,4]{1,0}, f32[32,4]{1,0}) all-gather-start(%x)", 32 * 4 * 4),
+        ("%a = ((f32[8]{0}, f32[4]{0}), (f32[32]{0}, f32[16]{0})) all-gather-start(%x, %y)", 48 * 4),
+        ("%a = (f32[32]{0}, f32[8]{0}) reduce-scatter-start(%x)", 32 * 4),
+        ("%a = f32[8]{0} reduce-scatter(%x)", 32 * 4),
+        ("%a = (f32[8]{0}, bf16[4]{0}) all-reduce-start(%x, %y)", 40),
+        ("%a = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%x)", 32),
+    ],
+)
+def test_the_bytes_of_a_collective_in_each_of_its_forms(line, size):
+    found, _ = starts(f"  {line}, channel_id=1, replica_groups=[2,4]<=[8], use_global_device_ids=true")
+    assert found is not None and found.bytes == size

@@ -7,12 +7,15 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import parse_config
+from r1jax.config.load import load_config, parse_config
 from r1jax.huggingface.config import model_config
 from r1jax.models import abstract_params, make_model
 from r1jax.parallel.mesh import make_mesh
 from r1jax.planning import plan as module
+from r1jax.planning.estimate import Estimate, bytes_on_device
 from r1jax.planning.plan import Plan, plan
+from r1jax.planning.slices import find_slice
+from r1jax.sampling.loaded_model import LoadedModel
 
 SMALL = ["stages.rl.steps=40", "stages.rl.eval_every=0", "max_completion_length=16", "mesh.data=1", "mesh.fsdp=4"]
 
@@ -45,8 +48,11 @@ def test_memory_is_that_of_the_state_and_of_the_programs(planned):
     assert sft.state["weights"] == grpo.state["weights"] == grpo.state["reference"] == own
     assert sft.state["optimizer"] == pytest.approx(2 * own, abs=16)  # moments, and a count
     state = sum(grpo.state.values())
-    for name, (_, estimate) in grpo.calls.items():
-        assert state <= estimate.arguments + estimate.beside < state + 2**20, name
+    of_cast, of_update = (grpo.calls[name][1] for name in ("cast", "update"))
+    assert of_cast.beside == state - own + 8  # all but the weights, and the numbers of steps and of batches
+    assert of_update.beside == 0 and of_update.arguments > state  # which TPUs pad, where arrays are as small
+    for _, sampler in (grpo.calls["rollout"], grpo.calls["evaluate"]):
+        assert sampler.beside == state + 8
     assert grpo.peak == max(e.peak for _, e in grpo.calls.values()) and planned.fits
     # layers × (keys and values) × 2 heads × 4 numbers of 4 bytes, of 8 prompts and 32 completions on 4 chips
     assert grpo.cache == 1 * 2 * 2 * 4 * 4 * (8 * 6 + 32 * 16) / 4
@@ -99,3 +105,60 @@ def test_a_sweep_ranks_what_fits_and_says_what_is_refused(monkeypatch):
     assert [one.axes for one in plans] == ["fsdp=2 tensor=4", "fsdp=4 tensor=2", "fsdp=8"]
     assert refused == ["fsdp=1 tensor=8: mesh: tensor=8 does not divide it"]
     assert said[0] == "fsdp=8 tensor=1, update"
+
+
+DISTILLED = {"name": "learnt", "program": "distill", "steps": 2, "prompts_per_step": 8, "group_size": 2}
+JUDGED = {"jsonl": "pairs.jsonl", "chosen": "better", "rejected": "worse"}
+
+
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_a_teacher_is_in_memory_beside_what_its_student_does(top_k):
+    """By the sizes of abstract arrays alone; nothing is compiled."""
+    tree = OmegaConf.to_container(OmegaConf.create(TINY.format(folder="runs/none")))
+    optimizer = {"learning_rate": 1e-3}
+    tree["stages"] = [DISTILLED | {"teacher": "base", "teacher_top_k": top_k, "optimizer": optimizer}]
+    config = parse_config(tree, ["mesh.data=1", "mesh.fsdp=4"])
+    [stage], mesh = config.stages, make_mesh(config.mesh, find_slice("v5e:2x2")[1])
+    model = make_model(model_config(config.model), 20)
+    student = LoadedModel(model, SimpleNamespace(stop_ids=(0,), size=20), mesh, None)
+    weights = bytes_on_device(abstract_params(model, mesh))
+    with student.devices():
+        calls = {call.name: call for call in module._calls(stage, student, module._teacher(config, stage, student))}
+    assert [*calls] == ["load teacher", "cast", "rollout", "teacher", "update"]
+    head = 64 * 16 * 4 / 4 if top_k is None else 0  # of a tied embedding
+    beside = {name: bytes_on_device(call.beside) for name, call in calls.items()}
+    assert beside["load teacher"] == 3 * weights + 16  # the student's state, with four counts
+    assert beside["rollout"] == 4 * weights + 16 + head == beside["cast"] + weights
+    assert beside["teacher"] == 3 * weights + 16 + head and beside["update"] == weights
+
+
+def test_reward_models_stay_beside_every_program_of_a_stage(monkeypatch):
+    """And a reject stage casts its weights once."""
+    tree = OmegaConf.to_container(OmegaConf.create(TINY.format(folder="runs/none")))
+    grpo = tree["stages"][1]
+    optimizer = {"learning_rate": 1e-3}
+    judge = {"name": "judge", "program": "reward_model", "steps": 2, "prompts_per_step": 8, "task": JUDGED}
+    kept = {"name": "kept", "program": "reject", "steps": 2, "prompts_per_step": 8, "group_size": 2}
+    judged = {"accuracy": 1.0, "liked": {"name": "reward_model", "stage": "judge"}}
+    tree["stages"] = [judge | {"optimizer": optimizer}, grpo | {"rewards": judged}, kept]
+    seen = {}
+
+    def estimate(program, mesh, chip, *, beside, open_loops):
+        seen.setdefault(id(program), bytes_on_device(beside))
+        return Estimate(bytes_on_device(program.arguments), bytes_on_device(beside), 0.0, computing=1.0)
+
+    monkeypatch.setattr(module, "estimate_of", estimate)
+    config = parse_config(tree, ["mesh.data=1", "mesh.fsdp=4", "tokenizer=characters"])
+    monkeypatch.setattr(module, "_new_vocabulary", lambda config: 20)
+    judge, rl, kept = plan(config, "v5e:2x2").stages
+    scorer = judge.state["weights"]
+    plain = {"cast": rl.calls["cast"][1], "update": rl.calls["update"][1]}
+    assert plain["update"].beside == scorer and scorer > rl.state["weights"]  # a head more
+    assert rl.calls["rollout"][1].beside == scorer + sum(rl.state.values()) + 8
+    assert {name: times for name, (times, _) in kept.calls.items()} == {"cast": 0, "rollout": 1}
+    assert kept.step_seconds == 1.0 and kept.calls["rollout"][1].beside == kept.state["weights"]
+
+
+@pytest.mark.parametrize("file", ["quickstart", "r1_tiny", "reward_hacking", "distill_on_policy"])
+def test_the_alphabet_of_a_new_model_needs_no_weights(file):
+    assert 10 < module._new_vocabulary(load_config(f"configs/{file}.yaml")) < 200
