@@ -26,8 +26,8 @@ from r1jax.planning.hlo import program_cost
 from r1jax.planning.slices import Chip, compiled
 
 KERNEL_SHARE = 0.5  # of a chip's FLOPs, which fused attention is counted at
-# What the compiler says where a program does not fit: what its temporaries need, or all of it.
-NEEDED = re.compile(r"temporaries \((?P<temporaries>[\d.]+[KMGT])\) exceed|Used (?P<all>[\d.]+[KMGT]) of")
+# What a program needs that does not fit. The compiler calls it temporaries, and it has arguments and results in it.
+NEEDED = re.compile(r"temporaries \(([\d.]+)([KMGT])\) exceed")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -35,8 +35,9 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 class Estimate:
     """Of one call of a program on one chip: bytes, seconds and FLOPs.
 
-    `peak` is the most memory while it runs, with what stays in memory beside it; `collectives` are
-    their numbers and the bytes that are sent, by kind and axes of the mesh. `fits` is false where the compiler refused.
+    `peak` is the most memory while it runs, with what stays in memory beside it; `temporaries` have its results, but
+    for those that take the place of arguments. `collectives` are their numbers and the bytes that are sent, by kind and
+    axes of the mesh. `fits` is false where the compiler refused the program.
     """
 
     arguments: float
@@ -77,8 +78,7 @@ def estimate_of(
         needed = NEEDED.search(str(error))
         if needed is None:
             raise
-        size = needed["temporaries"] or needed["all"]
-        temporaries = float(size[:-1]) * UNITS[size[-1]] - (held if needed["all"] else 0)
+        temporaries = float(needed[1]) * UNITS[needed[2]] - held
         return Estimate(held, bytes_on_device(beside), temporaries, flops=flops.total / chips, fits=False)
     memory: Any = executable.memory_analysis()
     # Arguments that the program does not read are in memory all the same.

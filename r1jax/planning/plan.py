@@ -161,12 +161,10 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
             if problem := next(mesh_problems(stage, mesh, stage.max_prompt_length), None):
                 raise ConfigError(f"stages.{stage.name}.{problem}")
             loaded = LoadedModel(models[config.model_owner(stage.name)], tokenizer, mesh, None)
-            teacher = None
-            if isinstance(stage, DistillStage):
-                teacher = _teacher(config, stage, loaded)
+            teacher = _teacher(config, stage, loaded) if isinstance(stage, DistillStage) else None
             with loaded.devices():
-                owners = [config.model_owner(name) for name in dict.fromkeys(models_read(stage).values())]
-                scorers = [abstract_params(models[owner], mesh, with_head=True) for owner in owners]
+                read = [models[config.model_owner(name)] for name in dict.fromkeys(models_read(stage).values())]
+                scorers = [abstract_params(model, mesh, with_head=True) for model in read]
                 stages.append(_stage_plan(config, stage, loaded, scorers, teacher, chip, progress))
         parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(models[None], mesh)))
     dollars = config.dollars_per_chip_hour.get(topology.partition(":")[0], math.nan)

@@ -17,8 +17,8 @@ from r1jax.config.base import ConfigError
 
 
 class Chip(NamedTuple):
-    """Figures of one chip: bytes of memory that programs may use; per second bfloat16 FLOPs, bytes sent to
-    other chips over all its links, and cycles."""
+    """Figures of one chip: bytes of memory that programs may use; per second bfloat16 FLOPs, bytes sent to other chips
+    over all its links, and cycles."""
 
     memory: float
     flops: float
@@ -26,12 +26,12 @@ class Chip(NamedTuple):
     cycles: float
 
 
-# As published by Google Cloud (TPU v5e, v5p, v6e: system architecture); memory as the compiler gives it, cycles such
+# As published by Google Cloud (TPU v5e, v5p, v6e: system architecture); memory as the compiler names it, cycles such
 # that the matrix units of a chip give its FLOPs.
 CHIPS = {
     "v5e": Chip(15.75 * 2**30, 197e12, 200e9, 1.5e9),
-    "v5p": Chip(95.74 * 2**30, 459e12, 600e9, 1.75e9),
-    "v6e": Chip(31.25 * 2**30, 918e12, 448e9, 1.75e9),
+    "v5p": Chip(95.73 * 2**30, 459e12, 600e9, 1.75e9),
+    "v6e": Chip(31.24 * 2**30, 918e12, 448e9, 1.75e9),
 }
 
 

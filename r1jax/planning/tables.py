@@ -39,8 +39,9 @@ def show_sweep(plans: list[Plan], refused: list[str], console: Console) -> None:
     table = Table("mesh", "hours", "dollars", "peak GiB", "of", "in", title="layouts, the fastest that fit first")
     for plan in plans:
         peak, where = max((e.peak, f"{s.name}: {n}") for s in plan.stages for n, (_, e) in s.calls.items())
-        bill = [f"{plan.hours:,.2f}", f"{plan.hours * plan.mesh.devices.size * plan.dollars:,.0f}"]
-        cells = bill if plan.fits else ["does not fit", ""]
+        dollars = plan.hours * plan.mesh.devices.size * plan.dollars
+        cost = [f"{plan.hours:,.2f}", f"{dollars:,.0f}" if math.isfinite(dollars) else ""]
+        cells = cost if plan.fits else ["does not fit", ""]
         table.add_row(plan.axes, *cells, _gib(peak), _gib(plan.chip.memory), where)
     console.print(table)
     for line in refused:
@@ -70,9 +71,11 @@ def _time_table(stage: StagePlan) -> Table:
         caption=f"{seconds:.3g} s a step, {stage.tokens / seconds:,.0f} tokens/s" if known else None,
     )
     for name, (times, e) in stage.calls.items():
-        seconds = [f"{number:.3g}" for number in (e.computing, e.sending, e.seconds)] if e.fits else [""] * 3
+        times_taken = [f"{number:.3g}" for number in (e.computing, e.sending, e.seconds)] if e.fits else [""] * 3
         calls = f"{stage.evaluations:,} in all" if name == "evaluate" else str(times)
-        table.add_row(name, calls, f"{e.flops / 1e12:.3g}", *seconds, _bound(e, stage.chip), f"{e.compiled_in:.0f} s")
+        table.add_row(
+            name, calls, f"{e.flops / 1e12:.3g}", *times_taken, _bound(e, stage.chip), f"{e.compiled_in:.0f} s"
+        )
     return table
 
 
