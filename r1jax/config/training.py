@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,8 +31,11 @@ class OptimizerSettings(Settings):
 
 
 class MeshSettings(Settings):
-    """How many devices each mesh axis has. One axis may be -1, which is whatever the others leave."""
+    """How many devices each mesh axis has. One axis may be -1, which is whatever the others leave. `mesh: auto` chooses
+    them: as much `tensor` and `fsdp` as the model needs, the rest `data`."""
 
+    auto: bool = False
+    """What `mesh: auto` sets. No axis is given beside it."""
     data: int = -1
     """Data parallelism: each device has all weights and some of the sequences."""
     fsdp: int = 1
@@ -46,6 +49,11 @@ class MeshSettings(Settings):
     distributed: bool = False
     """Join the other processes of a pod before devices are counted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_auto(cls, value: Any) -> Any:
+        return {"auto": True} if value == "auto" else value
+
     @field_validator("data", "fsdp", "tensor", "expert", "context")
     @classmethod
     def _check_size(cls, size: int) -> int:
@@ -58,6 +66,8 @@ class MeshSettings(Settings):
         free = [axis for axis, size in self.sizes().items() if size == -1]
         if len(free) > 1:
             raise ValueError(f"{free[1]}: only one axis may be -1, got {' and '.join(free)}")
+        if self.auto and self.sizes() != MeshSettings().sizes():
+            raise ValueError("auto: chooses all axes, and some are given; leave them out, or set auto=false")
         return self
 
     def sizes(self) -> dict[str, int]:

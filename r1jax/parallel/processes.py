@@ -28,11 +28,11 @@ HEARTBEAT_SECONDS = 30  # after which a process that is not heard of ends the ot
 
 
 def join_processes(config: MeshSettings) -> None:
-    """Connects the processes of one run, where the config or JAX_COORDINATOR_ADDRESS says that there are several.
+    """Connects the processes of one run, where the environment or the config says that there are several.
 
-    On a TPU pod JAX finds the other processes by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID name them. Call it before the first use of a device. Where the others do not come within a minute,
-    the process ends.
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name them, or Slurm or GKE has started them; on TPU
+    VMs, which say so to whoever asks their metadata server, `mesh.distributed` has JAX ask. Call it before the first
+    use of a device. Where the others do not come within a minute, the process ends.
     """
     if jax.distributed.is_initialized():
         return
@@ -45,9 +45,20 @@ def join_processes(config: MeshSettings) -> None:
         count, own = os.environ["JAX_NUM_PROCESSES"], os.environ["JAX_PROCESS_ID"]
         with _or_give_up(f"process {own} of {count} at {address}"):
             jax.distributed.initialize(address, int(count), int(own), heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
-    elif config.distributed:
-        with _or_give_up("this process (mesh.distributed)"):
+    elif (found := _launched()) or config.distributed:
+        with _or_give_up(found or "this process (mesh.distributed)"):
             jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+
+
+def _launched() -> str | None:
+    """Which of several processes this one is, where `srun` or GKE has started it; JAX reads the same variables."""
+    own = os.environ.get
+    if {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= os.environ.keys():
+        count, name = int(own("SLURM_NTASKS", "1")), f"process {own('SLURM_PROCID')} of {own('SLURM_NTASKS')} of Slurm"
+    else:
+        hosts = own("TPU_WORKER_HOSTNAMES", "").split(",")
+        count, name = len(hosts), f"worker {own('TPU_WORKER_ID')} of {len(hosts)} of TPU_WORKER_HOSTNAMES"
+    return name if count > 1 else None
 
 
 @contextlib.contextmanager

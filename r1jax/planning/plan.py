@@ -49,6 +49,7 @@ from r1jax.planning.slices import Chip, find_slice
 from r1jax.programs import distill, grpo, reward_model, sft
 from r1jax.programs.steps import is_due
 from r1jax.rl.evaluation import problems_at_once
+from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
 from r1jax.run.run import largest_stage, new_tokenizer
@@ -115,7 +116,8 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a config's stages need on a slice; `dollars` are those of a chip for an hour."""
+    """What a config's stages need on a slice; `dollars` are those of a chip for an hour, `reason` is why `mesh: auto`
+    chose the mesh."""
 
     topology: str
     chip: Chip
@@ -123,6 +125,7 @@ class Plan:
     parameters: int
     stages: list[StagePlan]
     dollars: float
+    reason: str = ""
 
     @property
     def fits(self) -> bool:
@@ -147,7 +150,6 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
         if not config.stages:
             raise ConfigError("stages: got none; a plan needs at least one")
         chip, devices = find_slice(topology)
-        mesh = make_mesh(config.mesh, devices)
         owners = dict.fromkeys([None, *(config.model_owner(stage.name) for stage in config.stages)])
         architectures = {owner: architecture(config.model_of(owner)) for owner in owners}
         vocabulary = architectures[None].vocab_size or _new_vocabulary(config)
@@ -155,6 +157,10 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
             owner: make_model(one, min(vocabulary, one.vocab_size or vocabulary))
             for owner, one in architectures.items()
         }
+        if config.mesh.auto:
+            mesh, reason = auto_mesh(config, [*models.values()], devices, chip.memory)
+        else:
+            mesh, reason = make_mesh(config.mesh, devices), ""
         tokenizer: Any = types.SimpleNamespace(stop_ids=(0,), size=vocabulary)
         stages = []
         for stage in config.stages:
@@ -168,7 +174,7 @@ def plan(config: Config, topology: str, *, progress: Callable[[str], None] = lam
                 stages.append(_stage_plan(config, stage, loaded, scorers, teacher, chip, progress))
         parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(models[None], mesh)))
     dollars = config.dollars_per_chip_hour.get(topology.partition(":")[0], math.nan)
-    return Plan(topology, chip, mesh, parameters, stages, dollars)
+    return Plan(topology, chip, mesh, parameters, stages, dollars, reason)
 
 
 def sweep(

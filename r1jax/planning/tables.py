@@ -19,6 +19,8 @@ from r1jax.planning.slices import Chip
 def show(plan: Plan, console: Console) -> None:
     """Prints a plan as tables, and whether it fits."""
     console.print(f"{plan.parameters:,} parameters on {plan.topology}: {plan.mesh.devices.size} chips, {plan.axes}")
+    if plan.reason:
+        console.print(plan.reason, soft_wrap=True)
     for stage in plan.stages:
         console.print(_memory_table(stage))
         console.print(_time_table(stage))

@@ -54,6 +54,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
         state = restore_or_init(trainer.abstract, (trainer.optimizer, None), steps.checkpoints, weights)
         for step in steps.remaining(state):
             collected = trainer.collect(state, step)
+            steps.end_if_asked(step, state)
             scores = trainer.score(collected.rollout)
             state, metrics = trainer.update(state, collected.rollout, scores)
             steps.end(step, state, functools.partial(dict, metrics, **collected.metrics), collected.transcript.rows)

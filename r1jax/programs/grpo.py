@@ -61,6 +61,7 @@ def train(run: Run, stage: StageRun, weights: Callable[[], Any]) -> Any:
         state = restore_or_init(trainer.abstract, trainer.optimizers, steps.checkpoints, weights)
         for step in steps.remaining(state):
             collected = trainer.collect(state, step)
+            steps.end_if_asked(step, state)
             order, layouts = trainer.minibatches(collected, step)
             batch, prepared = trainer.prepare(state, collected, layouts[0])
             updates = []

@@ -81,9 +81,6 @@ class Steps(contextlib.ExitStack):
         shown = rows is not None and (step == 1 or is_due(step, every, settings.steps))
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
         evaluated |= saved and settings.keep == "best"
-        stopped = run.stop.received is not None
-        due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
-        saved |= any_process(stopped or due)
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
             with run.timers("update"):
@@ -102,15 +99,28 @@ class Steps(contextlib.ExitStack):
                 self._progress.show_sample(sample["prompt"], sample["completion"], sample["rewards"])
         scores = self._evaluate(run, self.stage, state.params, step) if evaluated else {}
         self._progress.update(step, scores)
-        if saved:
-            run.log.flush()  # a checkpoint makes the rows up to its step valid
-            score = self._score(scores) if settings.keep == "best" and evaluated else None
-            self.checkpoints.save(step, state.items(), score)
-            self._saved = time.monotonic()
+        due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
+        if any_process(run.stop.received is not None or due) or saved:
+            self._save(step, state, self._score(scores) if settings.keep == "best" and evaluated else None)
             if step < settings.steps:
                 run.end_if_asked()  # closing the checkpoints completes the save
         if now:
             self._last, self._compiles = time.perf_counter(), run.guard.count
+
+    def end_if_asked(self, step: int, state: TrainState) -> None:
+        """Where a signal has come while `step` samples: saves the state before it and raises Interrupted, since the
+        notice of a pre-emption may be shorter than the rest of the step."""
+        if any_process(self.run.stop.received is not None):
+            if step > 1 and self.checkpoints.latest() != step - 1:
+                self._save(step - 1, state, None)
+            self.run.end_if_asked()
+
+    def _save(self, step: int, state: TrainState, score: float | None) -> None:
+        self._log_pending()
+        self.run.log.flush()  # a checkpoint makes the rows up to its step valid
+        self.checkpoints.save(step, state.items(), score)
+        self._saved = time.monotonic()
+        self._last, self._compiles = time.perf_counter(), self.run.guard.count
 
     def _log(
         self, step: int, fetch: Callable[[], Mapping[str, float]], timings: Mapping[str, float], ready: float | None

@@ -88,6 +88,6 @@ class StopSignals(contextlib.AbstractContextManager):
                     os._exit(128 + byte[0])
                 self.received = byte[0]
                 print(
-                    f"{name}: stopping after this step, with a checkpoint; once more ends the run at once",
+                    f"{name}: stopping with a checkpoint, after this step or its rollout; once more ends the run at once",
                     file=sys.stderr,
                 )

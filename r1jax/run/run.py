@@ -17,7 +17,7 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from r1jax.config.load import dump_config
 from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
-from r1jax.models import Model, abstract_params, init_params, make_model
+from r1jax.models import Model, ModelConfig, abstract_params, init_params, make_model
 from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import make_mesh
 from r1jax.parallel.processes import any_process, check_agreement, join_processes, wait_for_all
+from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.changes import Changes, check_same_settings, find_changes
 from r1jax.run.checks import (
     check_examples,
@@ -198,7 +199,7 @@ def build_run(
         described = {owner: begun and _is_described(folder, owner, changes) for owner in owners}
         folders = {owner: checked_model_folder(folder, owner) if described[owner] else None for owner in owners}
         architectures = {owner: model_config(config.model_of(owner), folders[owner]) for owner in owners}
-        mesh = make_mesh(config.mesh)
+        mesh = _make_mesh(config, architectures.values())
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
@@ -225,6 +226,16 @@ def build_run(
         check_stages([stage.expected for stage in run.stages], mesh)
         warn_of_settings(run.stages)
         return run
+
+
+def _make_mesh(config: Config, architectures: Iterable[ModelConfig]) -> Mesh:
+    if not config.mesh.auto:
+        return make_mesh(config.mesh)
+    models = [make_model(one, one.vocab_size or 1) for one in architectures]  # a new tokenizer's is small
+    mesh, reason = auto_mesh(config, models, jax.devices())
+    if jax.process_index() == 0:
+        print(reason, flush=True)
+    return mesh
 
 
 def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | None = None) -> Run:

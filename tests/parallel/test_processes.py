@@ -10,7 +10,7 @@ from two_processes import environment, in_two_processes
 
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
-from r1jax.parallel.processes import any_process, check_agreement, greatest, join_processes, wait_for_all
+from r1jax.parallel.processes import _launched, any_process, check_agreement, greatest, join_processes, wait_for_all
 
 EXCHANGE = """
 import json, sys
@@ -96,3 +96,49 @@ def test_a_process_alone_does_not_wait_for_ever(process):
     assert ended.returncode == 1
     line = f"stopped: process {process} of 2 at {address} waited 2 s for the others; start the same command in all"
     assert ended.stderr.strip().splitlines()[-1] == line
+
+
+SLURM = """
+import jax
+from r1jax.config.training import MeshSettings
+from r1jax.parallel.processes import greatest, join_processes
+
+join_processes(MeshSettings())
+print("FOUND", jax.process_index(), jax.process_count(), jax.device_count(), greatest(jax.process_index()))
+"""
+
+
+def test_slurm_says_who_the_processes_are():
+    """As `srun --ntasks=2` sets the variables; JAX makes the port out of the job's number."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        job = free.getsockname()[1] % 4096
+    step = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLURM],
+            env=environment(4, **step, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [output.partition("FOUND")[2].split() for output in outputs] == [["0", "2", "8", "1"], ["1", "2", "8", "1"]]
+
+
+def test_processes_are_found_only_where_there_are_several(monkeypatch):
+    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+    for name in (*names, "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    assert _launched() is None
+    monkeypatch.setenv("TPU_WORKER_ID", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "pod-0.pod")
+    assert _launched() is None
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "pod-0.pod,pod-1.pod")
+    assert _launched() == "worker 1 of 2 of TPU_WORKER_HOSTNAMES"
+    for name, value in zip(names[:4], ("7", "a[01-02]", "0", "0"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert _launched() is None  # a job of one task, whatever the machine is
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert _launched() == "process 0 of 2 of Slurm"

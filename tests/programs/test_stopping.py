@@ -17,6 +17,7 @@ from r1jax.cli import app
 from r1jax.config.base import RunStopped
 from r1jax.config.load import load_config
 from r1jax.programs.pipeline import _saved_steps, train
+from r1jax.rl import rollout
 from r1jax.run.interrupt import Interrupted, StopSignals
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
@@ -67,7 +68,30 @@ def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, c
         assert str(caught.value).endswith("the same command resumes it from what is saved")
         with Checkpoints(tmp_path / "run" / "checkpoints" / stage) as checkpoints:
             assert checkpoints.latest() == 2
-    assert "stopping after this step, with a checkpoint" in capsys.readouterr().err
+    assert "stopping with a checkpoint, after this step or its rollout" in capsys.readouterr().err
+    train(config)
+    assert_same(folder, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("moment", "saved"), [(1, None), (3, 2)])
+def test_a_signal_during_a_rollout_saves_what_was_before_it(moment, saved, trained, tmp_path, monkeypatch):
+    """The rest of a step may take longer than the notice of a pre-emption."""
+    config, folder = trained
+    config = config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    collect, steps = rollout.collect, iter(range(1, 9))
+    monkeypatch.setattr(StopSignals, "received", None)
+
+    def stop(*arguments):
+        if next(steps) == moment:
+            StopSignals.received = signal.SIGTERM
+        return collect(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(rollout, "collect", stop)
+        train(config)
+    with Checkpoints(tmp_path / "run" / "checkpoints" / "rl") as checkpoints:
+        assert checkpoints.latest() == saved
+    StopSignals.received = None
     train(config)
     assert_same(folder, tmp_path / "run")
 

@@ -52,7 +52,7 @@ def test_the_second_signal_ends_the_process(number, code):
     process.send_signal(number)
     assert process.wait(timeout=10) == code
     first, second = process.stderr.read().splitlines()
-    assert first.startswith(f"{number.name}: stopping after this step, with a checkpoint")
+    assert first.startswith(f"{number.name}: stopping with a checkpoint, after this step or its rollout")
     assert second.startswith(f"{number.name}: ended at once")
 
 
