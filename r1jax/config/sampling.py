@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from r1jax.config.base import Number, PositiveInt, Settings, Size
+from r1jax.config.base import NonNegativeInt, Number, PositiveInt, Settings, Size
 
 
 class PromptSettings(Settings):
@@ -51,8 +51,10 @@ class SamplingSettings(Settings):
 class EvaluateSettings(SamplingSettings):
     """Evaluation on held-out problems."""
 
-    problems: PositiveInt | None = 512
-    """How many problems of the test split, at most; null: all."""
+    problems: NonNegativeInt | None = 512
+    """How many problems of the test split, at most; null: all, 0: never evaluate."""
+    before: bool = True
+    """Whether the weights that a stage begins with are evaluated, unless an earlier stage has done it."""
     samples: Size = 1
     """Samples a problem; several give pass@k and cons@k."""
 

@@ -67,6 +67,8 @@ class TrainingStage(Stage):
                 f"keep: best chooses among the checkpoints of save_every, and save_every {self.save_every} leaves only "
                 f"that of the last step; give it a number below {self.steps}, the steps of the stage, and above 0"
             )
+        if self.keep == "best" and self.evaluate.problems == 0:
+            raise ValueError("keep: best compares held-out accuracies, and evaluate.problems is 0; give a number")
         return self
 
     @property

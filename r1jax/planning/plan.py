@@ -225,7 +225,7 @@ def _stage_plan(
     calls, mesh = {call.name: call for call in _calls(stage, model, teacher)}, model.mesh
     state: Any = (calls.get("update") or calls["cast"]).program.arguments[0]
     evaluations = 0
-    if stage.makes_policy:
+    if stage.makes_policy and stage.evaluate.problems != 0:
         beside = calls["rollout"].beside if "rollout" in calls else state
         trained = dataclasses.replace(model, weights=state.params)
         calls["evaluate"], evaluations = _evaluation(config, stage, trained, beside)
@@ -311,7 +311,9 @@ def _evaluation(config: Config, stage: Any, model: LoadedModel, beside: Any) -> 
         max_new=stage.max_completion_length,
     )
     every = [stage.eval_every, *([stage.save_every] if stage.keep == "best" else [])]
-    times = 1 + sum(any(is_due(step, n, stage.steps) for n in every) for step in range(1, stage.steps + 1))
+    times = int(settings.before) + sum(
+        any(is_due(step, n, stage.steps) for n in every) for step in range(1, stage.steps + 1)
+    )
     call = Call("evaluate", rollout, beside=beside, open_loops=(stage.max_completion_length,))
     return call, times * math.ceil(problems / at_once) if settings.problems else 0
 

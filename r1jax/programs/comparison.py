@@ -50,6 +50,8 @@ def comparison_batches(run: Run, stage: str, functions: Mapping[str, Callable[..
         max_prompt_length=config.max_prompt_length,
         max_completion_length=config.max_completion_length,
     )
+    if config.evaluate.problems == 0:
+        raise ConfigError("evaluate.problems: 0 evaluates nothing, and table compares stages by evaluations; give more")
     if config.evaluate.problems is None and batches.size("test") is None:
         raise ConfigError("evaluate.problems: null means all, and the problems of table have no end; give a number")
     return batches

@@ -66,7 +66,7 @@ def _sizes(run: Run) -> Iterator[str]:
     for stage in run.stages:
         sizes = None if stage.waits_for else [stage.batches.size(split) for split in ("train", "test")]
         if sizes and None not in sizes:
-            problems = min(filter(None, (stage.settings.evaluate.problems, sizes[1])))
+            problems = min(size for size in (stage.settings.evaluate.problems, sizes[1]) if size is not None)
             yield (
                 f"{stage.settings.name}: {sizes[0]:,} examples to train on, {sizes[1]:,} held out, of which "
                 f"{problems:,} are evaluated"
@@ -122,8 +122,10 @@ def _train_stages(run: Run, functions: Mapping[str, Callable[..., Any]] | None) 
 
 
 def already_evaluated(run: Run, stage: StageRun) -> bool:
-    """Whether the stage needs no evaluation before it: it trains no policy, or begins with one that had the same."""
-    if not stage.settings.makes_policy:
+    """Whether the stage needs no evaluation before it: it trains no policy, or begins with one that had the same, or
+    its settings say so."""
+    evaluates = stage.settings.evaluate
+    if not stage.settings.makes_policy or not evaluates.before or evaluates.problems == 0:
         return True
     trained = [other for other in run.stages[: stage.number] if other.settings.makes_policy]
     if not trained or trained[-1].settings.name != run.config.source(stage.settings.name):

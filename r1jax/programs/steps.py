@@ -80,7 +80,7 @@ class Steps(contextlib.ExitStack):
         every = run.config.completions_every or settings.steps
         shown = rows is not None and (step == 1 or is_due(step, every, settings.steps))
         evaluated, saved = (is_due(step, every, settings.steps) for every in (settings.eval_every, settings.save_every))
-        evaluated |= saved and settings.keep == "best"
+        evaluated = settings.evaluate.problems != 0 and (evaluated or (saved and settings.keep == "best"))
         now, ready = step == self._first or shown or evaluated or saved, None
         if now or rows is not None:
             with run.timers("update"):

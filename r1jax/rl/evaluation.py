@@ -65,6 +65,8 @@ def evaluate(
     a name are there too, as `eval/accuracy/NAME`.
     """
     G, mesh, size = settings.samples, model.mesh, batches.size("test")
+    if settings.problems == 0:
+        raise ConfigError("evaluate.problems: 0 evaluates nothing; give a number, or null for all")
     if settings.problems is None and size is None:
         raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
     problems, shards = min(n for n in (settings.problems, size) if n is not None), row_shards(mesh)

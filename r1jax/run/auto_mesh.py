@@ -34,8 +34,7 @@ def auto_mesh(
     a host or, where that is too little, several, and `data` over the others. Devices that do not know their memory, as
     CPUs, hold everything. Raises ConfigError where there is no such layout.
     """
-    if memory is None:
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    memory = memory or float((devices[0].memory_stats() or {}).get("bytes_limit", math.inf))
     one = make_mesh(MeshSettings(data=1), devices[:1])
     params = max(sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(model, one))) for model in models)
     reference = any(isinstance(stage, GrpoStage) and stage.kl.coef > 0 for stage in config.stages)

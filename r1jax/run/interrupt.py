@@ -88,6 +88,7 @@ class StopSignals(contextlib.AbstractContextManager):
                     os._exit(128 + byte[0])
                 self.received = byte[0]
                 print(
-                    f"{name}: stopping with a checkpoint, after this step or its rollout; once more ends the run at once",
+                    f"{name}: stopping with a checkpoint, after this step or its rollout; once more ends the run at "
+                    f"once",
                     file=sys.stderr,
                 )

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from r1jax.planning.hlo import program_cost
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, head, logprobs, make_model
 from r1jax.models.logprobs import MASKED, logit_chunks, token_log_probs
 from r1jax.parallel.mesh import make_mesh, sharding
+from r1jax.planning.hlo import program_cost
 
 B, T, D, SUPPORT, ROWS, VOCABULARY = 4, 11, 16, 5, 64, 20
 TEMPERATURE = 0.7

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from r1jax.planning.hlo import program_cost
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import abstract_params, forward, init_params, make_model, unembed
 from r1jax.models.products import dense, logits, lookup
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh, sharding, weight_shardings
+from r1jax.planning.hlo import program_cost
 
 MESHES = [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "expert": 2, "context": 2}]
 

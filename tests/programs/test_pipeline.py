@@ -183,3 +183,31 @@ def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_
             assert row["advantage"] == 0
     (first, *_) = (r for r in read_metrics(run.folder) if "rewards/hangs/timeout" in r)
     assert 0 < first["rewards/hangs/timeout"] <= first["frac_reward_none"] < 1
+
+
+def test_evaluations_can_be_left_out(tiny_file, trained, tmp_path):
+    none = ["stages.cold_start.evaluate.problems=0", "stages.rl.evaluate.before=false"]
+    ended = CliRunner().invoke(app, ["train", str(tiny_file), *none])
+    assert ended.exit_code == 0, ended.output
+    rows = read_metrics(tmp_path / "run")
+    assert [(r["stage"], r["step"]) for r in rows if "eval/accuracy" in r] == [("rl", 2), ("rl", 3)]
+    jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path / "run")[1], weights_of(trained[1])[1])
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("table={base: base}", "evaluate.problems: 0 evaluates nothing, and table compares stages by evaluations"),
+        ("stages.rl.keep=best", "keep: best compares held-out accuracies, and evaluate.problems is 0"),
+    ],
+)
+def test_what_needs_evaluations_refuses_to_have_none(override, reason, tiny_file):
+    refused = CliRunner().invoke(
+        app, ["train", str(tiny_file), "evaluate.problems=0", "stages.rl.save_every=1", override]
+    )
+    assert refused.exit_code == 2 and reason in refused.stderr, refused.output
+
+
+def test_eval_of_no_problems_is_refused(trained):
+    refused = CliRunner().invoke(app, ["eval", str(trained[1]), "evaluate.problems=0"])
+    assert refused.exit_code == 2 and "evaluate.problems: 0 evaluates nothing; give a number, or null" in refused.stderr
