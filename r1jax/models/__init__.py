@@ -17,6 +17,7 @@ Letters: B sequences, T query positions, D model width, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -123,8 +124,13 @@ def abstract_params(model: Model, mesh: Mesh, *, with_head: bool = False) -> Any
 
     With a head they are those of `init_value_params`.
     """
+    return abstract_weights(mesh, _weight_shapes(model, with_head), TRAIN_WEIGHTS)
+
+
+@functools.lru_cache(maxsize=64)  # many functions ask, and tracing takes half a second
+def _weight_shapes(model: Model, with_head: bool) -> Any:
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    return abstract_weights(mesh, jax.eval_shape(init_value_params, shapes) if with_head else shapes, TRAIN_WEIGHTS)
+    return jax.eval_shape(init_value_params, shapes) if with_head else shapes
 
 
 def cast_for_sampling(params: Any, dtype: str) -> Any:
