@@ -25,8 +25,16 @@ from r1jax.run.run import role_key
 from r1jax.tasks import make_task
 from r1jax.tasks.table import split_rows
 
-DATA_SETS = {"gsm8k": "{tfds: gsm8k, question: question, answer: short_answer}"}
+DATA_SETS = {"gsm8k": "data/gsm8k_test.jsonl", "math": "data/math_test.jsonl"}  # as scripts/get_data.py writes them
 SETTINGS = ("task", "prompt", "evaluate", "max_completion_length", "seed")  # that are written beside the scores
+
+
+def _task_block(task: str) -> str:
+    if task in DATA_SETS:
+        if not os.path.isfile(file := DATA_SETS[task]):
+            raise ConfigError(f"--task {task} reads {file}, which is not here; scripts/get_data.py {task} writes it")
+        return f"{{jsonl: {file}, test: {file}}}"
+    return Path(task).read_text() if os.path.isfile(task) else task
 
 
 def evaluate_model(
@@ -43,8 +51,7 @@ def evaluate_model(
     block in YAML, or a file with one. Other processes get None, as does the first where it could not write them.
     """
     if task is not None:
-        block = Path(task).read_text() if os.path.isfile(task) else DATA_SETS.get(task, task)
-        overrides = [f"task={block}", *overrides]
+        overrides = [f"task={_task_block(task)}", *overrides]
     loaded = load_model(path, overrides, checkpoint=checkpoint)
     config, model = loaded.config, loaded.model
     if config.task is None:

@@ -241,7 +241,7 @@ def test_version_and_help():
 
 
 def test_no_run_to_use(tmp_path):
-    for command in (["eval", str(tmp_path), "--task", "gsm8k"], ["sample", str(tmp_path), "1+1="]):
+    for command in (["eval", str(tmp_path)], ["sample", str(tmp_path), "1+1="]):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 2 and "is neither a run folder" in result.stderr
 

@@ -6,9 +6,7 @@ import warnings
 import pytest
 
 from r1jax.config.base import ConfigError
-from r1jax.config.load import parse_config
-from r1jax.config.tasks import TfdsTask
-from r1jax.evaluate import DATA_SETS, evaluate_model
+from r1jax.evaluate import evaluate_model
 
 BARE = {"run_dir": "runs/x", "model": {"path": "x"}}
 
@@ -66,5 +64,13 @@ def test_a_file_without_a_test_set_is_warned_of(trained, tmp_path):
     assert [len(each.read_text().splitlines()) for each in (held_out, every)] == [14, 200]  # two samples each
 
 
-def test_a_well_known_data_set():
-    assert parse_config(BARE, [f"task={DATA_SETS['gsm8k']}"]).task == TfdsTask(tfds="gsm8k", answer="short_answer")
+def test_well_known_data_sets(trained, tmp_path, monkeypatch):
+    """As scripts/get_data.py writes them."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"--task gsm8k reads data.gsm8k_test.jsonl, which is not here; scripts"):
+        evaluate_model(str(trained[1]), [], "gsm8k")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "gsm8k_test.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n' * 3)
+    with warnings.catch_warnings(action="ignore"):
+        scores, transcripts = evaluate_model(str(trained[1]), ["evaluate.problems=null"], "gsm8k")
+    assert "eval/accuracy" in scores and len(transcripts.read_text().splitlines()) == 6

@@ -124,7 +124,8 @@ def abstract_params(model: Model, mesh: Mesh, *, with_head: bool = False) -> Any
 
     With a head they are those of `init_value_params`.
     """
-    return abstract_weights(mesh, _weight_shapes(model, with_head), TRAIN_WEIGHTS)
+    shapes = _weight_shapes(model, with_head)  # pyright: ignore[reportArgumentType] (modules hash by their fields)
+    return abstract_weights(mesh, shapes, TRAIN_WEIGHTS)
 
 
 @functools.lru_cache(maxsize=64)  # many functions ask, and tracing takes half a second

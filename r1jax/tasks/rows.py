@@ -217,6 +217,11 @@ def tfds_rows(name: str, split: str) -> Iterator[Row]:
         raise ValueError(f"task.tfds: {name} is prepared in a format that only TensorFlow reads; {prepared}") from None
     except (ValueError, OSError, AssertionError) as error:
         first, *_ = str(error).strip().split("\n")
+        if first.startswith("Dataset"):  # many, gsm8k among them, are not even known without TensorFlow
+            first += (
+                f" Prepare it where TensorFlow is, with: tfds build {name} --file_format=array_record; or give JSON "
+                f"lines with task.jsonl, as scripts/get_data.py writes them"
+            )
         raise ValueError(f"task.tfds: {name}, split {split!r}: {first}") from None
     for number in range(len(rows)):
         yield f"{name} {split} row {number + 1}", rows[number]

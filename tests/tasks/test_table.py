@@ -197,7 +197,10 @@ def test_tensorflow_datasets_that_cannot_be_read(prepared):
         make_task(TfdsTask(tfds=folder, test="val"), 0)
     with pytest.raises(ValueError, match="Could not read dataset info"):
         make_task(TfdsTask(tfds=str(prepared)), 0)
-    with pytest.raises(ValueError, match=r"^task.tfds: sumz, split 'train': Dataset sumz not found\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^task.tfds: sumz, split 'train': Dataset sumz not found\. Prepare it where TensorFlow is, with: ",
+    ):
         make_task(TfdsTask(tfds="sumz"), 0)
 
 
