@@ -193,18 +193,20 @@ watch() {
     echo "# where nothing was started:"; install "$@"; run "$@"
     return
   fi
-  local state report started="" failures=0
+  local state report seen before="" started="" failures=0
   while [ "$failures" -lt 5 ]; do
     state=$(request_state) || state="not known, as gcloud failed"
-    say "the request is ${state:-not there yet}"
+    report=""
+    if [ "$state" = ACTIVE ]; then report=$(workers) || report=""; fi
+    seen="the request is ${state:-not there yet}; ${report:-no word from the workers}"
+    if [ "$seen" != "$before" ]; then say "$seen"; fi
+    before=$seen
     case $state in
       "") request || failures=$((failures + 1)) ;;
       SUSPENDED | FAILED) delete || true ;;
       ACTIVE)
-        report=$(workers) || report=""
-        say "${report:-the workers cannot be reached}"
         if [ -z "$report" ]; then
-          :
+          :  # they cannot be reached; the pod may be about to go
         elif grep -q ': running' <<< "$report"; then
           started=1
         elif [ -z "$started" ] || grep -Eq ': not (set up|started)$' <<< "$report"; then

@@ -1,16 +1,17 @@
 """The launchers: what they would run, and what they do with stand-ins for gcloud, uv, r1jax, srun and scontrol.
 
-The stand-in for gcloud records its arguments and runs what it is given on "workers", which are folders on this machine.
+The stand-in for gcloud records its arguments and runs what it is given on workers that are folders on this machine.
 """
 
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from math import prod
 from pathlib import Path
 
@@ -18,75 +19,11 @@ import jsonschema
 import pytest
 import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
+from stand_ins import GCLOUD, PYTHON, WAITS, environment, stand_in, wait_for
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "scripts" / "launch"
 TOKENS = {"HF_TOKEN": "hf_secret_of_the_test", "WANDB_API_KEY": "wandb_secret_of_the_test"}
-
-# It asks the workers' folders $PODS/0, $PODS/1; $PODS/state is the state of the request.
-GCLOUD = r"""#!/usr/bin/env bash
-set -euo pipefail
-printf '%s\n' "$*" >> "$PODS/calls"
-worker=0 run="" paths=()
-for argument; do
-  case $argument in
-    --worker=*) worker=${argument#*=} ;;
-    --command=*) run=${argument#*=} ;;
-    --*) ;;
-    *) paths+=("$argument") ;;
-  esac
-done
-if [ "$worker" = all ]; then workers=(0 1); else workers=("$worker"); fi
-case "$3 $4" in
-  "queued-resources create") echo ACTIVE > "$PODS/state"; mkdir "$PODS/0" "$PODS/1" ;;
-  "queued-resources list") cat "$PODS/state" 2> /dev/null || true ;;
-  "queued-resources delete") rm -rf "$PODS/state" "$PODS/0" "$PODS/1" ;;
-  "tpu-vm describe") echo 2 ;;
-  "tpu-vm scp")
-    from=${paths[4]} to=${paths[5]}
-    if [[ $from == *:* ]]; then cp -r "${from#*:}" "$to"; exit; fi
-    for worker in "${workers[@]}"; do cp "$from" "$PODS/$worker/${to#*:}"; done ;;
-  "tpu-vm ssh")
-    code=0
-    for worker in "${workers[@]}"; do (cd "$PODS/$worker"; HOME=$PWD bash -c "$run") || code=$?; done
-    exit "$code" ;;
-esac
-"""
-# `python3 -m uv sync` on a worker installs this r1jax: it writes a checkpoint when it is asked to stop.
-PYTHON = r"""#!/usr/bin/env bash
-[ "$3" = sync ] || exit 0
-echo "$*" > ~/sync
-mkdir -p .venv/bin
-cp "$STAND_INS/r1jax_that_waits" .venv/bin/r1jax
-"""
-WAITS = r"""#!/usr/bin/env bash
-trap 'echo checkpoint > ~/run/checkpoint; exit 143' TERM
-mkdir -p ~/run
-echo "arguments: $*"
-echo "${HF_TOKEN-}" | md5sum > ~/run/token
-for argument; do
-  if [[ $argument == ends_with=* ]]; then sleep 0.5; exit "${argument#*=}"; fi
-done
-for ((i = 0; i < 300; i++)); do sleep 0.1; done
-"""
-
-
-def stand_in(folder, name, text):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text)
-    (folder / name).chmod(0o755)
-
-
-def environment(folder, **variables):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TPU_", "HF_", "WANDB_"))}
-    return kept | {"PATH": f"{folder}:{os.environ['PATH']}", **{name: str(value) for name, value in variables.items()}}
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -172,11 +109,29 @@ def test_the_jobset_is_one_and_restarts_on_all_but_errors():
     for kind in ("requests", "limits"):
         assert container["resources"][kind]["google.com/tpu"] * job["parallelism"] == chips
     assert job["completions"] == job["parallelism"]
-    assert "mesh.distributed=true" in container["args"]
     secrets = [entry for entry in container["env"] if "valueFrom" in entry]
     assert {entry["name"] for entry in secrets} == set(TOKENS)
     assert all(entry["valueFrom"]["secretKeyRef"]["optional"] for entry in secrets)
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_a_pod_of_the_jobset_waits_for_the_others_and_then_becomes_r1jax(tmp_path):
+    """There is one other here, which comes late; bash is then the process that was started, and so gets the signals."""
+    manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
+    (container,) = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    stand_in(tmp_path, "r1jax", '#!/usr/bin/env bash\necho "$$ $*"\n')
+    stand_in(tmp_path, "python", f'#!/usr/bin/env bash\ntouch {tmp_path}/waits; sleep 1\nexec python3 "$@"\n')
+    known = environment(tmp_path, TPU_WORKER_HOSTNAMES="localhost,127.0.0.1")
+    line = [*container["command"], *container["args"]]
+    process = subprocess.Popen(line, env=known, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert (tmp_path / "waits").exists()
+    assert words[:3] == [str(process.pid), "train", "configs/quickstart.yaml"]
+    assert words[-1] == "mesh.distributed=true"
 
 
 def test_the_skypilot_task_is_one():
@@ -232,6 +187,23 @@ def test_dry_runs_print_the_commands_and_call_nothing(dry):
         "start train",
     ):
         assert part in watched
+
+
+def test_the_commands_of_the_documentation_pass_their_dry_run(dry, repository):
+    text = (ROOT / "docs" / "pods.md").read_text()
+    commands = re.findall(r"^scripts/tpu_pod.sh (.+)$", text, re.MULTILINE)
+    assert len(commands) > 8
+    shutil.copytree(ROOT / "configs", repository / "configs")
+    (repository / "data").mkdir()
+    for name in ("math_train.jsonl", "math_test.jsonl"):
+        (repository / "data" / name).write_text("{}\n")
+    for command in commands:
+        name, _, *arguments = shlex.split(command)
+        dry(name, "--type", "v5p-8", "--dirty", *arguments)
+    settings = re.findall(r"^export .+$", text, re.MULTILINE)
+    script = "\n".join([*settings, 'bash -n -c "$TPU_PREPARE" && echo $TPU_TYPE'])
+    printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert printed.stdout == "v5p-8\n"
 
 
 @pytest.mark.parametrize(
