@@ -14,7 +14,8 @@ if ! [[ $processes =~ ^[1-9][0-9]*$ && $devices =~ ^[1-9][0-9]*$ ]]; then
   exit 2
 fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
-export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$devices JAX_NUM_PROCESSES=$processes JAX_COORDINATOR_ADDRESS=localhost:$port
+export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$devices
+export JAX_NUM_PROCESSES=$processes JAX_COORDINATOR_ADDRESS=localhost:$port
 
 # Each process has a process group of its own, so that a signal to this one's group does not reach it a second time:
 # r1jax takes a second one as the wish to end without a checkpoint.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs r1jax on a pod of Cloud TPU VMs; `scripts/tpu_pod.sh --help` and docs/pods.md, "Launching", say how. It needs bash
-# 4.4 or newer, git and gcloud.
+# Runs r1jax on a pod of Cloud TPU VMs; `scripts/tpu_pod.sh --help` and docs/pods.md, "Launching", say how. It needs
+# bash 4.4 or newer, git and gcloud.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ options, which come before the arguments; the variable in brackets does the same
   --type TYPE         create, watch: accelerator type, such as v5litepod-16 [TPU_TYPE]
   --version VERSION   create, watch: runtime version; known for v4, v5e, v5p and v6e [TPU_VERSION]
   --spot              create, watch: a spot pod, which is cheaper and may be pre-empted [TPU_SPOT=1]
-  --prepare COMMAND   setup, watch: a shell command for each worker, such as one that mounts a shared folder [TPU_PREPARE]
+  --prepare COMMAND   setup, watch: a command for each worker, such as one that mounts a shared folder [TPU_PREPARE]
   --extra NAME        setup, watch: one more extra of r1jax; gym, language, data and wandb are seen in a config
   --data PATH         setup, watch: one more file or folder to copy, which git does not hold
   --dirty             setup, watch: copy the working tree as it is, uncommitted and untracked files too
@@ -31,6 +31,7 @@ options, which come before the arguments; the variable in brackets does the same
   --worker N          logs: which worker, or `all` [0]
   --delete            watch: delete the pod when the run has finished
   --dry-run           print the commands and run none
+create and watch look every TPU_POLL_SECONDS, by default 60.
 END
 }
 
@@ -102,10 +103,10 @@ pack() {
   local changes path
   changes=$(git status --porcelain)
   if [ "$changes" ] && [ ! "$dirty" ]; then
-    fail "$(printf 'uncommitted work would not be the commit that you think runs; commit it or give --dirty:\n%s' "$changes")"
+    fail "there is work that is not committed; commit it, or give --dirty to copy it as it is:"$'\n'"$changes"
   fi
   for path in ${data[@]+"${data[@]}"}; do
-    case $path in /* | ../* | */../*) fail "--data $path: needs a path inside the repository; move or link it there" ;; esac
+    [[ $path != /* && /$path/ != */../* ]] || fail "--data $path: needs a path in the repository; link it there"
     [ -e "$path" ] || fail "--data $path: there is no such file or folder in $PWD"
   done
   archive=$(mktemp)
@@ -133,14 +134,16 @@ extras_of() {
 install() {
   local extra options=""
   for extra in tpu ${extras[@]+"${extras[@]}"} $(extras_of "$@"); do options+=" --extra $extra"; done
+  local unpack="mkdir -p r1jax && tar -xzf r1jax.tar.gz -C r1jax"
   call gcloud compute tpus tpu-vm scp "$archive" "$pod:r1jax.tar.gz" --zone="$zone" --worker=all &&
-    on_workers all "${prepare:+($prepare) && }mkdir -p r1jax && tar -xzf r1jax.tar.gz -C r1jax && $worker_script setup$options"
+    on_workers all "${prepare:+($prepare) && }$unpack && $worker_script setup$options"
 }
 
-# NAME=value, a line each. printf is the shell's own, so that no process has a token among its arguments.
+# NAME=value, a line each, for the variables that are set. printf is the shell's own, so that no process has a token
+# among its arguments.
 variables() {
   local name
-  for name in "${variables[@]}"; do
+  for name in "${names[@]}"; do
     if [ "${!name-}" ]; then printf '%s=%s\n' "$name" "${!name}"; fi
   done
 }
@@ -150,14 +153,15 @@ run() {
   local count worker arguments starts=() failed=""
   [ $# -gt 0 ] || fail "run needs a verb of r1jax and its arguments, such as: train configs/quickstart.yaml"
   printf -v arguments ' %q' "$@" mesh.distributed=true
-  count=$(call gcloud compute tpus tpu-vm describe "$pod" --zone="$zone" --format="value(networkEndpoints.len())") || return
+  count=$(call gcloud compute tpus tpu-vm describe "$pod" --zone="$zone" \
+    --format="value(networkEndpoints.len())") || return
   if [ "$dry_run" ]; then
     echo "$count"
     echo "# and then for each worker at once, here for the first:"
     count=1
   fi
   for ((worker = 0; worker < count; worker++)); do
-    variables | call_with_input "NAME=value of ${variables[*]}, where set" \
+    variables | call_with_input "NAME=value of ${names[*]}, where set" \
       "${ssh[@]}" --worker="$worker" --command="$worker_script start$arguments" &
     starts+=($!)
   done
@@ -220,7 +224,7 @@ watch() {
           return 0
         else
           if grep -Eqv 'exit code (0|130|143)$' <<< "$report"; then failures=$((failures + 1)); fi
-          if [ "$failures" -lt 5 ]; then (run "$@") || true; fi
+          started=""  # and so begins again, with setup, as a machine that was restarted has lost its mounts
         fi ;;
     esac
     sleep "$poll_seconds"
@@ -236,11 +240,12 @@ case ${1-} in
   *) usage >&2; fail "${1-nothing} is no command; the first argument has to be one of those above" ;;
 esac
 command=$1 pod=${2-}
-[[ $pod =~ ^[a-z][a-z0-9-]*$ ]] || fail "${pod:-nothing} is no name of a pod; it has to follow $command: small letters, digits, hyphens"
+[[ $pod =~ ^[a-z][a-z0-9-]*$ ]] ||
+  fail "${pod:-nothing} is no name of a pod; it has to follow $command: small letters, digits, hyphens"
 shift 2
 zone=${TPU_ZONE-} type=${TPU_TYPE-} version=${TPU_VERSION-} spot=${TPU_SPOT-} prepare=${TPU_PREPARE-}
 worker=0 dirty="" dry_run="" delete_after="" poll_seconds=${TPU_POLL_SECONDS:-60}
-extras=() data=() variables=(HF_TOKEN WANDB_API_KEY)
+extras=() data=() names=(HF_TOKEN WANDB_API_KEY)
 while [[ ${1-} == --* ]]; do
   case $1 in
     --spot) spot=1; shift; continue ;;
@@ -258,12 +263,15 @@ while [[ ${1-} == --* ]]; do
     --prepare) prepare=$2 ;;
     --extra) extras+=("$2") ;;
     --data) data+=("$2") ;;
-    --env) variables+=("$2") ;;
+    --env)
+      [[ $2 =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "--env $2: needs the name of a variable, such as HF_HOME"
+      names+=("$2") ;;
     --worker) worker=$2 ;;
   esac
   shift 2
 done
 [ "$zone" ] || fail "which zone is $pod in? give --zone or TPU_ZONE, such as us-west4-a"
+[ "$dry_run" ] || type gcloud > /dev/null 2>&1 || fail "gcloud is not installed; install it, or look with --dry-run"
 
 ssh=(gcloud compute tpus tpu-vm ssh "$pod" --zone="$zone" --ssh-flag=-oServerAliveInterval=30)
 

@@ -47,7 +47,7 @@ echo "${HF_TOKEN-}" | md5sum > ~/run/token
 for argument; do
   if [[ $argument == ends_with=* ]]; then sleep 0.5; exit "${argument#*=}"; fi
 done
-for ((i = 0; i < 300; i++)); do sleep 0.1; done
+for ((i = 0; i < 1200; i++)); do sleep 0.1; done
 """
 
 
@@ -62,7 +62,7 @@ def environment(folder, **variables):
     return kept | {"PATH": f"{folder}:{os.environ['PATH']}", **{name: str(value) for name, value in variables.items()}}
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"

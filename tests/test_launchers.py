@@ -55,7 +55,7 @@ def pod(repository, tmp_path):
         line = ["bash", str(repository / "scripts" / "tpu_pod.sh"), command, "pod-1", *arguments]
         if popen:
             return subprocess.Popen(line, env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        done = subprocess.run(line, env=known, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(line, env=known, capture_output=True, text=True, timeout=120)
         assert not check or done.returncode == 0, done.stderr
         return done
 
@@ -218,7 +218,8 @@ def test_the_commands_of_the_documentation_pass_their_dry_run(dry, repository):
         (["run", "pod-1", "--zones", "a"], "--zones is no option"),
         (["run", "pod-1", "--zone"], "--zone needs a value"),
         (["setup", "pod-1", "--zone", "a", "--data", "nowhere"], "--data nowhere: there is no such file"),
-        (["setup", "pod-1", "--zone", "a", "--data", "/tmp"], "needs a path inside the repository"),
+        (["setup", "pod-1", "--zone", "a", "--data", "/tmp"], "needs a path in the repository"),
+        (["run", "pod-1", "--zone", "a", "--env", "A=b"], "--env A=b: needs the name"),
         (["fetch", "pod-1", "--zone", "a"], "fetch needs the folder"),
     ],
 )
@@ -269,7 +270,7 @@ def test_a_run_on_a_pod_from_its_creation_to_its_deletion(pod, tmp_path):
     following = pod("logs", popen=True)
     assert "arguments: train" in following.stdout.readline()
     assert pod("stop").stdout.count("asked to stop") == 2
-    assert "ended, exit code 143, as stop asked" in following.communicate(timeout=20)[0]
+    assert "ended, exit code 143, as stop asked" in following.communicate(timeout=60)[0]
     wait_for(lambda: pod("status").stdout.count("ended, exit code 143, as stop asked") == 2)
     assert (pod.pods / "1" / "run" / "checkpoint").exists()
     pod("fetch", str(pod.pods / "0" / "run"), str(tmp_path / "fetched"))
@@ -302,7 +303,7 @@ def test_watch_brings_a_pre_empted_run_back(pod):
     wait_for(running)
     wait_for(lambda: "start train sums.yaml" in calls.read_text().split("queued-resources create")[2])
     pod("stop")
-    output = watching.communicate(timeout=20)[0]
+    output = watching.communicate(timeout=60)[0]
     assert watching.returncode == 143, output
     assert "the request is SUSPENDED" in output
     assert not any(token in output for token in TOKENS.values())
@@ -342,14 +343,14 @@ for ((i = 0; i < ${WAIT:-0}; i++)); do sleep 0.1; done
 
 def test_a_local_pod_that_ends_well(local):
     process = local(3)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "process 0 of 3: train sums.yaml\n", "")
 
 
 @pytest.mark.parametrize("bad", [0, 1])
 def test_a_local_pod_says_which_process_broke(local, bad):
-    process = local(2, WAIT=300, CODE=7, BAD=bad)
-    _, errors = process.communicate(timeout=30)
+    process = local(2, WAIT=1200, CODE=7, BAD=bad)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 7
     assert f"process {bad} of 2 ended with exit code 7" in errors
     assert "it broke" in errors
@@ -360,10 +361,10 @@ def test_a_local_pod_says_which_process_broke(local, bad):
     "number, whom", [(signal.SIGTERM, os.kill), (signal.SIGTERM, os.killpg), (signal.SIGINT, os.killpg)]
 )
 def test_a_local_pod_hands_signals_on_once(local, tmp_path, number, whom):
-    process = local(3, WAIT=300)
+    process = local(3, WAIT=1200)
     wait_for(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().count("here") == 3)
     whom(process.pid, number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert sorted((tmp_path / "seen").read_text().split("\n"))[-3:] == ["stopped 0", "stopped 1", "stopped 2"]
 

@@ -23,7 +23,8 @@ if [ $# -lt 2 ]; then
   echo "usage: sbatch $0 VERB CONFIG [key=value ...]" >&2
   exit 2
 fi
-r1jax=.venv/bin/r1jax  # not `uv run`: Slurm signals all processes of a step, and uv would hand its own on as a second one
+# Not `uv run`: Slurm signals all processes of a step, and uv would hand its own signal on, as a second one.
+r1jax=.venv/bin/r1jax
 if [ ! -x "$r1jax" ]; then
   echo "error: $PWD/$r1jax is not there; run uv sync --extra cuda in the repository, and sbatch from it" >&2
   exit 2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What scripts/tpu_pod.sh does on each worker of a pod; it copies this repository, and with it this file, to ~/r1jax.
 #   tpu_worker.sh setup [--extra NAME ...]    installs r1jax
-#   tpu_worker.sh start VERB [argument ...]   starts `r1jax VERB ...`; NAME=value lines of standard input are its variables
+#   tpu_worker.sh start VERB [argument ...]   starts `r1jax VERB ...`; its variables are NAME=value lines of the input
 #   tpu_worker.sh log | status | stop
 # ~/r1jax-run has the log, the process id and, at the end, the exit code.
 set -euo pipefail
