@@ -268,6 +268,8 @@ class Config(Shared):
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones; with `keep: best` also the best one."""
+    keep_every: NonNegativeInt = 0
+    """Beside these, keep those whose step is a multiple of this; 0: none."""
     decontaminate: Annotated[list[EvaluationSet], Field(strict=True)] = []
     """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
     removed: a file, a block as a task's (its test set, else all rows), or `test`, the stages' own test splits."""
@@ -347,10 +349,8 @@ class Config(Shared):
                     )
                 theirs = earlier[name].reward_definitions
                 for reward, mine in stage.reward_definitions.items():
-                    if (
-                        reward not in theirs
-                        or mine.model_copy(update={"weight": theirs[reward].weight}) != theirs[reward]
-                    ):
+                    weight = {"weight": theirs[reward].weight if reward in theirs else None}
+                    if mine.model_copy(update=weight) != theirs.get(reward):
                         raise ValueError(
                             f"{where}.rewards: {reward} is defined here, and the data of stage {name} is graded by the "
                             f"rewards of that stage; define it there, or at the top level for both"

@@ -116,7 +116,8 @@ class Run:
     def checkpoints(self, stage: str) -> Checkpoints:
         """Those of a stage by its name."""
         scored = getattr(self.config.stage(stage), "keep", None) == "best"
-        return Checkpoints(self.folder / "checkpoints" / stage, self.config.keep_checkpoints, scored=scored)
+        config, folder = self.config, self.folder / "checkpoints" / stage
+        return Checkpoints(folder, config.keep_checkpoints, every=config.keep_every, scored=scored)
 
     def stage(self, name: str) -> StageRun:
         """The stage of this name."""

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
 from r1jax.config.base import ConfigError, RunStopped
 
@@ -43,16 +43,17 @@ class DamagedCheckpoint(ConfigError):
 class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one stage: `folder/STEP`. A save that was killed leaves nothing that `steps` would name.
 
-    The last `keep` ones are kept, and of those that were saved with a score the best one.
+    The last `keep` ones are kept, of those that were saved with a score the best one, and those whose step is a
+    multiple of `every`, if it is not 0.
     """
 
-    def __init__(self, folder: Path, keep: int = 1, *, scored: bool = True) -> None:
+    def __init__(self, folder: Path, keep: int = 1, *, every: int = 0, scored: bool = True) -> None:
         """`scored` says whether saves come with scores, or may have come with them."""
         score = operator.itemgetter("score")
         best = BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=score if scored else None,  # without it no metrics are written or read
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), best, *([EveryNSteps(every)] if every else [])]),
             enable_async_checkpointing=True,
             **(READ_ONLY if folder.is_dir() and not os.access(folder, os.W_OK) else {}),
         )

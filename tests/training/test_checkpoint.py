@@ -50,6 +50,14 @@ def test_the_best_score_is_kept_beside_the_last_ones(tmp_path):
         assert checkpoints.steps() == [2, 3] and checkpoints.final() == checkpoints.latest() == 3
 
 
+def test_multiples_of_every_are_kept_too(tmp_path):
+    with Checkpoints(tmp_path, keep=1, every=4, scored=False) as checkpoints:
+        for step in range(2, 16, 2):
+            checkpoints.save(step, {"params": {"w": jnp.full(2, step)}})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [4, 8, 12, 14]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8"])
 def test_a_checksum_changes_with_any_bit_and_not_with_the_mesh(dtype, mesh):
     x = np.arange(48).reshape(16, 3).astype(dtype)
