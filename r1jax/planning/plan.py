@@ -52,7 +52,7 @@ from r1jax.rl.evaluation import problems_at_once
 from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
-from r1jax.run.run import largest_stage, new_tokenizer
+from r1jax.run.run import new_tokenizer, sequences_at_once
 from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import RewardModel
@@ -300,7 +300,7 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
 
 def _evaluation(config: Config, stage: Any, model: LoadedModel, beside: Any) -> tuple[Call, int]:
     """The sampler of the stage's evaluations, and how often all of them call it; 0 where that depends on the data."""
-    settings, sequences, shards = stage.evaluate, largest_stage(config), row_shards(model.mesh)
+    settings, sequences, shards = stage.evaluate, sequences_at_once(config, stage), row_shards(model.mesh)
     problems = settings.problems or sequences
     at_once = problems_at_once(settings, problems, shards, sequences)
     rollout = model.rollout(

@@ -20,7 +20,7 @@ from r1jax.run.checks import check_judges
 from r1jax.run.comparison import comparison_file, read_comparison
 from r1jax.run.loading import load_weights, reward_model
 from r1jax.run.metrics import write_atomically
-from r1jax.run.run import Run, role_key
+from r1jax.run.run import Run, role_key, sequences_at_once
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.tasks import make_task
 
@@ -78,6 +78,7 @@ def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None)
     key = role_key(
         jax.random.fold_in(run.key, 1), 0, 0, "evaluate"
     )  # the same problems and the same randomness for all
+    sequences = sequences_at_once(run.config, run.config)
     for name, stage_name in run.config.table.items():
         made: dict[str, Any] = {"stage": stage_name, "step": 0}
         if stage_name != "base":
@@ -89,7 +90,7 @@ def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None)
         )
         batches = comparison_batches(run, stage_name, functions)
         model = _model(run, stage_name)
-        scores, _, accuracy_P = evaluate(model, batches, run.config.evaluate, key, sequences=run.sequences_at_once)
+        scores, _, accuracy_P = evaluate(model, batches, run.config.evaluate, key, sequences=sequences)
         found[name] = made | {"scores": scores, "accuracies": [None if np.isnan(a) else float(a) for a in accuracy_P]}
         _write(run, found)
         run.end_if_asked()

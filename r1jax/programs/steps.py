@@ -24,7 +24,7 @@ from r1jax.config.stage import TrainingStage
 from r1jax.parallel.processes import any_process
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
-from r1jax.run.run import Run, role_key
+from r1jax.run.run import Run, role_key, sequences_at_once
 from r1jax.run.stages import StageRun
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState
@@ -165,7 +165,7 @@ def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[s
     """The stage's held-out scores of some weights, logged as a row of `step`."""
     key, settings = role_key(run.key, stage.number, step, "evaluate"), stage.settings
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
-        model, sequences = run.loaded(stage, weights), run.sequences_at_once
+        model, sequences = run.loaded(stage, weights), sequences_at_once(run.config, settings)
         scores = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences).scores
     run.log.log(settings.name, step, scores | run.timers.collect())
     return scores

@@ -26,8 +26,9 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, user_errors
-from r1jax.config.experiment import Config, RejectStage
+from r1jax.config.experiment import Config, RejectStage, StageSettings
 from r1jax.config.load import dump_config
+from r1jax.config.shared import Shared
 from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
@@ -99,11 +100,6 @@ class Run:
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(self.model, self.mesh)))
-
-    @property
-    def sequences_at_once(self) -> int:
-        """How many sequences an evaluation samples at once."""
-        return largest_stage(self.config)
 
     def loaded(self, stage: StageRun, weights: Any) -> LoadedModel:
         """A stage's model with these weights."""
@@ -321,9 +317,15 @@ def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: P
         )
 
 
-def largest_stage(config: Config) -> int:
-    """The most sequences that a stage has in a step: whoever can train on them can evaluate as many."""
-    return max(stage.prompts_per_step * getattr(stage, "group_size", 1) for stage in config.stages)
+def sequences_at_once(config: Config, lengths: Shared) -> int:
+    """How many sequences of these lengths an evaluation samples at once: as many as the cache of the largest step
+    holds, in which the samples of a prompt share its part."""
+
+    def slots(stage: StageSettings) -> int:
+        group_size = getattr(stage, "group_size", 1)
+        return stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
+
+    return max(max(map(slots, config.stages)) // (lengths.max_prompt_length + lengths.max_completion_length), 1)
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
