@@ -34,8 +34,8 @@ from r1jax.rewards import accuracy, text_match  # noqa: E402
 from r1jax.tasks import gym  # noqa: E402
 from r1jax.text import chat_template  # noqa: E402
 
-# Orbax has each of 8 replicas write its part of an array, and compiles a program for it by shape: a third of a tiny run's
-# time. Runs in processes of their own do it as always.
+# Orbax has each of 8 replicas write a part of each array, for which it compiles a program by shape: a third of the time
+# of a tiny run. Runs in processes of their own do it as always.
 GLOBAL_TYPE_HANDLER_REGISTRY.get(jax.Array)._use_replica_parallel = False
 
 # A busy machine may stop a worker for seconds. Tests of what is late set a time of their own.
