@@ -10,7 +10,8 @@ from small_config import FILE
 from r1jax.config.base import ConfigError
 from r1jax.config.load import dump_config, load_config, parse_config
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("free/*.yaml")])
 FOUR = """\
 run_dir: runs/four
 model: {family: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,

@@ -14,7 +14,7 @@ from r1jax.config.sampling import EvaluateSettings
         ({"temperature": 0.0, "top_p": 0.9}, "leave out top_k and top_p"),
         ({"temperature": -1.0}, "greater than or equal to 0"),
         ({"top_p": 0.0}, "greater than 0"),
-        ({"problems": 0}, "greater than or equal to 1"),
+        ({"problems": -1}, "greater than or equal to 0"),
     ],
 )
 def test_what_is_refused(settings, message):
