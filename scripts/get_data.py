@@ -26,11 +26,12 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from pyarrow import parquet
 
-from r1jax.answers.extraction import extract_answer
-
 Row = dict[str, Any]
 SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
             "precalculus")  # fmt: skip
+
+
+PUBLISHED = {"gsm8k_train": 7473, "gsm8k_test": 1319, "math_train": 7500, "math_test": 500}  # rows
 
 
 def gsm8k(read: Callable[[str, str], Iterator[Row]]) -> Iterator[tuple[str, Iterator[Row]]]:
@@ -48,9 +49,7 @@ def math(read: Callable[[str, str], Iterator[Row]]) -> Iterator[tuple[str, Itera
     def train() -> Iterator[Row]:
         for subject in SUBJECTS:
             for row in read("EleutherAI/hendrycks_math", f"{subject}/train-*.parquet"):
-                answer = extract_answer(row["solution"]) if r"\boxed" in row["solution"] else None
-                if answer is None:
-                    raise ValueError(f"no boxed answer in {row['solution']!r:.100}")
+                answer = boxed(row["solution"])
                 about = {"level": row["level"], "subject": row["type"]}
                 yield {"question": row["problem"], "answer": answer, "solution": row["solution"], **about}
 
@@ -76,6 +75,22 @@ def r1_samples(read: Callable[[str, str], Iterator[Row]]) -> Iterator[tuple[str,
 SETS = {"gsm8k": gsm8k, "math": math, "r1_samples": r1_samples}
 
 
+def boxed(solution: str) -> str:
+    """What is in the last box; it may have no braces, as in `\\boxed 2$`."""
+    _, mark, rest = max(
+        (solution.rpartition(mark) for mark in (r"\boxed", r"\fbox")), key=lambda part: len(part[0]) * bool(part[1])
+    )
+    rest = rest.lstrip()
+    if mark and not rest.startswith("{"):
+        return rest.partition("$")[0].strip()
+    depth = 0
+    for end, character in enumerate(rest):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if not depth and mark:
+            return rest[1:end].strip()
+    raise ValueError(f"no boxed answer in {solution!r:.100}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SETS)
@@ -92,18 +107,21 @@ def main() -> None:
             if file.exists():
                 print(f"{file} is there and stays as it is")
                 continue
-            print(f"written: {file}, {write_rows(file, rows):,} rows")
+            count, published = write_rows(file, rows), PUBLISHED.get(name)
+            more = "" if published in (None, count) else f"; the published set has {published:,}"
+            print(f"written: {file}, {count:,} rows{more}")
     except KeyError as error:
         sys.exit(f"error: {arguments.name}: a row has no column {error}, as those of the hub have")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {arguments.name}: {str(error).splitlines()[0]}")
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        sys.exit(f"error: {arguments.name}: {(str(error) or type(error).__name__).splitlines()[0]}")
 
 
 def find_files(repository: str, pattern: str, source: Path | None) -> list[Path]:
     """Those of a copy, or of the hub, in order."""
     if source is not None:
-        split = next((name for name in ("train", "test") if name in Path(pattern).name), "")
-        files = sorted(source.glob(pattern)) or sorted(source.glob(f"{split}.jsonl"))
+        files = sorted(source.glob(pattern))
+        if repository == "openai/gsm8k" and not files:  # as its authors published it
+            files = sorted(source.glob(f"{Path(pattern).name.partition('-')[0]}.jsonl"))
         if not files:
             raise ValueError(f"{source} has no {pattern}; give a folder with the files of {repository}")
         return files

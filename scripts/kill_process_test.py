@@ -73,6 +73,8 @@ def main(config: str, kills: int, overrides: list[str]) -> int:
         faults += seconds >= MOST_SECONDS or not named
         codes = ", ".join(str(process.wait()) for process in others)
         said = "named" if named else "NOT NAMED"
+        if not named:
+            print(*(line for log in logs for line in log.strip().splitlines()[-12:]), sep="\n")
         print(
             f"kill {kill}: process {victim} after {at}; {said}; the other ended with {codes} in {seconds:.0f} s",
             flush=True,

@@ -13,7 +13,7 @@ usage: scripts/tpu_pod.sh COMMAND POD [option ...] [argument ...]
   run    POD VERB [argument ...]  starts `r1jax VERB ...` on all workers; it goes on when this terminal is closed
   logs   POD                      follows the log of a worker until the run ends
   status POD                      says how the request and the workers are
-  stop   POD                      asks the run to end after its step, with a checkpoint
+  stop   POD                      asks the run to end after its step or rollout, with a checkpoint
   fetch  POD FOLDER [TO]          copies a folder from worker 0 to this machine
   delete POD                      deletes the pod and its request
   watch  POD VERB [argument ...]  create, setup and run, again whenever the pod was pre-empted, until the run ends
@@ -144,6 +144,7 @@ install() {
 variables() {
   local name
   for name in "${names[@]}"; do
+    [[ ${!name-} != *$'\n'* ]] || fail "$name has a line break, which cannot be handed on"
     if [ "${!name-}" ]; then printf '%s=%s\n' "$name" "${!name}"; fi
   done
 }

@@ -10,7 +10,9 @@ from r1jax.training.optimizer import learning_rate
 FOLDER = Path(__file__).parent.parent / "configs"
 
 
-@pytest.mark.parametrize("file", sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("free/*.yaml")]), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("free/*.yaml")]), ids=lambda file: file.stem
+)
 def test_config(file):
     config = load_config(file)
     assert config.stages and config.run_dir == f"runs/{file.stem}"

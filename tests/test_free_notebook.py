@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def test_two_sessions(folder):
     _, said = session(folder, 1 / 3600)
-    assert "a new run" in said and "stopped with a checkpoint: run all cells again in the next session" in said
+    assert "a new run" in said and "stopped before its end: run all cells again in the next session" in said
     cells, said = session(folder, 1)
     assert "gsm8k_train.jsonl is there and stays as it is" in said and "rl 3/3" in said and "\nfinished\n" in said
     assert [1 for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]

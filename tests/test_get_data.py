@@ -93,6 +93,25 @@ def test_the_files_of_gsm8ks_authors_are_a_copy_too(copy, tmp_path, monkeypatch)
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        (r"so $\boxed{5}$. The answer is 7 more than before.", "5"),
+        (r"$\boxed{1}$, no: $\boxed{\frac{1}{2^{n}}}$.", r"\frac{1}{2^{n}}"),
+        (r"Hence \fbox{ 12 } of them.", "12"),
+        (r"It is $\boxed 2$, that is, two.", "2"),
+    ],
+)
+def test_the_last_box_is_the_answer(solution, answer):
+    assert runpy.run_path(str(SCRIPT))["boxed"](solution) == answer
+
+
+@pytest.mark.parametrize("solution", ["none", r"$\boxed{5$", ""])
+def test_a_solution_without_a_box_is_refused(solution):
+    with pytest.raises(ValueError, match="no boxed answer in"):
+        runpy.run_path(str(SCRIPT))["boxed"](solution)
+
+
 def test_files_that_are_there_stay(copy, tmp_path, monkeypatch, capsys):
     (tmp_path / "gsm8k_test.jsonl").write_text("mine")
     run(monkeypatch, "gsm8k", "--source", copy, "--out", tmp_path)
@@ -109,6 +128,8 @@ def test_what_is_not_as_expected_is_named_and_nothing_is_left(tmp_path, monkeypa
         SystemExit, match=r"error: math: .* has no algebra/train-\*\.parquet; give a folder with the fi"
     ):
         run(monkeypatch, "math", "--source", tmp_path / "nothing")
+    with pytest.raises(SystemExit, match="has no algebra"):  # GSM8K's names are not those of MATH
+        run(monkeypatch, "math", "--source", tmp_path, "--out", tmp_path / "out")
     (tmp_path / "train.jsonl").write_text('{"text": "26"}\n')
     with pytest.raises(SystemExit, match="error: gsm8k: a row has no column 'answer'"):
         run(monkeypatch, "gsm8k", "--source", tmp_path, "--out", tmp_path / "out")

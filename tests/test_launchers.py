@@ -139,7 +139,7 @@ def test_the_skypilot_task_is_one():
     task = yaml.safe_load((LAUNCH / "sky.yaml").read_text())
     jsonschema.validate(task, schemas["task"])
     jsonschema.validate(task["resources"], schemas["resources"])
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [143]
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [143, 75]
     assert set(task["secrets"]) == set(TOKENS)
     for script in (task["setup"], task["run"]):
         subprocess.run(["bash", "-n", "-c", script], check=True)
@@ -369,7 +369,7 @@ def test_a_local_pod_hands_signals_on_once(local, tmp_path, number, whom):
     assert sorted((tmp_path / "seen").read_text().split("\n"))[-3:] == ["stopped 0", "stopped 1", "stopped 2"]
 
 
-@pytest.mark.parametrize("code, requeued", [(0, False), (1, False), (143, True)])
+@pytest.mark.parametrize("code, requeued", [(0, False), (1, False), (75, True), (143, True)])
 def test_a_slurm_job_goes_back_into_the_queue_when_its_time_is_over(tmp_path, code, requeued):
     stand_in(tmp_path / "stand_ins", "srun", f'#!/usr/bin/env bash\necho "srun $*"\nexit {code}\n')
     stand_in(tmp_path / "stand_ins", "scontrol", '#!/usr/bin/env bash\necho "scontrol $*"\n')

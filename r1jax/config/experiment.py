@@ -269,7 +269,7 @@ class Config(Shared):
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones; with `keep: best` also the best one."""
     keep_every: NonNegativeInt = 0
-    """Beside these, keep those whose step is a multiple of this; 0: none."""
+    """Beside these, keep those whose step is a multiple of this, where `save_every` saves them; 0: none."""
     decontaminate: Annotated[list[EvaluationSet], Field(strict=True)] = []
     """Evaluation sets: training questions of data sets that share ten words in a row with one of their questions are
     removed: a file, a block as a task's (its test set, else all rows), or `test`, the stages' own test splits."""

@@ -44,7 +44,11 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = (), path: Path
     `${references}` are resolved in files alone, when they are read; here and in overrides they are text.
     """
     tree = copy.deepcopy(tree)
-    given = [_apply(tree, override) for override in overrides]
+    given = []
+    _spell_out(tree)
+    for override in overrides:
+        given.append(_apply(tree, override))
+        _spell_out(tree)
     files = [*([] if path is None else [(path, [])]), *_use_presets(tree, path)]
     tree = expand_paths(tree)
     try:
@@ -139,6 +143,12 @@ def _use_presets(tree: dict[str, Any], file: Path | None) -> list[tuple[Path, li
         tree["stages"][i] = _merged(settings, stage)
         used.append((path, named(tree, ["stages", i])))
     return used
+
+
+def _spell_out(tree: dict[str, Any]) -> None:
+    """Makes a block of `mesh: auto`, beside which an override may set `mesh.distributed`."""
+    if tree.get("mesh") == "auto":
+        tree["mesh"] = {"auto": True}
 
 
 def _apply(tree: dict[str, Any], override: str) -> list[Any]:

@@ -46,6 +46,8 @@ def make_mesh(config: MeshSettings, devices: Sequence[Any] | None = None) -> Mes
 
     Raises ConfigError where the axes do not multiply to the number of devices.
     """
+    if config.auto:
+        raise ConfigError("mesh: auto is for training, whose batches and memory it looks at; give the axes here")
     devices = jax.devices() if devices is None else devices
     sizes, count = config.sizes(), len(devices)
     fixed = math.prod(size for size in sizes.values() if size != -1)

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
 
+ALONE = 75  # the exit code where the others are not there, "try again" (EX_TEMPFAIL)
 JOIN_SECONDS = 60.0  # in which all processes have to be there
 HEARTBEAT_SECONDS = 30  # after which a process that is not heard of ends the others; JAX has 100
 
@@ -70,7 +71,7 @@ def _or_give_up(who: str) -> Iterator[None]:
             f"stopped: {who} waited {JOIN_SECONDS:g} s for the others; start the same command in all", file=sys.stderr
         )
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(ALONE)
 
     timer = threading.Timer(JOIN_SECONDS, give_up)
     timer.daemon = True

@@ -40,7 +40,7 @@ def train(
     """Runs every stage that is not finished; the same call again resumes from the last checkpoint.
 
     `functions` are those of `build_run`; `on_log` is called with each logged row. With `handle_signals` Ctrl-C and
-    SIGTERM save a checkpoint after the step in which they come, and raise Interrupted.
+    SIGTERM save a checkpoint after the step in which they come, or its rollout, and raise Interrupted.
     """
     run = open_run(config, functions=functions)
     run.log.on_log = on_log
@@ -131,7 +131,8 @@ def already_evaluated(run: Run, stage: StageRun) -> bool:
     if not trained or trained[-1].settings.name != run.config.source(stage.settings.name):
         return False
     before = trained[-1]
-    return (before.batches, before.settings.evaluate) == (stage.batches, stage.settings.evaluate)
+    theirs = before.settings.evaluate.model_copy(update={"before": True})
+    return (before.batches, theirs) == (stage.batches, evaluates)
 
 
 def _take(held: dict[str, Any], name: str) -> Any:

@@ -101,7 +101,7 @@ class Steps(contextlib.ExitStack):
         self._progress.update(step, scores)
         due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
         if any_process(run.stop.received is not None or due) or saved:
-            self._save(step, state, self._score(scores) if settings.keep == "best" and evaluated else None)
+            self._save(step, state, self._score(scores) if saved and evaluated and settings.keep == "best" else None)
             if step < settings.steps:
                 run.end_if_asked()  # closing the checkpoints completes the save
         if now:

@@ -14,32 +14,38 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config, GrpoStage
+from r1jax.config.experiment import Config
+from r1jax.config.stage import TrainingStage
 from r1jax.config.training import MeshSettings
 from r1jax.models import Model, abstract_params
-from r1jax.parallel.mesh import make_mesh
+from r1jax.parallel.mesh import make_mesh, row_shards
+from r1jax.parallel.processes import greatest
 from r1jax.run.checks import mesh_problems
+from r1jax.run.memory import device_memory
 
-SMALL = 0.25  # of a device's memory: a training state of at most this has a copy on each device
-FILLED = 0.6  # what training state and sampling weights may fill; the rest is for the cache and activations
+SMALL = 0.25  # of a device's memory: weights and training state of at most this have a copy on each device
+KEPT = 0.6  # what they may fill where they are split; the rest is for the cache and activations
+FILLED = 0.8  # what they and the cache may fill
 
 
 def auto_mesh(
     config: Config, models: Sequence[Model], devices: Sequence[Any], memory: float | None = None
 ) -> tuple[Mesh, str]:
-    """The mesh, and a line that says why. `memory` is a device's in bytes; default: what the devices themselves say.
+    """The mesh, and a line that says why. `memory` is a device's in bytes; default: the least that a process has.
 
     Among the layouts that divide the weights and the batches, it takes the one with the least `tensor`, and then the
-    least `fsdp`, whose training state and sampling weights leave room for the rest: `tensor` within a host, `fsdp` over
-    a host or, where that is too little, several, and `data` over the others. Devices that do not know their memory, as
-    CPUs, hold everything. Raises ConfigError where there is no such layout.
+    least `fsdp`, where training state, sampling weights and the cache of sampling leave room for activations: `tensor`
+    within a process's devices, `fsdp` over them or, where that is too little, those of several processes, and `data`
+    over the rest. Teachers and reward models are not counted. Raises ConfigError where there is no such layout.
     """
-    memory = memory or float((devices[0].memory_stats() or {}).get("bytes_limit", math.inf))
+    if memory is None:
+        everywhere = make_mesh(MeshSettings(data=len(devices)), devices)
+        memory = -greatest(-(device_memory(everywhere) // 2**20)) * 2**20  # the least, the same in every process
     one = make_mesh(MeshSettings(data=1), devices[:1])
     params = max(sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(model, one))) for model in models)
-    reference = any(isinstance(stage, GrpoStage) and stage.kl.coef > 0 for stage in config.stages)
-    # Weights, gradients and two moments in float32, and the reference; sampling weights are whole along fsdp.
-    state, sampling = 4 * (5 if reference else 4) * params, params * max(_width(model) for model in models)
+    # Sampling weights are whole along fsdp. What trains has weights, gradients and two moments in float32.
+    copies, sampling = max(map(_copies, config.stages)), params * max(_width(model) for model in models)
+    slots, slot = max(map(_slots, config.stages)), max(_slot_bytes(model) for model in models)
     least = math.inf
     for sizes in _layouts(devices):
         mesh = make_mesh(sizes, devices)
@@ -50,31 +56,56 @@ def auto_mesh(
             continue
         if any(next(mesh_problems(stage, mesh, stage.max_prompt_length), None) for stage in config.stages):
             continue
-        share = (state / (sizes.fsdp * sizes.tensor) + sampling / sizes.tensor) / memory
-        least = min(least, share)
-        if share <= (SMALL if sizes.fsdp * sizes.tensor == 1 else FILLED):
+        state = (4 * copies * params / (sizes.fsdp * sizes.tensor) + sampling / sizes.tensor) / memory
+        cache = slots * slot / (row_shards(mesh) * sizes.tensor) / memory
+        least = min(least, state + cache)
+        if state + cache <= FILLED and state <= (SMALL if sizes.fsdp * sizes.tensor == 1 else KEPT):
             shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1) or "one device"
-            known = f"; training state and sampling weights take {share:.0%} of a device's {memory / 2**30:.1f} GiB"
-            return mesh, f"mesh: auto is {shape}{known if memory < math.inf else ''}"
+            return mesh, (
+                f"mesh: auto is {shape}; training state and sampling weights take {state:.0%} of a device's "
+                f"{memory / 2**30:.1f} GiB, and the cache {cache:.0%}"
+            )
     reason = (
         "none divides the weights and the batches of every stage; give a prompts_per_step that more devices divide"
         if least == math.inf
-        else f"the roomiest fills {least:.0%} of a device's {memory / 2**30:.1f} GiB with training state and sampling "
-        f"weights, and at most {FILLED:.0%} leaves room for the rest; give more devices, or set the axes yourself"
+        else f"the roomiest fills {least:.0%} of a device's {memory / 2**30:.1f} GiB with training state, sampling "
+        f"weights and cache, and at most {KEPT:.0%}, with the cache {FILLED:.0%}, leaves room for the rest; give more "
+        f"devices, or set the axes yourself"
     )
     raise ConfigError(f"mesh: auto found no layout of {len(devices)} devices: {reason}")
 
 
 def _layouts(devices: Sequence[Any]) -> Iterator[MeshSettings]:
-    """From the simplest on: everything on each device, then `tensor` and `fsdp` in a host, then `fsdp` over hosts."""
+    """From the simplest on: everything on each device, then `tensor` and `fsdp` in a process, then `fsdp` over more."""
     total = len(devices)
-    hosts = len({device.process_index for device in devices})
-    local = total // hosts
+    processes = len({device.process_index for device in devices})
+    local = total // processes
     yield MeshSettings(data=total)
     for tensor in (n for n in range(1, local + 1) if local % n == 0):
-        for several in (n for n in range(1, hosts + 1) if hosts % n == 0):
+        for several in (n for n in range(1, processes + 1) if processes % n == 0):
             fsdp = several * local // tensor
             yield MeshSettings(data=total // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+
+
+def _copies(stage: Any) -> int:
+    """How many float32 numbers a stage keeps for a weight."""
+    if not isinstance(stage, TrainingStage):
+        return 1
+    reference = getattr(stage, "kl", None) is not None and getattr(stage, "kl").coef > 0  # noqa: B009
+    return 4 + reference + 4 * (getattr(stage, "value", None) is not None)
+
+
+def _slots(stage: Any) -> int:
+    """Positions whose keys and values a rollout keeps; the samples of a prompt share its own."""
+    if not (group_size := getattr(stage, "group_size", 0)):
+        return 0
+    return stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
+
+
+def _slot_bytes(model: Model) -> int:
+    """Bytes of a position's keys and values."""
+    keys = jax.eval_shape(lambda: model.empty_cache(1, 1)).k_LBKSH
+    return 2 * math.prod(keys.shape) * keys.dtype.itemsize
 
 
 def _width(model: Model) -> int:

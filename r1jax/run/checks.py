@@ -189,7 +189,8 @@ def check_examples(stages: Sequence[StageRun], at_most: int = 2048) -> None:
 
 def _check_examples(stage: StageRun, at_most: int) -> None:
     settings, batches, first = stage.settings, stage.batches, stage.first_example
-    batches.prompts("test", 0, np.arange(min(settings.evaluate.problems or at_most, at_most)))
+    problems = settings.evaluate.problems
+    batches.prompts("test", 0, np.arange(at_most if problems is None else min(problems, at_most)))
     rows = np.arange(min(settings.steps * settings.prompts_per_step, at_most))
     if any(isinstance(part, Awaited) for part in batches.parts):  # of other parts alone
         rows = np.array([row for row in rows if not isinstance(batches.part("train", first + int(row)), Awaited)], int)

@@ -318,14 +318,18 @@ def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: P
 
 
 def sequences_at_once(config: Config, lengths: Shared) -> int:
-    """How many sequences of these lengths an evaluation samples at once: as many as the cache of the largest step
-    holds, in which the samples of a prompt share its part."""
+    """How many sequences of these lengths an evaluation samples at once.
 
-    def slots(stage: StageSettings) -> int:
-        group_size = getattr(stage, "group_size", 1)
-        return stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
+    Whoever can train on a stage's sequences can evaluate as many, as far as the cache of its rollout would hold them,
+    in which the samples of a prompt share its part.
+    """
 
-    return max(max(map(slots, config.stages)) // (lengths.max_prompt_length + lengths.max_completion_length), 1)
+    def sequences(stage: StageSettings) -> int:
+        P, G = stage.prompts_per_step, getattr(stage, "group_size", 1)
+        slots = P * (stage.max_prompt_length + G * stage.max_completion_length)
+        return min(P * G, slots // (lengths.max_prompt_length + lengths.max_completion_length))
+
+    return max(1, *map(sequences, config.stages))
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:

@@ -14,7 +14,7 @@
 #SBATCH --output=slurm-%j.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-# Two minutes before the time is over, r1jax is asked to end after its step; a longer step needs a larger number. The
+# Two minutes before the time is over, r1jax is asked to end after its step or its rollout; a longer step needs a larger number. The
 # signal is for the processes of srun alone, so that this script is there to put the job back into the queue.
 #SBATCH --signal=TERM@120
 set -euo pipefail
@@ -34,7 +34,7 @@ fi
 code=0
 srun --kill-on-bad-exit=0 --wait=0 "$r1jax" "$@" mesh.distributed=true || code=$?
 echo "r1jax ended with exit code $code"
-if [ "$code" = 143 ]; then
+if [ "$code" = 143 ] || [ "$code" = 75 ]; then  # 75: not all processes came within a minute
   echo "the job goes back into the queue, and resumes from the checkpoint"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -36,11 +36,16 @@ start() {
 # r1jax takes the second one as the wish to end without a checkpoint.
 supervise() {
   exec 9> "$run/lock"
-  flock --nonblock 9
+  flock --timeout 5 9  # `status` holds it for a moment
+  trap : TERM  # which a machine that shuts down sends to all; the exit code of r1jax is still to be written
   .venv/bin/r1jax "$@" 9>&- &
   echo $! > "$run/pid"
   local code=0
-  wait $! || code=$?
+  local child=$!
+  while kill -0 "$child" 2> /dev/null; do
+    code=0
+    wait "$child" || code=$?  # a signal ends the wait and not the run
+  done
   echo "$code" > "$run/exit_code"
   echo "r1jax ended with exit code $code"
 }
@@ -60,10 +65,10 @@ status() {
 stop() {
   running || fail "no run is going on"
   # A second signal would end the run without its checkpoint.
-  [ ! -e "$run/stop_asked" ] || fail "stop was asked for before; the run ends after its step, with a checkpoint"
+  [ ! -e "$run/stop_asked" ] || fail "stop was asked for before; the run ends after its step or rollout, with a checkpoint"
   touch "$run/stop_asked"
   kill -TERM "$(cat "$run/pid")"
-  echo "$(hostname): asked to stop; it ends after this step, with a checkpoint"
+  echo "$(hostname): asked to stop; it ends after this step or its rollout, with a checkpoint"
 }
 
 log() {

@@ -73,7 +73,7 @@ def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, c
     assert_same(folder, tmp_path / "run")
 
 
-@pytest.mark.parametrize(("moment", "saved"), [(1, None), (3, 2)])
+@pytest.mark.parametrize(("moment", "saved"), [(1, None), (2, 1), (3, 2)])
 def test_a_signal_during_a_rollout_saves_what_was_before_it(moment, saved, trained, tmp_path, monkeypatch):
     """The rest of a step may take longer than the notice of a pre-emption."""
     config, folder = trained
