@@ -69,7 +69,9 @@ def main(config: str, kills: int, overrides: list[str]) -> int:
                 process.kill()
         seconds = time.monotonic() - since
         logs = [killed.with_suffix(f".{i}.log").read_text(errors="replace") for i in range(2) if i != victim]
-        named = all(re.search(rf"task:{victim}\b", log) for log in logs)
+        # So JAX says it: by number, or, as process 0 keeps the list of all, that the leader cannot be reached.
+        name = r"leader task" if victim == 0 else rf"unhealthy[^\n]*:\n{victim}\b"
+        named = all(re.search(name, log) for log in logs)
         faults += seconds >= MOST_SECONDS or not named
         codes = ", ".join(str(process.wait()) for process in others)
         said = "named" if named else "NOT NAMED"
