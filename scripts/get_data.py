@@ -18,6 +18,7 @@ are.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,8 +30,6 @@ from pyarrow import parquet
 Row = dict[str, Any]
 SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
             "precalculus")  # fmt: skip
-
-
 PUBLISHED = {"gsm8k_train": 7473, "gsm8k_test": 1319, "math_train": 7500, "math_test": 500}  # rows
 
 
@@ -77,17 +76,14 @@ SETS = {"gsm8k": gsm8k, "math": math, "r1_samples": r1_samples}
 
 def boxed(solution: str) -> str:
     """What is in the last box; it may have no braces, as in `\\boxed 2$`."""
-    _, mark, rest = max(
-        (solution.rpartition(mark) for mark in (r"\boxed", r"\fbox")), key=lambda part: len(part[0]) * bool(part[1])
-    )
-    rest = rest.lstrip()
-    if mark and not rest.startswith("{"):
-        return rest.partition("$")[0].strip()
-    depth = 0
-    for end, character in enumerate(rest):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if not depth and mark:
-            return rest[1:end].strip()
+    if boxes := [*re.finditer(r"\\(?:boxed|fbox)(?![A-Za-z])\s*", solution)]:
+        rest, depth = solution[boxes[-1].end() :], 0
+        if not rest.startswith("{"):
+            return rest.partition("$")[0].strip()
+        for end, character in enumerate(rest):
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            if not depth:
+                return rest[1:end].strip()
     raise ValueError(f"no boxed answer in {solution!r:.100}")
 
 

@@ -45,10 +45,10 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = (), path: Path
     """
     tree = copy.deepcopy(tree)
     given = []
-    _spell_out(tree)
     for override in overrides:
-        given.append(_apply(tree, override))
         _spell_out(tree)
+        given.append(_apply(tree, override))
+    _spell_out(tree)
     files = [*([] if path is None else [(path, [])]), *_use_presets(tree, path)]
     tree = expand_paths(tree)
     try:

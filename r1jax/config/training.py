@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -48,11 +48,6 @@ class MeshSettings(Settings):
     """Context parallelism: the positions of a sequence are split, for long sequences."""
     distributed: bool = False
     """Join the other processes of a pod before devices are counted."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_auto(cls, value: Any) -> Any:
-        return {"auto": True} if value == "auto" else value
 
     @field_validator("data", "fsdp", "tensor", "expert", "context")
     @classmethod

@@ -52,6 +52,7 @@ from r1jax.rl.evaluation import problems_at_once
 from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
+from r1jax.run.memory import cache_bytes
 from r1jax.run.run import new_tokenizer, sequences_at_once
 from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
@@ -249,7 +250,7 @@ def _stage_plan(
         name=stage.name,
         steps=stage.steps,
         state=_parts(state),
-        cache=_cache_bytes(model, P * S + P * G * T) if G else 0.0,
+        cache=cache_bytes(stage, model.model, model.mesh),
         calls=estimates,
         evaluations=evaluations,
         tokens=rows * (T if G else width),
@@ -351,10 +352,3 @@ def _parts(state: Any) -> dict[str, float]:
         return {"weights": bytes_on_device(state)}
     parts = {"weights": state.params, "optimizer": state.opt_state, "reference": state.reference, "value": state.value}
     return {name: bytes_on_device(part) for name, part in parts.items() if part is not None}
-
-
-def _cache_bytes(model: LoadedModel, slots: int) -> float:
-    """Bytes on a chip of keys and values of so many tokens on all chips, which the sampler's temporaries contain."""
-    keys = jax.eval_shape(lambda: model.model.empty_cache(1, 1)).k_LBKSH
-    heads = model.mesh.shape["tensor"] if keys.shape[2] % model.mesh.shape["tensor"] == 0 else 1
-    return 2 * math.prod(keys.shape) * keys.dtype.itemsize * slots / (row_shards(model.mesh) * heads)

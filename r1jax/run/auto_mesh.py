@@ -15,13 +15,12 @@ from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import Config
-from r1jax.config.stage import TrainingStage
 from r1jax.config.training import MeshSettings
 from r1jax.models import Model, abstract_params
-from r1jax.parallel.mesh import make_mesh, row_shards
+from r1jax.parallel.mesh import make_mesh
 from r1jax.parallel.processes import greatest
 from r1jax.run.checks import mesh_problems
-from r1jax.run.memory import device_memory
+from r1jax.run.memory import cache_bytes, copies, device_memory
 
 SMALL = 0.25  # of a device's memory: weights and training state of at most this have a copy on each device
 KEPT = 0.6  # what they may fill where they are split; the rest is for the cache and activations
@@ -44,8 +43,7 @@ def auto_mesh(
     one = make_mesh(MeshSettings(data=1), devices[:1])
     params = max(sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(model, one))) for model in models)
     # Sampling weights are whole along fsdp. What trains has weights, gradients and two moments in float32.
-    copies, sampling = max(map(_copies, config.stages)), params * max(_width(model) for model in models)
-    slots, slot = max(map(_slots, config.stages)), max(_slot_bytes(model) for model in models)
+    kept, sampling = max(map(copies, config.stages)), params * max(_width(model) for model in models)
     least = math.inf
     for sizes in _layouts(devices):
         mesh = make_mesh(sizes, devices)
@@ -56,8 +54,8 @@ def auto_mesh(
             continue
         if any(next(mesh_problems(stage, mesh, stage.max_prompt_length), None) for stage in config.stages):
             continue
-        state = (4 * copies * params / (sizes.fsdp * sizes.tensor) + sampling / sizes.tensor) / memory
-        cache = slots * slot / (row_shards(mesh) * sizes.tensor) / memory
+        state = (4 * kept * params / (sizes.fsdp * sizes.tensor) + sampling / sizes.tensor) / memory
+        cache = max(cache_bytes(stage, model, mesh) for stage in config.stages for model in models) / memory
         least = min(least, state + cache)
         if state + cache <= FILLED and state <= (SMALL if sizes.fsdp * sizes.tensor == 1 else KEPT):
             shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1) or "one device"
@@ -85,27 +83,6 @@ def _layouts(devices: Sequence[Any]) -> Iterator[MeshSettings]:
         for several in (n for n in range(1, processes + 1) if processes % n == 0):
             fsdp = several * local // tensor
             yield MeshSettings(data=total // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
-
-
-def _copies(stage: Any) -> int:
-    """How many float32 numbers a stage keeps for a weight."""
-    if not isinstance(stage, TrainingStage):
-        return 1
-    reference = getattr(stage, "kl", None) is not None and getattr(stage, "kl").coef > 0  # noqa: B009
-    return 4 + reference + 4 * (getattr(stage, "value", None) is not None)
-
-
-def _slots(stage: Any) -> int:
-    """Positions whose keys and values a rollout keeps; the samples of a prompt share its own."""
-    if not (group_size := getattr(stage, "group_size", 0)):
-        return 0
-    return stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
-
-
-def _slot_bytes(model: Model) -> int:
-    """Bytes of a position's keys and values."""
-    keys = jax.eval_shape(lambda: model.empty_cache(1, 1)).k_LBKSH
-    return 2 * math.prod(keys.shape) * keys.dtype.itemsize
 
 
 def _width(model: Model) -> int:

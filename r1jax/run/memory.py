@@ -2,8 +2,8 @@
 
 problem = memory_problem(stage, mesh)  # None, or why it cannot fit
 
-Only what every step holds is counted: weights, gradients, Adam's moments, a reference, and the sampler's cache. That it
-fits says nothing about activations.
+Only what every step holds is counted: weights, gradients, Adam's moments, a reference, a value model, and the sampler's
+cache. That it fits says nothing about activations.
 """
 
 from __future__ import annotations
@@ -15,10 +15,29 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from r1jax.config.experiment import GrpoStage, RejectStage
-from r1jax.models import abstract_params
+from r1jax.config.experiment import GrpoStage, RejectStage, StageSettings
+from r1jax.models import Model, abstract_params
 from r1jax.parallel.mesh import row_shards
 from r1jax.run.stages import StageRun
+
+
+def copies(stage: StageSettings) -> int:
+    """How many float32 numbers a stage keeps for each weight: to train, it, its gradient and Adam's two moments."""
+    if isinstance(stage, RejectStage):
+        return 1
+    if not isinstance(stage, GrpoStage):
+        return 4
+    return 4 + (stage.kl.coef > 0) + (0 if stage.value is None else 4)
+
+
+def cache_bytes(stage: StageSettings, model: Model, mesh: Mesh) -> int:
+    """What the keys and values of a stage's rollout take on a device; the samples of a prompt share its own."""
+    if not (group_size := getattr(stage, "group_size", 0)):
+        return 0
+    slots = stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
+    keys = jax.eval_shape(lambda: model.empty_cache(1, 1)).k_LBKSH
+    heads = mesh.shape["tensor"] if keys.shape[2] % mesh.shape["tensor"] == 0 else 1  # repeated where it has fewer
+    return 2 * math.prod(keys.shape) * keys.dtype.itemsize * slots // (row_shards(mesh) * heads)
 
 
 def memory_problem(stage: StageRun, mesh: Mesh) -> str | None:
@@ -27,18 +46,15 @@ def memory_problem(stage: StageRun, mesh: Mesh) -> str | None:
     weights = sum(
         math.prod(x.sharding.shard_shape(x.shape)) * 4 for x in jax.tree.leaves(abstract_params(stage.model, mesh))
     )
-    copies = 1 if isinstance(settings, RejectStage) else 4 + (isinstance(settings, GrpoStage) and settings.kl.coef > 0)
-    cache = 0
-    if samples := getattr(settings, "group_size", 0) * settings.prompts_per_step:
-        keys = jax.eval_shape(lambda: stage.model.empty_cache(1, settings.max_completion_length)).k_LBKSH
-        cache = 2 * math.prod(keys.shape) * keys.dtype.itemsize * samples // (row_shards(mesh) * mesh.shape["tensor"])
-    if copies * weights + cache <= limit:
+    held = copies(settings) * weights
+    cache = cache_bytes(settings, stage.model, mesh)
+    if held + cache <= limit:
         return None
     figures = (
-        f"{copies * weights / 1e9:,.1f} GB of weights{' with gradients and optimizer' if copies > 1 else ''} and "
+        f"{held / 1e9:,.1f} GB of weights{' with gradients and optimizer' if held > weights else ''} and "
         f"{cache / 1e9:,.1f} GB for the cache of sampling, and a device has {limit / 1e9:,.1f} GB"
     )
-    if copies * weights <= limit:
+    if held <= limit:
         return f"max_completion_length: {figures}; give a shorter one, fewer prompts_per_step or a smaller group_size"
     return f"model: {figures}; give a smaller one, or more devices along mesh.fsdp or mesh.tensor"
 

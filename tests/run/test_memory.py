@@ -20,7 +20,9 @@ def test_weights_and_cache_are_counted(tiny_file, monkeypatch):
     run = build_run(load_config(tiny_file, ["mesh={data: 2, tensor: 4}"]))
     run.close()
     cold_start, rl = run.stages
-    cache = 2 * 2 * 4 * 32 * (8 * 4) * 4 // 8  # keys and values, heads, head_dim, tokens, sequences, bytes; devices
+    # Keys and values, heads, head_dim, bytes; tokens of prompts and of samples; parts of sequences. Two heads are
+    # repeated over four devices.
+    cache = 2 * 2 * 4 * 4 * (8 * 6 + 8 * 4 * 32) // 2
     parts = [x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(run.initial_weights())]
     for stage, needed in ((cold_start, 4 * sum(parts)), (rl, 5 * sum(parts) + cache)):  # rl has a reference
         for limit, fits in ((needed, True), (needed - 1, False)):
