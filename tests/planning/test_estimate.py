@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import pytest
 
 from r1jax.config.training import MeshSettings
+from r1jax.models import ModelConfig, abstract_params, forward, make_model
 from r1jax.parallel.jitted import Jitted
 from r1jax.parallel.mesh import make_mesh, sharding
 from r1jax.planning.estimate import bytes_on_device, estimate_of
+from r1jax.planning.flops import jaxpr_flops
 from r1jax.planning.slices import compiled, find_slice
 
 CHIP, DEVICES = find_slice("v5e:2x4")
@@ -65,3 +67,19 @@ def test_a_chip_has_the_memory_that_the_compiler_names(topology):
     with jax.set_mesh(mesh), pytest.raises(jax.errors.JaxRuntimeError, match="exceeds available HBM") as error:
         compiled(jax.jit(lambda x: (x * 2, x @ x)).trace(x))
     assert f"available HBM ({chip.memory / 2**30:.2f}G)" in str(error.value)
+
+
+def test_no_chip_computes_faster_than_its_flops(mesh):
+    """A fused kernel's instruction has lines that begin with a brace: what comes after it in a layer is counted too."""
+    sizes = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 3, "head_dim": 128}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "dtype": "bfloat16", "attention": "auto"}
+    model = make_model(ModelConfig(**sizes, **heads), 1024)
+    tokens = array(mesh, "B_", 32, 1024, dtype=jnp.int32)
+    run = Jitted(
+        jax.jit(lambda params, tokens: forward(model, params, tokens)[0]), (abstract_params(model, mesh), tokens)
+    )
+    with jax.set_mesh(mesh):
+        estimate = estimate_of(run, mesh, CHIP)
+        flops = jaxpr_flops(run.function.trace(*run.arguments).jaxpr)
+    assert flops.in_kernels > 0
+    assert 1.0 <= estimate.computing / (estimate.flops / CHIP.flops) < 2.0
