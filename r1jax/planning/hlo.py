@@ -23,7 +23,8 @@ from jax.sharding import Mesh
 KINDS = "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
 ARRAYS = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\]")
-COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$\n((?:.*\n)*?)\}$", re.MULTILINE)  # lines within may begin with }, too
+# Lines within a computation may begin with }, too.
+COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$\n((?:.*\n)*?)\}$", re.MULTILINE)
 LOOP = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
 BRANCHES = re.compile(r" conditional\(.*?(branch_computations=\{[^}]*\}|true_computation=\S+ false_computation=\S+)")
 CALL = re.compile(r" (fusion|call|async-start)\(.*(?:calls|to_apply)=%([\w.\-]+)")

@@ -99,16 +99,17 @@ def test_a_process_alone_does_not_wait_for_ever(process):
 
 
 SLURM = """
-import jax
+import os, pathlib, jax
 from r1jax.config.training import MeshSettings
 from r1jax.parallel.processes import greatest, join_processes
 
 join_processes(MeshSettings())
-print("FOUND", jax.process_index(), jax.process_count(), jax.device_count(), greatest(jax.process_index()))
+found = jax.process_index(), jax.process_count(), jax.device_count(), greatest(jax.process_index())
+pathlib.Path(os.environ["SLURM_PROCID"]).write_text(str(found))
 """
 
 
-def test_slurm_says_who_the_processes_are():
+def test_slurm_says_who_the_processes_are(tmp_path):
     """As `srun --ntasks=2` sets the variables; JAX makes the port out of the job's number."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -118,16 +119,12 @@ def test_slurm_says_who_the_processes_are():
         subprocess.Popen(
             [sys.executable, "-c", SLURM],
             env=environment(4, **step, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)),
-            stdout=subprocess.PIPE,
-            text=True,
+            cwd=tmp_path,
         )
         for i in range(2)
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [output.partition("FOUND")[2].split()[:4] for output in outputs] == [
-        ["0", "2", "8", "1"],
-        ["1", "2", "8", "1"],
-    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert [(tmp_path / str(i)).read_text() for i in range(2)] == ["(0, 2, 8, 1)", "(1, 2, 8, 1)"]
 
 
 def test_processes_are_found_only_where_there_are_several(monkeypatch):
