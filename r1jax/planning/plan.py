@@ -13,9 +13,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import tempfile
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ from r1jax.models.flops import forward_flops
 from r1jax.parallel.jitted import Jitted
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh, row_shards
 from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
-from r1jax.planning.slices import Chip, find_slice
+from r1jax.planning.slices import Chip, find_slice, without_cache
 from r1jax.programs import distill, grpo, reward_model, sft
 from r1jax.programs.steps import is_due
 from r1jax.rl.evaluation import problems_at_once
@@ -58,6 +60,8 @@ from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import RewardModel
 from r1jax.training.state import TrainState
+
+COMPILERS = 4  # at once, each of which takes some GB of memory
 
 
 @dataclass(frozen=True)
@@ -230,14 +234,16 @@ def _stage_plan(
         beside = calls["rollout"].beside if "rollout" in calls else state
         trained = dataclasses.replace(model, weights=state.params)
         calls["evaluate"], evaluations = _evaluation(config, stage, trained, beside)
-    estimates = {}
-    for name, call in calls.items():
-        progress(f"{stage.name}: {name}")
-        where = teacher if teacher is not None and name.endswith("teacher") else model
+
+    def estimate(call: Call) -> tuple[int, Estimate]:
+        progress(f"{stage.name}: {call.name}")
+        where = teacher if teacher is not None and call.name.endswith("teacher") else model
         beside = call.beside, scorers
         with where.devices():
-            estimate = estimate_of(call.program, where.mesh, chip, beside=beside, open_loops=call.open_loops)
-        estimates[name] = call.times, estimate
+            return call.times, estimate_of(call.program, where.mesh, chip, beside=beside, open_loops=call.open_loops)
+
+    with without_cache(), ThreadPoolExecutor(min(COMPILERS, os.cpu_count() or 1)) as pool:
+        estimates = dict(zip(calls, pool.map(estimate, calls.values()), strict=True))
     P, G = stage.prompts_per_step, getattr(stage, "group_size", 0)
     S, T = stage.max_prompt_length, stage.max_completion_length
     rows, width, predicted = P * max(G, 1), S + T, T

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -57,11 +58,18 @@ def find_slice(topology: str) -> tuple[Chip, Sequence[Any]]:
         raise ConfigError(f"--topology: {topology} is no slice: {str(error).splitlines()[0]}") from None
 
 
-def compiled(traced: jax.stages.Traced) -> jax.stages.Compiled:
-    """A traced function compiled for its devices; never from JAX's cache, which cannot read what has no devices."""
+@contextmanager
+def without_cache() -> Iterator[None]:
+    """Nothing is compiled by way of JAX's cache, which cannot read what has no devices."""
     cached = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        return traced.lower().compile()
+        yield
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
+
+
+def compiled(traced: jax.stages.Traced) -> jax.stages.Compiled:
+    """A traced function compiled for its devices."""
+    with without_cache():
+        return traced.lower().compile()

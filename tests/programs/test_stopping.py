@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from r1jax.cli import app
 from r1jax.config.base import RunStopped
 from r1jax.config.load import load_config
+from r1jax.programs import steps
+from r1jax.programs.grpo import Trainer
 from r1jax.programs.pipeline import _saved_steps, train
 from r1jax.rl import rollout
 from r1jax.run.interrupt import Interrupted, StopSignals
@@ -69,6 +71,33 @@ def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, c
         with Checkpoints(tmp_path / "run" / "checkpoints" / stage) as checkpoints:
             assert checkpoints.latest() == 2
     assert "stopping with a checkpoint, after this step or its rollout" in capsys.readouterr().err
+    train(config)
+    assert_same(folder, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize(
+    ("owner", "part", "saved"),
+    [(rollout, "grade", 1), (Trainer, "update", 2), (steps, "evaluate", 2), (Checkpoints, "save", 2)],
+)
+def test_a_signal_in_any_part_of_a_step_saves_a_checkpoint(owner, part, saved, trained, tmp_path, monkeypatch):
+    """SIGTERM in step 2 of RL, while it grades, updates, evaluates or saves; nothing is lost but the step in flight."""
+    config, folder = trained
+    config = config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    rows, sent, whole = [], [], getattr(owner, part)
+
+    def stop(*arguments, **more):
+        if rows and rows[-1]["stage"] == "rl" and not sent:  # as step 1 has been
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+            time.sleep(0.1)  # until the thread has read it
+        return whole(*arguments, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted) as caught:
+        patched.setattr(owner, part, stop)
+        train(config, on_log=rows.append, handle_signals=True)
+    assert sent and caught.value.exit_code == 143
+    with Checkpoints(tmp_path / "run" / "checkpoints" / "rl") as checkpoints:
+        assert checkpoints.latest() == saved
     train(config)
     assert_same(folder, tmp_path / "run")
 
