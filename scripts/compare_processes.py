@@ -1,12 +1,13 @@
 """Trains a config as one process and as several, on several meshes, and prints how far the runs are apart.
 
-    uv run python scripts/compare_processes.py tests/five_programs.yaml
     uv run python scripts/compare_processes.py configs/quickstart.yaml stages.cold_start.steps=40 stages.rl.steps=8
+    uv run python scripts/compare_processes.py tests/five_programs.yaml
 
-All have eight emulated CPU devices, but for the last one, which has one. The first has one process and all devices
-along `data`; in others `fsdp`, `tensor` and `context` span processes, so that several of them hold the same samples.
-Compared with the first: sampled texts, what stages of rejection sampling kept, metrics (timings and packing aside), and
-weights. Exits with 1 where texts or data differ, or numbers by more than 1e-4.
+All have eight emulated CPU devices, but for the last one, which has one. `fsdp`, `tensor` and `context` span processes,
+so that several of them hold the same samples; and in stages of GRPO a further reward times out on one in 61 of the
+completions, as if at random. Runs of several processes are compared with one process on the same mesh, and those with
+the first. Compared are sampled texts, what stages of rejection sampling kept, metrics (timings and packing aside), and
+weights. Exits with 1 where texts or data differ, or numbers by more than 1e-5 of themselves or of 1.
 """
 
 import json
@@ -23,15 +24,30 @@ from r1jax.config.load import load_config
 from r1jax.run.loading import load_model
 from r1jax.run.metrics import read_metrics, without_timings
 
+DATA, TENSOR = "mesh={data: 8}", "mesh={data: 1, fsdp: 2, tensor: 4}"
+CONTEXT, BOTH = "mesh={data: 2, fsdp: 2, context: 2}", "mesh={data: 1, tensor: 4, context: 2}"
 TRIALS = (
-    (1, 8, "mesh={data: 8}"),
-    (2, 4, "mesh={data: 8}"),
-    (2, 4, "mesh={data: 1, tensor: 4, context: 2}"),
-    (4, 2, "mesh={data: 1, fsdp: 2, tensor: 4}"),
-    (4, 2, "mesh={data: 2, fsdp: 2, context: 2}"),
+    (1, 8, DATA),
+    (2, 4, DATA),
+    (4, 2, DATA),
+    (1, 8, BOTH),
+    (2, 4, BOTH),
+    (1, 8, TENSOR),
+    (4, 2, TENSOR),
+    (1, 8, CONTEXT),
+    (4, 2, CONTEXT),
     (1, 1, "mesh={data: 1}"),
 )
+SOMETIMES = """
+import time, zlib
+
+def score(example, completion):
+    if zlib.crc32(completion.encode()) % 61 == 0:
+        time.sleep(60)
+    return len(completion) % 2
+"""
 LAYOUT = ("packing_fill", "compiles")  # they depend on the mesh
+NEAR = 1e-5
 
 
 def texts_of(folder: Path) -> dict[str, list[str]]:
@@ -48,6 +64,11 @@ def weights_of(folder: Path, stages: list[str]) -> list[np.ndarray]:
     return [np.asarray(x) for x in jax.tree.leaves(models)]
 
 
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """The greatest difference, relative where numbers are above 1."""
+    return float(np.nanmax(np.abs(a - b) / np.maximum(1, np.abs(b)), initial=0.0))
+
+
 def furthest(one: Path, other: Path, stages: list[str]) -> tuple[float, float, list[str]]:
     """The greatest difference of a metric and of a weight, and what is not equal though it should be."""
     unequal = []
@@ -56,38 +77,55 @@ def furthest(one: Path, other: Path, stages: list[str]) -> tuple[float, float, l
             unequal.append(file)
     data = [{file.name: file.read_bytes() for file in folder.glob("data/*.jsonl")} for folder in (one, other)]
     unequal += [name for name in data[0] if data[0][name] != data[1].get(name)]
-    metric = 0.0
+    metric, since = 0.0, ""
     for a, b in zip(*[map(without_timings, read_metrics(folder)) for folder in (one, other)], strict=True):
         if a.keys() != b.keys():
             unequal.append(f"names of metrics of {a['stage']} {a['step']}")
             continue
-        numbers = [[row[k] for k in sorted(a) if k not in (*LAYOUT, "stage")] for row in (a, b)]
-        metric = max(metric, float(np.nanmax(np.abs(np.subtract(*numbers)))))
+        numbers = [np.array([row[k] for k in sorted(a) if k not in (*LAYOUT, "stage")]) for row in (a, b)]
+        metric = max(metric, apart(*numbers))
+        if metric > NEAR and not since:
+            since = f"metrics from {a['stage']} {a['step']} on"
     weights = zip(weights_of(one, stages), weights_of(other, stages), strict=True)
-    return metric, max(float(np.abs(a - b).max()) for a, b in weights), unequal
+    return metric, max(apart(a, b) for a, b in weights), [*unequal, *filter(None, [since])]
+
+
+def train(root: Path, processes: int, devices: int, settings: list[str]) -> Path | None:
+    """The folder of a run, or None where it failed, which is printed."""
+    folder = Path(tempfile.mkdtemp(dir=root)) / "run"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", "scripts/local_pod.sh", str(processes), str(devices), "train", *settings, f"run_dir={folder}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(f"exit code {done.returncode}\n{done.stderr[-2000:]}", flush=True)
+    return None if done.returncode else folder
 
 
 def main(config: str, overrides: list[str]) -> int:
-    stages = [stage.name for stage in load_config(config, overrides).stages if stage.makes_policy]
-    root, failed, first = Path(tempfile.mkdtemp(prefix="processes-")), False, None
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for number, (processes, devices, mesh) in enumerate(TRIALS):
-        folder, name = root / str(number), f"{processes} x {devices}, {mesh}"
-        command = ["scripts/local_pod.sh", str(processes), str(devices), "train", config]
-        done = subprocess.run(
-            ["bash", *command, f"run_dir={folder}", *overrides, mesh], env=environment, capture_output=True, text=True
-        )
-        if done.returncode:
-            print(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}", flush=True)
+    stages = load_config(config, overrides).stages
+    root, failed, runs = Path(tempfile.mkdtemp(prefix="processes-")), False, dict[str, Path]()
+    (root / "sometimes.py").write_text(SOMETIMES)
+    reward = f"{{function: {root}/sometimes.py:score, weight: 0.2, seconds: 1}}"
+    overrides = [
+        *overrides,
+        *(f"stages.{stage.name}.rewards.sometimes={reward}" for stage in stages if stage.program == "grpo"),
+    ]
+    names = [stage.name for stage in stages if stage.makes_policy]
+    for processes, devices, mesh in TRIALS:
+        print(f"{processes} x {devices}, {mesh}: ", end="", flush=True)
+        folder = train(root, processes, devices, [config, *overrides, mesh])
+        if folder is None:
             failed = True
-        elif first is None:
-            first = folder
-            print(f"{name}: {len(read_metrics(folder))} rows of metrics", flush=True)
-        else:
-            metric, weight, unequal = furthest(first, folder, stages)
-            apart = f"metrics {metric:.1e}, weights {weight:.1e} apart"
-            print(f"{name}: {apart}; not equal: {', '.join(unequal) or 'nothing'}", flush=True)
-            failed |= bool(unequal) or max(metric, weight) > 1e-4
+            continue
+        like = runs.get(mesh) or next(iter(runs.values()), None)
+        runs.setdefault(mesh, folder)
+        if like is None:
+            late = max(row.get("rewards/sometimes/timeout", 0.0) for row in read_metrics(folder))
+            print(f"{len(read_metrics(folder))} rows of metrics; at most {late:.1%} of a step's calls timed out")
+            continue
+        metric, weight, unequal = furthest(like, folder, names)
+        print(f"metrics {metric:.1e}, weights {weight:.1e} apart; not equal: {', '.join(unequal) or 'nothing'}")
+        failed |= bool(unequal) or max(metric, weight) > NEAR
     return int(failed)
 
 

@@ -10,11 +10,13 @@ from r1jax.config.base import ConfigError
 from r1jax.config.load import load_config, parse_config
 from r1jax.huggingface.config import model_config
 from r1jax.models import abstract_params, make_model
+from r1jax.models.flops import forward_flops
 from r1jax.parallel.mesh import make_mesh
 from r1jax.planning import plan as module
-from r1jax.planning.estimate import Estimate, bytes_on_device
+from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
 from r1jax.planning.plan import Plan, plan
 from r1jax.planning.slices import find_slice
+from r1jax.programs import grpo
 from r1jax.sampling.loaded_model import LoadedModel
 
 SMALL = ["stages.rl.steps=40", "stages.rl.eval_every=0", "max_completion_length=16", "mesh.data=1", "mesh.fsdp=4"]
@@ -65,6 +67,32 @@ def test_time_and_hours_are_sums(planned):
     assert grpo.step_seconds == pytest.approx(step)
     assert grpo.hours == pytest.approx((40 * step + 2 * seconds["evaluate"]) / 3600)
     assert grpo.mfu is not None and 0 < grpo.mfu < 1
+
+
+def test_weights_move_as_often_as_the_layout_requires_and_flops_are_the_models():
+    """In an update at most once a pass and micro-batch, and for the log-probs of `prepare` once a micro-batch."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32, "num_hidden_layers": 3}
+    more = ["model.dtype=bfloat16", "model.remat=full", "stages.rl.microbatch=4", "stages.rl.prompts_per_step=16"]
+    config = config_of(*(f"model.{name}={size}" for name, size in sizes.items()), *more)
+    stage, (chip, devices) = config.stages[1], find_slice("v5e:2x2")
+    mesh, model = make_mesh(config.mesh, devices), make_model(model_config(config.model), 20)
+    loaded = LoadedModel(model, SimpleNamespace(stop_ids=(0,), size=20), mesh, None)
+    with loaded.devices():
+        functions = grpo.functions(loaded, stage, 6)
+        prepare, update = (estimate_of(functions[name], mesh, chip) for name in ("prepare", "update"))
+    layers = 3 * 256 * ((2 * 8 + 2 * 2) * 32 + 3 * 512)
+    once = layers * 2 * 3 / 4  # bytes that a chip sends of the others' weights, in bfloat16
+
+    def sent(estimate, kind):
+        return sum(sent for (one, _), (_, sent) in estimate.collectives.items() if kind in one)
+
+    # 64 sequences, or 32 in an update, in parts of 4 on 4 chips. Of few layers XLA keeps what the forward gathered.
+    assert 4 <= sent(prepare, "all-gather") / once < 4 * 1.05
+    assert 2 <= sent(update, "all-gather") / once < 2 * 2 * 1.05
+    assert 2 <= sent(update, "reduce") / once < 2 * 2  # gradients of a micro-batch; an all-reduce sends them twice
+    again = 4 / 3  # the backward pass computes a layer's forward once more
+    model_flops = 3 * 32 * forward_flops(model.config, positions=22, predicted=16)
+    assert update.flops * 4 == pytest.approx(again * model_flops, rel=0.15)
 
 
 def test_a_model_that_is_too_large_does_not_fit():
