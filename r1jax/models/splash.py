@@ -14,12 +14,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import ROWS, parts
 
 BLOCKS = (512, 256, 128)  # of positions; the kernel's lanes are 128
+# Of keys, up to which one kernel computes all gradients. It writes those of the queries once for each block of keys,
+# so that its memory grows with their product: at 32k positions it is 64 times that of the queries.
+FUSED_BACKWARD = 16
 
 
 def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> bool:
@@ -29,7 +32,7 @@ def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> 
         return False
     rows = [B] if shared is None else [B, len(shared.length_P)]
     whole = all(number % parts("B") == 0 for number in rows)
-    return T % BLOCKS[-1] == 0 and parts("T") == 1 and whole and K % parts("K") == 0
+    return T % (BLOCKS[-1] * parts("T")) == 0 and whole and K % parts("K") == 0
 
 
 def attend(
@@ -43,44 +46,51 @@ def attend(
 ) -> jax.Array:
     """What `attention.attend` computes for a forward without a cache; `interpret` runs the kernel on any platform.
 
-    The kernel knows one kind of keys, so that each sequence has a copy of its prompt's before its own.
+    Where positions are split along `context`, each device has its own queries and gathers all keys and values. The
+    kernel knows one kind of keys, so that each sequence has a copy of its prompt's before its own.
     """
     from jax.experimental.pallas.ops.tpu import splash_attention as library
 
-    B, T, _, H = q_BTNH.shape
+    (B, T, N, H), mesh = q_BTNH.shape, jax.sharding.get_abstract_mesh()
     if segments_BT is None:
         segments_BT = jnp.zeros((B, T), jnp.int32)
-    block = next(size for size in BLOCKS if T % size == 0)
-    sizes = dict.fromkeys(("block_q", "block_kv", "block_kv_compute"), block)
-    sizes |= dict.fromkeys(("block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"), block)
+    block = next(size for size in BLOCKS if T // parts("T") % size == 0)
+    prompt = 0 if shared is None else shared.k_PKSH.shape[2]
+    S = prompt + -prompt % block + T
+    sizes = ["block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"]
+    fused = S // block <= FUSED_BACKWARD
+    sizes += [] if fused else ["block_q_dq", "block_kv_dq"]
+    kernel: Any = library.make_splash_mha(
+        library.MultiHeadMask([library.CausalMask((T, S), offset=S - T)] * (N // parts("N"))),
+        block_sizes=library.BlockSizes(**dict.fromkeys(sizes, block), use_fused_bwd_kernel=fused),
+        head_shards=1,
+        q_seq_shards=parts("T"),
+        interpret=interpret,
+    )
 
     def on_device(
-        q_BTNH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, segments_BT: jax.Array, shared: Shared | None
+        kernel: Any,
+        q_BTNH: jax.Array,
+        k_BKSH: jax.Array,
+        v_BKSH: jax.Array,
+        segments_BT: jax.Array,
+        segments_BS: jax.Array,
+        shared: Shared | None,
     ) -> jax.Array:
-        k_BKSH, v_BKSH, segments_BS = k_BKTH, v_BKTH, segments_BT
         if shared is not None:
-            k_BKSH, v_BKSH, segments_BS = after_prompts(k_BKTH, v_BKTH, segments_BT, shared, block)
-        S = k_BKSH.shape[2]
-        mask = library.MultiHeadMask([library.CausalMask((T, S), offset=S - T)] * q_BTNH.shape[2])
-        kernel: Any = library.make_splash_mha(
-            mask,
-            block_sizes=library.BlockSizes(**sizes, use_fused_bwd_kernel=True),
-            head_shards=1,
-            q_seq_shards=1,
-            interpret=interpret,
-        )
+            k_BKSH, v_BKSH, segments_BS = after_prompts(k_BKSH, v_BKSH, segments_BS, shared, block)
         q_BNTH = (q_BTNH * H**-0.5).swapaxes(1, 2)
         out_BNTH = jax.vmap(kernel)(q_BNTH, k_BKSH, v_BKSH, library.SegmentIds(segments_BT, segments_BS))
         return out_BNTH.swapaxes(1, 2)
 
-    if jax.sharding.get_abstract_mesh().empty:
-        return on_device(q_BTNH, k_BKTH, v_BKTH, segments_BT, shared)
-    queries, keys, rows = (PartitionSpec(ROWS, *axes) for axes in ((None, "tensor"), ("tensor",), ()))
-    prompts = None if shared is None else Shared(keys, keys, rows)  # pyright: ignore[reportArgumentType]
-    specs = (queries, keys, keys, rows, prompts)
-    return jax.shard_map(on_device, in_specs=specs, out_specs=queries, check_vma=False)(
-        q_BTNH, k_BKTH, v_BKTH, segments_BT, shared
-    )
+    arguments = kernel, q_BTNH, k_BKTH, v_BKTH, segments_BT, segments_BT, shared
+    if mesh.empty:
+        return on_device(*arguments)
+    of_kernel = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, "context")))
+    queries, keys = PartitionSpec(ROWS, "context", "tensor"), PartitionSpec(ROWS, "tensor")
+    prompts = None if shared is None else Shared(keys, keys, PartitionSpec(ROWS))  # pyright: ignore[reportArgumentType]
+    specs = (of_kernel, queries, keys, keys, PartitionSpec(ROWS, "context"), PartitionSpec(ROWS), prompts)
+    return jax.shard_map(on_device, in_specs=specs, out_specs=queries, check_vma=False)(*arguments)
 
 
 def after_prompts(

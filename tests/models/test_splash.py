@@ -12,7 +12,7 @@ from r1jax.models import attention, splash
 from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import make_mesh
 
-B, T, N, K, H = 4, 128, 4, 2, 64
+B, T, N, K, H = 4, 256, 4, 2, 64
 
 
 def some(*shape, seed):
@@ -20,13 +20,15 @@ def some(*shape, seed):
 
 
 @pytest.mark.parametrize("axes", [None, {"data": 2, "fsdp": 1, "tensor": 2, "expert": 1, "context": 2}])
-@pytest.mark.parametrize("kind", ["rows", "packed", "prompts"])
-def test_equals_the_plain_attention(kind, axes):
+@pytest.mark.parametrize(("kind", "fused"), [("rows", 0), ("packed", 16), ("prompts", 0), ("prompts", 16)])
+def test_equals_the_plain_attention(kind, fused, axes, monkeypatch):
     """In values and in the gradients of queries, keys and values, the prompts' among them."""
+    monkeypatch.setattr(splash, "FUSED_BACKWARD", fused)
     q, y = some(B, T, N, H, seed=0), some(B, T, N, H, seed=3)
     k, v = some(B, K, T, H, seed=1), some(B, K, T, H, seed=2)
     prompts = [some(B // 2, K, 70, H, seed=seed) for seed in (4, 5)] if kind == "prompts" else []
-    segments_BT = jnp.asarray(np.arange(T)[None] // np.array([[50], [90]] * 2), jnp.int32) if kind == "packed" else None
+    boundaries = np.array([[50], [180]] * 2)
+    segments_BT = jnp.asarray(np.arange(T)[None] // boundaries, jnp.int32) if kind == "packed" else None
 
     def pulled(attend):
         def function(q, k, v, *prompts):
@@ -38,12 +40,12 @@ def test_equals_the_plain_attention(kind, axes):
 
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
         plain = jax.jit(lambda: pulled(attention.attend))()
-        fused = functools.partial(splash.attend, interpret=True)
+        kernel = functools.partial(splash.attend, interpret=True)
         if axes is None:
-            got = jax.jit(lambda: pulled(fused))()
+            got = jax.jit(lambda: pulled(kernel))()
         else:
             with jax.set_mesh(make_mesh(MeshSettings(**axes))):
-                got = jax.jit(lambda: pulled(fused))()
+                got = jax.jit(lambda: pulled(kernel))()
     assert len(got) == 4 + len(prompts)
     for a, b in zip(got, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
