@@ -23,8 +23,8 @@ from jax.sharding import Mesh
 KINDS = "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
 ARRAYS = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\]")
-# Lines within a computation may begin with }, too.
-COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$\n((?:.*\n)*?)\}$", re.MULTILINE)
+# A computation is what follows its name, up to the next one's: lines within may begin with }, too.
+COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$", re.MULTILINE)
 LOOP = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
 BRANCHES = re.compile(r" conditional\(.*?(branch_computations=\{[^}]*\}|true_computation=\S+ false_computation=\S+)")
 CALL = re.compile(r" (fusion|call|async-start)\(.*(?:calls|to_apply)=%([\w.\-]+)")
@@ -85,8 +85,10 @@ def program_cost(text: str, *, open_loops: Sequence[int] = (), mean_of_branches:
     Loops that data may end early have no number of trips of their own: they have those of `open_loops`, in the order
     of the program, and those after them none. A conditional has its dearest branch, or the mean of all.
     """
-    bodies = {match[2]: match[3].splitlines() for match in COMPUTATION.finditer(text)}
-    entry = next(match[2] for match in COMPUTATION.finditer(text) if match[1])
+    names = [*COMPUTATION.finditer(text)]
+    ends = [*(name.start() for name in names[1:]), len(text)]
+    bodies = {name[2]: text[name.end() : end].splitlines() for name, end in zip(names, ends, strict=True)}
+    entry = next(name[2] for name in names if name[1])
     remaining = iter(open_loops)
 
     @functools.cache
