@@ -43,7 +43,8 @@ class ModelSettings(Settings):
     of each layer alone (full). Saving less takes less memory and more time."""
     attention: Literal["auto", "plain"] = "auto"
     """How forwards without a cache attend: with a fused kernel where there is one (auto), or never (plain). On TPUs it
-    is splash attention, where the length of the rows, or of completions after shared prompts, is a multiple of 128."""
+    is splash attention, where the length of the rows, or of completions after shared prompts, is a multiple of 128 on
+    each device along `mesh.context`."""
     family: Literal["llama", "qwen2", "qwen3"] | None = None
     """The architecture of a new model."""
     hidden_size: Size | None = None

@@ -10,6 +10,7 @@ Letters: B sequences, P prompts, T query positions, S key positions, N query hea
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -20,19 +21,30 @@ from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import ROWS, parts
 
 BLOCKS = (512, 256, 128)  # of positions; the kernel's lanes are 128
+LONG = 1024  # positions
 # Of keys, up to which one kernel computes all gradients. It writes those of the queries once for each block of keys,
 # so that its memory grows with their product: at 32k positions it is 64 times that of the queries.
 FUSED_BACKWARD = 16
 
 
 def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> bool:
-    """Whether the mesh that is set is of TPUs, and the kernel can be given whole blocks, rows and groups of heads."""
+    """Whether the mesh that is set is of TPUs, and the kernel can be given whole blocks, rows and groups of heads.
+
+    Warns of long rows for which it cannot, since their scores are in memory then.
+    """
     mesh, (B, T, _, _), K = jax.sharding.get_abstract_mesh(), q_BTNH.shape, k_BKTH.shape[1]
     if mesh.empty or mesh.abstract_device is None or mesh.abstract_device.platform != "tpu":
         return False
     rows = [B] if shared is None else [B, len(shared.length_P)]
-    whole = all(number % parts("B") == 0 for number in rows)
-    return T % (BLOCKS[-1] * parts("T")) == 0 and whole and K % parts("K") == 0
+    positions = BLOCKS[-1] * parts("T")
+    whole = T % positions == 0 and all(number % parts("B") == 0 for number in rows) and K % parts("K") == 0
+    if not whole and T >= LONG:
+        warnings.warn(
+            f"attention to rows of {T} positions keeps all scores in memory; the fused kernel needs a multiple of "
+            f"{positions} positions, of {parts('B')} rows, and of {parts('K')} key-value heads, not of {B} and {K}",
+            stacklevel=2,
+        )
+    return whole
 
 
 def attend(

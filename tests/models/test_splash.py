@@ -11,6 +11,7 @@ from r1jax.config.training import MeshSettings
 from r1jax.models import attention, splash
 from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import make_mesh
+from r1jax.planning.slices import find_slice
 
 B, T, N, K, H = 4, 256, 4, 2, 64
 
@@ -55,3 +56,18 @@ def test_only_on_tpus():
     assert not splash.fits(some(B, T, N, H, seed=0), some(B, K, T, H, seed=1))
     with jax.set_mesh(make_mesh(MeshSettings())):
         assert not splash.fits(some(8, T, N, H, seed=0), some(8, K, T, H, seed=1))
+
+
+def test_only_whole_blocks_and_long_rows_without_are_warned_of():
+    pytest.importorskip("libtpu")
+    mesh = make_mesh(MeshSettings(data=1, tensor=2, context=2), find_slice("v5e:2x2")[1])
+
+    def fits(length, heads=2):
+        q, k = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in ((2, length, 4, 64), (2, heads, length, 64)))
+        return splash.fits(q, k)
+
+    with jax.set_mesh(mesh):
+        assert fits(256) and fits(1280) and not fits(128)
+        for odd in ((1024 + 128,), (1024, 1)):
+            with pytest.warns(UserWarning, match="keeps all scores in memory"):
+                assert not fits(*odd)

@@ -71,6 +71,21 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
+def test_one_file_runs_everywhere(tmp_path):
+    """On one device, on eight, as two processes, and in `plan`; what differs is `mesh`."""
+    file = config_file(tmp_path / "config")
+    runs, same = [tmp_path / name for name in ("one", "eight", "two")], "mesh={data: 1, fsdp: 4, tensor: 2}"
+    for devices, run, mesh in ((1, runs[0], "mesh={data: 1}"), (8, runs[1], same)):
+        command = [*TRAIN, file, f"run_dir={run}", mesh]
+        subprocess.run(command, env=environment(devices), check=True, capture_output=True)
+    codes, outputs = in_two_processes([*TRAIN, file, f"run_dir={runs[2]}", same])
+    assert codes == [0, 0], outputs
+    assert [len(read_metrics(run)) for run in runs] == [len(read_metrics(runs[0]))] * 3
+    plan = [sys.executable, "-m", "r1jax.cli", "plan", file, "--topology", "v5e:2x4", same]
+    planned = subprocess.run(plan, capture_output=True, text=True)
+    assert planned.returncode == 0 and "it fits: " in planned.stdout, planned.stderr
+
+
 def test_processes_that_do_not_agree_are_refused(tmp_path):
     file = config_file(tmp_path / "two")
     codes, outputs = in_two_processes([*TRAIN, file], [*TRAIN, file, "seed=1"])
