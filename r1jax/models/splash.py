@@ -69,12 +69,12 @@ def attend(
     block = next(size for size in BLOCKS if T // parts("T") % size == 0)
     prompt = 0 if shared is None else shared.k_PKSH.shape[2]
     S = prompt + -prompt % block + T
-    sizes = ["block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"]
     fused = S // block <= FUSED_BACKWARD
-    sizes += [] if fused else ["block_q_dq", "block_kv_dq"]
+    names = ["block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"]
+    sizes: Any = dict.fromkeys(names if fused else [*names, "block_q_dq", "block_kv_dq"], block)
     kernel: Any = library.make_splash_mha(
         library.MultiHeadMask([library.CausalMask((T, S), offset=S - T)] * (N // parts("N"))),
-        block_sizes=library.BlockSizes(**dict.fromkeys(sizes, block), use_fused_bwd_kernel=fused),
+        block_sizes=library.BlockSizes(**sizes, use_fused_bwd_kernel=fused),
         head_shards=1,
         q_seq_shards=parts("T"),
         interpret=interpret,
