@@ -105,6 +105,27 @@ def test_sums_of_different_arrays_that_share_a_channel_are_all_counted(mesh):
     assert sum(size * times for (_, size), times in sizes.items()) == SIZE + 128 * 256 * 4 + 8 * 256 * 4
 
 
+def test_what_stands_between_computations():
+    """Lines of a kernel begin with braces, and what another core of the chip runs ends with its thread's name."""
+    text = """HloModule some
+
+%on_sparse_core (x: f32[8]) -> f32[8] {
+  ROOT %kernel = f32[8]{0} custom-call(%x), backend_config={
+}}, metadata={op_name="kernel"}, backend_config={"estimated_cycles":"5"}
+}, execution_thread="sparsecore"
+
+%called (x: f32[8]) -> f32[8] {
+  ROOT %sine = f32[8]{0} sine(%x), backend_config={"estimated_cycles":"70"}
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %a = f32[8]{0} call(%x), to_apply=%on_sparse_core
+  ROOT %b = f32[8]{0} call(%a), to_apply=%called
+}
+"""
+    assert program_cost(text).cycles == 75
+
+
 @pytest.mark.parametrize(
     ("line", "size"),
     [
