@@ -10,6 +10,7 @@ checkpoint, or a stage's data, that is being written. After SIGKILL the others h
 the killed process; after SIGTERM all have to end with 143, and what was logged by then to be saved.
 """
 
+import math
 import os
 import random
 import re
@@ -26,6 +27,7 @@ from kill_test import being_saved, compare, rows_in, where
 
 from r1jax.config.load import load_config
 from r1jax.run.metrics import read_metrics
+from r1jax.run.stages import data_file, finished_parts
 
 MOST_SECONDS = 60.0
 
@@ -50,10 +52,12 @@ def finish(config: str, folder: Path, overrides: list[str], processes: int = 2) 
         sys.exit(folder.with_suffix(".0.log").read_text(errors="replace")[-3000:])
 
 
-def saved_steps(folder: Path, stage: str) -> int:
-    """How many steps of a stage are in its last checkpoint, or in its data."""
+def saved_steps(folder: Path, stage: str) -> float:
+    """How many steps of a stage are in its last checkpoint, or in its data, which are whole once they are one file."""
+    if data_file(folder, stage).exists():
+        return math.inf
     steps = [int(path.name) for path in folder.glob(f"checkpoints/{stage}/*") if path.name.isdigit()]
-    return max([*steps, len([*folder.glob(f"data/{stage}/*")])])
+    return max([*steps, finished_parts(data_file(folder, stage))])
 
 
 def faults_after_kill(victim: int, seconds: float, logs: list[str]) -> list[str]:
@@ -71,10 +75,11 @@ def main(config: str, kills: int, number: signal.Signals, overrides: list[str]) 
     finish(config, whole, overrides)
     total = len(read_metrics(whole))
     for kill in range(1, kills + 1):
-        processes, goal = start(config, killed, overrides), max(rows_in(killed), total * kill // (kills + 1))
+        stale, goal = being_saved(killed), max(1, rows_in(killed), total * kill // (kills + 1))
+        processes = start(config, killed, overrides)
         saving = False
         while all(process.poll() is None for process in processes):
-            saving = rows_in(killed) >= goal and being_saved(killed)
+            saving = rows_in(killed) >= goal and bool(being_saved(killed) - stale)
             if saving or (kill % 2 and rows_in(killed) >= goal):
                 break
             time.sleep(0.005)
@@ -92,6 +97,8 @@ def main(config: str, kills: int, number: signal.Signals, overrides: list[str]) 
         if number == signal.SIGKILL:
             logs = [killed.with_suffix(f".{i}.log").read_text(errors="replace") for i in range(2)]
             found = faults_after_kill(victim, seconds, logs)
+            if codes[victim] != -number or 0 in codes:
+                found.append(f"{codes}")
         else:
             lost = saved_steps(killed, stage) < int(step)
             found = [f"step {step} of {stage} is lost"] * lost + [f"{codes}"] * (codes != [143, 143])

@@ -42,9 +42,9 @@ def rows_in(folder: Path) -> int:
     return (folder / "metrics.jsonl").read_bytes().count(b"\n") if (folder / "metrics.jsonl").exists() else 0
 
 
-def being_saved(folder: Path) -> bool:
-    """Checkpoints and the data of stages are written under a temporary name."""
-    return any("tmp" in file.name for kind in ("checkpoints", "data") for file in folder.glob(f"{kind}/*/*"))
+def being_saved(folder: Path) -> set[Path]:
+    """What is written under a temporary name: checkpoints and the data of stages. Some is left over from a kill."""
+    return {file for kind in ("checkpoints", "data") for file in folder.glob(f"{kind}/*/*") if "tmp" in file.name}
 
 
 def running(folder: Path, stages: list[StageSettings]) -> str:
@@ -71,14 +71,14 @@ def main(config: str, kills: int, overrides: list[str]) -> int:
     targets = [names[k * len(names) // kills] for k in range(kills)]
     while targets and kill < 2 * kills:
         for stage in targets:
-            process = start(config, killed, overrides)
+            stale, process = being_saved(killed), start(config, killed, overrides)
             # After some row of the stage, at once or somewhere in what follows it, or in the middle of a save.
             first, rows = logged.index(stage), logged.count(stage)
             goal = max(rows_in(killed), first) + rng.randint(1, max(1, rows // 3))
             goal, delay, saving = min(goal, first + rows - 1), rng.choice([0, rng.uniform(0, 0.3)]), False
             while process.poll() is None and (rows_in(killed) < goal or (kill % 2 and not saving)):
                 time.sleep(0.002)
-                saving = rows_in(killed) >= goal and being_saved(killed)
+                saving = rows_in(killed) >= goal and bool(being_saved(killed) - stale)
             if not saving:
                 time.sleep(delay)
             process.kill()

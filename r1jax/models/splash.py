@@ -20,11 +20,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import ROWS, parts
 
-BLOCKS = (512, 256, 128)  # of positions; the kernel's lanes are 128
-LONG = 1024  # positions
-# Of keys, up to which one kernel computes all gradients. It writes those of the queries once for each block of keys,
-# so that its memory grows with their product: at 32k positions it is 64 times that of the queries.
-FUSED_BACKWARD = 16
+BLOCKS = (1024, 512, 256, 128)  # of positions, the largest for long rows alone; the kernel's lanes are 128
+# Positions above which another kernel computes the queries' gradients. The one that computes all writes them once for
+# each block of keys, so that its memory grows with their product: at 32k positions it is 64 times that of the queries.
+LONG = 8192
+TABLE = 900 * 2**10  # bytes of a chip's scalar memory, for 3 bytes about each pair of blocks
+WARN = 1024  # positions; shorter rows have few scores
+
+
+def block_of(queries: int, positions: int) -> int | None:
+    """The positions of a block, for a device's queries and for all positions of a row; None where none divides them."""
+    sizes = BLOCKS if positions > LONG else [size for size in BLOCKS if size < 1024]
+    return next((size for size in sizes if queries % size == 0), None)
 
 
 def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> bool:
@@ -35,16 +42,20 @@ def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> 
     mesh, (B, T, _, _), K = jax.sharding.get_abstract_mesh(), q_BTNH.shape, k_BKTH.shape[1]
     if mesh.empty or mesh.abstract_device is None or mesh.abstract_device.platform != "tpu":
         return False
-    rows = [B] if shared is None else [B, len(shared.length_P)]
-    positions = BLOCKS[-1] * parts("T")
-    whole = T % positions == 0 and all(number % parts("B") == 0 for number in rows) and K % parts("K") == 0
-    if not whole and T >= LONG:
-        warnings.warn(
-            f"attention to rows of {T} positions keeps all scores in memory; the fused kernel needs a multiple of "
-            f"{positions} positions, of {parts('B')} rows, and of {parts('K')} key-value heads, not of {B} and {K}",
-            stacklevel=2,
-        )
-    return whole
+    positions = T + (0 if shared is None else shared.k_PKSH.shape[2])
+    block, lacking = block_of(T // parts("T"), positions), None
+    if T % parts("T") or block is None:
+        lacking = f"rows of a multiple of {BLOCKS[-1] * parts('T')} positions, not of {T}"
+    elif 3 * (T // parts("T") // block) * (positions // block + 1) > TABLE:
+        lacking = f"rows of a multiple of {BLOCKS[0] * parts('T')} positions where they are as long, not of {T}"
+    elif any(number % parts("B") for number in ([B] if shared is None else [B, len(shared.length_P)])):
+        lacking = f"a multiple of {parts('B')} rows, and of prompts, on the mesh"
+    elif K % parts("K"):
+        lacking = f"a multiple of {parts('K')} key-value heads, not {K}"
+    if lacking and positions >= WARN:
+        what = f"attention to {positions} positions keeps all scores in memory"
+        warnings.warn(f"{what}: the fused kernel needs {lacking}", stacklevel=2)
+    return not lacking
 
 
 def attend(
@@ -66,10 +77,10 @@ def attend(
     (B, T, N, H), mesh = q_BTNH.shape, jax.sharding.get_abstract_mesh()
     if segments_BT is None:
         segments_BT = jnp.zeros((B, T), jnp.int32)
-    block = next(size for size in BLOCKS if T // parts("T") % size == 0)
     prompt = 0 if shared is None else shared.k_PKSH.shape[2]
+    block, fused = block_of(T // parts("T"), prompt + T), prompt + T <= LONG
+    assert block is not None
     S = prompt + -prompt % block + T
-    fused = S // block <= FUSED_BACKWARD
     names = ["block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"]
     sizes: Any = dict.fromkeys(names if fused else [*names, "block_q_dq", "block_kv_dq"], block)
     kernel: Any = library.make_splash_mha(

@@ -242,7 +242,7 @@ def _stage_plan(
         with where.devices():
             return call.times, estimate_of(call.program, where.mesh, chip, beside=beside, open_loops=call.open_loops)
 
-    with without_cache(), ThreadPoolExecutor(min(COMPILERS, os.cpu_count() or 1)) as pool:
+    with without_cache(), ThreadPoolExecutor(min(COMPILERS, len(os.sched_getaffinity(0)))) as pool:
         estimates = dict(zip(calls, pool.map(estimate, calls.values()), strict=True))
     P, G = stage.prompts_per_step, getattr(stage, "group_size", 0)
     S, T = stage.max_prompt_length, stage.max_completion_length

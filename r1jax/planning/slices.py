@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from r1jax.config.base import ConfigError
 
@@ -61,12 +62,16 @@ def find_slice(topology: str) -> tuple[Chip, Sequence[Any]]:
 @contextmanager
 def without_cache() -> Iterator[None]:
     """Nothing is compiled by way of JAX's cache, which cannot read what has no devices."""
-    cached = jax.config.jax_enable_compilation_cache
+    if not jax.config.jax_enable_compilation_cache:
+        yield  # among the threads of one that is open already
+        return
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX asks once whether there is one
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()
 
 
 def compiled(traced: jax.stages.Traced) -> jax.stages.Compiled:

@@ -178,7 +178,8 @@ def functions(model: LoadedModel, stage: GrpoStage, prompt_width: int) -> dict[s
     def microbatches(sequences: int) -> int:
         return microbatches_of(sequences, stage.microbatch, mesh)
 
-    # A group's prompt is computed once for its samples, where these are together in every forward of the stage.
+    # A group's prompt is computed once for its samples, where these are together in every forward of the stage. Along
+    # `context` neither prompts nor completions alone have to divide.
     together = stage.pack_length is None and stage.minibatches == 1 and mesh.shape["context"] == 1
     whole_groups = together and (stage.microbatch or stage.group_size) % stage.group_size == 0
     group_size = stage.group_size if whole_groups else 1

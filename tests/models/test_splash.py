@@ -13,7 +13,7 @@ from r1jax.models.attention import Shared
 from r1jax.parallel.mesh import make_mesh
 from r1jax.planning.slices import find_slice
 
-B, T, N, K, H = 4, 256, 4, 2, 64
+B, T, N, K, H = 4, 512, 4, 2, 64
 
 
 def some(*shape, seed):
@@ -21,17 +21,18 @@ def some(*shape, seed):
 
 
 @pytest.mark.parametrize("axes", [None, {"data": 2, "fsdp": 1, "tensor": 2, "expert": 1, "context": 2}])
-@pytest.mark.parametrize(("kind", "fused"), [("rows", 0), ("packed", 16), ("prompts", 0), ("prompts", 16)])
-def test_equals_the_plain_attention(kind, fused, axes, monkeypatch):
-    """In values and in the gradients of queries, keys and values, the prompts' among them."""
-    monkeypatch.setattr(splash, "FUSED_BACKWARD", fused)
+@pytest.mark.parametrize(("kind", "long"), [("rows", 0), ("packed", 8192), ("prompts", 0), ("prompts", 8192)])
+def test_equals_the_plain_attention(kind, long, axes, monkeypatch):
+    """In values and in the gradients of queries, keys and values, the prompts' among them; several blocks a device."""
+    monkeypatch.setattr(splash, "LONG", long)
+    monkeypatch.setattr(splash, "BLOCKS", (128,))
     q, y = some(B, T, N, H, seed=0), some(B, T, N, H, seed=3)
     k, v = some(B, K, T, H, seed=1), some(B, K, T, H, seed=2)
     prompts = [some(B // 2, K, 70, H, seed=seed) for seed in (4, 5)] if kind == "prompts" else []
-    boundaries = np.array([[50], [180]] * 2)
+    boundaries = np.array([[50], [380]] * 2)
     segments_BT = jnp.asarray(np.arange(T)[None] // boundaries, jnp.int32) if kind == "packed" else None
 
-    def pulled(attend):
+    def pulled(attend, q, k, v, y, *prompts):
         def function(q, k, v, *prompts):
             shared = Shared(*prompts, jnp.array([70, 9])) if prompts else None
             return attend(q, k, v, segments_BT=segments_BT, shared=shared)
@@ -40,13 +41,14 @@ def test_equals_the_plain_attention(kind, fused, axes, monkeypatch):
         return value, *pull(y)
 
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
-        plain = jax.jit(lambda: pulled(attention.attend))()
+        arguments = q, k, v, y, *prompts
+        plain = jax.jit(functools.partial(pulled, attention.attend))(*arguments)
         kernel = functools.partial(splash.attend, interpret=True)
         if axes is None:
-            got = jax.jit(lambda: pulled(kernel))()
+            got = jax.jit(functools.partial(pulled, kernel))(*arguments)
         else:
             with jax.set_mesh(make_mesh(MeshSettings(**axes))):
-                got = jax.jit(lambda: pulled(kernel))()
+                got = jax.jit(functools.partial(pulled, kernel))(*arguments)
     assert len(got) == 4 + len(prompts)
     for a, b in zip(got, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -67,7 +69,7 @@ def test_only_whole_blocks_and_long_rows_without_are_warned_of():
         return splash.fits(q, k)
 
     with jax.set_mesh(mesh):
-        assert fits(256) and fits(1280) and not fits(128)
-        for odd in ((1024 + 128,), (1024, 1)):
+        assert fits(256) and fits(1280) and fits(2**18) and not fits(128)
+        for odd in ((1024 + 128,), (1024, 1), (2**18 + 256,)):
             with pytest.warns(UserWarning, match="keeps all scores in memory"):
                 assert not fits(*odd)

@@ -89,7 +89,7 @@ def test_weights_move_as_often_as_the_layout_requires_and_flops_are_the_models()
     # 64 sequences, or 32 in an update, in parts of 4 on 4 chips. Of few layers XLA keeps what the forward gathered.
     assert 4 <= sent(prepare, "all-gather") / once < 4 * 1.05
     assert 2 <= sent(update, "all-gather") / once < 2 * 2 * 1.05
-    assert 2 <= sent(update, "reduce") / once < 2 * 2  # gradients of a micro-batch; an all-reduce sends them twice
+    assert 2 <= sent(update, "reduce") / once < 2 * 2 * 1.05  # gradients; an all-reduce sends them twice
     again = 4 / 3  # the backward pass computes a layer's forward once more
     model_flops = 3 * 32 * forward_flops(model.config, positions=22, predicted=16)
     assert update.flops * 4 == pytest.approx(again * model_flops, rel=0.15)

@@ -83,14 +83,21 @@ def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, c
 def test_a_signal_in_any_part_of_a_step_saves_a_checkpoint(owner, part, saved, trained, tmp_path, monkeypatch):
     """SIGTERM in step 2 of RL, while it grades, updates, evaluates or saves; nothing is lost but the step in flight."""
     config, folder = trained
-    config = config.model_copy(update={"run_dir": str(tmp_path / "run")})
-    rows, sent, whole = [], [], getattr(owner, part)
+    first, rl = config.stages
+    rl = rl.model_copy(update={"save_every": 2 if part == "save" else 0})
+    config = config.model_copy(update={"run_dir": str(tmp_path / "run"), "stages": [first, rl]})
+    rows, sent, signals, whole = [], [], [], getattr(owner, part)
+    monkeypatch.setattr(StopSignals, "__init__", lambda self: signals.append(self))
 
     def stop(*arguments, **more):
+        """What is only dispatched is still at work when the signal comes."""
+        result = whole(*arguments, **more)
         if rows and rows[-1]["stage"] == "rl" and not sent:  # as step 1 has been
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
-            time.sleep(0.1)  # until the thread has read it
-        return whole(*arguments, **more)
+            deadline = time.monotonic() + 60
+            while signals[-1].received is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return result
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted) as caught:
         patched.setattr(owner, part, stop)
