@@ -1,6 +1,6 @@
 """Trains a config as one process and as several, on several meshes, and prints how far the runs are apart.
 
-    uv run python scripts/compare_processes.py configs/quickstart.yaml stages.cold_start.steps=40 stages.rl.steps=8
+    uv run python scripts/compare_processes.py configs/quickstart.yaml max_completion_length=46 evaluate.problems=64
     uv run python scripts/compare_processes.py tests/five_programs.yaml
 
 All have eight emulated CPU devices, but for the last one, which has one. `fsdp`, `tensor` and `context` span processes,
