@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import threading
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -303,6 +304,13 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(1)
         raise
+    except Exception:
+        # JAX would wait for the other processes for five minutes, and they for this one in what they compute together.
+        if (jax := sys.modules.get("jax")) is None or not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def quieten() -> None:

@@ -58,6 +58,7 @@ def train(
                 f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same command "
                 f"then resumes from what was saved before both"
             )
+    wait_for_all("the end of the run")  # for what the first process writes; JAX would give it five minutes
     return run
 
 

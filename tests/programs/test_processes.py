@@ -1,8 +1,10 @@
 """Several processes: two of 4 devices do what one of 8 does; and a killed run resumes to the same bytes."""
 
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -133,6 +135,32 @@ def test_a_folder_that_not_all_processes_see_is_refused(tmp_path):
     codes, outputs = in_two_processes(*commands)
     assert codes == [2, 2], outputs
     assert all("error: run_dir: not every process sees what the first one wrote into run" in o for o in outputs)
+
+
+BROKEN = """
+import jax
+from r1jax import cli
+from r1jax.rl import rollout
+
+collect = rollout.collect
+
+def collect_or_break(*arguments):
+    if jax.process_index() == 1:
+        raise AssertionError("a bug")
+    return collect(*arguments)
+
+rollout.collect = collect_or_break
+cli.main()
+"""
+
+
+def test_an_error_in_one_process_ends_the_others(tmp_path):
+    """Within a minute, and by name; JAX would have the one wait for the others for five."""
+    begun = time.monotonic()
+    codes, outputs = in_two_processes([sys.executable, "-c", BROKEN, "train", config_file(tmp_path / "two")])
+    assert codes[1] == 1 and "AssertionError: a bug" in outputs[1]
+    assert codes[0] != 0 and re.search(r"unhealthy[^\n]*:\n1\b", outputs[0]), outputs[0]
+    assert time.monotonic() - begun < 240
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(trained, tmp_path):
