@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -78,6 +79,7 @@ def test_one_file_runs_everywhere(tmp_path):
     """On one device, on eight, as two processes, and in `plan`; what differs is `mesh`."""
     pytest.importorskip("libtpu")
     file = config_file(tmp_path / "config")
+    Path(file).write_text(Path(file).read_text().replace("problems: 12, samples: 2", "problems: 0"))  # compiles less
     runs, same = [tmp_path / name for name in ("one", "eight", "two")], "mesh={data: 1, fsdp: 4, tensor: 2}"
     for devices, run, mesh in ((1, runs[0], "mesh={data: 1}"), (8, runs[1], same)):
         command = [*TRAIN, file, f"run_dir={run}", mesh]
