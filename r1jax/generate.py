@@ -58,6 +58,7 @@ class Generator:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float = 1.0,
+        min_p: float = 0.0,
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> list[str]:
@@ -65,7 +66,7 @@ class Generator:
         if temperature is None:
             temperature = float(samples > 1)
         with user_errors():
-            sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+            sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         return self.complete(self.prompt(question), sampling, samples=samples, max_tokens=max_tokens, seed=seed)
 
     def chat(

@@ -69,8 +69,8 @@ def test_every_process_gets_all_log_probs(trained):
 
 def test_settings_that_would_do_nothing_are_refused(trained):
     model = r1jax.load(trained[1])
-    for settings in ({"top_p": 0.5}, {"top_k": 3, "temperature": 0.0}):
-        with pytest.raises(ConfigError, match=r"temperature 0 always takes .* leave out top_k and top_p"):
+    for settings in ({"top_p": 0.5}, {"top_k": 3, "temperature": 0.0}, {"min_p": 0.1}):
+        with pytest.raises(ConfigError, match=f"temperature 0 always takes .* leave out {next(iter(settings))}"):
             model.generate("1+2=", **settings)
     with pytest.raises(ConfigError, match="greater than or equal to 0"):
         model.generate("1+2=", temperature=-1.0)

@@ -8,6 +8,7 @@ TABLE = """
 run_dir: output_dir logging_dir default_local_dir run_name experiment_name
 model.path: model_name_or_path model_name pretrained_model_name_or_path base_model
 model.dtype: torch_dtype model_dtype bf16 fp16 | bfloat16 or float32
+model.attention: attn_implementation | auto or plain
 model.remat: gradient_checkpointing enable_gradient_checkpointing | true is remat: full
 tokenizer: tokenizer_name tokenizer_name_or_path processing_class tokenizer_path
 mesh.tensor: tensor_parallel_size tensor_model_parallel_size vllm_tensor_parallel_size tp_size
@@ -87,7 +88,6 @@ evaluate.problems: max_eval_samples num_eval_problems val_batch_size
 -: gamma | the discount is 1
 -: cliprange_value | a value may move by 0.2 in a rollout's updates
 -: adam_beta1 beta1 | b1 is 0.9
--: attn_implementation | there is one attention
 -: disable_dropout | there is no dropout
 -: ref_model_mixup_alpha | a sync copies the policy; set kl.sync_reference_every
 """

@@ -93,11 +93,7 @@ class GrpoStage(TrainingStage, SamplingSettings):
         self._check_loss()
         if self.value is not None:
             self._check_value()
-        if self.top_p < 1 and self.top_k is None:
-            raise ValueError(
-                f"top_p {self.top_p} needs top_k, for example 100: the trainer stores the tokens that each token was "
-                f"sampled from, and the whole vocabulary would be too much"
-            )
+        self.check_support()
         return self
 
     def _check_rewards(self) -> None:
@@ -178,8 +174,7 @@ class DistillStage(TrainingStage, SamplingSettings):
     def _check(self) -> DistillStage:
         if self.temperature == 0:
             raise ValueError("temperature 0 is greedy, and a distribution at temperature 0 has no KL; give more")
-        if self.top_p < 1 and self.top_k is None:
-            raise ValueError(f"top_p {self.top_p} needs top_k, for example 100, as in a stage of program grpo")
+        self.check_support()
         return self
 
 

@@ -38,14 +38,26 @@ class SamplingSettings(Settings):
     """Sample from this many tokens of the highest probability; null: from all."""
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Of those, sample from the fewest that hold this much of the probability."""
+    min_p: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Of those, sample from the ones with at least this fraction of the most probable token's probability."""
 
     @model_validator(mode="after")
     def _check_greedy(self) -> SamplingSettings:
         if 0 < self.temperature < 1e-3:
             raise ValueError(f"temperature {self.temperature:g} is greedy but for rounding errors; give 0, or more")
-        if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
-            raise ValueError("temperature 0 always takes the most probable token, so leave out top_k and top_p")
+        limits = {"top_k": self.top_k is not None, "top_p": self.top_p < 1, "min_p": self.min_p > 0}
+        if self.temperature == 0 and (given := [name for name, limits_it in limits.items() if limits_it]):
+            raise ValueError(f"temperature 0 always takes the most probable token, so leave out {' and '.join(given)}")
         return self
+
+    def check_support(self) -> None:
+        """Raises ValueError where the trainer could not store the tokens that each token was sampled from."""
+        for key, limits in {"top_p": self.top_p < 1, "min_p": self.min_p > 0}.items():
+            if limits and self.top_k is None:
+                raise ValueError(
+                    f"{key} {getattr(self, key)} needs top_k, for example 100: the trainer stores the tokens that each "
+                    f"token was sampled from, and the whole vocabulary would be too much"
+                )
 
 
 class EvaluateSettings(SamplingSettings):

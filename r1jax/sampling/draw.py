@@ -1,9 +1,11 @@
-"""Drawing one token: the ids that top-k and top-p leave, and a draw from their distribution.
+"""Drawing one token: the ids that top-k, top-p and min-p leave, and a draw from their distribution.
 
 Letters: B sequences, V vocabulary, I ids a token is drawn from.
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +15,22 @@ from r1jax.models.logprobs import MASKED, renormalize
 BLOCK = 128  # ids whose probabilities are summed first: a cumulative sum over the whole vocabulary costs far more
 
 
-def top_k_top_p(logp: jax.Array, *, top_k: int | None, top_p: float) -> tuple[jax.Array, jax.Array]:
-    """The log-probs and ids that top-k and top-p leave, most probable first: ([..., I], [..., I]).
+def most_probable(
+    logp: jax.Array, *, top_k: int | None, top_p: float, min_p: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
+    """The log-probs and ids that top-k, top-p and min-p leave, most probable first: ([..., I], [..., I]).
 
     Of the `top_k` most probable ids (None: of all), top-p keeps those whose predecessors have less than `top_p` of the
-    probability that top-k left; the first is always kept. The kept ones' probabilities sum to 1. The others have id -1
-    and log-prob MASKED.
+    probability that top-k left, and min-p those that have at least `min_p` times the probability of the first (Nguyen
+    et al. 2407.01082); the first is always kept. The kept ones' probabilities sum to 1. The others have id -1 and
+    log-prob MASKED.
     """
     logp_I, id_I = jax.lax.top_k(logp, logp.shape[-1] if top_k is None else min(top_k, logp.shape[-1]))
     p_I = jax.nn.softmax(logp_I, axis=-1)
     # A float32 sum may reach 1 before its last term, so that a top_p of 1 is a case of its own.
     keep_I = ((jnp.cumsum(p_I, axis=-1) - p_I < top_p) | (top_p >= 1)) & (logp_I > MASKED / 2)
+    if min_p > 0:
+        keep_I &= logp_I >= logp_I[..., :1] + math.log(min_p)
     return renormalize(logp_I, keep_I), jnp.where(keep_I, id_I, -1)
 
 

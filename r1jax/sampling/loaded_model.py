@@ -50,6 +50,7 @@ class LoadedModel:
             temperature=settings.temperature,
             top_k=settings.top_k,
             top_p=settings.top_p,
+            min_p=settings.min_p,
         )
 
     def rollout(self, settings: SamplingSettings, *, prompts: int, width: int, group_size: int, max_new: int) -> Jitted:

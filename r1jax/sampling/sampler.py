@@ -25,7 +25,7 @@ from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
 from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
-from r1jax.sampling.draw import draw, top_k_top_p
+from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
 
@@ -36,7 +36,7 @@ class Samples:
 
     `length_B` includes the stop token; `truncated_B` marks a sample that reached the length limit without one.
     Log-probs are those of `models.logprobs` at the sampling temperature (greedy ones at temperature 1), over the ids
-    that top-k and top-p left. With top-k `support_BTI` are these ids, and -1 where there are fewer.
+    that top-k, top-p and min-p left. With top-k `support_BTI` are these ids, and -1 where there are fewer.
     """
 
     completion_BT: jax.Array
@@ -78,6 +78,7 @@ def make_sampler(
     temperature: float,
     top_k: int | None = None,
     top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], Samples]:
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
@@ -86,7 +87,8 @@ def make_sampler(
     token. The same arguments return the same function, which compiles once, whatever the lengths.
     """
     G, T, vocabulary = group_size, max_new, model.vocabulary
-    limited, keeps_support = temperature > 0 and (top_k is not None or top_p < 1), temperature > 0 and top_k is not None
+    limited = temperature > 0 and (top_k is not None or top_p < 1 or min_p > 0)
+    keeps_support = limited and top_k is not None
     ids = min(top_k or vocabulary, vocabulary)
 
     def start(params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, key_P: jax.Array) -> Decode:
@@ -113,7 +115,7 @@ def make_sampler(
         logits_BV = scaled_logits(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
         id_BI = None
         if limited:
-            logits_BV, id_BI = top_k_top_p(logits_BV, top_k=ids, top_p=top_p)
+            logits_BV, id_BI = most_probable(logits_BV, top_k=ids, top_p=top_p, min_p=min_p)
         key_B = jax.vmap(jax.random.fold_in, (0, None))(s.rows.key_B, position)
         token_B, logp_B = draw(logits_BV, key_B, greedy=temperature == 0)
         if id_BI is not None:

@@ -27,6 +27,7 @@ TRAINER = {"old_log_probs": "trainer"}
         ({"minibatches": 3}, "minibatches 3 does not divide"),
         ({"minibatches": 2, "loss": {"kind": "reinforce"}}, "minibatches 2 need a ratio"),
         ({"top_p": 0.9}, "top_p 0.9 needs top_k"),
+        ({"min_p": 0.1}, "min_p 0.1 needs top_k"),
         ({"top_k": 1}, "top_k 1 is greedy"),
         ({"temperature": 0}, "temperature 0 is greedy"),
         ({"temperature": -1.0}, "greater than or equal to 0"),

@@ -10,8 +10,9 @@ from r1jax.config.sampling import EvaluateSettings
     ("settings", "message"),
     [
         ({"samples": 4, "temperature": 0.0}, "makes all 4 samples the same"),
-        ({"temperature": 0.0, "top_k": 5}, "leave out top_k and top_p"),
-        ({"temperature": 0.0, "top_p": 0.9}, "leave out top_k and top_p"),
+        ({"temperature": 0.0, "top_k": 5}, r"leave out top_k \["),
+        ({"temperature": 0.0, "top_p": 0.9, "min_p": 0.1}, r"leave out top_p and min_p \["),
+        ({"min_p": 1.0}, "less than 1"),
         ({"temperature": -1.0}, "greater than or equal to 0"),
         ({"top_p": 0.0}, "greater than 0"),
         ({"problems": -1}, "greater than or equal to 0"),

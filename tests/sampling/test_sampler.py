@@ -231,6 +231,7 @@ SHARES = [0.15, 0.4, 0.05, 0.3, 0.1]
 @pytest.mark.parametrize(
     ("limits", "kept"),
     [({"top_k": 3}, {3: 0.4, 5: 0.3, 2: 0.15}), ({"top_p": 0.75}, {3: 0.4, 5: 0.3, 2: 0.15}),
+     ({"min_p": 0.3}, {3: 0.4, 5: 0.3, 2: 0.15}), ({"top_k": 4, "min_p": 0.3}, {3: 0.4, 5: 0.3, 2: 0.15}),
      ({"top_k": 4, "top_p": 0.7}, {3: 0.4, 5: 0.3}), ({"top_k": 99}, dict(enumerate(SHARES, 2)))],
 )  # fmt: skip
 def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_config, mesh):
@@ -251,7 +252,8 @@ def test_draws_follow_what_is_left_of_the_distribution(limits, kept, model_confi
         assert (drawn.support_BTI == [*top, *[-1] * (limits["top_k"] - len(kept))]).all()
 
 
-def test_greedy_ignores_top_k_and_top_p(model_config, mesh):
-    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, top_k=2, top_p=0.1)
+def test_greedy_ignores_top_k_top_p_and_min_p(model_config, mesh):
+    limits = {"top_k": 2, "top_p": 0.1, "min_p": 0.9}
+    drawn = run((Fixed(model_config), {}), mesh, *prompts_of(8), group=1, new=2, temperature=0.0, **limits)
     assert (drawn.completion_BT == 3).all() and drawn.support_BTI is None
     np.testing.assert_allclose(drawn.logp_BT, np.log(0.4), atol=1e-6)
