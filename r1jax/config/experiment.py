@@ -259,6 +259,8 @@ class Config(Shared):
     """What `r1jax plan` takes a chip to cost, by the kind of TPU; by default list prices on demand of 2025."""
     wandb_project: str | None = None
     """The Weights & Biases project to log to, beside metrics.jsonl and TensorBoard; needs the extra `wandb`."""
+    recompilation: Literal["warn", "error"] = "warn"
+    """What a program that is compiled again after its first step brings: a warning, or the end of the run."""
     completions_every: NonNegativeInt = 10
     """Every so many steps the first process saves its completions with their rewards; 0: never."""
     keep_checkpoints: PositiveInt = 2

@@ -34,6 +34,11 @@ def block_of(queries: int, positions: int) -> int | None:
     return next((size for size in sizes if queries % size == 0), None)
 
 
+def kernel_of(config: Any, mesh: jax.sharding.Mesh) -> str:
+    """`splash` or `plain`: how forwards without a cache attend on a mesh, where rows fit the kernel."""
+    return "splash" if config.attention == "auto" and mesh.devices.flat[0].platform == "tpu" else "plain"
+
+
 def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> bool:
     """Whether the mesh that is set is of TPUs, and the kernel can be given whole blocks, rows and groups of heads.
 

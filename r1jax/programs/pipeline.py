@@ -12,6 +12,7 @@ from typing import Any
 
 from r1jax.config.base import RunStopped, user_errors
 from r1jax.config.experiment import Config
+from r1jax.models.splash import kernel_of
 from r1jax.parallel.processes import wait_for_all
 from r1jax.programs import distill, grpo, reject, reward_model, sft
 from r1jax.programs.comparison import check_comparison, compare
@@ -50,7 +51,8 @@ def train(
             with user_errors():  # before anything runs
                 check_comparison(run, functions)
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
-        run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}")
+        attention = kernel_of(run.model.config, run.mesh)
+        run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}, {attention} attention")
         for line in dict.fromkeys(_sizes(run)):
             run.print(line)
         if (damaged := _train_stages(run, functions)) and (another := _train_stages(run, functions)):

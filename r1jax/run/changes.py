@@ -26,7 +26,10 @@ from r1jax.run.stages import data_file, finished_parts, needs_completions
 DATA = "data.jsonl"  # rows that were given to the Python API
 # Settings that do not change what is computed: how keys begin, and how those in stages and blocks end. That data in
 # another place are the same data is seen by their fingerprint.
-FREE = ("run_dir", "mesh.", "dollars_per_chip_hour", "wandb_project", "completions_every", "keep_", "table")
+FREE = (
+    *("run_dir", "mesh.", "dollars_per_chip_hour", "wandb_project", "completions_every", "recompilation"),
+    *("keep_", "table"),
+)
 FREE_ENDS = (
     *(".microbatch", ".eval_every", ".save_every", ".save_minutes", ".remat"),
     *(".url", ".parallel", ".retries", ".api_key_env"),  # of judges

@@ -26,9 +26,9 @@ PACKAGES = ("r1jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 
 
 def manifest(
-    mesh: Mesh, batches: Mapping[str, Batches], fingerprints: Mapping[str, str], *, seed: int, parameters: int
+    mesh: Mesh, batches: Mapping[str, Batches], fingerprints: Mapping[str, str], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of manifest.json; `batches` are the stages' data by their names."""
+    """The content of manifest.json, with further `facts`; `batches` are the stages' data by their names."""
     firsts = {stage: data.example("train", 0) for stage, data in batches.items()}
     return {
         "commit": commit(),
@@ -38,8 +38,7 @@ def manifest(
         "devices": [str(device) for device in mesh.devices.flat],
         "processes": jax.process_count(),
         "mesh": dict(mesh.shape),
-        "seed": seed,
-        "parameters": parameters,
+        **facts,
         "data_fingerprints": dict(fingerprints),
         "first_examples": {stage: {"prompt": e.prompt, "answer": e.answer} for stage, e in firsts.items()},
     }

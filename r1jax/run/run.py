@@ -33,6 +33,7 @@ from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
 from r1jax.models import Model, ModelConfig, abstract_params, init_params, make_model
+from r1jax.models.splash import kernel_of
 from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import make_mesh
@@ -216,7 +217,7 @@ def build_run(
             key=jax.random.key(config.seed),
             log=RunLog(folder, is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
-            guard=CompileGuard(),
+            guard=CompileGuard(strict=config.recompilation == "error"),
             stop=StopSignals(),
             held=contextlib.ExitStack(),
         )
@@ -381,7 +382,8 @@ def _describe(run: Run, changes: Changes, fingerprints: Mapping[str, str]) -> No
     before = read_manifest(folder)
     if changes.accepted or before is None or before.get("data_fingerprints") != fingerprints:
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
-        made = manifest(run.mesh, batches, fingerprints, seed=config.seed, parameters=run.parameters)
+        facts = {"seed": config.seed, "parameters": run.parameters, "attention": kernel_of(run.model.config, run.mesh)}
+        made = manifest(run.mesh, batches, fingerprints, facts)
         if before is not None:  # the rest is what the run began with
             made = before | {key: made[key] for key in ("data_fingerprints", "first_examples")}
         write_atomically(folder / MANIFEST, (json.dumps(made, indent=1) + "\n").encode())

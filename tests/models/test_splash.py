@@ -1,5 +1,6 @@
 """Splash attention, interpreted on a CPU, against the plain attention: packed, after prompts and on a mesh."""
 
+import dataclasses
 import functools
 
 import jax
@@ -58,6 +59,14 @@ def test_only_on_tpus():
     assert not splash.fits(some(B, T, N, H, seed=0), some(B, K, T, H, seed=1))
     with jax.set_mesh(make_mesh(MeshSettings())):
         assert not splash.fits(some(8, T, N, H, seed=0), some(8, K, T, H, seed=1))
+
+
+def test_what_a_run_says_of_its_attention(model_config, mesh):
+    assert splash.kernel_of(model_config, mesh) == "plain"
+    pytest.importorskip("libtpu")
+    of_tpus = make_mesh(MeshSettings(), find_slice("v5e:2x2")[1])
+    assert splash.kernel_of(model_config, of_tpus) == "splash"
+    assert splash.kernel_of(dataclasses.replace(model_config, attention="plain"), of_tpus) == "plain"
 
 
 def test_only_whole_blocks_and_long_rows_without_are_warned_of():

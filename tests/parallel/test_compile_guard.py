@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from r1jax.config.base import RunStopped
 from r1jax.parallel.compile_guard import CompileGuard
 
 
@@ -27,6 +28,17 @@ def test_a_second_shape_in_a_region_is_reported(double):
         assert guard.count == before + 1
     with pytest.warns(UserWarning, match=r"1 compilation\(s\) in double, which has run before"), guard("double"):
         double(shorter)
+    guard.close()
+
+
+def test_a_strict_guard_ends_the_run(double):
+    guard = CompileGuard(strict=True)
+    short, long = jnp.zeros(7), jnp.zeros(8)
+    for _ in range(2):
+        with guard("double"):
+            double(short)
+    with pytest.raises(RunStopped, match=r"in double, which has run before.*recompilation=warn"), guard("double"):
+        double(long)
     guard.close()
 
 

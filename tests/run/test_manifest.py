@@ -39,7 +39,7 @@ def test_fingerprints_change_with_the_data_and_with_nothing_else(tiny_file):
 def test_what_a_manifest_says(tiny_file):
     run = build_run(load_config(tiny_file))
     run.close()
-    said = manifest(run.mesh, {"rl": run.stages[1].batches}, {"rl": "ab"}, seed=7, parameters=123)
+    said = manifest(run.mesh, {"rl": run.stages[1].batches}, {"rl": "ab"}, {"seed": 7, "parameters": 123})
     assert (said["seed"], said["parameters"], said["mesh"]["data"], said["platform"]) == (7, 123, 8, "cpu")
     assert said["commit"] == commit() and len(said["devices"]) == 8 and "jax" in said["versions"]
     assert said["data_fingerprints"] == {"rl": "ab"}
