@@ -33,6 +33,7 @@ def test_import_is_quick_and_touches_no_device():
         _ = r1jax.lode
 
 
+@pytest.mark.slow
 def test_train_with_a_python_function_and_rows(tmp_path):
     rows = [{"question": f"{i % 7}+{i % 9}=", "answer": str(i % 7 + i % 9), "completion": "1"} for i in range(64)]
     config, seen = config_of(tmp_path, "stages.rl.steps=2", "stages.rl.rewards={accuracy: 1.0}"), []
@@ -67,6 +68,7 @@ def test_with_rows_a_config_needs_no_task(tmp_path):
         r1jax.prepare(tree)
 
 
+@pytest.mark.slow
 def test_rows_stand_in_for_the_tasks_of_stages_too(tmp_path):
     rows = [{"question": f"{i}+1=", "answer": i + 1, "completion": "1"} for i in range(64)]
     config = config_of(tmp_path, "stages.rl.task={name: countdown}", "stages.rl.max_prompt_length=20")
@@ -113,6 +115,7 @@ def test_overrides_of_a_config_reach_stages_with_blocks_of_their_own(tmp_path):
     assert (evaluate.problems, evaluate.samples) == (3, 4)
 
 
+@pytest.mark.slow
 def test_a_step_by_hand_is_the_step_of_a_run(tmp_path):
     """GRPO without a run folder: the same rollout and the same weights as `train`, bit for bit."""
     from r1jax.training.state import init_state

@@ -26,6 +26,7 @@ def bench(model, out, *more):
     return json.loads(out.with_suffix(".json").read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_steps_are_timed(pretrained, tmp_path):
     written, printed = bench(pretrained, tmp_path / "steps")
     result = written["results"]["r1jax"]
@@ -35,6 +36,7 @@ def test_steps_are_timed(pretrained, tmp_path):
     assert "of the roofline" in printed and written["rates"]["flops"] > 1e9
 
 
+@pytest.mark.slow
 def test_a_sweep_with_ragged_lengths(pretrained, tmp_path, monkeypatch):
     import r1jax_rollout
 

@@ -52,6 +52,7 @@ def test_another_task(trained, tmp_path):
             evaluate_model(str(trained[1]), task=wrong)
 
 
+@pytest.mark.slow
 def test_a_file_without_a_test_set_is_warned_of(trained, tmp_path):
     rows = [json.dumps({"question": f"{i % 10}+{i // 10}=", "answer": str(i % 10 + i // 10)}) for i in range(100)]
     (tmp_path / "sums.jsonl").write_text("\n".join(rows))

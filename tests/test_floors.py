@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,6 +27,7 @@ def test_import_is_quick_and_touches_no_device():
     assert min(seconds) < 2.0, seconds  # 0.3, and 1.5 where no byte code is kept
 
 
+@pytest.mark.slow
 def test_importing_everything_starts_no_backend():
     modules = [
         ".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

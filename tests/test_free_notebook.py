@@ -40,6 +40,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_two_sessions(folder):
     _, said = session(folder, 1 / 3600)
     assert "a new run" in said and "stopped before its end: run all cells again in the next session" in said

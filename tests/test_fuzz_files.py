@@ -24,6 +24,7 @@ def problems(cases, model):
     return {case.name: problem for case in cases if (problem := SCRIPT["outcome"](case, model))}
 
 
+@pytest.mark.slow
 def test_a_damaged_model_folder_ends_with_one_line(cases, model):
     about_models = [case for case in cases if not case.task]
     assert len(about_models) > 500

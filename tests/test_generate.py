@@ -21,6 +21,7 @@ print(json.dumps([logp_T.tolist() for logp_T in model.log_probs("1+2=", sys.argv
 """
 
 
+@pytest.mark.slow
 def test_a_loaded_run_generates_and_scores(trained):
     model = r1jax.load(trained[1])
     texts = model.generate("1+2=", samples=3, temperature=1.0)
@@ -32,6 +33,7 @@ def test_a_loaded_run_generates_and_scores(trained):
         model.generate("what?")
 
 
+@pytest.mark.slow
 def test_log_probs_are_those_of_a_plain_forward(trained):
     model = r1jax.load(trained[1])
     completions = ["3", "<think>1+2=3</think>", ""]
@@ -45,6 +47,7 @@ def test_log_probs_are_those_of_a_plain_forward(trained):
         np.testing.assert_allclose(logp_T, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_process_gets_all_log_probs(trained):
     completions = ["3", "<think>1+2=3</think>", ""]
     with socket.socket() as free:

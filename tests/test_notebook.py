@@ -38,6 +38,7 @@ def executed(tmp_path_factory):
     return folder, [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_it_trains_and_shows_its_results(executed):
     folder, cells = executed
     results = json.loads(printed(cells[-1]))

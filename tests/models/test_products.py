@@ -60,6 +60,7 @@ def test_a_look_up_moves_activations_and_not_the_table():
     assert 0 < program_cost(text).bytes_sent() <= 3 * B * T * D * 4 < V * D * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_embeddings_gradient_in_bfloat16_is_near_that_in_float32(tied, model_config):
     """One token 2,048 times, through the whole model: as good as its activations are, and not as its sum would be."""
@@ -117,6 +118,7 @@ def test_gradients_of_logits_in_bfloat16():
             np.testing.assert_allclose(np.float32(a), b, rtol=2**-7, atol=2**-7 * np.abs(b).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
 @pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}])
 def test_each_weight_is_gathered_once_a_pass(axes, remat, model_config):

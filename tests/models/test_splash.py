@@ -21,6 +21,7 @@ def some(*shape, seed):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [None, {"data": 2, "fsdp": 1, "tensor": 2, "expert": 1, "context": 2}])
 @pytest.mark.parametrize(("kind", "long"), [("rows", 0), ("packed", 8192), ("prompts", 0), ("prompts", 8192)])
 def test_equals_the_plain_attention(kind, long, axes, monkeypatch):

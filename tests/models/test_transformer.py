@@ -132,6 +132,7 @@ def test_a_shared_prompt_equals_rows_that_repeat_it(model_config):
         np.testing.assert_allclose(last[row // 2], expected[0, -4], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [2, 6])  # unrolled and scanned
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_rematerialisation_changes_no_gradient(remat, layers, model_config):

@@ -25,6 +25,7 @@ def cache_hits(**environment):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 def test_a_second_process_compiles_nothing(told, tmp_path):
     environment = {"XDG_CACHE_HOME": str(tmp_path / "user")}

@@ -48,6 +48,7 @@ print("FOUND" + json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_every_row_has_one_owner_and_is_the_same_everywhere():
     codes, outputs = in_two_processes([sys.executable, "-c", EXCHANGE])
     assert codes == [0, 0], outputs
@@ -86,6 +87,7 @@ processes.join_processes(MeshSettings())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", ["0", "1"])
 def test_a_process_alone_does_not_wait_for_ever(process):
     with socket.socket() as free:

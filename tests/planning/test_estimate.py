@@ -69,6 +69,7 @@ def test_a_chip_has_the_memory_that_the_compiler_names(topology):
     assert f"available HBM ({chip.memory / 2**30:.2f}G)" in str(error.value)
 
 
+@pytest.mark.slow
 def test_no_chip_computes_faster_than_its_flops(mesh):
     """A fused kernel's instruction has lines that begin with a brace: what comes after it in a layer is counted too."""
     sizes = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 3, "head_dim": 128}

@@ -31,6 +31,7 @@ def planned():
     return plan(config_of(), "v5e:2x2")
 
 
+@pytest.mark.slow
 def test_every_program_of_every_stage_is_there(planned):
     sft, grpo = planned.stages
     assert {name: times for name, (times, _) in sft.calls.items()} == {"update": 1, "evaluate": 1}

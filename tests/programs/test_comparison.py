@@ -39,6 +39,7 @@ def config_of(folder, *overrides):
     return load_config(folder / "c.yaml", overrides)
 
 
+@pytest.mark.slow
 def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkeypatch):
     config, calls, evaluate = config_of(tmp_path), [], comparison.evaluate
 
@@ -76,6 +77,7 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     assert [*read_comparison(Path(config.run_dir))] == ["Last", "Start"] and len(calls) == 4
 
 
+@pytest.mark.slow
 def test_base_is_the_model_before_training(tmp_path):
     config = config_of(tmp_path, "table={Base: base, Start: early}", "stages.early.optimizer.learning_rate=1e-30")
     train(config)

@@ -73,6 +73,7 @@ def rows_of(config):
     return [row for row in read_metrics(Path(config.run_dir)) if row["stage"] == "student" and "loss" in row]
 
 
+@pytest.mark.slow
 def test_the_student_moves_towards_its_teacher(left_alone):
     rows = rows_of(left_alone)
     divergences = [row["kl"] for row in rows]
@@ -92,6 +93,7 @@ def test_what_it_leaves_exports(left_alone, tmp_path):
         np.testing.assert_array_equal(np.asarray(ours)[:rows], np.asarray(theirs)[:rows])
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_it_resumes_to_the_same_bytes(left_alone, tmp_path):
     config = config_of(tmp_path)
     train_killed(config, *(("student", step) for step in (1, 13, 30)))
@@ -103,6 +105,7 @@ def test_killed_at_any_step_it_resumes_to_the_same_bytes(left_alone, tmp_path):
         assert (Path(config.run_dir) / "completions" / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_packed_rows_micro_batches_and_top_k_of_all_tokens_train_alike(left_alone, tmp_path):
     """With the teacher of another run, which a stage that has finished does without."""
     teacher = tmp_path / "other"
@@ -125,6 +128,7 @@ MESHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_a_teacher_on_another_mesh_gives_the_numbers_of_one_device(top_k, left_alone):
     """The same samples, metrics and gradients on two different meshes of 8 devices as with both models on one."""

@@ -153,6 +153,7 @@ def test_gradient_follows_finite_differences(setting):
     np.testing.assert_allclose((up - down) / (2 * h), float(metrics["grad_norm"]) ** 2, rtol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microbatches", [2, 8])
 def test_micro_batches_change_nothing(microbatches, setting):
     whole, metrics = step(setting)
@@ -162,6 +163,7 @@ def test_micro_batches_change_nothing(microbatches, setting):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole.params, split.params)
 
 
+@pytest.mark.slow
 def test_minibatches_take_every_row_once(setting):
     """Each minibatch's loss is that of its two rows; only the last counts the step and the batches that it consumed."""
     _, _, rollout, logp, reference_logp = setting
@@ -194,6 +196,7 @@ def test_an_update_without_tokens_is_none_of_its_steps_metrics():
     assert over_updates([empty | norms] * 2) == {"update_tokens": 0.0} | norms
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_that_of_the_updates_so_far(setting):
     """An update of nothing is none: the next one has the rate that it would have had."""
     model, state, rollout, *_ = setting
@@ -258,6 +261,7 @@ def sampled_dynamically(tmp_path_factory):
     return config, folder / "run", checked
 
 
+@pytest.mark.slow
 def test_dynamic_sampling_in_a_run(sampled_dynamically):
     """Updates are on policy and on groups with variance; the reference of each step is what the step began with."""
     config, folder, checked = sampled_dynamically
@@ -277,6 +281,7 @@ def test_dynamic_sampling_in_a_run(sampled_dynamically):
     assert int(training["step"]) == 4 and int(training["batches_consumed"]) == sum(batches)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_dynamic_sampling_resumes_to_the_same_bytes(sampled_dynamically, tmp_path, monkeypatch):
     config, folder, _ = sampled_dynamically
     again = tmp_path / "run"

@@ -69,6 +69,7 @@ def test_a_finished_run_does_nothing_more(trained):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [["rl/3"], ["rl"], ["rl", "cold_start/3"], ["rl", "cold_start"]])
 def test_resumes_from_any_checkpoint_to_the_same_bytes(lost, trained, tmp_path):
     config, folder = trained
@@ -111,6 +112,7 @@ def test_eval_and_sample(trained):
     assert result.exit_code == 2 and "'w' at position 0" in result.stderr
 
 
+@pytest.mark.slow
 def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
     weights = pipeline.PROGRAMS["sft"]
 
@@ -123,6 +125,7 @@ def test_non_finite_loss_stops_the_run(tiny, tmp_path, monkeypatch):
     assert not list((tmp_path / "run" / "checkpoints" / "rl").glob("[0-9]*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops_before_it_is_saved(tiny_file, tmp_path):
     optimizer = "stages.cold_start.optimizer={learning_rate: 1e12, weight_decay: 1e12}"
     result = CliRunner().invoke(app, ["train", str(tiny_file), optimizer])
@@ -140,6 +143,7 @@ def test_the_gate_refuses_a_sampler_that_disagrees():
             grpo.check_sampler({name: value}, "float32", "rl", 1)
 
 
+@pytest.mark.slow
 def test_countdown_trains_too_and_reinforce(tiny_file, tmp_path):
     overrides = ["task={name: countdown, numbers: 2, max_number: 9}", "max_prompt_length=8", "max_completion_length=40"]
     overrides += ["stages.rl.loss={kind: reinforce}", "stages.rl.minibatches=1"]
@@ -150,6 +154,7 @@ def test_countdown_trains_too_and_reinforce(tiny_file, tmp_path):
     assert "approx_kl" in rows[-1] and not [name for name in rows[-1] if name.startswith(("ratio/", "clip_ratio/"))]
 
 
+@pytest.mark.slow
 def test_rewards_that_hang_or_crash_spoil_only_their_own_samples(tiny_file, tmp_path):
     """One sample in a few hangs, another ends its worker; all others have their scores, and the run ends."""
     (tmp_path / "mine.py").write_text(

@@ -150,6 +150,7 @@ def test_the_value_model_alone_learns_its_returns(setting, update):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_where_no_token_counts_momentum_and_weight_decay_move_nothing_either(setting):
     model, state, batch = setting
     stage = STAGE.model_copy(update={"optimizer": OptimizerSettings(learning_rate=0.1, weight_decay=0.1)})
@@ -173,6 +174,7 @@ def graded(examples, texts, rewards):
     return Grades(*({name: column for name in rewards} for column in columns))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     """One sample a prompt, in packed rows; the value model begins as the policy with a head of zeros, and both move."""
     changes = {

@@ -57,6 +57,7 @@ def config_file(folder, model, task="chain_sum", tfds=None):
     return file
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_begin_with_a_folder_of_another_architecture(pretrained, tmp_path):
     """All its tensors have the right shapes, and the positions turn at other frequencies."""
     other = shutil.copytree(pretrained, tmp_path / "other")
@@ -68,6 +69,7 @@ def test_a_stage_does_not_begin_with_a_folder_of_another_architecture(pretrained
         open_run(load_config(file, [f"stages.rl.init_from={other}"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "chain_sum"])
 def test_every_kind_of_data_trains(task, pretrained, request, tmp_path):
     if task == "parquet":
@@ -97,6 +99,7 @@ def tuned(pretrained, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_run_works_without_its_pretrained_model(tuned):
     runner = CliRunner()
     result = runner.invoke(app, ["eval", str(tuned), "evaluate.problems=1"])

@@ -41,6 +41,7 @@ def config_file(folder):
     return str(folder / "tiny.yaml")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     # Without KL: a gradient of rounding errors alone would be blown up by Adam to differences of its own.
     # With a mixture, some samples of each process lack a reward.
@@ -75,6 +76,7 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_one_file_runs_everywhere(tmp_path):
     """On one device, on eight, as two processes, and in `plan`; what differs is `mesh`."""
     pytest.importorskip("libtpu")
@@ -93,6 +95,7 @@ def test_one_file_runs_everywhere(tmp_path):
     assert planned.returncode == 0 and "it fits: " in planned.stdout, planned.stderr
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_agree_are_refused(tmp_path):
     file = config_file(tmp_path / "two")
     codes, outputs = in_two_processes([*TRAIN, file], [*TRAIN, file, "seed=1"])
@@ -101,6 +104,7 @@ def test_processes_that_do_not_agree_are_refused(tmp_path):
     assert not (tmp_path / "two" / "run").exists()
 
 
+@pytest.mark.slow
 def test_processes_that_are_asked_different_things_are_refused(trained):
     _, folder = trained
     sample = [sys.executable, "-m", "r1jax.cli", "sample", str(folder)]
@@ -110,6 +114,7 @@ def test_processes_that_are_asked_different_things_are_refused(trained):
         assert all(f"error: {name}: not the same in process 0 and in 1 of 2" in output for output in outputs)
 
 
+@pytest.mark.slow
 def test_what_one_process_refuses_ends_the_others(tmp_path):
     """A file that is missing on one machine: without a word from it, the others would wait for it."""
     (tmp_path / "tiny.yaml").write_text(TINY.format(folder=tmp_path / "run"))
@@ -128,6 +133,7 @@ def test_what_one_process_refuses_ends_the_others(tmp_path):
     assert "sums.jsonl" in outputs[1]
 
 
+@pytest.mark.slow
 def test_a_folder_that_not_all_processes_see_is_refused(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY.format(folder="run"))
     for name in ("a", "b"):
@@ -156,6 +162,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_the_others(tmp_path):
     """Within a minute, and by name; JAX would have the one wait for the others for five."""
     begun = time.monotonic()
@@ -165,6 +172,7 @@ def test_an_error_in_one_process_ends_the_others(tmp_path):
     assert time.monotonic() - begun < 240
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(trained, tmp_path):
     """SIGKILL as soon as RL's first row is written: then the same command ends where a run left alone did.
 

@@ -68,6 +68,7 @@ def rows_of(config, name="samples.jsonl"):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_pass_rates_are_those_of_samples_graded_one_by_one(left_alone):
     run = build_run(left_alone)
     stage, expected, kept = run.stage("samples"), [], []
@@ -117,6 +118,7 @@ def test_later_stages_train_on_what_was_kept(left_alone):
     assert teacher.model.model.config.hidden_size == 32
 
 
+@pytest.mark.slow
 def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path):
     config = config_of(tmp_path)
     train_killed(config, ("samples", 1), ("samples", 3), ("again", 1), ("student", 1))
@@ -130,6 +132,7 @@ def test_killed_after_each_row_it_makes_the_same_files(left_alone, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, *weights)
 
 
+@pytest.mark.slow
 def test_a_run_in_which_nothing_is_kept_says_that_it_stopped(tmp_path):
     config_of(tmp_path)
     overrides = ["stages.cold_start.steps=1", "stages.samples.keep={format: 2.0}"]

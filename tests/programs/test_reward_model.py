@@ -96,6 +96,7 @@ def test_balanced_weights():
     assert pair_weights(lengths[:, :1], balance_lengths=True).tolist() == pytest.approx([0.2] * 5)  # labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "microbatch"),
     [({"data": 8}, None), ({"fsdp": 2, "data": 4}, 1), ({"tensor": 2, "data": 2, "context": 2}, 2)],
@@ -130,6 +131,7 @@ def test_any_mesh_and_microbatch_gives_the_same_update(tmp_path, mesh, microbatc
     assert 0 < one[1]["loss"] < 20
 
 
+@pytest.mark.slow
 def test_rewards_are_sigmoids_of_the_scores_at_the_last_token(left_alone):
     """Each text alone, by a forward and numpy; what it reads is the question and the completion as it is."""
     run = build_run(left_alone)
@@ -175,6 +177,7 @@ def test_evaluation_counts_pairs_in_the_right_order(left_alone):
         assert scores["eval/accuracy_where_better_is_longer"] == pytest.approx(np.mean(own))
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_in_the_same_bytes(left_alone, tmp_path):
     config = config_of(tmp_path)
     train_killed(config, ("helpful", 2), ("helpful", 4), ("rl", 1))

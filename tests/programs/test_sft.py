@@ -103,6 +103,7 @@ def test_rows_without_an_example_count_nothing_on_a_mesh(setting, alone):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, alone[1])
 
 
+@pytest.mark.slow
 def test_a_conversation_trains_as_its_turns_do(setting):
     """Three turns of one sequence, and each of them as a completion of all that comes before."""
     tokens = np.random.default_rng(7).integers(0, VOCABULARY, 14).tolist()
@@ -116,6 +117,7 @@ def test_a_conversation_trains_as_its_turns_do(setting):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microbatches", [1, 2])
 def test_packed_conversations_train_as_they_do_alone(microbatches, setting):
     """Conversations of one, two and three turns that share rows, against a row for each."""
@@ -132,6 +134,7 @@ def test_packed_conversations_train_as_they_do_alone(microbatches, setting):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack_length", [None, 200])
 def test_conversations_without_golds_are_trained_and_evaluated(pack_length, tiny_file, tmp_path):
     byte_tokenizer(tmp_path / "tokenizer", CHATML)
@@ -161,6 +164,7 @@ def packed(file, *overrides):
     return load_config(file, ["stages.cold_start.pack_length=76", *overrides])
 
 
+@pytest.mark.slow
 def test_a_packed_stage_trains_as_an_unpacked_one(trained, tiny_file):
     """The same examples step by step, and nothing compiled after the first step."""
     run = train(packed(tiny_file, "stages.rl.steps=1"))

@@ -85,6 +85,7 @@ def rows_of(config):
     return [without_timings(row) for row in read_metrics(Path(config.run_dir))]
 
 
+@pytest.mark.slow
 def test_each_stage_has_its_own_task_lengths_prompt_and_rewards(left_alone):
     rows = {stage: [row for row in rows_of(left_alone) if row["stage"] == stage] for stage in ("zero", "rl", "last")}
     (zero, *_), (rl, *_) = ([row for row in rows[stage] if "reward" in row] for stage in ("zero", "rl"))
@@ -110,6 +111,7 @@ def test_stages_begin_with_the_weights_that_init_from_names(left_alone):
         jax.tree.map(np.testing.assert_array_equal, begun[name], jax.tree.map(np.asarray, expected))
 
 
+@pytest.mark.slow
 def test_killed_in_each_stage_it_resumes_to_the_same_bytes(left_alone, config_of):
     config = config_of("killed")
     train_killed(config, ("cold_start", 2), ("zero", 1), ("zero", 3), ("rl", 2), ("last", 1))
@@ -121,6 +123,7 @@ def test_killed_in_each_stage_it_resumes_to_the_same_bytes(left_alone, config_of
         assert (Path(config.run_dir) / "completions" / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stage_begins_with_another_run(left_alone, tmp_path):
     """From a run folder; one of another architecture or with another tokenizer is refused before any work."""
     last = left_alone.stages[3].model_copy(update={"init_from": left_alone.run_dir})
@@ -143,6 +146,7 @@ def test_a_stage_begins_with_another_run(left_alone, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, begun, load_model(left_alone.run_dir).model.weights)
 
 
+@pytest.mark.slow
 def test_killed_in_a_stage_of_each_program_it_resumes_to_the_same_bytes(tmp_path):
     pipeline = Path(__file__).parents[1] / "five_programs.yaml"
     whole, killed = (load_config(pipeline, [f"run_dir={tmp_path / name}"]) for name in ("whole", "killed"))

@@ -49,6 +49,7 @@ def heeded():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, capsys):
@@ -153,6 +154,7 @@ def test_the_command_line_says_so(tiny_file, tmp_path, monkeypatch):
     assert result.stderr.splitlines()[-1].startswith(f"interrupted: {tmp_path / 'run'}: the same command resumes it")
 
 
+@pytest.mark.slow
 def test_minutes_save_a_checkpoint_too(tiny_file, tmp_path):
     overrides = ["stages.cold_start.save_every=0", "stages.cold_start.save_minutes=1e-9", "keep_checkpoints=9"]
     train(load_config(tiny_file, overrides))
@@ -160,6 +162,7 @@ def test_minutes_save_a_checkpoint_too(tiny_file, tmp_path):
         assert checkpoints.steps() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lengthened_ends_as_one_that_was_as_long(trained, tmp_path, capsys):
     folder = trained[1]
     overrides = ["stages.rl.steps=5", "stages.rl.save_every=1", "stages.rl.eval_every=0"]
@@ -173,6 +176,7 @@ def test_a_run_that_is_lengthened_ends_as_one_that_was_as_long(trained, tmp_path
     assert load_config(tmp_path / "b" / "config.yaml") == longer
 
 
+@pytest.mark.slow
 def test_a_damaged_score_is_put_aside_with_its_checkpoint(tiny_file, tmp_path, capsys):
     """The stage is run again from the checkpoint before, and ends with the same weights."""
     stages = "stages=[{name: first, program: sft, steps: 3, prompts_per_step: 8, optimizer: {learning_rate: 1e-2}, "
@@ -209,6 +213,7 @@ def test_an_older_checkpoint_of_a_finished_stage_does_not_cut_its_log():
     assert len(said) == 1 and said[0].startswith("stage two has nothing saved any more")
 
 
+@pytest.mark.slow
 def test_damage_is_never_silent(capsys):
     kinds = ["an empty folder of a later step", "zeros in a file of weights", "no checkpoints of a finished stage"]
     assert runpy.run_path(str(SCRIPT))["main"](kinds, 1) == 0

@@ -242,6 +242,7 @@ def test_choices_before_a_turn_that_the_model_makes_up(completion, right):
         assert (result[0] if isinstance(result, tuple) else result) == right
 
 
+@pytest.mark.slow
 def test_equivalent_golds_and_near_misses():
     """Golds of every type that public sets have, with other ways of writing them and near misses, judged by hand."""
     wrong = []

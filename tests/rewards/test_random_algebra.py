@@ -1,5 +1,6 @@
 """Algebra as people write it, through every form of completion: the right score for equal answers and near misses."""
 
+import pytest
 from random_algebra import FAMILIES, WRAPPERS, completion, pairs
 
 from r1jax.rewards.accuracy import math_answer
@@ -8,6 +9,7 @@ from r1jax.rewards.example import Example
 PAIRS = 176  # of each family 16, half of them equal, a quarter of them in plain text
 
 
+@pytest.mark.slow
 def test_no_false_accept_and_no_false_reject():
     drawn = list(pairs(PAIRS, seed=1))
     assert {pair.wrapper for pair in drawn} == set(WRAPPERS)

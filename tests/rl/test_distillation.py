@@ -212,6 +212,7 @@ def test_tokens_of_probability_zero():
     assert float(kl(logp, logp)) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [None, 3])
 def test_chunks_and_packed_rows_change_nothing(top_k, setting, monkeypatch):
     settings, batch = stage(teacher_top_k=top_k), setting[-1]

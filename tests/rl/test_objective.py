@@ -172,12 +172,14 @@ def assert_same(sizes=None, **how):
         assert difference < 1e-12 * optax.tree.norm(other), settings
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("sizes", MESHES, ids=name)
 def test_any_mesh_gives_the_unsharded_losses_and_gradients(sizes):
     assert_same(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("microbatches", [2, 4, 8, 16])
 def test_micro_batches_of_any_size_give_the_same_losses_and_gradients(microbatches):
@@ -198,6 +200,7 @@ def test_packed_rows_give_the_same_losses_and_gradients(sizes, microbatches):
     assert_same(sizes, microbatches=microbatches, pack_length=40)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     ("sizes", "microbatches"),

@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from r1jax.config.load import load_config
 from r1jax.parallel.mesh import own_rows, to_global
@@ -58,6 +59,7 @@ def samples_sharding(mesh):
     return to_global(mesh, np.zeros(8), 8).sharding.spec
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_depend_on_its_batch(tiny_file):
     """Eight prompts at once, or four times two of them: the same samples, but for rounding in the log-probs."""
     run = build_run(load_config(tiny_file, ["mesh.data=2", "mesh.tensor=4"]))

@@ -299,6 +299,7 @@ def test_metrics_of_groups_that_only_fill_the_batch():
     assert none["frac_reward_zero_std"] == 1 and np.isnan(none["completions/mean_length"])
 
 
+@pytest.mark.slow
 def test_forwards_are_those_of_each_model_in_micro_batches_too(model_config, mesh):
     """Trainer, reference and value model are three models; 16 samples, 1 a device at once, against all at once."""
     model = make_model(dataclasses.replace(model_config, num_hidden_layers=1), 20)

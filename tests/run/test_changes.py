@@ -30,6 +30,7 @@ MORE = (
 )
 
 
+@pytest.mark.slow
 def test_only_what_is_not_computed_may_change(tiny, trained):
     config, folder = trained
     check_same_settings(folder, config.model_copy(update={"keep_checkpoints": 9, "wandb_project": "p"}))
@@ -219,6 +220,7 @@ def test_what_stages_were_compared_by_may_not_change(tmp_path):
     assert [*find_changes(folder, config(override, *own)).refused] == ["evaluate.problems"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_later_stages_change_ends_as_if_it_had_begun_so(tmp_path, capsys):
     other = ["stages.rl.prompts_per_step=16", "stages.student.max_completion_length=40"]
     configs = {}

@@ -33,6 +33,7 @@ def without_data(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_run_is_used_after_its_data_is_gone(without_data, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

@@ -124,6 +124,7 @@ def test_a_teacher_with_more_rows_of_padding_is_taken(pretrained, tmp_path):
     assert teacher.model.config.dtype == run.model.config.dtype == "float32"
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_where_they_come_from(trained, pretrained, tmp_path):
     """An earlier stage, the model before training, another run, a Hugging Face folder; on a mesh of its own."""
     _, folder = trained

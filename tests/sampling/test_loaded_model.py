@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from r1jax.config.sampling import SamplingSettings
 from r1jax.config.training import MeshSettings
@@ -50,6 +51,7 @@ def test_decoding_moves_no_weight(model_config):
     assert not re.findall(r"= f32\[\S* (all-gather|reduce-scatter|all-to-all)\(", text)
 
 
+@pytest.mark.slow
 def test_a_sampler_loses_no_row_where_no_mesh_is_set(mesh, model_config):
     module = make_model(model_config, 20)
     sampler = make_sampler(module, mesh, stop_ids=(1, 2, 3, 4, 5, 6), group_size=2, max_new=6, temperature=1.0)

@@ -47,6 +47,7 @@ def test_a_truncated_completion_has_no_stop_token_and_may_be_as_long_as_the_limi
     np.testing.assert_allclose(read, 1 / (1 + np.exp(-score / 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_is_loaded_once_and_not_before_it_is_needed(mesh, model_config):
     calls = []
 

@@ -44,6 +44,7 @@ def run(model, mesh, prompts, lengths, ids=None, *, group=2, new=6, temperature=
     return jax.tree.map(np.asarray, sampler(params, *rows, jax.random.key(seed)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_equal_the_trainers(model, mesh, temperature):
     prompts, lengths = prompts_of(8)
@@ -69,6 +70,7 @@ def test_greedy_equals_a_naive_loop(model, mesh):
             assert samples.completion_BT[row, t] == tokens[-1]
 
 
+@pytest.mark.slow
 def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
     """Reordered prompts, other prompts in the batch, another group size and length limit change no token."""
     prompts, lengths = prompts_of(16)
@@ -83,6 +85,7 @@ def test_a_sample_depends_on_its_prompt_and_number_alone(model, mesh):
     assert (whole.completion_BT[0::2] != whole.completion_BT[1::2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "tensor": 4}])
 def test_a_batch_that_shrinks_gives_the_same_samples(model, sizes, monkeypatch):
     """Stops come so often that every device goes on with a half, a quarter and an eighth of its sequences."""
@@ -161,6 +164,7 @@ def test_stop_at_first_last_and_no_position(model_config, mesh):
         assert (samples.logp_BT[row, len(expected) :] == 0).all()
 
 
+@pytest.mark.slow
 def test_same_samples_on_any_mesh(model):
     prompts, lengths = prompts_of(8)
     expected = None
