@@ -6,13 +6,13 @@ They are computed in float64, where another order of sums changes 1 part in 10^1
 
 import dataclasses
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from meshes import MESHES
 from tiny import DIVISIBLE
 
 from r1jax.config.experiment import GrpoStage
@@ -27,16 +27,6 @@ from r1jax.rl.losses import length_mask, reduction_weights
 from r1jax.rl.types import TrainBatch
 from r1jax.training.state import summed_gradients
 
-# Those with an axis of 8, and enough of 2 x 2 x 2 that any two axes meet; the other 26 run where --all-meshes is given.
-EVERY_PAIR = [(2, 2, 2, 1, 1), (2, 1, 1, 2, 2), (1, 2, 1, 2, 2), (1, 1, 2, 2, 2)]
-MESHES = [
-    pytest.param(
-        dict(zip(AXES, sizes, strict=True)),
-        marks=() if 8 in sizes or sizes in EVERY_PAIR else pytest.mark.many_meshes,
-    )
-    for sizes in itertools.product((1, 2, 4, 8), repeat=5)
-    if np.prod(sizes) == 8
-]
 B, S, T = 16, 8, 16  # positions that any mesh splits
 LOSSES = [
     LossSettings(),
@@ -60,10 +50,6 @@ STAGE = GrpoStage(
 )
 SINGLE = make_model(DIVISIBLE, 20)
 DOUBLE = make_model(dataclasses.replace(DIVISIBLE, dtype="float64"), 20)
-
-
-def name(sizes):
-    return "-".join(f"{axis}{n}" for axis, n in sizes.items() if n > 1)
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +160,7 @@ def assert_same(sizes=None, **how):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("sizes", MESHES, ids=name)
+@pytest.mark.parametrize("sizes", MESHES)
 def test_any_mesh_gives_the_unsharded_losses_and_gradients(sizes):
     assert_same(sizes)
 

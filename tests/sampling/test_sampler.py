@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from meshes import MESHES
+from tiny import DIVISIBLE
 
 from r1jax.config.training import MeshSettings
 from r1jax.models import forward, init_params, make_model, unembed
-from r1jax.parallel.mesh import make_mesh, row_shards, to_global
+from r1jax.parallel.mesh import SAMPLE_WEIGHTS, make_mesh, row_shards, to_global, weight_shardings
 from r1jax.rl.logprobs import completion_log_probs, model_inputs, to_completions
 from r1jax.rl.types import TrainBatch
 from r1jax.sampling import sampler as module
@@ -164,16 +166,28 @@ def test_stop_at_first_last_and_no_position(model_config, mesh):
         assert (samples.logp_BT[row, len(expected) :] == 0).all()
 
 
+@pytest.fixture(scope="module")
+def on_one_device():
+    """A model that any mesh divides, its weights, and its samples on one device."""
+    model = make_model(DIVISIBLE, VOCABULARY)
+    params = jax.tree.map(lambda x: 2 * x, jax.jit(init_params, static_argnums=0)(model, jax.random.key(0)))
+    mesh = make_mesh(MeshSettings(), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        return model, params, run((model.clone(gather=False), params), mesh, *prompts_of(8))
+
+
 @pytest.mark.slow
-def test_same_samples_on_any_mesh(model):
-    prompts, lengths = prompts_of(8)
-    expected = None
-    for sizes in ({"data": 8}, {"data": 1, "fsdp": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}):
-        mesh = make_mesh(MeshSettings(**sizes))
-        with jax.set_mesh(mesh):
-            samples = run(model, mesh, prompts, lengths)
-        expected = samples.completion_BT if expected is None else expected
-        np.testing.assert_array_equal(samples.completion_BT, expected)
+@pytest.mark.parametrize("sizes", MESHES)
+def test_any_mesh_gives_the_samples_of_one_device(on_one_device, sizes):
+    """With weights as decoding splits them."""
+    model, params, expected = on_one_device
+    mesh = make_mesh(MeshSettings(**sizes))
+    with jax.set_mesh(mesh):
+        weights = jax.device_put(params, weight_shardings(mesh, params, SAMPLE_WEIGHTS))
+        samples = run((model.clone(gather=False), weights), mesh, *prompts_of(8))
+    np.testing.assert_array_equal(samples.completion_BT, expected.completion_BT)
+    np.testing.assert_array_equal(samples.length_B, expected.length_B)
+    np.testing.assert_allclose(samples.logp_BT, expected.logp_BT, atol=1e-5)
 
 
 def test_top_k_and_top_p(model, mesh):
