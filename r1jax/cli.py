@@ -127,9 +127,7 @@ def evaluate(
     overrides: Overrides,
     task: Annotated[
         str | None,
-        typer.Option(
-            help="gsm8k, or a task block such as '{jsonl: test.jsonl, test: test.jsonl}', whose `test` is answered"
-        ),
+        typer.Option(help="gsm8k, math, or a task block such as '{jsonl: FILE, test: FILE}', whose `test` is answered"),
     ] = None,
     step: Step = None,
 ) -> None:

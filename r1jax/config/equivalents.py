@@ -67,7 +67,7 @@ stages.NAME.loss.clip_low: epsilon_low clip_ratio_low
 stages.NAME.loss.clip_high: epsilon_high clip_ratio_high
 stages.NAME.loss.dual_clip: delta clip_ratio_c
 stages.NAME.loss.kind and loss.reduce: loss_type | dapo is reduce: token_mean, dr_grpo constant_length
-stages.NAME.loss.kind: importance_sampling_level loss_mode | grpo has a ratio a token, gspo a ratio a sequence
+stages.NAME.loss.kind: importance_sampling_level loss_mode | grpo has a ratio per token, gspo a ratio per sequence
 stages.NAME.loss.reduce: loss_agg_mode | token-mean is token_mean, seq-mean-token-mean sequence_mean
 stages.NAME.loss.entropy_coef: entropy_coeff entropy_bonus ent_coef
 stages.NAME.advantage.scale: scale_rewards norm_adv_by_std_in_grpo | group, batch or none

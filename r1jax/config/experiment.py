@@ -38,14 +38,14 @@ class SftStage(TrainingStage):
 
 
 class GrpoStage(TrainingStage, SamplingSettings):
-    """GRPO and its variants: `prompts_per_step` × `group_size` completions a step, used in `minibatches` updates.
+    """GRPO and its variants: `prompts_per_step` × `group_size` completions per step, used in `minibatches` updates.
 
     `preset: FILE` puts the settings in that file, such as one of configs/objectives/, under those beside it.
     """
 
     program: Literal["grpo"]
     group_size: Size
-    """Completions a prompt."""
+    """Completions per prompt."""
     minibatches: Size = 1
     """Updates a step; each uses its own part of the step's completions."""
     advantage: AdvantageSettings = AdvantageSettings()
@@ -58,7 +58,7 @@ class GrpoStage(TrainingStage, SamplingSettings):
     """Whose log-probs are the denominator of the ratio: those that the sampler returned, or those of a forward pass of
     the trainer before the step's first update."""
     importance_sampling: ImportanceSamplingSettings | None = None
-    """Correct for the sampler's log-probs not being the trainer's; needs `old_log_probs: trainer`."""
+    """Correct for the mismatch between the sampler's and the trainer's log-probs; needs `old_log_probs: trainer`."""
     off_policy_mask_threshold: PositiveFloat | None = None
     """Mask sequences of negative advantage whose mean log-ratio of sampler to policy exceeds this (DeepSeek-V3.2)."""
     dynamic_sampling: DynamicSamplingSettings | None = None
@@ -168,7 +168,7 @@ class DistillStage(TrainingStage, SamplingSettings):
     """Which divergence the loss is: 1 is the reverse KL, from student to teacher; 0 the forward KL; in between GKD's
     generalised Jensen-Shannon divergence."""
     group_size: Size = 1
-    """Completions a prompt."""
+    """Completions per prompt."""
 
     @model_validator(mode="after")
     def _check(self) -> DistillStage:
@@ -179,7 +179,7 @@ class DistillStage(TrainingStage, SamplingSettings):
 
 
 class RejectStage(Stage, SamplingSettings):
-    """Rejection sampling: sample `group_size` completions a prompt, grade them, and keep the good ones as a data set.
+    """Rejection sampling: sample `group_size` completions per prompt, grade them, and keep the good ones as a data set.
 
     It trains nothing. Later stages name its data as their task, `task: {stage: NAME}`.
     """
@@ -187,11 +187,11 @@ class RejectStage(Stage, SamplingSettings):
     makes_policy: ClassVar[bool] = False
     program: Literal["reject"]
     group_size: Size
-    """Completions a prompt."""
+    """Completions per prompt."""
     keep: Annotated[dict[str, Weight], Field(min_length=1)] = {"accuracy": 1.0}
     """The least score that a completion needs, by reward. Truncated and ungraded completions are never kept."""
     keep_per_prompt: PositiveInt | None = None
-    """Of those, keep at most this many a prompt, the first that were sampled; null: all."""
+    """Of those, keep at most this many per prompt, the first that were sampled; null: all."""
     code_blocks: bool = True
     """Whether reasoning with a fenced code block is kept; R1's filter drops it."""
     max_paragraph: PositiveInt | None = None
@@ -247,8 +247,8 @@ class Config(Shared):
     seed: Seed = 0
     """The root of all randomness: weights, data order, samples."""
     tokenizer: str | None = None
-    """`characters` (one id a character of the task's alphabet), or where a tokenizer is: a folder, a tokenizer.json, a
-    SentencePiece model, or a hub id. Default: the pretrained model's own, else `characters`."""
+    """`characters` (one id per character of the task's alphabet), or where a tokenizer is: a folder, a tokenizer.json,
+    a SentencePiece model, or a hub id. Default: the pretrained model's own, else `characters`."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(strict=True)] = []
     """Tokens or texts that end a completion, beside the tokenizer's stop tokens and its chat template's turn end."""
     model: ModelSettings
@@ -260,9 +260,9 @@ class Config(Shared):
     wandb_project: str | None = None
     """The Weights & Biases project to log to, beside metrics.jsonl and TensorBoard; needs the extra `wandb`."""
     recompilation: Literal["warn", "error"] = "warn"
-    """What a program that is compiled again after its first step brings: a warning, or the end of the run."""
+    """What happens when a program is recompiled after its first step: a warning, or the run stops."""
     completions_every: NonNegativeInt = 10
-    """Every so many steps the first process saves its completions with their rewards; 0: never."""
+    """Completions with their rewards are saved every this many steps, by the first process its own; 0: never."""
     keep_checkpoints: PositiveInt = 2
     """Checkpoints that each stage keeps, the last ones; with `keep: best` also the best one."""
     keep_every: NonNegativeInt = 0

@@ -44,7 +44,7 @@ class ModelSettings(Settings):
     attention: Literal["auto", "plain"] = "auto"
     """How forwards without a cache attend: with a fused kernel where there is one (auto), or never (plain). On TPUs it
     is splash attention, where the length of the rows, or of completions after shared prompts, is a multiple of 128 on
-    each device along `mesh.context`."""
+    each device along `mesh.context`. On GPUs and CPUs there is none, and scores are held in memory."""
     family: Literal["llama", "qwen2", "qwen3"] | None = None
     """The architecture of a new model."""
     hidden_size: Size | None = None

@@ -68,7 +68,7 @@ class EvaluateSettings(SamplingSettings):
     before: bool = True
     """Whether the weights that a stage begins with are evaluated, unless an earlier stage has done it."""
     samples: Size = 1
-    """Samples a problem; several give pass@k and cons@k."""
+    """Samples per problem; several give pass@k and cons@k."""
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateSettings:

@@ -29,7 +29,7 @@ class Stage(Shared):
     """Steps to run: of a grpo stage rollouts with all their updates, of a distill stage rollouts with one update, of a
     reject stage rollouts, of others updates."""
     prompts_per_step: Size
-    """Training examples a step."""
+    """Training examples per step."""
 
     @property
     def most_prompts(self) -> int:
@@ -46,7 +46,7 @@ class TrainingStage(Stage):
     """Sequences at once on each device (with `pack_length` in sft: rows; in reward_model: pairs); null: all. Gradients
     are accumulated, and the result does not depend on it."""
     pack_length: Length | None = None
-    """Pack several sequences into rows of this many tokens; null: one sequence a row, padded."""
+    """Pack several sequences into rows of this many tokens; null: one sequence per row, padded."""
     optimizer: OptimizerSettings
     """AdamW and its learning rate."""
     eval_every: NonNegativeInt = 0

@@ -181,7 +181,7 @@ Paths = Annotated[str | list[str], BeforeValidator(_is_some_path)]
 
 
 class JsonlTask(TableTask):
-    """A file with one JSON object a line, or an array of them."""
+    """A file with one JSON object per line, or an array of them."""
 
     jsonl: Paths
     """The training set: a file, perhaps with gzip; a pattern with `*` or a folder, for several files; or a list of

@@ -43,7 +43,7 @@ class MeshSettings(Settings):
     tensor: int = 1
     """Tensor parallelism: heads, MLP and vocabulary are split."""
     expert: int = 1
-    """Expert parallelism, for mixture-of-experts models; sequences are split over it as well."""
+    """Reserved for mixture-of-experts models, of which there is none yet: it splits sequences, as `data` does."""
     context: int = 1
     """Context parallelism: the positions of a sequence are split, for long sequences."""
     distributed: bool = False

@@ -3,7 +3,7 @@
 The arguments of `attend` say which keys a query sees (segments, lengths, the cache's filled slots). There is no mask,
 so that a fused kernel can replace the plain computation here, which builds its mask inside.
 
-Letters: B sequences, P prompts, G samples a prompt (B = P·G), T query positions, S key positions, N query heads,
+Letters: B sequences, P prompts, G samples per prompt (B = P·G), T query positions, S key positions, N query heads,
 K key-value heads, Q query heads a key-value head (N = K·Q), H head dim.
 """
 

@@ -4,7 +4,7 @@ A stage's `init_from` and `model` are the student's; `teacher` is an earlier sta
 The loss and its formulas are in `rl.distillation`. Distillation on a teacher's samples, as for R1's small models, is
 `program: sft` on these.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, M packed rows of W positions.
+Letters: P prompts, G samples per prompt, B = P·G sequences, M packed rows of W positions.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ policy term plus kl.coef × k3 to the reference, averaged over each completion's
 A stage's settings make it DAPO, Dr. GRPO, GSPO, CISPO, RLOO, or with a value model PPO; their formulas are in
 `rl.losses` and `rl.advantages`.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions, M packed rows of W positions.
+Letters: P prompts, G samples per prompt, B = P·G sequences, T completion positions, M packed rows of W positions.
 """
 
 from __future__ import annotations

@@ -65,14 +65,16 @@ def train(
 
 
 def _sizes(run: Run) -> Iterator[str]:
-    """How many examples the stages have whose data have an end."""
+    """How many examples the stages have whose data have an end, and how often they are passed over."""
     for stage in run.stages:
         sizes = None if stage.waits_for else [stage.batches.size(split) for split in ("train", "test")]
         if sizes and None not in sizes:
-            problems = min(size for size in (stage.settings.evaluate.problems, sizes[1]) if size is not None)
+            settings = stage.settings
+            problems = min(size for size in (settings.evaluate.problems, sizes[1]) if size is not None)
+            epochs = settings.steps * settings.prompts_per_step / sizes[0]
             yield (
-                f"{stage.settings.name}: {sizes[0]:,} examples to train on, {sizes[1]:,} held out, of which "
-                f"{problems:,} are evaluated"
+                f"{settings.name}: {sizes[0]:,} examples to train on, for {epochs:.2g} epochs; {sizes[1]:,} held out, "
+                f"of which {problems:,} are evaluated"
             )
 
 

@@ -4,7 +4,7 @@ data/STAGE.jsonl has a row for each completion that was kept, with its question,
 its prompt and where it came from; data/STAGE.prompts.jsonl has a row for each prompt, with its pass rate. Each step
 writes its part atomically, and the parts are joined at the end, so that a killed run makes the same files.
 
-Letters: P prompts, G samples a prompt.
+Letters: P prompts, G samples per prompt.
 """
 
 from __future__ import annotations

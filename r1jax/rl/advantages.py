@@ -1,6 +1,6 @@
 """From rewards to advantages: against the sample's own group (GRPO and its variants), or against a value model (PPO).
 
-Letters: R rewards, P prompts, G samples a prompt, B = P·G sequences, T completion positions. NaN marks a reward that
+Letters: R rewards, P prompts, G samples per prompt, B = P·G sequences, T completion positions. NaN marks a reward that
 could not be graded: it leaves its group's statistics, and its sample the loss. That a sample's part of a mixture lacks
 a reward is marked by a mask instead: the sample is graded by its other rewards.
 """

@@ -1,6 +1,6 @@
 """Dynamic sampling (DAPO 2503.14476, section 3.2): sample until all groups of a step have non-zero reward variance.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences.
+Letters: P prompts, G samples per prompt, B = P·G sequences.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     scores, rows, accuracy_P = evaluate(model, batches, settings, key)
 
-Letters: P prompts (one a problem), G samples a prompt.
+Letters: P prompts (one per problem), G samples per prompt.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     sampling = Sampling(mesh, tokenizer, sampler, rewards, timers)
     rollout, transcript = roll_out(sampling, weights, prompts, total, key)
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions.
+Letters: P prompts, G samples per prompt, B = P·G sequences, S prompt positions, T completion positions.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     batch, metrics = prepare(state, rollout, layout, model=model, stage=stage, microbatches=1)
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, T completion positions, R rewards.
+Letters: P prompts, G samples per prompt, B = P·G sequences, T completion positions, R rewards.
 """
 
 from __future__ import annotations

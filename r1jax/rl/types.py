@@ -1,6 +1,6 @@
 """The data of reinforcement learning on devices: `Samples` (of the sampler) → `Rollout` → `TrainBatch`.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, I ids that a
+Letters: P prompts, G samples per prompt, B = P·G sequences, S prompt positions, T completion positions, I ids that a
 token was drawn from.
 """
 

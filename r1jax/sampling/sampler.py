@@ -6,7 +6,7 @@
 
 Decoding begins with all sequences at once; when half of a device's are finished, it goes on with the others alone.
 
-Letters: P prompts, G samples a prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
+Letters: P prompts, G samples per prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
 V vocabulary, I ids a token is drawn from.
 """
 
