@@ -6,8 +6,8 @@ r"""Whether an answer is equivalent to the gold answer, compared by the kind of 
 The first of these kinds that the gold answer has decides what equals it:
 
 - A value. A clock time, ratio, residue (3 mod 7), date or numeral with a base (101_2) is the same one; 2:4 is 1:2, and
-  the modulus or the base may be missing. A number is exactly the same quantity, see `quantities.same_quantity`; a
-  closed form such as \sqrt{4} goes to `prove`.
+  the modulus or the base may be missing, or a modulus be given where the gold answer has none. A number is exactly the
+  same quantity, see `quantities.same_quantity`; a closed form such as \sqrt{4} goes to `prove`.
 - A collection. A matrix has the same shape and entries, in any brackets; a tuple, point or interval the same elements
   in order and, if these are two, the same brackets. ]0,1[ is (0,1), and an inequality in one variable is the interval
   it describes. A set in braces has the same elements in any order, a list (a, b; a and b; a or b; a \pm b; A \cup B)
@@ -157,6 +157,8 @@ def _values(answer: str, gold: str, again: Prove, prove: Prove) -> bool | None:
         return None
     if given := quantity(value):
         return same_quantity(given, expected)
+    if residue := _MODULAR.fullmatch(value):
+        return not expected.unit and expected.value in (int(residue[1]), int(residue[1]) % int(residue[2]))
     if _NO_CONSTANT.search(value) or max(map(abs, expected.value.as_integer_ratio())) > 10**MAX_PROVED:
         return False
     return prove(value, gold if provable(gold) and not expected.unit else str(expected.value))

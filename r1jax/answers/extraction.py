@@ -21,6 +21,7 @@ Kind = Literal["number", "choice", "text", "formula"]
 
 MAX_TAIL = 1000  # characters after "the answer is" that are read
 MAX_CUES = 20  # occurrences of "the answer is" that are tried, from the last, until an answer follows one
+MAX_HEADING = 200  # characters after #### in which a heading is told from an answer
 MAX_DEPTH = 8  # of braces in the braces of a box
 MAX_END = 20_000  # characters at the end of a text in which its last number is looked for
 _CUE = (
@@ -32,8 +33,10 @@ _HEADING = r" *[*_]*(?:Step|Part|Case|Section|Conclusion|Solution)\b| *[*_]*\d+[
 _IN_BRACES = functools.reduce(lambda inside, _: rf"(?:[^{{}}\\]++|\\.|\{{{inside}\}})*+", range(MAX_DEPTH), "")
 _MARK = re.compile(
     rf"(?im)\\(?:boxed|fbox)(?![A-Za-z])\s*(?:\{{(?P<box>(?s:{_IN_BRACES}))\}}|(?P<bare>[^\s${{][^\s$]*))?"
-    rf"|(?P<hashes>####(?!#)(?!{_HEADING}))|(?P<cue>{_CUE})"
+    rf"|(?P<hashes>####(?!#)(?!{_HEADING}| *[*_]*(?:final )?answer[*_: ]*\n))|(?P<cue>{_CUE})"
 )
+# Before "the answer:" where it is the subject of a check, and no answer follows.
+_CHECKED = re.compile(r"(?i)\b(?:check|verif|confirm|substitut|test|plug)[a-z]*[^.:!?\n]{0,40}$")
 # Where a turn begins that the model makes up: anywhere, or at the start of a line, or there after an answer.
 _TURN = re.compile(
     r"(?m)<\|\w{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|^[ *#]*(?:User|Human|Assistant)\b[*]* ?:"
@@ -53,7 +56,8 @@ _CLAUSE = re.compile(
     r"|;.*| [-–—(] ?(?!base )[A-Za-z]{2}.*"
 )
 _COMMA = re.compile(r", (?=[A-Za-z]{2}).*", re.DOTALL)
-_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
+_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:and|or|mod|{FUNCTIONS})\b)[A-Za-z]{{2,}}")
+_MODULUS = re.compile(r"(?: \(| |\()\bmod(?:ulo)?\b ?[({]?\d+[)}]?\)?")
 _NO_ANSWER = re.compile(r"\b(?:cannot|can't|no|not|none|unknown|undefined|impossible|infinite)\b", re.IGNORECASE)
 # Between two boxes that are one answer.
 _JOINT = re.compile(r"[} $,;/]*(?:(?:\\text\{ ?)?(?:and|or)(?: else| possibly| maybe| also)?[} $]*)?(?:\w{1,9} ?= ?)?")
@@ -79,6 +83,10 @@ _IN_TEXT = re.compile(
     rf"(?: ?(?!in\b)(?:{KNOWN_UNITS})(?:/[A-Za-z]+)?(?: ?\^\{{?[23]\}}?)?(?![A-Za-z]))?"
 )
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
+# A number that may be an answer, after those that count steps.
+_FIRST_NUMBER = re.compile(
+    rf"(?im)\b(?:step|part|case|question|problem|section|example) \d+|^[ *#(]{0,8}\d+[.)] |(?P<number>{_DIGIT.pattern})"
+)
 
 
 def extract_answer(completion: str, *, prompt_opens_think: bool = False, kind: Kind = "number") -> str | None:
@@ -119,8 +127,8 @@ def after_reasoning(completion: str, prompt_opens_think: bool = False) -> str | 
     _, closed, text = completion.partition("</think>")
     text = text if closed else completion
     if turns := list(_TURN.finditer(text)):
-        found = (_DIGIT.search(text), _MARK.search(text))
-        answered = min((first.end() for first in found if first), default=len(text))
+        number = next((found for found in _FIRST_NUMBER.finditer(text) if found["number"]), None)
+        answered = min((first.end() for first in (number, _MARK.search(text)) if first), default=len(text))
         starts = (turn.start() for turn in turns if not turn["question"] or turn.start() >= answered)
         text = text[: next((start for start in starts if text[:start].strip()), None)]
     rest = text.rpartition("</think>")[2]
@@ -154,9 +162,13 @@ def gold_answer(gold: str) -> str:
 def _explicit(text: str, kind: Kind) -> str | None:
     """The last explicit answer of the kind; "" where it is empty or not closed, None where there is none."""
     marks = list(_MARK.finditer(text))
+    boxed = any(mark["box"] for mark in marks)
+    marks = [mark for mark in marks if not (mark["hashes"] and _is_heading(text, mark.end(), kind, boxed))]
     *others, last = [None, *(mark for mark in marks if not mark["cue"])]
     for mark in itertools.takewhile(lambda mark: mark["cue"], marks[: -MAX_CUES - 1 : -1]):
         tail = text[mark.end() : mark.end() + MAX_TAIL].lstrip(" *_\n")
+        if _CHECKED.search(text[max(0, mark.start() - 60) : mark.start()]):
+            continue
         if answer := _announced(tail, kind, sure=last is None, named=mark.group().endswith((":", "*", "\n"))):
             return answer
     if last is None:
@@ -168,6 +180,18 @@ def _explicit(text: str, kind: Kind) -> str | None:
             break
         answer, last = f"{box}, {answer}", mark
     return answer and _place(answer, kind)
+
+
+def _is_heading(text: str, start: int, kind: Kind, boxed: bool) -> bool:
+    """Whether what follows `####` is a heading in Markdown, which states no answer of the kind."""
+    line = text[start : start + MAX_HEADING].partition("\n")[0].strip(" *_:")
+    if not line or _DIGIT.search(line) or "$" in line or "\\" in line:
+        return False
+    if kind == "number":
+        return not _NO_ANSWER.search(line)
+    if kind == "choice":
+        return not re.search(r"\b[A-Z]\b", line)
+    return bool(_WORD.search(line)) if kind == "formula" else boxed
 
 
 def _announced(tail: str, kind: Kind, *, sure: bool, named: bool) -> str | None:
@@ -199,7 +223,7 @@ def _place(text: str, kind: Kind) -> str:
 def _last_number(text: str) -> str | None:
     """The last number of the last line that has one, or the formula around it."""
     for line in reversed(text[-MAX_END:].split("\n")):
-        whole = plain(line) if _DIGIT.search(line) else ""
+        whole = _MODULUS.sub("", plain(line)) if _DIGIT.search(line) else ""
         numbers = list(_IN_TEXT.finditer(whole))
         if not numbers:
             continue

@@ -39,7 +39,10 @@ _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "bi
 _SCALE = re.compile(rf" ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _LETTERS = "A-Za-z\u4e00-\u9fff"  # Chinese units too
 _MEASURE = re.compile(rf"(?:(square|sq|cubic|cu)\.? )?([{_LETTERS}]+?)\.?(?:\^\{{?([23])\}}?)?")
-CHANGES = "squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|below"
+CHANGES = (
+    "squared|cubed|factorial|halves|thirds|quarters|fifths|sixths|sevenths|eighths|ninths|tenths|twelfths|hundredths"
+    "|thousandths|below"
+)
 # Words after a number that are not its unit, since they change it or go on with the sentence.
 NOT_UNITS = rf"(?i:half|pi|and|or|to|plus|minus|times|over|mod|am|pm|{CHANGES}|{FUNCTIONS})(?![A-Za-z])"
 _TABLE = """

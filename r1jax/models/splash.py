@@ -35,8 +35,9 @@ def block_of(queries: int, positions: int) -> int | None:
 
 
 def kernel_of(config: Any, mesh: jax.sharding.Mesh) -> str:
-    """`splash` or `plain`: how forwards without a cache attend on a mesh, where rows fit the kernel."""
-    return "splash" if config.attention == "auto" and mesh.devices.flat[0].platform == "tpu" else "plain"
+    """How forwards without a cache attend on a mesh, for people to read."""
+    on_tpus = config.attention == "auto" and mesh.devices.flat[0].platform == "tpu"
+    return "splash where rows fit it, else plain" if on_tpus else "plain"
 
 
 def fits(q_BTNH: jax.Array, k_BKTH: jax.Array, shared: Shared | None = None) -> bool:

@@ -1,6 +1,6 @@
 """The compile guard: after the first step of each shape, a compilation is a bug, and is reported as one.
 
-guard = CompileGuard(strict=False)
+guard = CompileGuard()
 with guard("update"):
     state = update(state, batch)
 """
@@ -13,17 +13,15 @@ from collections.abc import Iterator
 
 import jax
 
-from r1jax.config.base import RunStopped
-
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class CompileGuard:
-    """Counts compilations, and warns of one in a named region that has run before; raises RunStopped if `strict`."""
+    """Counts compilations, and warns of one in a named region that has run before; `reported` is the last warning."""
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._strict = strict
+        self.reported: str | None = None
         self._seen: set[str] = set()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
@@ -36,11 +34,15 @@ class CompileGuard:
         yield
         compiled = self.count - before
         if compiled and region in self._seen:
-            message = f"{compiled} compilation(s) in {region}, which has run before: a shape or a type has changed"
-            if self._strict:
-                raise RunStopped(f"{message}; recompilation=warn goes on with a warning")
-            warnings.warn(message, stacklevel=3)
+            self.reported = (
+                f"{compiled} compilation(s) in {region}, which has run before: a shape or a type has changed"
+            )
+            warnings.warn(self.reported, stacklevel=3)
         self._seen.add(region)
+
+    def forget(self) -> None:
+        """No region has run before: functions are made anew."""
+        self._seen.clear()
 
     def close(self) -> None:
         """Stops counting."""

@@ -110,11 +110,13 @@ class Trainer:
         joined = batches.width["train"] + batches.max_completion_length
         with self.run.guard(f"{settings.name} minibatches"):
             order = minibatch_order(role_key(self.run.key, self.stage.number, step, "minibatches"), settings)
-            if settings.pack_length is None:
-                return order, [None] * (1 + len(order))
-            length_B = sequence_lengths(collected.rollout)
-            whole = packed_rows(mesh, length_B, settings, joined) if needs_forwards(settings) else None
-            return order, [whole, *(packed_rows(mesh, length_B[rows_B], settings, joined) for rows_B in order)]
+        if settings.pack_length is None:
+            return order, [None] * (1 + len(order))
+        length_B = sequence_lengths(
+            collected.rollout
+        )  # moving rows to other processes compiles for each number of them
+        whole = packed_rows(mesh, length_B, settings, joined) if needs_forwards(settings) else None
+        return order, [whole, *(packed_rows(mesh, length_B[rows_B], settings, joined) for rows_B in order)]
 
     def prepare(
         self, state: TrainState, collected: Collected, layout: Layout | None

@@ -12,7 +12,6 @@ from typing import Any
 
 from r1jax.config.base import RunStopped, user_errors
 from r1jax.config.experiment import Config
-from r1jax.models.splash import kernel_of
 from r1jax.parallel.processes import wait_for_all
 from r1jax.programs import distill, grpo, reject, reward_model, sft
 from r1jax.programs.comparison import check_comparison, compare
@@ -51,15 +50,16 @@ def train(
             with user_errors():  # before anything runs
                 check_comparison(run, functions)
         devices = f"{run.mesh.devices.size} {run.mesh.devices.flat[0].platform} device(s)"
-        attention = kernel_of(run.model.config, run.mesh)
-        run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}, {attention} attention")
+        run.print(f"{run.folder}: {run.parameters:,} parameters on {devices}; attention: {run.attention}")
         for line in dict.fromkeys(_sizes(run)):
             run.print(line)
-        if (damaged := _train_stages(run, functions)) and (another := _train_stages(run, functions)):
-            raise RunStopped(
-                f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same command "
-                f"then resumes from what was saved before both"
-            )
+        if damaged := _train_stages(run, functions):
+            run.guard.forget()  # each stage makes its functions anew
+            if another := _train_stages(run, functions):
+                raise RunStopped(
+                    f"{another}, and so was {damaged.folder} before it. Look whether its disk is sound; the same "
+                    f"command then resumes from what was saved before both"
+                )
     wait_for_all("the end of the run")  # for what the first process writes; JAX would give it five minutes
     return run
 

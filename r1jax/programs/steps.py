@@ -100,7 +100,7 @@ class Steps(contextlib.ExitStack):
         scores = self._evaluate(run, self.stage, state.params, step) if evaluated else {}
         self._progress.update(step, scores)
         due = settings.save_minutes is not None and time.monotonic() - self._saved > 60 * settings.save_minutes
-        if any_process(run.stop.received is not None or due) or saved:
+        if any_process(run.is_asked_to_end or due) or saved:
             self._save(step, state, self._score(scores) if saved and evaluated and settings.keep == "best" else None)
             if step < settings.steps:
                 run.end_if_asked()  # closing the checkpoints completes the save
@@ -110,7 +110,7 @@ class Steps(contextlib.ExitStack):
     def end_if_asked(self, step: int, state: TrainState) -> None:
         """Where a signal has come while `step` samples: saves the state before it and raises Interrupted, since the
         notice of a pre-emption may be shorter than the rest of the step."""
-        if any_process(self.run.stop.received is not None):
+        if any_process(self.run.is_asked_to_end):
             if step > 1 and self.checkpoints.latest() != step - 1:
                 self._save(step - 1, state, None)
             self.run.end_if_asked()

@@ -49,13 +49,16 @@ _NAME = rf"(?:(?:the |l?a |l['’]|die |der )?(?:correct |right |best )?(?:{_NOU
 _IS = r"(?: is| was| (?:must|should|would|will) be| has to be| ist| lautet| est?| é| è|['’]s)\b"
 _SO = r"(?:(?:so|thus|hence|therefore|then|finally|clearly|definitely|indeed|simply),?)"
 _LEAD = rf"(?:(?:{_SO}|only|both|either|it{_IS}|i (?:think|believe|guess|would say)(?: that)?) ){{0,4}}+{_NAME}?"
+_NOT = "".join(f"(?<!{word})" for word in ("不", "不能", "不应", "不應", "不会", "不會", "不可", "不该", "别", "勿"))
+_NOT_WRONG = "(?<!错误的)(?<!錯誤的)(?<!不正确的)"
 _ANNOUNCED = re.compile(
     rf"(?i:\b(?:{_NOUN}|solution|(?:correct|right|best) \w+|antwort|réponse|respuesta|resposta|risposta|ответ)"
     rf"(?: choice| option| letter| here| to [^.:]{{1,80}}?| correct[ae]?| corret?ta| finale?)?"
     rf"(?:{_IS}(?: {_SO})?:?| ?[:=⇒→]| [-–—]) ?{_LEAD}"
     rf"|\b(?:(?:i|we)(?:['’](?:ll|d))?|would|should|must|to) (?:choose|select|pick|go with) {_LEAD}"
     rf"|\b(?:matches|corresponds to|is) {_NAME})"
-    r"|(?:(?:答案|选项)(?:应[该当])?[是为為选選]?|(?:答え|正解|정답)[は은]?|[故应應]?[选選][择擇]?) ?:? ?(?:选项 ?)?"
+    rf"|(?:(?:答案|{_NOT_WRONG}选项)(?:应[该当])?[是为為选選]?|(?:答え|正解|정답)[は은]?|{_NOT}[故应應]?[选選][择擇]?)"
+    r" ?:? ?(?:选项 ?)?"
 )
 _OPENING = re.compile(rf"\A(?i:{_LEAD})")
 # A judgement of a choice, or a conclusion at the end of the line.

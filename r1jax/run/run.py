@@ -25,7 +25,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from r1jax.config.base import ConfigError, user_errors
+from r1jax.config.base import ConfigError, RunStopped, user_errors
 from r1jax.config.experiment import Config, RejectStage, StageSettings
 from r1jax.config.load import dump_config
 from r1jax.config.shared import Shared
@@ -94,8 +94,7 @@ class Run:
 
     @property
     def is_writer(self) -> bool:
-        """One process writes: the first."""
-        return jax.process_index() == 0
+        return jax.process_index() == 0  # one process writes: the first
 
     @property
     def parameters(self) -> int:
@@ -154,10 +153,22 @@ class Run:
             text = "".join(rows).encode("utf-8", "backslashreplace")
             write_atomically(self.folder / "decontaminated" / f"{stage.settings.name}.jsonl", text)
 
+    @property
+    def attention(self) -> str:
+        """How the stages' models attend in forwards without a cache."""
+        return "; ".join(sorted({kernel_of(stage.model.config, self.mesh) for stage in self.stages}))
+
+    @property
+    def is_asked_to_end(self) -> bool:
+        """Whether a signal came, or a program was compiled again with `recompilation: error`."""
+        return self.stop.received is not None or bool(self.guard.reported and self.config.recompilation == "error")
+
     def end_if_asked(self) -> None:
-        """Raises Interrupted where a signal has asked for it. It is called where all that was done is saved."""
-        if any_process(self.stop.received is not None):
+        """Raises Interrupted or RunStopped where it is asked for. It is called where all that was done is saved."""
+        if any_process(self.is_asked_to_end):
             line = f"{self.folder}: the same command resumes it from what is saved"
+            if self.stop.received is None and self.guard.reported:
+                raise RunStopped(f"{self.guard.reported} (recompilation: error). {line}")
             raise Interrupted(line, self.stop.received or signal.SIGTERM)
 
     def print(self, line: str) -> None:
@@ -217,7 +228,7 @@ def build_run(
             key=jax.random.key(config.seed),
             log=RunLog(folder, is_writer=jax.process_index() == 0, wandb_project=config.wandb_project),
             timers=Timers(),
-            guard=CompileGuard(strict=config.recompilation == "error"),
+            guard=CompileGuard(),
             stop=StopSignals(),
             held=contextlib.ExitStack(),
         )
@@ -382,7 +393,7 @@ def _describe(run: Run, changes: Changes, fingerprints: Mapping[str, str]) -> No
     before = read_manifest(folder)
     if changes.accepted or before is None or before.get("data_fingerprints") != fingerprints:
         batches = {stage.settings.name: stage.batches for stage in run.stages if not stage.waits_for}
-        facts = {"seed": config.seed, "parameters": run.parameters, "attention": kernel_of(run.model.config, run.mesh)}
+        facts = {"seed": config.seed, "parameters": run.parameters, "attention": run.attention}
         made = manifest(run.mesh, batches, fingerprints, facts)
         if before is not None:  # the rest is what the run began with
             made = before | {key: made[key] for key in ("data_fingerprints", "first_examples")}

@@ -49,7 +49,7 @@ class Scorer:
         rows = self.rows * row_shards(mesh)
         own = len(own_rows(mesh, rows))
         scores = []
-        for chunk in range(greatest(math.ceil(len(sequences) / max(own, 1)))):
+        for chunk in range(max(1, greatest(math.ceil(len(sequences) / max(own, 1))))):  # the first call compiles
             token_BW, length_B = np.zeros((own, self.reading.width), np.int32), np.ones(own, np.int32)
             for row, ids in enumerate(sequences[chunk * own : (chunk + 1) * own]):
                 token_BW[row, : len(ids)], length_B[row] = ids, len(ids)

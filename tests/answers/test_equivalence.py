@@ -196,8 +196,8 @@ def test_names_and_chains_without_end_are_read_once(answer):
         ("7,425,000", ["7425000", "7 425 000"], ["7425"]),
         (
             "3",
-            ["3.0", "3.00", "03", "3 apples"],
-            ["3.01", "3 million", "3 dozen", "3x", "3 x", "3 pi", "3 or 4", "2**3"],
+            ["3.0", "3.00", "03", "3 apples", r"3 \pmod 7", "3 mod 7", r"x \equiv 3 \pmod{7}", r"10 \bmod 7"],
+            ["3.01", "3 million", "3 dozen", "3x", "3 x", "3 pi", "3 or 4", "2**3", "3 eighths", "4 mod 7", "7 mod 3"],
         ),
         (r"28\%", ["28 percent", "28 pct", "28%", "28", "0.28"], ["2.8", "28 million"]),
         ("72", ["72.", "$72", "72 dollars", "72 dollars.", "**72**", "`72`", r"\(72\)", "72 km/h"], ["7", "2", "72/2"]),

@@ -97,6 +97,25 @@ def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
         ("US$5", "5"),
         ("1,2345", "2345"),
         ("no number", None),
+        # Headings in Markdown, which are no answers.
+        ("So the total is \\boxed{12}.\n\n#### Verification\n3*4 = 12", "12"),
+        ("The total is 12.\n\n#### Final Answer\n12", "12"),
+        ("The total is 13.\n\n#### **Final answer:**\n12", "12"),
+        ("#### Total cost\nThe total is 12 dollars.", "12 dollars"),
+        ("<answer>#### Result\n12</answer>", "12"),
+        ("so it is 3\n#### no solution", "no solution"),
+        # A check after the answer.
+        ("The result is \\boxed{17}.\n\nLet's check our answer: 17 - 5 = 12. Correct.", "17"),
+        ("\\boxed{17}. Substituting our answer: 2*17 = 34.", "17"),
+        ("\\boxed{17}. Now, verifying the answer: $17 - 5 = 12$.", "17"),
+        ("\\boxed{12}. Checking again, I see a slip. The answer is 13.", "13"),
+        # A modulus is no answer.
+        ("It is 3 mod 7.", "3"),
+        (r"So $x \equiv 3 \pmod{7}$.", r"x \equiv 3 mod {7}"),
+        (r"\boxed{3 \pmod 7}", r"3 \pmod 7"),
+        # The question once more, before there is an answer.
+        ("Step 1: restate the problem.\nProblem: What is 3+4?\nSolution: 3+4=7, so \\boxed{7}.", "7"),
+        ("She has 12.\n\nQuestion: And how many has he?\nAnswer: 5", "12"),
         ("", None),
         ("<think>r \\boxed{4}", None),  # never closed
         ("<think>r 4</think>", None),  # nothing after it
@@ -106,6 +125,21 @@ def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
 )
 def test_extract_answer(completion, answer):
     assert extract_answer(completion) == answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "kind", "answer"),
+    [
+        ("\\boxed{\\frac{1}{2}x}\n\n#### Summary\nprobability", "formula", r"\frac{1}{2}x"),
+        ("#### x+y", "formula", "x+y"),
+        ("\\boxed{Paris}\n\n#### Summary\nIt is a city.", "text", "Paris"),
+        ("#### Paris", "text", "Paris"),
+        ("\\boxed{B}\n#### Explanation\nwords", "choice", "B"),
+        ("#### B", "choice", "B"),
+    ],
+)
+def test_headings_are_no_answers_of_other_kinds(completion, kind, answer):
+    assert extract_answer(completion, kind=kind) == answer
 
 
 def test_extract_answer_where_the_prompt_opens_the_reasoning():

@@ -66,7 +66,7 @@ def test_what_a_run_says_of_its_attention(model_config, mesh):
     assert splash.kernel_of(model_config, mesh) == "plain"
     pytest.importorskip("libtpu")
     of_tpus = make_mesh(MeshSettings(), find_slice("v5e:2x2")[1])
-    assert splash.kernel_of(model_config, of_tpus) == "splash"
+    assert splash.kernel_of(model_config, of_tpus).startswith("splash")
     assert splash.kernel_of(dataclasses.replace(model_config, attention="plain"), of_tpus) == "plain"
 
 

@@ -32,6 +32,8 @@ RIGHT = [
     "The answer is B because A is wrong.", "The answer is B, as shown.", "Answer: B - Paris",
     "Answer: **B**. Because of it.",
     "The correct choice is therefore B.", "答案是B。", "答案：B", "故选B", "因此，正确答案为 B。", "应选（B）",
+    "答案是 B，不能选 A。", "因此选择 B，不选 A。", "本题应选 B，而不应选 A。",
+    "错误的选项是 A。\n故选 B", "故选B。\n(不选A,因为...)",
     # Judged.
     "B is correct.", "Only B is correct.", "Thus, option B is correct.", "(B) is the right answer",
     "B is the best choice.",
