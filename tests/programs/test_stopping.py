@@ -50,6 +50,26 @@ def heeded():
 
 
 @pytest.mark.slow
+def test_a_recompilation_ends_the_run_with_a_checkpoint(trained, tmp_path):
+    config, folder = trained
+    config = config.model_copy(update={"run_dir": str(tmp_path / "run"), "recompilation": "error"})
+
+    def forget(row):
+        if (row["stage"], row["step"]) == ("rl", 1) and "loss" in row:
+            jax.clear_caches()
+
+    with (
+        pytest.warns(UserWarning, match="which has run before"),
+        pytest.raises(RunStopped, match=r"which has run before.*recompilation: error"),
+    ):
+        train(config, on_log=forget)
+    with Checkpoints(tmp_path / "run" / "checkpoints" / "rl") as checkpoints:
+        assert checkpoints.latest() == 1
+    train(config)
+    assert_same(tmp_path / "run", folder)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_in_every_stage(number, trained, tmp_path, capsys):

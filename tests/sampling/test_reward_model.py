@@ -1,11 +1,14 @@
 """A reward model on 8 devices: chunks, several numbers of texts, and what it cannot read."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
 
 from r1jax.config.sampling import PromptSettings
 from r1jax.models import init_params, init_value_params, make_model
+from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import grade
 from r1jax.rewards.reading import Reading
@@ -33,6 +36,15 @@ def test_scores_do_not_depend_on_the_batch(mesh, model_config):
         for row in (0, 5, len(sequences) - 1):
             np.testing.assert_allclose(scorer([sequences[row]]), together[row : row + 1], rtol=1e-4, atol=1e-5)
         assert scorer([]).shape == (0,)
+
+
+def test_with_nothing_to_read_it_compiles_too(mesh, model_config):
+    """So that no later step of a run does."""
+    scorer, guard = scorer_of(mesh, model_config, max_completion_length=9), CompileGuard()
+    with scorer.loaded.devices(), contextlib.closing(guard):
+        assert scorer([]).shape == (0,)
+        before = guard.count
+        assert scorer([[3, 4]]).shape == (1,) and guard.count == before
 
 
 def test_a_truncated_completion_has_no_stop_token_and_may_be_as_long_as_the_limit(mesh, model_config):
