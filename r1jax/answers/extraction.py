@@ -85,7 +85,8 @@ _IN_TEXT = re.compile(
 _DIGIT = re.compile(f"[0-9{''.join(VULGAR_FRACTIONS)}]")
 # A number that may be an answer, after those that count steps.
 _FIRST_NUMBER = re.compile(
-    rf"(?im)\b(?:step|part|case|question|problem|section|example) \d+|^[ *#(]{0, 8}\d+[.)] |(?P<number>{_DIGIT.pattern})"
+    r"(?im)\b(?:step|part|case|question|problem|section|example) \d+|^[ *#(]{0,8}\d+[.)] "
+    rf"|(?P<number>{_DIGIT.pattern})"
 )
 
 

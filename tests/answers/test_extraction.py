@@ -115,6 +115,7 @@ def test_a_block_where_the_prompt_opens_the_reasoning(completion, answer):
         (r"\boxed{3 \pmod 7}", r"3 \pmod 7"),
         # The question once more, before there is an answer.
         ("Step 1: restate the problem.\nProblem: What is 3+4?\nSolution: 3+4=7, so \\boxed{7}.", "7"),
+        ("1. First\n**Question:** What is 3+4?\nWe compute 3+4=7. \\boxed{7}", "7"),
         ("She has 12.\n\nQuestion: And how many has he?\nAnswer: 5", "12"),
         ("", None),
         ("<think>r \\boxed{4}", None),  # never closed
