@@ -88,6 +88,9 @@ evaluate.problems: max_eval_samples num_eval_problems val_batch_size
 -: gamma | the discount is 1
 -: cliprange_value | a value may move by 0.2 in a rollout's updates
 -: adam_beta1 beta1 | b1 is 0.9
+-: use_peft peft_config lora_r lora_alpha lora_dropout lora_rank lora_target_modules load_in_4bit load_in_8bit \
+  | all parameters are trained, in float32; there is no LoRA
+-: push_to_hub hub_model_id | r1jax export writes a folder; hf upload puts it on the hub
 -: disable_dropout | there is no dropout
 -: ref_model_mixup_alpha | a sync copies the policy; set kl.sync_reference_every
 """
