@@ -8,6 +8,7 @@ run = train("configs/quickstart.yaml", rewards={"short": lambda example, complet
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,12 @@ def _settings(
 def _keep(data: Rows, file: Path) -> None:
     """Writes rows to a file of the run folder, which holds the same ones where the run has begun."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
+    if file.is_file():
+        if file.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"data: {file.parent} was started with other data; choose another run_dir")
+        return
     with user_errors():
         rows_table(data)  # rows that cannot be used are refused before they are written
-    write_atomically(file, text.encode())
+    own = file.with_name(f"{file.name}.{secrets.token_hex(8)}")  # every process of the run writes them
+    write_atomically(own, text.encode())
+    own.replace(file)

@@ -18,6 +18,7 @@ import jax
 from r1jax.config.base import ConfigError, user_errors
 from r1jax.config.tasks import JsonlTask, ParquetTask
 from r1jax.data.batches import Batches
+from r1jax.parallel.processes import gather_texts
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
 from r1jax.run.loading import load_model, reward_model
@@ -86,6 +87,7 @@ def evaluate_model(
     with model.devices():
         key = role_key(jax.random.key(config.seed), 0, 0, "evaluate")
         scores, rows, _ = evaluate(model, batches, config.evaluate, key, progress=progress)
+    transcripts = "".join(gather_texts("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)))
     if jax.process_index() > 0:
         return scores, None
     name = loaded.name
@@ -95,7 +97,7 @@ def evaluate_model(
     settings = config.model_dump(include=set(SETTINGS))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        file.write_text(transcripts)
         file.with_suffix(".json").write_text(json.dumps({"model": path, "scores": scores} | settings, indent=1) + "\n")
     except OSError as error:
         warnings.warn(f"the transcripts could not be written to {file}: {error.strerror}", stacklevel=2)

@@ -162,6 +162,12 @@ def _check_window(raw: Mapping[str, Any], kind: str, file: Path) -> None:
         raise ConfigError(f"{file}: layer_types are not all full_attention, which is not supported")
 
 
+def _scaling(block: Mapping[str, Any]) -> dict[str, Any]:
+    """What a block says of scaling, by its newer names."""
+    kind = {"rope_type": block.get("rope_type", block.get("type"))}
+    return {name: value for name, value in block.items() if name not in ("rope_theta", "type")} | kind
+
+
 def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None]:
     """theta and scaling: newer files have both in `rope_parameters`, older ones have two keys for them."""
     newer, older = (raw.get(name) or {} for name in ("rope_parameters", "rope_scaling"))
@@ -170,7 +176,7 @@ def _rope(raw: Mapping[str, Any], file: Path) -> tuple[float, RopeScaling | None
             raise ConfigError(
                 f"{file}: {name} is not one block for all layers, which alone is supported: {block!r:.80}"
             )
-    if newer and older and newer != older:
+    if newer and older and _scaling(newer) != _scaling(older):
         raise ConfigError(f"{file}: has rope_parameters and rope_scaling, and they differ; leave one of them out")
     rope = dict(newer or older)
     theta = _number({"rope_theta": rope.pop("rope_theta", raw.get("rope_theta", 10_000.0))}, "rope_theta", file)

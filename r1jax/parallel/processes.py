@@ -98,6 +98,18 @@ def greatest(number: int) -> int:
     return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
+def gather_texts(text: str) -> list[str]:
+    """Every process's text, on every process."""
+    if jax.process_count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    padded = np.zeros(greatest(len(own)), np.uint8)
+    padded[: len(own)] = own
+    every, lengths = multihost_utils.process_allgather((padded, np.int32(len(own))))
+    pairs = zip(every, lengths, strict=True)
+    return [each[:length].tobytes().decode("utf-8", "surrogatepass") for each, length in pairs]
+
+
 def check_agreement(texts: Mapping[str, str]) -> None:
     """Raises ConfigError in every process where a text, named by its key, is not the same in all of them."""
     if jax.process_count() == 1:

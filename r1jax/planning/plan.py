@@ -252,6 +252,8 @@ def _stage_plan(
     if isinstance(stage, RewardModelStage):
         rows, predicted = P * _responses(stage), 0
     forward = forward_flops(model.model.config, positions=width, predicted=predicted) * rows / mesh.devices.size
+    if isinstance(stage, GrpoStage) and stage.value is not None:
+        forward += forward_flops(model.model.config, positions=width, predicted=0) * rows / mesh.devices.size
     return StagePlan(
         name=stage.name,
         steps=stage.steps,

@@ -15,6 +15,7 @@ import numpy as np
 
 from r1jax.config.base import ConfigError
 from r1jax.data.batches import Batches
+from r1jax.parallel.processes import wait_for_all
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
 from r1jax.run.comparison import comparison_file, read_comparison
@@ -70,6 +71,15 @@ def check_comparison(run: Run, functions: Mapping[str, Callable[..., Any]] | Non
             f"max_prompt_length: {config.max_prompt_length} tokens are too few for some problems of table in the "
             f"prompts of {first} or of {other}, which would not answer the same ones; raise it at the top level"
         )
+
+
+def forget_retrained(run: Run, saved: Mapping[str, int]) -> None:
+    """Drops the scores of stages that will be trained again; `saved` has the last step that each stage has saved."""
+    found = read_comparison(run.folder)
+    kept = {name: entry for name, entry in found.items() if entry["stage"] in ("base", *saved)}
+    wait_for_all("comparison")  # all have read it
+    if kept != found:
+        _write(run, kept)
 
 
 def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:

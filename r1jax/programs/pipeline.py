@@ -14,7 +14,7 @@ from r1jax.config.base import RunStopped, user_errors
 from r1jax.config.experiment import Config
 from r1jax.parallel.processes import wait_for_all
 from r1jax.programs import distill, grpo, reject, reward_model, sft
-from r1jax.programs.comparison import check_comparison, compare
+from r1jax.programs.comparison import check_comparison, compare, forget_retrained
 from r1jax.programs.steps import evaluate_stage
 from r1jax.run.checks import check_examples, check_stages
 from r1jax.run.run import Run, open_run
@@ -67,14 +67,14 @@ def train(
 def _sizes(run: Run) -> Iterator[str]:
     """How many examples the stages have whose data have an end, and how often they are passed over."""
     for stage in run.stages:
-        sizes = None if stage.waits_for else [stage.batches.size(split) for split in ("train", "test")]
-        if sizes and None not in sizes:
-            settings = stage.settings
-            problems = min(size for size in (settings.evaluate.problems, sizes[1]) if size is not None)
-            epochs = settings.steps * settings.prompts_per_step / sizes[0]
+        settings = stage.settings
+        train, test = (None if stage.waits_for else stage.batches.size(split) for split in ("train", "test"))
+        if train is not None and test is not None:
+            problems = min(size for size in (settings.evaluate.problems, test) if size is not None)
+            epochs = settings.steps * settings.prompts_per_step / train
             yield (
-                f"{settings.name}: {sizes[0]:,} examples to train on, for {epochs:.2g} epochs; {sizes[1]:,} held out, "
-                f"of which {problems:,} are evaluated"
+                f"{settings.name}: {train:,} examples to train on, for {epochs:.2g} epochs; {test:,} held out, of "
+                f"which {problems:,} are evaluated"
             )
 
 
@@ -88,6 +88,8 @@ def _train_stages(run: Run, functions: Mapping[str, Callable[..., Any]] | None) 
         saved = _saved_steps(run)
         with user_errors():  # where a row is none
             run.log.rewind(saved)
+        if run.config.table:
+            forget_retrained(run, saved)
         if saved:
             stage, step = [*saved.items()][-1]
             finished = (stage, step) == (run.stages[-1].settings.name, run.stages[-1].settings.steps)

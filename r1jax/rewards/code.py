@@ -265,6 +265,11 @@ def _parse(test: Any, number: int) -> list[Case]:
                 f"test {number} is {_short(test)}; an assertion has to compare a call with a literal, as in "
                 f"assert f(1, [2]) == 3; rewrite it or drop it"
             )
+        case {"testtype": "functional"} | {"type": "function_call"}:
+            raise ValueError(
+                f"test {number} calls a function with its input: {_short(test)}; write it as "
+                '{"call": "f", "args": […], "result": …}'
+            )
         case {"input": str(stdin), "output": str(output)}:
             return [Case(output, stdin=stdin)]
         case {"call": str(name), "args": list(arguments), "result": result} if _NAME.fullmatch(name):

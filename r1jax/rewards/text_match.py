@@ -19,6 +19,8 @@ from r1jax.sandbox.workers import WorkerCrash, WorkerPool, WorkerTimeout
 SECONDS = 2.0  # the time limit of one match; a pattern that needs longer backtracks exponentially on this text
 # More than 30 accents, or characters like accents, on one letter: Unicode's limit for streamed text (UAX 15).
 _ACCENTS = re.compile(r"((?:[^\w\s\x00-\u02ff]|[\uff9e\uff9f]){31,}+)")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
+_TEXT_MACRO = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf) ?\{([^{}]*)\}")
 _MARKED_ANSWER = re.compile(r"<answer>|\\(?:boxed|fbox)(?![A-Za-z])|####")
 
 
@@ -75,8 +77,16 @@ def answer_text(example: Example, completion: str) -> str | None:
     """
     text = after_reasoning(strip_end(completion), example.prompt_opens_think)
     if text is not None and _MARKED_ANSWER.search(text):
-        return extract_answer(text, kind="text")
+        answer = extract_answer(text, kind="text")
+        return _without_latex(answer) if answer and _BOX.search(text) else answer
     return (text and text.strip()) or None
+
+
+def _without_latex(answer: str) -> str:
+    r"""The text in `\text{…}`, without the backslashes that characters such as _ have in LaTeX."""
+    if wrapped := _TEXT_MACRO.fullmatch(answer.strip()):
+        answer = wrapped[1]
+    return re.sub(r"\\([_%$&#])", r"\1", answer)
 
 
 def normalize_unicode(form: Literal["NFC", "NFKC"], text: str) -> str:

@@ -7,6 +7,7 @@ changes.refused  # {"stages.rl.steps": (300, 400)}
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from r1jax.config.base import ConfigError
-from r1jax.config.experiment import Config
+from r1jax.config.experiment import Config, StageSettings
 from r1jax.config.load import load_config
 from r1jax.config.shared import Shared
 from r1jax.config.stage import TrainingStage
@@ -111,18 +112,24 @@ def find_changes(folder: Path, config: Config) -> Changes:
     every = _differences(*trees)
     free = {key: values for key, values in _differences(*trees, keep_free=True).items() if key not in every}
     begun = tuple(stage.name for stage in before.stages[:saved])
-    if begun and f"stages.{begun[-1]}.steps" in refused and _can_continue(folder, begun[-1], config):
+    if begun and f"stages.{begun[-1]}.steps" in refused and _can_continue(folder, before.stage(begun[-1]), config):
         del refused[f"stages.{begun[-1]}.steps"]
     accepted = {key: values for key, values in every.items() if key not in refused}
     return Changes(refused, accepted, begun, free)
 
 
-def _can_continue(folder: Path, name: str, config: Config) -> bool:
-    """Whether the last stage that has begun may have another number of steps: nothing that it did depends on it."""
-    stage = next((stage for stage in config.stages if stage.name == name), None)
+def _can_continue(folder: Path, before: StageSettings, config: Config) -> bool:
+    """Whether the last stage that has begun may have another number of steps: nothing that it did depends on it.
+
+    With `keep: best` the last step is compared because it is the last, unless it is saved anyway.
+    """
+    stage = next((stage for stage in config.stages if stage.name == before.name), None)
     if not isinstance(stage, TrainingStage) or stage.optimizer.schedule != "constant":
         return False
-    return stage.steps >= max((int(entry.name) for entry in _checkpoints(folder, name)), default=0)
+    saved = [int(entry.name) for entry in _checkpoints(folder, stage.name)]
+    if stage.keep == "best" and before.steps in saved and before.steps % (stage.save_every or math.inf):
+        return False
+    return stage.steps >= max(saved, default=0)
 
 
 def _saved(folder: Path, config: Config) -> int:

@@ -3,7 +3,7 @@
     draw_curves(Path("runs/quickstart"))  # runs/quickstart/curves.png
     rich.print(summary_table(Path("runs/quickstart")))
 
-Both read metrics.jsonl alone, so they work during a run as well as after it.
+Both read what the run has written, so they work during a run as well as after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1jax.config.load import load_config
+from r1jax.config.stage import TrainingStage
 from r1jax.run.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -56,8 +58,9 @@ def draw_curves(folder: Path) -> Path:
 
     rows = read_metrics(folder)
     for row in rows:
-        if "loss" in row and "reward" not in row:
+        if "token_accuracy" in row:
             row[SFT_LOSS] = row["loss"]
+    rows = [row for row in rows if not _judges(row)]
     panels, stages = _panels(rows), _stages(rows)
     if not panels:
         raise ValueError(f"{folder} has no metrics to draw yet; need one training step or evaluation: let it continue")
@@ -79,19 +82,23 @@ def draw_curves(folder: Path) -> Path:
 
 
 def summary_table(folder: Path) -> Table | None:
-    """Held-out scores: a row "before" (step 0) and one after each stage (its last evaluation). `accuracy` is pass@1.
+    """Held-out scores: a row "before" (step 0) and one after each stage, of the weights that it ends with.
+
+    These are of its last evaluation, or with `keep: best` of its best checkpoint. `accuracy` is pass@1.
 
     None where nothing was evaluated, as in a run of rejection sampling alone.
     """
     from rich import box
     from rich.table import Table
 
-    rows = read_metrics(folder)
-    scores: dict[str, Row] = {}
-    for row in rows:
-        if any(name.startswith("eval/") for name in row) and (row["step"] > 0 or row["stage"] == rows[0]["stage"]):
-            found = {name.removeprefix("eval/"): value for name, value in row.items()}
-            scores[f"after {row['stage']}" if row["step"] else "before"] = found
+    rows, scores = read_metrics(folder), dict[str, Row]()
+    evaluations = [row for row in rows if not _judges(row) and any(name.startswith("eval/") for name in row)]
+    for row in evaluations:
+        if row["step"] == 0 and row["stage"] == rows[0]["stage"]:
+            scores["before"] = row
+    for stage, row in _endings(evaluations, folder).items():
+        scores[f"after {stage}"] = row
+    scores = {when: {name.removeprefix("eval/"): value for name, value in row.items()} for when, row in scores.items()}
     if not scores:
         return None
 
@@ -105,6 +112,28 @@ def summary_table(folder: Path) -> Table | None:
         cells = {name: format(row[name], ".1f" if name == "mean_length" else ".1%") for name in names if name in row}
         table.add_row(when, *(cells.get(name, "-") for name in names))
     return table
+
+
+def _judges(row: Row) -> bool:
+    """Whether a row is of a reward model, whose accuracy is of another kind."""
+    return "eval/margin" in row
+
+
+def _endings(evaluations: Sequence[Row], folder: Path) -> dict[str, Row]:
+    """The evaluation, by stage, of the weights that the stage ends with: the last, or of the best checkpoint."""
+    file = folder / "config.yaml"
+    stages = {stage.name: stage for stage in load_config(file).stages} if file.is_file() else {}
+    endings: dict[str, Row] = {}
+    for row in evaluations:
+        if row["step"] == 0:
+            continue
+        stage, before = stages.get(row["stage"]), endings.get(row["stage"])
+        if isinstance(stage, TrainingStage) and stage.keep == "best":
+            saved = row["step"] == stage.steps or (stage.save_every > 0 and row["step"] % stage.save_every == 0)
+            if not saved or (before and row.get("eval/accuracy", 0.0) < before.get("eval/accuracy", 0.0)):
+                continue
+        endings[row["stage"]] = row
+    return endings
 
 
 def _stages(rows: Sequence[Row]) -> Stages:

@@ -167,8 +167,9 @@ class Run:
         """Raises Interrupted or RunStopped where it is asked for. It is called where all that was done is saved."""
         if any_process(self.is_asked_to_end):
             line = f"{self.folder}: the same command resumes it from what is saved"
-            if self.stop.received is None and self.guard.reported:
-                raise RunStopped(f"{self.guard.reported} (recompilation: error). {line}")
+            if not any_process(self.stop.received is not None):
+                reported = self.guard.reported or "another process compiled again"
+                raise RunStopped(f"{reported} (recompilation: error). {line}")
             raise Interrupted(line, self.stop.received or signal.SIGTERM)
 
     def print(self, line: str) -> None:
@@ -268,8 +269,6 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     with user_errors():
         check_agreement({f"stages.{name}.task": fingerprint for name, fingerprint in fingerprints.items()})
         changed = check_same_data(run.folder, fingerprints, changes.begun)
-        if changes.accepted or not (run.folder / "config.yaml").is_file():
-            check_weights(run, run.stages[len(changes.begun) :])
         wait_for_all("settings")  # no process writes before all have looked
         with contextlib.ExitStack() as held:  # not any more where something fails
             if run.is_writer:
@@ -304,6 +303,8 @@ def _checked_run(
         check_examples(expected)
         check_reward_models(expected, config)
         changes = check_same_settings(run.folder, config)
+        if changes.accepted or not (run.folder / "config.yaml").is_file():
+            check_weights(run, run.stages[len(changes.begun) :])
         ready = [stage for stage in run.stages if not stage.waits_for]
         return run, changes, {stage.settings.name: data_fingerprint(stage.batches) for stage in ready}
 

@@ -23,7 +23,7 @@ def chat_messages(value: Any) -> Messages | None:
     for message in value:
         given = {key: entry for key, entry in message.items() if entry is not None}  # Parquet fills in absent keys
         role, content = given.pop("role", given.pop("from", None)), given.pop("content", given.pop("value", None))
-        content = _joined(content)
+        content = "" if content is None and "tool_calls" in given else _joined(content)
         if not isinstance(role, str) or not isinstance(content, str):
             return None
         messages.append({"role": ROLES.get(role, role), "content": content, **given})

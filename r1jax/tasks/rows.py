@@ -100,7 +100,7 @@ def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, paths:
         if missing := [name for name in names if roots[name] not in columns]:
             raise ValueError(f"{file}: no column {missing[0]!r}; there are {', '.join(columns)}")
         read = [*dict.fromkeys(root for root in roots.values() if root in columns)]
-        rows = (row for batch in batches(read) for row in batch.to_pylist())
+        rows = (row for batch in batches(read) for row in _shortest(batch).to_pylist())
         try:
             for number, row in enumerate(rows, 1):
                 yield f"{file} row {number}", row
@@ -112,6 +112,17 @@ def parquet_rows(names: Sequence[str], optional: Sequence[str], key: str, paths:
 def parquet_columns(key: str, paths: Paths) -> list[str]:
     """The names of the columns of the first file."""
     return _parquet(key, files_of(key, paths, PARQUET_ENDINGS)[0])[0]
+
+
+def _shortest(batch: Any) -> Any:
+    """The batch with numbers of 32 bits as they were written: 0.1, and not 0.10000000149011612."""
+    import pyarrow
+
+    for index, field in enumerate(batch.schema):
+        if field.type in (pyarrow.float32(), pyarrow.float16()):
+            texts = batch.column(index).cast(pyarrow.float32()).cast(pyarrow.string())
+            batch = batch.set_column(index, field.name, texts.cast(pyarrow.float64()))
+    return batch
 
 
 def _parquet(key: str, file: Path) -> tuple[list[str], Callable[[list[str]], Iterator[Any]]]:

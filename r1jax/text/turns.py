@@ -52,10 +52,17 @@ def assistant_turns(
 
 
 def continuation(demonstration: str, prompt: str) -> str:
-    """The demonstration as what follows its prompt, which may have opened `<think>` already."""
+    """The demonstration as what follows its prompt, which may have opened `<think>` already.
+
+    One without reasoning then begins with the end of it, so that no answer is inside.
+    """
     if not opens_think(prompt):
         return demonstration
-    rest = demonstration.removeprefix("<think>")
+    if "</think>" not in demonstration:
+        return f"{'' if prompt.endswith('\n') else '\n'}</think>\n\n{demonstration}"
+    if not demonstration.lstrip().startswith("<think>"):
+        return demonstration
+    rest = demonstration.lstrip().removeprefix("<think>")
     return rest.removeprefix("\n") if prompt.endswith("\n") else rest
 
 

@@ -92,6 +92,18 @@ def test_configs_that_are_not_supported(change, message, tmp_path):
         read_config(tmp_path)
 
 
+def test_the_same_scaling_may_be_written_twice(tmp_path):
+    raw = json.loads((REFERENCES / "llama" / "config.json").read_text())
+    raw.pop("rope_parameters", None), raw.pop("rope_scaling", None)
+    block = {"factor": 2.0}
+    files = [{"rope_scaling": block | {"type": "linear"}}, {"rope_parameters": block | {"rope_type": "linear"}}]
+    found = []
+    for change in (*files, files[0] | {"rope_parameters": block | {"rope_type": "linear", "rope_theta": 10_000.0}}):
+        (tmp_path / "config.json").write_text(json.dumps(raw | {"rope_theta": 10_000.0} | change))
+        found.append(read_config(tmp_path))
+    assert found[0] == found[1] == found[2] and found[0].rope_scaling.factor == 2.0
+
+
 @pytest.mark.parametrize("named", [[5], 5, [1, 5], None])
 def test_a_folder_keeps_the_stop_tokens_of_its_tokenizer(named, pretrained, tmp_path):
     """A run with a pretrained model and another tokenizer: what is read back stops where the run does."""

@@ -24,6 +24,18 @@ else:
     isolated = pytest.mark.filterwarnings("default")
 
 DOUBLE = [{"input": f"{n}\n", "output": f"{2 * n}\n"} for n in (3, 0, -1, 10**30)]
+SORTED = {"inputs": [[[3, 1, 2]]], "outputs": [[1, 2, 3]], "fn_name": "f"}
+MEMOIZED = """
+import sys
+from functools import cache, lru_cache
+sys.setrecursionlimit(10**6)
+
+@{}
+def depth(n):
+    return 0 if n == 0 else 1 + depth(n - 1)
+
+print(depth(int(input())))
+"""
 DOUBLE_CALL = [{"call": "f", "args": [n], "result": 2 * n} for n in (3, 0, -1, 10**30)]
 DOUBLE_ASSERT = [f"assert f({n}) == {2 * n}" for n in (3, 0, -1, 10**30)]
 
@@ -286,6 +298,8 @@ def test_assertions_are_read_as_calls(source, expected, call):
         [{"input": "1"}],
         [{"input": 1, "output": "1"}],
         [{"input": "1", "output": 1}],
+        [{"input": "[3,1,2]\n2", "output": "[1,2]", "testtype": "functional"}],
+        [{"fn_name": "f", "input": "[1,2]", "output": "3", "type": "function_call"}],
         [{"call": "f", "args": 1, "result": 1}],
         [{"call": "f(1)", "args": [], "result": 1}],
         [{"call": "__import__('os')", "args": [], "result": 1}],
@@ -374,6 +388,12 @@ def test_a_missing_column_is_named():
         ("f = lambda x: []", ["assert not f(1)"]),
         ("f = lambda x: x == x", ["assert f(1) == True"]),
         ("import collections\nf = collections.Counter", ["assert f('aab') == {'a': 2, 'b': 1}"]),
+        # As in LeetCode's starter code, and with recursion as deep as answers to APPS have.
+        ("class Solution:\n    def f(self, x: List[int]) -> List[int]: return sorted(x)", SORTED),
+        ("def f(x):\n    h = list(x); heapify(h)\n    return [heappop(h) for _ in x]", SORTED),
+        ("def f(x):\n    List = sorted\n    return List(x)", SORTED),
+        (MEMOIZED.format("lru_cache(None)"), [{"input": "3000", "output": "3000"}]),
+        (MEMOIZED.format("cache"), [{"input": "3000", "output": "3000"}]),
     ],
 )
 def test_a_right_program_passes(code, tests):

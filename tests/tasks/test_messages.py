@@ -23,6 +23,8 @@ def test_role_and_content_by_any_name(value):
 
 def test_what_else_a_message_has_is_kept():
     assert chat_messages([USER | {"name": "Ann"}]) == [USER | {"name": "Ann"}]
+    call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]}  # as OpenAI has it
+    assert chat_messages([USER, call]) == [USER, call | {"content": ""}]
     assert chat_messages([{"from": "system", "value": "s"}]) == [{"role": "system", "content": "s"}]
 
 

@@ -53,6 +53,14 @@ def test_parquet_shards_and_columns(tmp_path):
         list(parquet_rows(["a", "c"], [], "task.parquet", str(tmp_path / "0.parquet")))
 
 
+def test_numbers_of_32_bits_are_those_that_were_written(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"a": pa.array([0.1, 3.14, None, 72.0], pa.float32()), "b": [0.1, 3.14, 1.0, 72.0]})
+    pq.write_table(table, tmp_path / "0.parquet")
+    rows = [row for _, row in parquet_rows(["a", "b"], [], "task.parquet", str(tmp_path / "0.parquet"))]
+    assert [row["a"] for row in rows] == [0.1, 3.14, None, 72.0] and rows[0]["b"] == 0.1
+
+
 def test_columns():
     assert column("here", {"a": "é".encode()}, "a") == "é" and column("here", {"a": None}, "a") is None
     with pytest.raises(ValueError, match="here: no column 'b'; there are a"):

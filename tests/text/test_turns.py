@@ -150,6 +150,12 @@ def test_text_after_a_stop_token_is_not_learned(tmp_path):
         ("<think>\nr</think>a", "q", "<think>\nr</think>a"),
         ("<think>\nr</think>a", "q<think>", "\nr</think>a"),
         ("<think>\nr</think>a", "q<think>\n", "r</think>a"),
+        ("\n<think>\nr</think>a", "q<think>\n", "r</think>a"),
+        ("r</think>a", "q<think>\n", "r</think>a"),
+        # Without reasoning, the answer is not inside of it.
+        ("4", "q<think>\n", "</think>\n\n4"),
+        ("4", "q<think>", "\n</think>\n\n4"),
+        ("4", "q", "4"),
     ],
 )
 def test_continuation(demonstration, prompt, rest):
