@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def test_stages_are_compared_on_the_same_problems_and_only_once(tmp_path, monkey
     file.write_text(json.dumps({"Start": found["Start"]}))
     train(config)  # a run that was killed between the two
     assert len(calls) == 3 and read_comparison(Path(config.run_dir)) == found
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "late")
+    train(config)  # what is trained again is compared again
+    assert len(calls) == 4
+    calls.pop()
     renamed = config_of(tmp_path, "table={Last: late, Start: early}")
     train(renamed)
     assert [*read_comparison(Path(config.run_dir))] == ["Last", "Start"] and len(calls) == 4

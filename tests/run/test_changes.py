@@ -127,6 +127,15 @@ def test_steps_that_the_learning_rate_depends_on_may_not_change(tmp_path):
         check_same_settings(folder, config(falling, "stages.rl.steps=5"))
 
 
+@pytest.mark.parametrize(("save_every", "accepted"), [(1, True), (2, False)])
+def test_with_the_best_checkpoint_kept_the_last_step_is_one_that_is_saved_anyway(save_every, accepted, tmp_path):
+    """A run that had begun with more steps would not have compared it."""
+    best = ["stages.rl.keep=best", f"stages.rl.save_every={save_every}"]
+    folder, config = begun(tmp_path, *best, saved=("cold_start", "rl"))
+    (folder / "checkpoints" / "rl" / "3").mkdir()
+    assert (not find_changes(folder, config(*best, "stages.rl.steps=5")).refused) == accepted
+
+
 def test_steps_that_are_done_are_the_reason_for_no_fewer(tmp_path):
     folder, config = begun(tmp_path, saved=("cold_start", "rl"))
     with pytest.raises(

@@ -2,6 +2,7 @@ import struct
 
 import pytest
 
+from r1jax.config.load import dump_config, load_config
 from r1jax.run.metrics import RunLog
 from r1jax.run.report import draw_curves, summary_table
 
@@ -14,7 +15,7 @@ def write_run(folder, steps=6):
     log = RunLog(folder)
     log.log("cold_start", 0, scores(0.0))
     for step in range(1, steps + 1):
-        log.log("cold_start", step, {"loss": 2 / step, "entropy": 1.0})
+        log.log("cold_start", step, {"loss": 2 / step, "entropy": 1.0, "token_accuracy": 0.5})
     log.log("cold_start", steps, scores(0.25))
     for step in range(1, steps + 1):
         rewards = {"reward": step / 10, "rewards/accuracy/mean": step / 10, "rewards/format/mean": 1.0}
@@ -93,6 +94,30 @@ def test_summary_has_before_and_the_last_scores_of_each_stage(tmp_path):
     assert when == ["before", "after cold_start", "after rl"]
     assert accuracy == ["0.0%", "25.0%", "60.0%"]
     assert length == ["40.0"] * 3 and truncated == ["12.5%"] * 3
+
+
+@pytest.mark.parametrize(("keep", "score"), [("best", "60.0%"), ("last", "30.0%")])
+def test_the_summary_is_of_the_weights_that_a_stage_ends_with(keep, score, tiny_file, tmp_path):
+    """With `keep: best` those of the checkpoint that is kept: step 3 is evaluated, but not saved."""
+    settings = ["stages.rl.steps=6", "stages.rl.save_every=2", f"stages.rl.keep={keep}"]
+    config, folder = load_config(tiny_file, settings), tmp_path / "written"
+    log = RunLog(folder)
+    for step, accuracy in {2: 0.5, 3: 0.9, 4: 0.6, 6: 0.3}.items():
+        log.log("rl", step, scores(accuracy))
+    log.close()
+    (folder / "config.yaml").write_text(dump_config(config))
+    assert texts(summary_table(folder))[:2] == [["after rl"], [score]]
+
+
+def test_a_reward_models_losses_and_scores_are_no_policys(tmp_path, monkeypatch):
+    log = RunLog(write_run(tmp_path))
+    log.log("judge", 1, {"loss": 0.69, "accuracy": 0.5})
+    log.log("judge", 1, {"eval/accuracy": 0.9, "eval/margin": 0.1})
+    log.close()
+    assert texts(summary_table(tmp_path))[0] == ["before", "after cold_start", "after rl"]
+    panels = drawn(monkeypatch, tmp_path)
+    assert panels["Accuracy"]["held out"][0] == [0, 6, 9, 12]
+    assert panels["SFT loss (nats per token)"]["loss"][0] == [1, 2, 3, 4, 5, 6]
 
 
 def test_summary_orders_pass_at_k_by_number_and_marks_what_is_missing(tmp_path):
