@@ -92,7 +92,10 @@ def check_same_settings(folder: Path, config: Config) -> Changes:
         more = f" (and {len(changes.refused) - 1} more)" if len(changes.refused) > 1 else ""
         why = ""
         if key.endswith(".steps"):
-            why = ", and steps may change only in the last stage that has begun, where its learning rate is constant and, with keep: best, it was to end at a multiple of save_every"
+            why = (
+                ", and steps may change only in the last stage that has begun, where its learning rate is constant "
+                "and, with keep: best, its steps were a multiple of save_every"
+            )
             done = max((int(entry.name) for entry in _checkpoints(folder, key.split(".")[1])), default=0)
             if key == f"stages.{changes.begun[-1]}.steps" and now < done:
                 why = f", and {done} steps are done and saved"
