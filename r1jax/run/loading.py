@@ -182,11 +182,12 @@ def find_checkpoint(folder: Path, stages: Sequence[str], wanted: str | None = No
     return named[wanted or last]
 
 
-def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh) -> Any:
-    """Weights for `model` from a run folder (of a finished stage, or its last) or a Hugging Face folder or hub id."""
+def load_weights(folder: Path, stage: str | None, model: Model, mesh: Mesh, *, checkpoint: str | None = None) -> Any:
+    """Weights for `model` from a Hugging Face folder or hub id, or from a run folder: of a finished stage, or else its
+    last ones, or those of a `checkpoint` by its name."""
     if (folder / "config.yaml").is_file():
         config = load_config(folder / "config.yaml")
-        found = find_finished(folder, config, stage) if stage else find_checkpoint(folder, policies(config))
+        found = find_finished(folder, config, stage) if stage else find_checkpoint(folder, policies(config), checkpoint)
         return _restore(folder, *found, model, mesh)
     return import_params(find_model(str(folder)), model.config, abstract_params(model, mesh))
 

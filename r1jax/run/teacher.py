@@ -8,18 +8,24 @@ with teacher.devices():
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1jax.config.base import ConfigError
 from r1jax.config.experiment import DistillStage
+from r1jax.config.load import load_config
 from r1jax.huggingface.folder import find_model
 from r1jax.huggingface.weights import check_params
 from r1jax.models import ModelConfig, abstract_params, make_model
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, make_mesh
-from r1jax.run.loading import describe, load_weights
+from r1jax.parallel.processes import wait_for_all
+from r1jax.run.loading import describe, find_checkpoint, load_weights, policies
+from r1jax.run.metrics import write_atomically
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.text.tokenizer import check_same_tokens
+
+TEACHERS = "teachers.json"  # of a run folder: the checkpoints of other runs that its stages learn from
 
 if TYPE_CHECKING:
     from r1jax.run.run import Run
@@ -87,7 +93,21 @@ def load_teacher(run: Run, stage: StageRun) -> LoadedModel:
     elif settings.teacher in _stages(run):
         weights = load_weights(run.folder, settings.teacher, found.model, found.mesh)
     else:
-        weights = load_weights(Path(settings.teacher), None, found.model, found.mesh)
+        folder = Path(settings.teacher)
+        checkpoint = _same_checkpoint(run, stage, folder) if _is_run(settings.teacher) else None
+        weights = load_weights(folder, None, found.model, found.mesh, checkpoint=checkpoint)
     return dataclasses.replace(
         found, weights=dataclasses.replace(found, weights=weights).sampling_weights(TRAIN_WEIGHTS)
     )
+
+
+def _same_checkpoint(run: Run, stage: StageRun, folder: Path) -> str:
+    """The last checkpoint of another run, or once this stage has saved something, the one that it began with."""
+    file, key = run.folder / TEACHERS, f"{stage.settings.name}: {folder}"
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    begun = known.get(key) if run.finished_steps(stage) else None
+    name = "-".join(map(str, find_checkpoint(folder, policies(load_config(folder / "config.yaml")), begun)))
+    wait_for_all("teacher")  # all have read it
+    if run.is_writer and known.get(key) != name and (run.folder / "config.yaml").is_file():
+        write_atomically(file, (json.dumps(known | {key: name}, indent=1) + "\n").encode())
+    return name

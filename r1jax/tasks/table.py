@@ -65,9 +65,10 @@ class Table(ListedTask):
         left_out: Counter[str] = Counter()
         given: dict[Split, Iterable[Row]] = {"train": train, "test": test or ()}
         for split, rows in given.items():
+            read = settings if split == "train" else for_tests(settings)
             for where, row in rows:
                 try:
-                    example = example_of(settings, where, row)
+                    example = example_of(read, where, row)
                     into = split_of(_text(example)) if test is None else split
                     if into == "train":
                         check_pass_rate(settings, where, row)
@@ -179,8 +180,15 @@ def fitted(settings: DataSet) -> DataSet:
     return settings if names is None else settings.model_copy(update=conventional(settings, names))
 
 
+def for_tests[S: TableTask](settings: S) -> S:
+    """The settings for rows of a test set, which need no demonstrations."""
+    return settings.model_copy(update={"completion": None})
+
+
 def split_rows(settings: DataSet, split: Split) -> Iterable[Row] | None:
     """The rows of a split as they are given; None where the test set is to be held out of the training set."""
+    if split == "test":
+        settings = for_tests(settings)
     if isinstance(settings, TfdsTask):
         return tfds_rows(settings.tfds, "train" if split == "train" else settings.test or "test")
     if isinstance(settings, JsonlTask):

@@ -1,6 +1,7 @@
 """A teacher is found before anything is compiled, or refused with the reason; and it is read onto a mesh of its own."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ from r1jax.config.load import load_config
 from r1jax.parallel.mesh import TRAIN_WEIGHTS, weight_shardings
 from r1jax.run.loading import load_model
 from r1jax.run.run import build_run, open_run
-from r1jax.run.teacher import find_teacher, load_teacher
+from r1jax.run.teacher import _same_checkpoint, find_teacher, load_teacher
 
 STUDENT = """  - name: student
     program: distill
@@ -54,6 +55,30 @@ def folder_of(pretrained, tmp_path):
         return folder
 
     return make
+
+
+def test_a_stage_that_has_begun_keeps_the_checkpoint_of_its_teacher(trained, tmp_path):
+    """Also where the teacher's run has trained on."""
+    folder = tmp_path / "teacher"
+    shutil.copytree(trained[1], folder)
+    checkpoints = folder / "checkpoints" / "rl"
+    config = config_of(tmp_path, folder)
+    for begun, expected in ((False, "rl-3"), (False, "rl-4"), (True, "rl-4"), (True, None)):
+        if expected == "rl-4" and not begun:
+            shutil.copytree(checkpoints / "3", checkpoints / "4")
+        if begun and expected:  # further checkpoints of the teacher
+            shutil.copytree(checkpoints / "3", checkpoints / "5")
+        if expected is None:
+            shutil.rmtree(checkpoints / "4")
+        with contextlib.closing(open_run(config)) as run:
+            stage = run.stage("student")
+            run = dataclasses.replace(run)
+            object.__setattr__(run, "finished_steps", lambda _, begun=begun: 1 if begun else None)
+            if expected:
+                assert _same_checkpoint(run, stage, folder) == expected
+            else:
+                with pytest.raises(ConfigError, match="has no checkpoint 'rl-4'"):
+                    _same_checkpoint(run, stage, folder)
 
 
 def of_pretrained(pretrained):

@@ -55,6 +55,16 @@ def test_with_a_test_file_nothing_is_held_out(tmp_path):
     assert task.example("test", 4).question == "104+1?"
 
 
+def test_test_rows_need_no_demonstration(tmp_path):
+    """As in the configs of distillation, which train on R1's samples and are tested on MATH-500."""
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    train.write_text('{"question": "1+1", "answer": "2", "completion": "<think>x</think>2"}\n')
+    test.write_text('{"question": "1+2", "answer": "3"}\n')
+    table = make_task(JsonlTask(jsonl=str(train), test=str(test), completion="completion"), 0)
+    assert table.example("train", 0).demonstration == "<think>x</think>2"
+    assert table.example("test", 0).demonstration is None and table.example("test", 0).answer == "3"
+
+
 def test_columns_by_name_and_completions(tmp_path):
     chat = [{"role": "user", "content": "2+2?"}]
     rows = [{"q": chat if i % 2 else f"{i}?", "a": f"so #### no #### {i} ", "c": f"it is {i}"} for i in range(40)]
