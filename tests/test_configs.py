@@ -1,10 +1,12 @@
 """Every file of configs/ is a valid experiment that says how to run it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from r1jax.config.load import load_config
+from r1jax.tasks import make_task
 from r1jax.training.optimizer import learning_rate
 
 FOLDER = Path(__file__).parent.parent / "configs"
@@ -50,3 +52,32 @@ def test_r1s_students_have_their_published_settings():
         assert stage.prompts_per_step == 64 and 2 <= stage.steps * 64 / 804_745 <= 3
         end = learning_rate(stage.optimizer, stage.updates)(stage.updates)
         assert stage.optimizer.schedule == "cosine" and end == pytest.approx(stage.optimizer.learning_rate / 10)
+
+
+# Rows as scripts/get_data.py writes them.
+QUESTION = {"question": "What is 1 + 2?", "answer": "3"}
+ROWS = {
+    "gsm8k_train": QUESTION | {"solution": "1 + 2 = 3"},
+    "gsm8k_test": QUESTION | {"solution": "1 + 2 = 3"},
+    "math_train": QUESTION | {"solution": r"\boxed{3}", "level": "Level 1", "subject": "Algebra"},
+    "math_test": QUESTION | {"solution": r"\boxed{3}", "level": 1, "subject": "Algebra"},
+    "r1_samples": QUESTION | {"completion": "<think>1 + 2 = 3</think>It is 3."},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*test questions are trained on")
+@pytest.mark.parametrize(
+    "file",
+    [file for file in sorted(FOLDER.rglob("*.yaml")) if "scripts/get_data.py" in file.read_text()],
+    ids=lambda file: file.stem,
+)
+def test_the_data_that_a_config_names_is_read(file, tmp_path, monkeypatch):
+    config = load_config(file)
+    (tmp_path / "data").mkdir()
+    for name, row in ROWS.items():
+        (tmp_path / "data" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.chdir(tmp_path)
+    for stage in config.stages:
+        task = make_task(stage.task, 0)
+        assert (task.size("train"), task.size("test")) == (1, 1)
+        assert stage.program != "sft" or task.example("train", 0).demonstration
