@@ -10,7 +10,15 @@ from two_processes import environment, in_two_processes
 
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
-from r1jax.parallel.processes import _launched, any_process, check_agreement, greatest, join_processes, wait_for_all
+from r1jax.parallel.processes import (
+    _launched,
+    any_process,
+    check_agreement,
+    gather_texts,
+    greatest,
+    join_processes,
+    wait_for_all,
+)
 
 EXCHANGE = """
 import json, sys
@@ -18,7 +26,7 @@ import jax, numpy as np
 from r1jax.config.base import ConfigError
 from r1jax.config.training import MeshSettings
 from r1jax.parallel.mesh import gather, make_mesh, own_rows, to_global, to_host, to_local
-from r1jax.parallel.processes import any_process, check_agreement, greatest, join_processes, wait_for_all
+from r1jax.parallel.processes import any_process, check_agreement, gather_texts, greatest, join_processes, wait_for_all
 
 join_processes(MeshSettings())
 me, found = jax.process_index(), {}
@@ -38,6 +46,7 @@ for sizes in ({}, {"data": 1, "context": 8}, {"data": 1, "tensor": 2, "expert": 
             np.testing.assert_array_equal(shard.data, whole[name][shard.index])
     found[str(sizes)] = {"own": own.tolist(), **{name: array.tolist() for name, array in whole.items()}}
 wait_for_all("here")
+found["texts"] = gather_texts(["", "one: é\\n"][me])
 found["numbers"] = [greatest(me + 5), any_process(me == 1), any_process(False)]
 check_agreement({"a": "same", "b": "same"})
 try:
@@ -60,7 +69,7 @@ def test_every_row_has_one_owner_and_is_the_same_everywhere():
     assert [one[mesh]["score"][5] for mesh in meshes] == [101, 1, 1]
     assert [one[mesh]["flag"][5] for mesh in meshes] == [True, False, False]
     assert [one[mesh]["reason"][5] for mesh in meshes] == [[5, 6], [5, 5], [5, 5]]
-    assert one["numbers"] == [6, True, False]
+    assert one["numbers"] == [6, True, False] and one["texts"] == ["", "one: é\n"]
     assert one["error"].startswith("b: not the same in process 0 and in 1 of 2; give every process the same command")
 
 
@@ -68,6 +77,7 @@ def test_one_process_agrees_with_itself():
     wait_for_all("nobody")
     check_agreement({"a": "b"})
     assert [greatest(3), any_process(True), any_process(False)] == [3, True, False]
+    assert gather_texts("é") == ["é"]
 
 
 def test_half_an_address_is_refused(monkeypatch):
