@@ -54,8 +54,8 @@ from r1jax.rl.evaluation import problems_at_once
 from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
-from r1jax.run.memory import cache_bytes
-from r1jax.run.run import new_tokenizer, sequences_at_once
+from r1jax.run.memory import cache_bytes, sequences_at_once
+from r1jax.run.run import new_tokenizer
 from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import RewardModel

@@ -20,8 +20,9 @@ from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
 from r1jax.run.comparison import comparison_file, read_comparison
 from r1jax.run.loading import load_weights, reward_model
+from r1jax.run.memory import sequences_at_once
 from r1jax.run.metrics import write_atomically
-from r1jax.run.run import Run, role_key, sequences_at_once
+from r1jax.run.run import Run, role_key
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.tasks import make_task
 

@@ -24,7 +24,8 @@ from r1jax.config.stage import TrainingStage
 from r1jax.parallel.processes import any_process
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
-from r1jax.run.run import Run, role_key, sequences_at_once
+from r1jax.run.memory import sequences_at_once
+from r1jax.run.run import Run, role_key
 from r1jax.run.stages import StageRun
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.state import TrainState

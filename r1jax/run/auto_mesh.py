@@ -27,6 +27,12 @@ KEPT = 0.6  # what they may fill where they are split; the rest is for the cache
 FILLED = 0.8  # what they and the cache may fill
 
 
+def least_memory(devices: Sequence[Any]) -> float:
+    """The bytes of a device, the least that a process has; the same in every process, and all have to call it."""
+    everywhere = make_mesh(MeshSettings(data=len(devices)), devices)
+    return -greatest(-(device_memory(everywhere) // 2**20)) * 2**20
+
+
 def auto_mesh(
     config: Config, models: Sequence[Model], devices: Sequence[Any], memory: float | None = None
 ) -> tuple[Mesh, str]:
@@ -37,9 +43,7 @@ def auto_mesh(
     within a process's devices, `fsdp` over them or, where that is too little, those of several processes, and `data`
     over the rest. Teachers and reward models are not counted. Raises ConfigError where there is no such layout.
     """
-    if memory is None:
-        everywhere = make_mesh(MeshSettings(data=len(devices)), devices)
-        memory = -greatest(-(device_memory(everywhere) // 2**20)) * 2**20  # the least, the same in every process
+    memory = least_memory(devices) if memory is None else memory
     one = make_mesh(MeshSettings(data=1), devices[:1])
     params = max(sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_params(model, one))) for model in models)
     # Sampling weights are whole along fsdp. What trains has weights, gradients and two moments in float32.

@@ -15,7 +15,8 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from r1jax.config.experiment import GrpoStage, RejectStage, StageSettings
+from r1jax.config.experiment import Config, GrpoStage, RejectStage, StageSettings
+from r1jax.config.shared import Shared
 from r1jax.models import Model, abstract_params
 from r1jax.parallel.mesh import row_shards
 from r1jax.run.stages import StageRun
@@ -69,3 +70,18 @@ def device_memory(mesh: Mesh) -> int:
     if group.is_file() and (text := group.read_text().strip()).isdigit():
         total = min(total, int(text))
     return total // len(mesh.local_devices)
+
+
+def sequences_at_once(config: Config, lengths: Shared) -> int:
+    """How many sequences of these lengths an evaluation samples at once.
+
+    Whoever can train on a stage's sequences can evaluate as many, as far as the cache of its rollout would hold them,
+    in which the samples of a prompt share its part.
+    """
+
+    def sequences(stage: StageSettings) -> int:
+        P, G = stage.prompts_per_step, getattr(stage, "group_size", 1)
+        slots = P * (stage.max_prompt_length + G * stage.max_completion_length)
+        return min(P * G, slots // (lengths.max_prompt_length + lengths.max_completion_length))
+
+    return max(1, *map(sequences, config.stages))

@@ -26,9 +26,8 @@ import jax
 from jax.sharding import Mesh
 
 from r1jax.config.base import ConfigError, RunStopped, user_errors
-from r1jax.config.experiment import Config, RejectStage, StageSettings
+from r1jax.config.experiment import Config, RejectStage
 from r1jax.config.load import dump_config
-from r1jax.config.shared import Shared
 from r1jax.huggingface.config import model_config, write_description
 from r1jax.huggingface.folder import find_model, find_tokenizer
 from r1jax.huggingface.weights import import_params
@@ -38,7 +37,7 @@ from r1jax.parallel.compile_cache import use_compile_cache
 from r1jax.parallel.compile_guard import CompileGuard
 from r1jax.parallel.mesh import make_mesh
 from r1jax.parallel.processes import any_process, check_agreement, join_processes, wait_for_all
-from r1jax.run.auto_mesh import auto_mesh
+from r1jax.run.auto_mesh import auto_mesh, least_memory
 from r1jax.run.changes import Changes, check_same_settings, find_changes
 from r1jax.run.checks import (
     check_examples,
@@ -189,11 +188,12 @@ def build_run(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     data: Sequence[Mapping[str, Any]] | None = None,
+    memory: float | None = None,
 ) -> Run:
     """A run in memory: nothing is written. Raises ConfigError for settings that do not fit task, tokenizer or devices.
 
     `functions` are Python functions by the names of the rewards that they are; see `rewards.function`. `data` are rows
-    that replace every stage's task; see `tasks.table.rows_table`.
+    that replace every stage's task; see `tasks.table.rows_table`. `memory` is what `mesh: auto` counts with.
     """
     folder = Path(config.run_dir)
     with user_errors():
@@ -209,7 +209,7 @@ def build_run(
         described = {owner: begun and _is_described(folder, owner, changes) for owner in owners}
         folders = {owner: checked_model_folder(folder, owner) if described[owner] else None for owner in owners}
         architectures = {owner: model_config(config.model_of(owner), folders[owner]) for owner in owners}
-        mesh = _make_mesh(config, architectures.values())
+        mesh = _make_mesh(config, architectures.values(), memory)
         tasks = StageTasks(config, functions or {}, data, functools.partial(reward_model, folder, mesh))
         tasks.check_names()
         tasks.decontaminate()
@@ -238,11 +238,11 @@ def build_run(
         return run
 
 
-def _make_mesh(config: Config, architectures: Iterable[ModelConfig]) -> Mesh:
+def _make_mesh(config: Config, architectures: Iterable[ModelConfig], memory: float | None) -> Mesh:
     if not config.mesh.auto:
         return make_mesh(config.mesh)
     models = [make_model(one, one.vocab_size or 1) for one in architectures]  # a new tokenizer's is small
-    mesh, reason = auto_mesh(config, models, jax.devices())
+    mesh, reason = auto_mesh(config, models, jax.devices(), memory)
     if jax.process_index() == 0:
         print(reason, flush=True)
     return mesh
@@ -257,9 +257,10 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
     with user_errors():
         join_processes(config.mesh)
         check_agreement({name: json.dumps(value) for name, value in config.model_dump(mode="json").items()})
+        memory = least_memory(jax.devices()) if config.mesh.auto else None  # before a process may refuse
     refusal = checked = None
     try:
-        checked = _checked_run(config, functions)
+        checked = _checked_run(config, functions, memory)
     except ConfigError as error:
         refusal = error
     if any_process(refusal is not None):
@@ -289,14 +290,14 @@ def open_run(config: Config, *, functions: Mapping[str, Callable[..., Any]] | No
 
 
 def _checked_run(
-    config: Config, functions: Mapping[str, Callable[..., Any]] | None
+    config: Config, functions: Mapping[str, Callable[..., Any]] | None, memory: float | None
 ) -> tuple[Run, Changes, dict[str, str]]:
     """The run in memory, what has changed since it began, and its data's fingerprints; a process does it by itself."""
     with user_errors():
         if jax.process_index() == 0 and (Path(config.run_dir) / LOCK).exists():
             with locked(Path(config.run_dir)):  # a folder in use is refused before data are read
                 pass
-    run = build_run(config, functions=functions)
+    run = build_run(config, functions=functions, memory=memory)
     with user_errors():
         expected = [stage.expected for stage in run.stages]
         check_judges([stage.batches.task for stage in expected])
@@ -328,21 +329,6 @@ def _check_alphabet(tokenizer: Tokenizer, tasks: list[Task | Mixture], folder: P
             f"run_dir: the tokenizer in {folder} has the characters of the tasks that the run was started with, and "
             f"now they are others, or in another order; choose another folder with run_dir=..."
         )
-
-
-def sequences_at_once(config: Config, lengths: Shared) -> int:
-    """How many sequences of these lengths an evaluation samples at once.
-
-    Whoever can train on a stage's sequences can evaluate as many, as far as the cache of its rollout would hold them,
-    in which the samples of a prompt share its part.
-    """
-
-    def sequences(stage: StageSettings) -> int:
-        P, G = stage.prompts_per_step, getattr(stage, "group_size", 1)
-        slots = P * (stage.max_prompt_length + G * stage.max_completion_length)
-        return min(P * G, slots // (lengths.max_prompt_length + lengths.max_completion_length))
-
-    return max(1, *map(sequences, config.stages))
 
 
 def role_key(key: jax.Array, stage: int, step: int, role: str) -> jax.Array:
