@@ -103,7 +103,7 @@ def gather_texts(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     own = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-    padded = np.zeros(greatest(len(own)), np.uint8)
+    padded = np.zeros(max(greatest(len(own)), 1), np.uint8)
     padded[: len(own)] = own
     every, lengths = multihost_utils.process_allgather((padded, np.int32(len(own))))
     pairs = zip(every, lengths, strict=True)

@@ -112,9 +112,8 @@ class Trainer:
             order = minibatch_order(role_key(self.run.key, self.stage.number, step, "minibatches"), settings)
         if settings.pack_length is None:
             return order, [None] * (1 + len(order))
-        length_B = sequence_lengths(
-            collected.rollout
-        )  # moving rows to other processes compiles for each number of them
+        # Outside of the guard: moving rows to other processes compiles for each number of them.
+        length_B = sequence_lengths(collected.rollout)
         whole = packed_rows(mesh, length_B, settings, joined) if needs_forwards(settings) else None
         return order, [whole, *(packed_rows(mesh, length_B[rows_B], settings, joined) for rows_B in order)]
 
