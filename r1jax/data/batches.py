@@ -25,7 +25,7 @@ from r1jax.rewards.example import Example
 from r1jax.rewards.reading import Reading, responses
 from r1jax.tasks import Mixture, Task
 from r1jax.tasks.split import Split
-from r1jax.text.prompt import encode_prompt, make_prompt, with_start, with_stop
+from r1jax.text.prompt import encode_prompt, goes_on_after_a_stop, make_prompt, with_start, with_stop
 from r1jax.text.tokenizer import Tokenizer
 from r1jax.text.turns import Turn, assistant_turns, continuation, earlier_turns
 
@@ -95,6 +95,7 @@ class Batches:
         self.weights = task.weights if isinstance(task, Mixture) else (1.0,)
         self.dropped: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self.width: dict[Split, int] = dict.fromkeys(SPLITS, 0) | dict(self.least_width)
+        self._cut = 0  # demonstrations that quote a stop token
         self._lengths: dict[tuple[Split, int], np.ndarray] = {}
         self._kept: dict[Split, list[np.ndarray | None]] = {}
         self._orders: dict[Split, MapDataset[Any]] = {}
@@ -219,6 +220,7 @@ class Batches:
         flat = list(itertools.chain(*turns))
         prompts = self.tokenizer.encode_batch([turn.prompt for turn in flat])
         targets = self.tokenizer.encode_batch([turn.target for turn in flat])
+        self._cut += sum(goes_on_after_a_stop(self.tokenizer, target) for target in targets)
         pairs = iter(
             (with_start(self.tokenizer, prompt), with_stop(self.tokenizer, target, in_chat=turn.in_chat))
             for turn, prompt, target in zip(flat, prompts, targets, strict=True)
@@ -284,6 +286,13 @@ class Batches:
         index, turn, prompt_length, length = entries.T
         without = size - len(np.unique(index))
         total = len(entries) + without
+        if self._cut:
+            warnings.warn(
+                f"{self._cut} demonstrations have a stop token in their text, and are learned up to it alone; take it "
+                f"out, or write it otherwise",
+                stacklevel=3,
+            )
+        self._cut = 0
         if several := len(np.unique(index[turn != WHOLE])):
             warnings.warn(
                 f"the chat template rewrites earlier turns of {several} conversations: each of the assistant's turns "

@@ -91,6 +91,13 @@ def with_stop(tokenizer: Tokenizer, ids: list[int], *, in_chat: bool) -> list[in
     return [*ids, tokenizer.turn_end if in_chat and tokenizer.turn_end is not None else tokenizer.stop_ids[0]]
 
 
+def goes_on_after_a_stop(tokenizer: Tokenizer, ids: list[int]) -> bool:
+    """Whether text follows the first stop token, as where a demonstration quotes one: `with_stop` cuts it off."""
+    kept = with_stop(tokenizer, ids, in_chat=False)
+    rest = [token for token in ids[len(kept) :] if token not in tokenizer.stop_ids]
+    return bool(rest) and bool(tokenizer.decode(rest).strip())
+
+
 def chat_messages(question: Question, settings: PromptSettings) -> list[dict[str, Any]]:
     """The question as messages for a chat template. Raises ValueError where it does not fit the settings."""
     template, system = TEMPLATES.get(settings.template, settings.template), settings.system

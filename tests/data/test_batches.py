@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -267,6 +268,20 @@ def test_where_the_template_drops_reasoning_each_turn_has_its_own_prompt():
 
 
 @pytest.mark.filterwarnings("ignore:dropped")
+def test_a_demonstration_that_quotes_a_stop_token_is_warned_of():
+    """Here a period; a line's end after it is the template's, and no text."""
+    stopping = Talking("")
+    for text, warned in (("1.\n", False), ("1.5", True), ("1", False)):
+        task = Counting(3, 4, 0, text)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            b = batches(task, needs_completions=True, tokenizer=stopping)
+        said = [str(warning.message) for warning in caught]
+        assert [line.startswith("3 demonstrations have a stop token in their text") for line in said] == [True] * warned
+        (demonstration,) = b.demonstrations(0, np.arange(1))
+        assert b.tokenizer.decode(demonstration.completion) == "1."
+
+
 def test_long_turns_of_a_conversation_are_dropped():
     assert {len(turns) for turns, _ in learned(talks(KEEPS, prompt=4), 2)} == {1}
     assert talks(KEEPS, prompt=4).size("train") == 2
