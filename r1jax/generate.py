@@ -67,7 +67,9 @@ class Generator:
             temperature = float(samples > 1)
         with user_errors():
             sampling = SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        return self.complete(self.prompt(question), sampling, samples=samples, max_tokens=max_tokens, seed=seed)
+        in_chat = self.config.prompt.chat
+        text = self.prompt(question)
+        return self.complete(text, sampling, samples=samples, max_tokens=max_tokens, seed=seed, in_chat=in_chat)
 
     def chat(
         self,
@@ -80,7 +82,7 @@ class Generator:
         """The model's reply to chat messages, through its chat template."""
         text = self.prompt(list(messages), chat=True)
         sampling = SamplingSettings(temperature=temperature)
-        (reply,) = self.complete(text, sampling, max_tokens=max_tokens, seed=seed + len(messages))
+        (reply,) = self.complete(text, sampling, max_tokens=max_tokens, seed=seed + len(messages), in_chat=True)
         return reply
 
     def complete(
@@ -91,11 +93,15 @@ class Generator:
         samples: int = 1,
         max_tokens: int | None = None,
         seed: int = 0,
+        in_chat: bool = False,
     ) -> list[str]:
-        """Completions of a text as it stands, up to `max_tokens` (None: the model's own max_completion_length)."""
+        """Completions of a text as it stands, up to `max_tokens` (None: the model's own max_completion_length).
+
+        A start token is put in front, unless a chat template has made the text (`in_chat`).
+        """
         model = self.model
         with user_errors():
-            tokens = encode_prompt(model.tokenizer, text)
+            tokens = encode_prompt(model.tokenizer, text, in_chat=in_chat)
             check_agreement({"PROMPT": text, "the options": repr((sampling, samples, max_tokens, seed))})
         shards = row_shards(model.mesh)
         own = own_rows(model.mesh, shards)  # all rows are of the same prompt; the first answers are returned
@@ -115,8 +121,8 @@ class Generator:
             raise ConfigError(f"temperature is {temperature:g}: log-probs are those of sampling; give one above 0")
         model = self.model
         with user_errors():
-            tokens = encode_prompt(model.tokenizer, self.prompt(question))
             in_chat = self.config.prompt.chat
+            tokens = encode_prompt(model.tokenizer, self.prompt(question), in_chat=in_chat)
             ids = [with_stop(model.tokenizer, model.tokenizer.encode(text), in_chat=in_chat) for text in completions]
         rows = -(-len(ids) // row_shards(model.mesh)) * row_shards(model.mesh)
         filled = [ids[row % len(ids)] for row in own_rows(model.mesh, rows)]

@@ -183,7 +183,7 @@ class Batches:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """A prompt's ids. Raises ValueError over the limit."""
-        ids = encode_prompt(self.tokenizer, prompt)
+        ids = encode_prompt(self.tokenizer, prompt, in_chat=self.prompt.chat)
         self._check_prompt(prompt, ids)
         return ids
 
@@ -222,7 +222,10 @@ class Batches:
         targets = self.tokenizer.encode_batch([turn.target for turn in flat])
         self._cut += sum(goes_on_after_a_stop(self.tokenizer, target) for target in targets)
         pairs = iter(
-            (with_start(self.tokenizer, prompt), with_stop(self.tokenizer, target, in_chat=turn.in_chat))
+            (
+                with_start(self.tokenizer, prompt, in_chat=turn.in_chat),
+                with_stop(self.tokenizer, target, in_chat=turn.in_chat),
+            )
             for turn, prompt, target in zip(flat, prompts, targets, strict=True)
         )
         return [list(itertools.islice(pairs, len(each))) for each in turns]
@@ -244,7 +247,7 @@ class Batches:
             if not self.needs_completions or split == "test":
                 prompts = self.tokenizer.encode_batch([example.prompt for example in examples])
                 for index, ids in zip(indices, prompts, strict=True):
-                    yield index, WHOLE, len(with_start(self.tokenizer, ids)), 0
+                    yield index, WHOLE, len(with_start(self.tokenizer, ids, in_chat=self.prompt.chat)), 0
                 continue
             for index, turns in zip(indices, self._encoded(examples), strict=True):
                 lengths = [(len(prompt), len(target)) for prompt, target in turns]

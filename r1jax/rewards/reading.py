@@ -48,9 +48,9 @@ class Reading:
             return None
         prompt, _ = make_prompt(question, self.prompt, self.tokenizer)
         target = continuation(text, prompt) if self.reads == "everything" else text
-        return encode_prompt(self.tokenizer, prompt), with_stop(
-            self.tokenizer, self.tokenizer.encode(target), in_chat=self.prompt.chat
-        )
+        in_chat = self.prompt.chat
+        ids = with_stop(self.tokenizer, self.tokenizer.encode(target), in_chat=in_chat)
+        return encode_prompt(self.tokenizer, prompt, in_chat=in_chat), ids
 
     def fits(self, prompt: list[int], response: list[int]) -> bool:
         """Whether both are within their limits."""

@@ -72,15 +72,18 @@ def opens_think(prompt: str) -> bool:
     return prompt.rstrip().endswith("<think>")
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt's ids, with the start token in front where the tokenizer has one."""
-    return with_start(tokenizer, tokenizer.encode(prompt))
+def encode_prompt(tokenizer: Tokenizer, prompt: str, *, in_chat: bool = False) -> list[int]:
+    """A prompt's ids, with the start token in front as in `with_start`."""
+    return with_start(tokenizer, tokenizer.encode(prompt), in_chat=in_chat)
 
 
-def with_start(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
-    """The ids with the tokenizer's start token in front, unless it is there already: chat templates may write it."""
+def with_start(tokenizer: Tokenizer, ids: list[int], *, in_chat: bool) -> list[int]:
+    """The ids with the tokenizer's start token in front, where it has one and it is not there already.
+
+    In chat the template writes it, or the model has none: transformers and vLLM add none there either.
+    """
     bos = tokenizer.bos_id
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+    return ids if in_chat or bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
 def with_stop(tokenizer: Tokenizer, ids: list[int], *, in_chat: bool) -> list[int]:

@@ -237,6 +237,16 @@ def learned(b, rows):
 
 
 @pytest.mark.filterwarnings("ignore:dropped 1 of 7")
+def test_in_chat_only_the_template_writes_a_start_token():
+    """As transformers and vLLM read chats, so that a model is trained on what it is served."""
+    b = talks(KEEPS)
+    b.tokenizer.bos_id = 2 + ALPHABET.index(",")
+    prompt = b.example("test", 0).prompt
+    assert b.encode_prompt(prompt) == b.tokenizer.encode(prompt)
+    assert [prompt[0] for prompt, _, _ in b.demonstrations(0, np.arange(3))] != [b.tokenizer.bos_id] * 3
+
+
+@pytest.mark.filterwarnings("ignore:dropped 1 of 7")
 def test_a_conversation_is_one_sequence_with_all_turns_of_the_assistant():
     b = talks(KEEPS)
     assert b.size("train") == 6

@@ -66,7 +66,10 @@ def turns_of(tokenizer, rounds, settings=CHAT):
 
 def encoded(tokenizer, turns):
     targets = [with_stop(tokenizer, tokenizer.encode(turn.target), in_chat=turn.in_chat) for turn in turns]
-    return [(encode_prompt(tokenizer, turn.prompt), ids) for turn, ids in zip(turns, targets, strict=True)]
+    return [
+        (encode_prompt(tokenizer, turn.prompt, in_chat=turn.in_chat), ids)
+        for turn, ids in zip(turns, targets, strict=True)
+    ]
 
 
 def text(tokenizer, ids):
