@@ -171,7 +171,7 @@ def test_numbers_are_found_however_they_are_written():
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_text_costs_nothing(name):
     text = hostile()[name]
-    with cpu_limit(0.5):
+    with cpu_limit(2):
         extract_answer(text)
         extract_answer(f"<think></think><answer>{text}</answer>")
 
@@ -208,6 +208,6 @@ def test_a_marked_gold_is_taken_as_it_is():
 
 
 def test_boxes_far_apart_cost_nothing():
-    with cpu_limit(0.5):
+    with cpu_limit(2):
         assert extract_answer(r"\boxed{1}" + " $" * 20_000 + r"x\boxed{2}") == "2"
         assert extract_answer(r"\boxed{1}, " * 10_000 + r"\boxed{2}") is not None
