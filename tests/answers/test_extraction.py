@@ -1,6 +1,7 @@
 """Final answers in hand-made completions, and in texts made to hurt a parser."""
 
 import random
+import time
 
 import pytest
 from cpu_time import cpu_limit
@@ -170,10 +171,14 @@ def test_numbers_are_found_however_they_are_written():
 
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_text_costs_nothing(name):
-    text = hostile()[name]
-    with cpu_limit(2):
+    """Of three times the least, since a busy machine may stop in one of them."""
+    text, spent = hostile()[name], []
+    for _ in range(3):
+        begin = time.thread_time()
         extract_answer(text)
         extract_answer(f"<think></think><answer>{text}</answer>")
+        spent.append(time.thread_time() - begin)
+    assert min(spent) < 0.5
 
 
 @pytest.mark.parametrize("name", [*hostile(), *hostile_markup()])
@@ -208,6 +213,6 @@ def test_a_marked_gold_is_taken_as_it_is():
 
 
 def test_boxes_far_apart_cost_nothing():
-    with cpu_limit(2):
+    with cpu_limit(0.5):
         assert extract_answer(r"\boxed{1}" + " $" * 20_000 + r"x\boxed{2}") == "2"
         assert extract_answer(r"\boxed{1}, " * 10_000 + r"\boxed{2}") is not None
