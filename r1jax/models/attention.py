@@ -36,18 +36,26 @@ def attend(
     v_BKSH: jax.Array,
     *,
     filled: jax.Array | int = 0,
+    began_B: jax.Array | None = None,
     segments_BT: jax.Array | None = None,
     shared: Shared | None = None,
 ) -> jax.Array:
     """softmax(q·k / √H)·v, causal, scores and softmax in float32 (Ainslie et al. 2305.13245).
 
-    The first `filled` keys come before the first query, so that query t sees the keys up to filled + t. With segments
-    (S = T, none filled) it sees those of its own segment alone. Padding belongs on the right: no query of a token
-    reaches it. The shared keys are visible to every query of their samples.
+    The first `filled` keys come before the first query, so that query t sees the keys up to filled + t. With `began_B`
+    they are those that `Cache` describes: of the last S tokens, query t sees its row's own. With segments (S = T, none
+    filled) it sees those of its own segment alone. Padding belongs on the right: no query of a token reaches it. The
+    shared keys are visible to every query of their samples.
     """
     B, T, N, H = q_BTNH.shape
     K, S = k_BKSH.shape[1:3]
-    visible = (jnp.arange(S)[None, :] <= filled + jnp.arange(T)[:, None])[None]
+    now_T1 = filled + jnp.arange(T)[:, None]
+    if began_B is None:
+        visible = (jnp.arange(S)[None, :] <= now_T1)[None]
+    else:
+        before_TS = now_T1 % S - jnp.arange(S)[None, :]
+        before_TS = jnp.where(before_TS < 0, before_TS + S, before_TS)  # how many tokens ago each key was written
+        visible = before_TS[None] <= (now_T1[None] - began_B[:, None, None])
     if segments_BT is not None:
         visible &= segments_BT[:, :, None] == segments_BT[:, None, :]
     q_BTKQH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
@@ -84,11 +92,12 @@ def attend_cached(q_BTNH: jax.Array, cache: Cache, layer: jax.Array, shared: Sha
     T, S = q_BTNH.shape[1], cache.slots
 
     def read(slots: int) -> jax.Array:
-        return attend(q_BTNH, *cache.layer(layer, slots), filled=cache.filled, shared=shared)
+        keys = cache.layer(layer, slots)
+        return attend(q_BTNH, *keys, filled=cache.filled, began_B=cache.began_B, shared=shared)
 
     part = max(-(-S // PARTS), LEAST_SLOTS)
     sizes = [slots for slots in range(part, S, part) if slots >= T] + [S]
     if len(sizes) == 1:
         return read(S)
-    place = jnp.searchsorted(jnp.array(sizes), cache.filled + T)
+    place = jnp.searchsorted(jnp.array(sizes), cache.filled + T)  # past the end it is the last
     return jax.lax.switch(place, [functools.partial(read, slots) for slots in sizes])

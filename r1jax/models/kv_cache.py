@@ -12,12 +12,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from r1jax.parallel.mesh import constrain, own_rows_of
+from r1jax.parallel.mesh import constrain, own_rows_of, with_own_rows
 
 
 @flax.struct.dataclass
 class Cache:
     """`filled` slots of each row hold keys and values; a forward writes its own after them.
+
+    A forward of one token may go on when all slots are filled, and then takes the oldest key's slot: row b, which began
+    when `began_B[b]` slots had been filled (None: 0), has those written since, of which there must be room for all.
 
     Heads come before slots, as the products of attention want them. With slots first, TPUs copied it at each step.
     """
@@ -25,6 +28,7 @@ class Cache:
     k_LBKSH: jax.Array
     v_LBKSH: jax.Array
     filled: jax.Array
+    began_B: jax.Array | None = None
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int, int, int], dtype: str) -> Cache:
@@ -38,7 +42,7 @@ class Cache:
 
     def write(self, layer: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> Cache:
         """Puts one layer's new keys and values after the filled slots; `advance` counts them after the last layer."""
-        start = (layer, 0, 0, self.filled, 0)
+        start = (layer, 0, 0, self.filled % self.slots, 0)
         k_LBKSH = jax.lax.dynamic_update_slice(self.k_LBKSH, k_BTKH.swapaxes(1, 2)[None], start)
         v_LBKSH = jax.lax.dynamic_update_slice(self.v_LBKSH, v_BTKH.swapaxes(1, 2)[None], start)
         return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
@@ -53,7 +57,8 @@ class Cache:
     def rows(self, row_B: jax.Array) -> Cache:
         """The cache of some rows; each device takes those of its own that its part of `row_B` counts."""
         k_LBKSH, v_LBKSH = (own_rows_of(x, row_B, axis=1) for x in (self.k_LBKSH, self.v_LBKSH))
-        return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH)
+        began_B = None if self.began_B is None else own_rows_of(self.began_B, row_B)
+        return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH, began_B=began_B)
 
 
 Keys = tuple[jax.Array, jax.Array]  # keys and values of a forward, [B, K, T, H] each, or of all layers with L in front
@@ -70,3 +75,10 @@ class Prefix(NamedTuple):
         """The prefix of some rows, as in `Cache.rows`."""
         k_LPKSH, v_LPKSH = (own_rows_of(x, row_P, axis=1) for x in self[:2])
         return Prefix(k_LPKSH, v_LPKSH, own_rows_of(self.length_P, row_P))
+
+    def with_rows(self, others: Prefix, row_P: jax.Array, new_P: jax.Array) -> Prefix:
+        """This prefix, with row `row_P[p]` of `others` in the place of its own p where `new_P` is set."""
+        k_LPKSH, v_LPKSH = (
+            with_own_rows(x, other, row_P, new_P, axis=1) for x, other in zip(self[:2], others[:2], strict=True)
+        )
+        return Prefix(k_LPKSH, v_LPKSH, own_rows_of(others.length_P, row_P))

@@ -139,6 +139,21 @@ def own_rows_of(x: jax.Array, row_B: jax.Array, *, axis: int = 0) -> jax.Array:
     return by_rows(take, x, row_B, axes=(axis, 0))
 
 
+def with_own_rows(x: jax.Array, others: jax.Array, row_B: jax.Array, new_B: jax.Array, *, axis: int) -> jax.Array:
+    """`x` with row `row_B[b]` of `others` in the place of its own b where `new_B` is set, on each device by itself."""
+
+    def put(x: jax.Array, others: jax.Array, row_B: jax.Array, new_B: jax.Array) -> jax.Array:
+        place_B = jnp.argsort(~new_B, stable=True)
+
+        def copy(i: jax.Array, out: jax.Array) -> jax.Array:
+            row = jax.lax.dynamic_slice_in_dim(others, row_B[place_B[i]], 1, axis)
+            return jax.lax.dynamic_update_slice_in_dim(out, row, place_B[i], axis)
+
+        return jax.lax.fori_loop(0, new_B.sum(), copy, x)
+
+    return by_rows(put, x, others, row_B, new_B, axes=(axis, axis, 0, 0))
+
+
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:
     """How many parts `axes` of a mesh split a dimension into."""
     return math.prod(shape[a] for a in ((axes,) if isinstance(axes, str) else axes or ()))

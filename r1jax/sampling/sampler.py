@@ -4,14 +4,16 @@
     with jax.set_mesh(mesh):
         samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
-Decoding begins with all sequences at once; when half of a device's are finished, it goes on with the others alone.
+Decoding begins with all sequences at once, or with `decode_batch` of them on each device: then each that ends gives its
+place to one that waits. When none waits and half of a device's are finished, it goes on with the others alone.
 
-Letters: P prompts, G samples per prompt, B = P·G sequences, S prompt positions, T completion positions, D model width,
-V vocabulary, I ids a token is drawn from.
+Letters: P prompts, G samples per prompt, B sequences (P·G, or those that are being decoded), S prompt positions, T
+completion positions, D model width, V vocabulary, I ids a token is drawn from.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +30,7 @@ from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
 from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
+REFILLED = 8  # a part of a device's places, of which one is filled again at a time: each time costs a copy of prompts
 
 
 @flax.struct.dataclass
@@ -48,7 +51,10 @@ class Samples:
 
 @flax.struct.dataclass
 class Rows:
-    """The sequences that are being decoded; `row_B` counts each among those that its device began with."""
+    """The sequences that are being decoded; `row_B` counts each among all of its device.
+
+    Their `samples` have the token that was drawn as the n-th of the loop at position n % T: `in_order` undoes it.
+    """
 
     row_B: jax.Array
     key_B: jax.Array
@@ -59,9 +65,11 @@ class Rows:
 
 @flax.struct.dataclass
 class Decode:
-    """The state of a decoding loop: the next position, the sequences, and the caches of completions and of prompts."""
+    """The state of a decoding loop: the sequences, and the caches of their completions and of their prompts.
 
-    position: jax.Array
+    How many tokens the loop has drawn is the cache's `filled`, and a sequence began at its `began_B`.
+    """
+
     rows: Rows
     cache: Cache
     prefix: Prefix
@@ -79,82 +87,117 @@ def make_sampler(
     top_k: int | None = None,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    decode_batch: int | None = None,
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], Samples]:
     """A jitted function (params, prompt_PS, prompt_length_P, prompt_id_P, key) → Samples.
 
     A sample's random numbers depend on (key, its prompt's id, its number in the group, position) alone, so neither the
     batch nor sharding changes them. Where these add in another order, a number at the very border between two ids may
     fall on the other side: of 2,000 draws from 49,000 ids in float32, two did. `params` are sharded by
-    mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop token. The same arguments return the same
-    function, which compiles once, whatever the lengths.
+    mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop token. Each device decodes at most
+    `decode_batch` sequences at once (None: all). The same arguments return the same function, which compiles once,
+    whatever the lengths.
     """
     G, T, vocabulary = group_size, max_new, model.vocabulary
     limited = temperature > 0 and (top_k is not None or top_p < 1 or min_p > 0)
     keeps_support = limited and top_k is not None
     ids = min(top_k or vocabulary, vocabulary)
 
-    def start(params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, key_P: jax.Array) -> Decode:
-        B = len(prompt_PS) * G
-        hidden_PD, prefix = prefill(model, params, prompt_PS, prompt_length_P)
-        rows = Rows(
-            row_B=jnp.tile(jnp.arange(B // parts("B")), parts("B")),
-            key_B=jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(key_P, jnp.arange(G)).reshape(B),
-            hidden_BD=constrain(jnp.repeat(hidden_PD, G, axis=0), "BD"),
-            done_B=jnp.zeros(B, bool),
-            samples=Samples(
-                completion_BT=jnp.zeros((B, T), jnp.int32),
-                length_B=jnp.zeros(B, jnp.int32),
-                logp_BT=jnp.zeros((B, T), jnp.float32),
-                truncated_B=jnp.ones(B, bool),
-                support_BTI=jnp.full((B, T, ids), -1, jnp.int32) if keeps_support else None,
-            ),
+    def no_samples(B: int) -> Samples:
+        return Samples(
+            completion_BT=jnp.zeros((B, T), jnp.int32),
+            length_B=jnp.zeros(B, jnp.int32),
+            logp_BT=jnp.zeros((B, T), jnp.float32),
+            truncated_B=jnp.ones(B, bool),
+            support_BTI=jnp.full((B, T, ids), -1, jnp.int32) if keeps_support else None,
         )
-        return Decode(jnp.zeros((), jnp.int32), rows, model.empty_cache(B, T), prefix)
+
+    def begin(row_B: jax.Array, hidden_PD: jax.Array, key_P: jax.Array) -> Rows:
+        return Rows(
+            row_B=row_B,
+            key_B=jax.vmap(jax.random.fold_in)(own_rows_of(key_P, row_B // G), row_B % G),
+            hidden_BD=constrain(own_rows_of(hidden_PD, row_B // G), "BD"),
+            done_B=jnp.zeros(len(row_B), bool),
+            samples=no_samples(len(row_B)),
+        )
 
     def step(params: Any, s: Decode) -> Decode:
-        position, done_B, so_far = s.position, s.rows.done_B, s.rows.samples
+        done_B, so_far = s.rows.done_B, s.rows.samples
+        column, position_B = s.cache.filled % T, s.cache.filled - s.cache.began_B
         logits_B1V = unembed(model, params, s.rows.hidden_BD[:, None])
         logits_BV = scaled_logits(logits_B1V[:, 0], temperature=temperature or 1.0, vocabulary=vocabulary)
         id_BI = None
         if limited:
             logits_BV, id_BI = most_probable(logits_BV, top_k=ids, top_p=top_p, min_p=min_p)
-        key_B = jax.vmap(jax.random.fold_in, (0, None))(s.rows.key_B, position)
+        key_B = jax.vmap(jax.random.fold_in)(s.rows.key_B, position_B)
         token_B, logp_B = draw(logits_BV, key_B, greedy=temperature == 0)
         if id_BI is not None:
             token_B = jnp.take_along_axis(id_BI, token_B[:, None], axis=1)[:, 0]
-        token_B, logp_B = jnp.where(done_B, 0, token_B), jnp.where(done_B, 0.0, logp_B)
         stopped_B = jnp.isin(token_B, jnp.array(stop_ids)) & ~done_B
-        support_BTI = so_far.support_BTI
-        if support_BTI is not None and id_BI is not None:
-            support_BTI = support_BTI.at[:, position].set(jnp.where(done_B[:, None], -1, id_BI))
+
+        def put(x: jax.Array, new: jax.Array) -> jax.Array:
+            return x.at[:, column].set(jnp.where(_like(done_B, new), x[:, column], new))
+
         samples = Samples(
-            completion_BT=so_far.completion_BT.at[:, position].set(token_B),
+            completion_BT=put(so_far.completion_BT, token_B),
             length_B=so_far.length_B + ~done_B,
-            logp_BT=so_far.logp_BT.at[:, position].set(logp_B),
+            logp_BT=put(so_far.logp_BT, logp_B),
             truncated_B=so_far.truncated_B & ~stopped_B,
-            support_BTI=support_BTI,
+            support_BTI=None if so_far.support_BTI is None or id_BI is None else put(so_far.support_BTI, id_BI),
         )
         prompt_length_B = jnp.repeat(s.prefix.length_P, len(done_B) // len(s.prefix.length_P))
-        position_B1 = (prompt_length_B + position)[:, None]
+        position_B1 = (prompt_length_B + position_B)[:, None]
         hidden_B1D, cache = forward(model, params, token_B[:, None], position_B1, None, s.cache, s.prefix)
-        rows = Rows(s.rows.row_B, s.rows.key_B, hidden_B1D[:, 0], done_B | stopped_B, samples)
-        return Decode(position + 1, rows, cache, s.prefix)
+        done_B |= stopped_B | (position_B == T - 1)
+        return Decode(Rows(s.rows.row_B, s.rows.key_B, hidden_B1D[:, 0], done_B, samples), cache, s.prefix)
 
     def sample(
         params: Any, prompt_PS: jax.Array, prompt_length_P: jax.Array, prompt_id_P: jax.Array, key: jax.Array
     ) -> Samples:
         P, S = prompt_PS.shape
         shards = parts("B")
-        state = start(params, prompt_PS, prompt_length_P, jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P))
-        samples = state.rows.samples
-        for smaller in (*batch_sizes(P * G // shards, prompt_slots=S, slots=T), 0):
+        rows = P * G // shards
+        batch = min(decode_batch or rows, rows)
+        hidden_PD, prefix = prefill(model, params, prompt_PS, prompt_length_P)
+        key_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)
+        row_B = jnp.tile(jnp.arange(batch), shards)
+        cache = dataclasses.replace(model.empty_cache(batch * shards, T), began_B=jnp.zeros_like(row_B))
+        state = Decode(begin(row_B, hidden_PD, key_P), cache, prefix)
+        samples = no_samples(P * G)
+
+        def waiting(s: Decode) -> jax.Array:
+            return rows - 1 - s.rows.row_B.reshape(shards, batch).max(axis=1)
+
+        def wait(s: Decode) -> jax.Array:
+            finished = s.rows.done_B.reshape(shards, batch).sum(axis=1)
+            return ~((finished >= -(-batch // REFILLED)) & (waiting(s) > 0)).any()
+
+        def decode_and_refill(loop: tuple[Decode, Samples]) -> tuple[Decode, Samples]:
+            s = jax.lax.while_loop(wait, functools.partial(step, params), loop[0])
+            samples = with_rows(loop[1], s)
+            row_B = by_rows(functools.partial(next_rows, rows=rows), s.rows.done_B, s.rows.row_B)
+            new_B = row_B != s.rows.row_B
+
+            def put(new: jax.Array, old: jax.Array) -> jax.Array:
+                return jnp.where(_like(new_B, new), new, old)
+
+            return Decode(
+                jax.tree.map(put, begin(row_B, hidden_PD, key_P), s.rows),
+                dataclasses.replace(s.cache, began_B=jnp.where(new_B, s.cache.filled, s.cache.began_B)),
+                s.prefix.with_rows(prefix, row_B // G, new_B),
+            ), samples
+
+        if batch < rows:  # each sequence has a copy of its prompt's cache
+            state = dataclasses.replace(state, prefix=prefix.rows(row_B // G))
+            loop = jax.lax.while_loop(lambda loop: (waiting(loop[0]) > 0).any(), decode_and_refill, (state, samples))
+            state, samples = loop
+        for smaller in (*batch_sizes(batch, prompt_slots=S if batch == rows else 0, slots=T), 0):
 
             def unfinished(s: Decode, smaller: int = smaller) -> jax.Array:
-                running = (~s.rows.done_B).reshape(shards, -1).sum(axis=1).max()
-                return (s.position < T) & (running > smaller)
+                return (~s.rows.done_B).reshape(shards, -1).sum(axis=1).max() > smaller
 
             state = jax.lax.while_loop(unfinished, functools.partial(step, params), state)
-            samples = with_rows(samples, state.rows)
+            samples = with_rows(samples, state)
             if smaller:
                 state = without_finished(state, smaller)
         return samples
@@ -178,13 +221,33 @@ def without_finished(s: Decode, size: int) -> Decode:
     group_size = len(s.rows.row_B) // len(s.prefix.length_P)
     keep_B = by_rows(lambda done_B: jnp.argsort(done_B, stable=True)[:size], s.rows.done_B)
     rows = jax.tree.map(lambda x: own_rows_of(x, keep_B), s.rows)
-    return Decode(s.position, rows, s.cache.rows(keep_B), s.prefix.rows(keep_B // group_size))
+    return Decode(rows, s.cache.rows(keep_B), s.prefix.rows(keep_B // group_size))
 
 
-def with_rows(samples: Samples, rows: Rows) -> Samples:
-    """All samples, with those of `rows` as they are now."""
+def next_rows(done_B: jax.Array, row_B: jax.Array, *, rows: int) -> jax.Array:
+    """A device's sequences, those that are done replaced by the next ones of its `rows` as long as there are any."""
+    next_B = row_B.max() + jnp.cumsum(done_B)
+    return jnp.where(done_B & (next_B < rows), next_B, row_B)
+
+
+def in_order(x_BT: jax.Array, began_B: jax.Array) -> jax.Array:
+    """[B, T] or [B, T, I], from the position that a row began at."""
+    T = x_BT.shape[1]
+    place_BT = (began_B[:, None] + jnp.arange(T)[None]) % T
+    return jnp.take_along_axis(x_BT, _like(place_BT, x_BT), axis=1)
+
+
+def with_rows(samples: Samples, s: Decode) -> Samples:
+    """All samples, with those that are being decoded as they are now."""
 
     def put(x: jax.Array, new: jax.Array) -> jax.Array:
-        return by_rows(lambda x, new, row_B: x.at[row_B].set(new), x, new, rows.row_B)
+        if new.ndim > 1:
+            new = in_order(new, s.cache.began_B)
+        return by_rows(lambda x, new, row_B: x.at[row_B].set(new), x, new, s.rows.row_B)
 
-    return jax.tree.map(put, samples, rows.samples)
+    return jax.tree.map(put, samples, s.rows.samples)
+
+
+def _like(x: jax.Array, other: jax.Array) -> jax.Array:
+    """`x` with as many dimensions as `other`."""
+    return x.reshape(*x.shape, *[1] * (other.ndim - x.ndim))

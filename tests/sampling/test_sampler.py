@@ -114,6 +114,24 @@ def test_a_batch_that_shrinks_gives_the_same_samples(model, sizes, monkeypatch):
     np.testing.assert_allclose(found[1].logp_BT, found[1000].logp_BT, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "batches"), [({"data": 8}, [1, 3]), ({"data": 2, "tensor": 4}, [16])])
+def test_sequences_that_wait_give_the_same_samples(model, sizes, batches):
+    """Each place is filled many times, so that all slots of the cache are overwritten."""
+    mesh = make_mesh(MeshSettings(**sizes))
+    prompts, lengths = prompts_of(32)
+    limits = {"group": 4, "new": 16, "top_k": 9, "stops": tuple(range(1, 7))}
+    model = model[0], jax.tree.map(lambda x: x / 3, model[1])
+    with jax.set_mesh(mesh):
+        together = run(model, mesh, prompts, lengths, **limits)
+        found = [run(model, mesh, prompts, lengths, **limits, decode_batch=batch) for batch in batches]
+    assert together.truncated_B.any() and together.length_B.std() > 1
+    for waited in found:
+        for name in ("completion_BT", "length_B", "truncated_B", "support_BTI"):
+            np.testing.assert_array_equal(getattr(waited, name), getattr(together, name))
+        np.testing.assert_allclose(waited.logp_BT, together.logp_BT, atol=1e-5)
+
+
 def test_batch_sizes():
     assert module.batch_sizes(64, prompt_slots=0, slots=100) == [32, 16, 8]
     assert module.batch_sizes(32, prompt_slots=100, slots=100) == [16, 8]
@@ -141,7 +159,7 @@ class Rigged(nn.Module):
         B, T = tokens_BT.shape
         positions_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T)) if positions_BT is None else positions_BT
         says_BT = (positions_BT + 1 - self.prompt) == jnp.array(self.stop_at)[:, None]
-        return says_BT[:, :, None].astype(jnp.float32), no_keys(B) if keep else cache
+        return says_BT[:, :, None].astype(jnp.float32), no_keys(B) if keep else cache.advance(T)
 
     @nn.nowrap
     def empty_cache(self, rows, slots):
@@ -232,7 +250,7 @@ class Fixed(nn.Module):
     vocabulary: int = VOCABULARY
 
     def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, cache=None, prefix=None, keep=False):
-        return tokens_BT[:, :, None].astype(jnp.float32), no_keys(len(tokens_BT)) if keep else cache
+        return tokens_BT[:, :, None].astype(jnp.float32), no_keys(len(tokens_BT)) if keep else cache.advance(1)
 
     @nn.nowrap
     def empty_cache(self, rows, slots):
