@@ -39,6 +39,7 @@ stages.NAME.prompts_per_step: batch_size train_batch_size generation_batch_size 
 stages.NAME.microbatch: per_device_train_batch_size ppo_micro_batch_size_per_gpu micro_batch_size \
   micro_batch_size_per_gpu ppo_micro_batch_size | it counts sequences at once on each device
 stages.NAME.microbatch: gradient_accumulation_steps | how often gradients are accumulated follows from it
+stages.NAME.decode_batch: max_num_seqs vllm_max_num_seqs max_running_requests | it counts completions on each device
 stages.NAME.minibatches: num_iterations ppo_epochs num_ppo_epochs steps_per_generation \
   | it counts the updates of a step, and each completion is in one of them
 stages.NAME.minibatches: ppo_mini_batch_size mini_batch_size num_mini_batches \

@@ -20,7 +20,7 @@ class Cache:
     """`filled` slots of each row hold keys and values; a forward writes its own after them.
 
     A forward of one token may go on when all slots are filled, and then takes the oldest key's slot: row b, which began
-    when `began_B[b]` slots had been filled (None: 0), has those written since, of which there must be room for all.
+    when `began_B[b]` slots had been filled, has those written since, of which there must be room for all.
 
     Heads come before slots, as the products of attention want them. With slots first, TPUs copied it at each step.
     """
@@ -28,13 +28,13 @@ class Cache:
     k_LBKSH: jax.Array
     v_LBKSH: jax.Array
     filled: jax.Array
-    began_B: jax.Array | None = None
+    began_B: jax.Array
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int, int, int], dtype: str) -> Cache:
         """No slot is filled; `shape` is that of [L, B, K, S, H]."""
         zeros = constrain(jnp.zeros(shape, dtype), "LBKSH")
-        return cls(zeros, zeros, jnp.zeros((), jnp.int32))
+        return cls(zeros, zeros, jnp.zeros((), jnp.int32), jnp.zeros(shape[1], jnp.int32))
 
     @property
     def slots(self) -> int:
@@ -57,8 +57,7 @@ class Cache:
     def rows(self, row_B: jax.Array) -> Cache:
         """The cache of some rows; each device takes those of its own that its part of `row_B` counts."""
         k_LBKSH, v_LBKSH = (own_rows_of(x, row_B, axis=1) for x in (self.k_LBKSH, self.v_LBKSH))
-        began_B = None if self.began_B is None else own_rows_of(self.began_B, row_B)
-        return dataclasses.replace(self, k_LBKSH=k_LBKSH, v_LBKSH=v_LBKSH, began_B=began_B)
+        return Cache(k_LBKSH, v_LBKSH, self.filled, own_rows_of(self.began_B, row_B))
 
 
 Keys = tuple[jax.Array, jax.Array]  # keys and values of a forward, [B, K, T, H] each, or of all layers with L in front
@@ -78,7 +77,8 @@ class Prefix(NamedTuple):
 
     def with_rows(self, others: Prefix, row_P: jax.Array, new_P: jax.Array) -> Prefix:
         """This prefix, with row `row_P[p]` of `others` in the place of its own p where `new_P` is set."""
-        k_LPKSH, v_LPKSH = (
-            with_own_rows(x, other, row_P, new_P, axis=1) for x, other in zip(self[:2], others[:2], strict=True)
+        k_LPKSH, v_LPKSH, length_P = (
+            with_own_rows(x, other, row_P, new_P, axis=axis)
+            for x, other, axis in zip(self, others, (1, 1, 0), strict=True)
         )
-        return Prefix(k_LPKSH, v_LPKSH, own_rows_of(others.length_P, row_P))
+        return Prefix(k_LPKSH, v_LPKSH, length_P)

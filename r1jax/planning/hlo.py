@@ -99,7 +99,8 @@ def program_cost(text: str, *, open_loops: Sequence[int] = (), mean_of_branches:
                 condition = bodies[loop[1]]
                 called = [bodies[call[2]] for call in map(CALL.search, condition) if call]
                 number = trips(line, [*condition, *itertools.chain(*called)])
-                cost.add(of(loop[2]), next(remaining, 0) if number is None else number)
+                number = next(remaining, 0) if number is None else number  # before those of loops in it
+                cost.add(of(loop[2]), number)
             elif branches := BRANCHES.search(line):
                 choices = [of(branch) for branch in re.findall(r"%([\w.\-]+)", branches[1])]
                 if mean_of_branches:

@@ -50,7 +50,7 @@ from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
 from r1jax.planning.slices import Chip, find_slice, without_cache
 from r1jax.programs import distill, grpo, reward_model, sft
 from r1jax.programs.steps import is_due
-from r1jax.rl.evaluation import problems_at_once
+from r1jax.rl.evaluation import call_sizes
 from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
@@ -59,6 +59,7 @@ from r1jax.run.run import new_tokenizer
 from r1jax.run.stages import StageTasks
 from r1jax.sampling.loaded_model import LoadedModel
 from r1jax.sampling.reward_model import RewardModel
+from r1jax.sampling.sampler import loop_trips
 from r1jax.training.state import TrainState
 
 COMPILERS = 4  # at once, each of which takes some GB of memory
@@ -269,7 +270,7 @@ def _stage_plan(
 
 def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None) -> Iterator[Call]:
     """The programs of a step, in their order."""
-    width, trips = stage.max_prompt_length, (stage.max_completion_length,)
+    width, shards = stage.max_prompt_length, row_shards(model.mesh)
     if isinstance(stage, SftStage):
         yield Call("update", sft.functions(model, stage, width)["update"])
     elif isinstance(stage, RewardModelStage):
@@ -284,7 +285,7 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             max_new=stage.max_completion_length,
         )
         yield Call("cast", weighted.cast(), times=0)  # once in the stage
-        yield Call("rollout", rollout, beside=weighted.weights, open_loops=trips)
+        yield Call("rollout", rollout, beside=weighted.weights, open_loops=_rollout_trips(stage, shards))
     else:
         if isinstance(stage, GrpoStage):
             functions, others = grpo.functions(model, stage, width), [None, None]
@@ -298,7 +299,7 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             yield Call("load teacher", weighted.cast(TRAIN_WEIGHTS), times=0, beside=state)
         cast = dataclasses.replace(model, weights=state.params).cast()
         yield Call("cast", cast, beside=(dataclasses.replace(state, params=None), others))
-        yield Call("rollout", functions["rollout"], beside=(state, others), open_loops=trips)
+        yield Call("rollout", functions["rollout"], beside=(state, others), open_loops=_rollout_trips(stage, shards))
         if isinstance(stage, GrpoStage):
             yield Call("prepare", functions["prepare"])
             yield Call("update", functions["update"], times=stage.minibatches)
@@ -307,24 +308,26 @@ def _calls(stage: StageSettings, model: LoadedModel, teacher: LoadedModel | None
             yield Call("update", functions["update"], beside=others[0])
 
 
+def _rollout_trips(stage: GrpoStage | DistillStage | RejectStage, shards: int) -> tuple[int, ...]:
+    rows = stage.prompts_per_step * stage.group_size // shards
+    return loop_trips(rows, stage.decode_batch, stage.max_completion_length)
+
+
 def _evaluation(config: Config, stage: Any, model: LoadedModel, beside: Any) -> tuple[Call, int]:
     """The sampler of the stage's evaluations, and how often all of them call it; 0 where that depends on the data."""
-    settings, sequences, shards = stage.evaluate, sequences_at_once(config, stage), row_shards(model.mesh)
+    settings, shards = stage.evaluate, row_shards(model.mesh)
+    S, T, sequences = stage.max_prompt_length, stage.max_completion_length, sequences_at_once(config, stage, shards)
     problems = settings.problems or sequences
-    at_once = problems_at_once(settings, problems, shards, sequences)
-    rollout = model.rollout(
-        settings,
-        prompts=at_once,
-        width=stage.max_prompt_length,
-        group_size=settings.samples,
-        max_new=stage.max_completion_length,
-    )
+    chunk, decode_batch = call_sizes(settings, problems, shards, sequences, S, T)
+    settings = settings.model_copy(update={"decode_batch": decode_batch})
+    rollout = model.rollout(settings, prompts=chunk, width=S, group_size=settings.samples, max_new=T)
     every = [stage.eval_every, *([stage.save_every] if stage.keep == "best" else [])]
     times = int(settings.before) + sum(
         any(is_due(step, n, stage.steps) for n in every) for step in range(1, stage.steps + 1)
     )
-    call = Call("evaluate", rollout, beside=beside, open_loops=(stage.max_completion_length,))
-    return call, times * math.ceil(problems / at_once) if settings.problems else 0
+    trips = loop_trips(chunk * settings.samples // shards, decode_batch, T)
+    call = Call("evaluate", rollout, beside=beside, open_loops=trips)
+    return call, times * math.ceil(problems / chunk) if settings.problems else 0
 
 
 def _teacher(config: Config, stage: DistillStage, model: LoadedModel) -> LoadedModel:

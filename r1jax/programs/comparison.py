@@ -15,6 +15,7 @@ import numpy as np
 
 from r1jax.config.base import ConfigError
 from r1jax.data.batches import Batches
+from r1jax.parallel.mesh import row_shards
 from r1jax.parallel.processes import wait_for_all
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.checks import check_judges
@@ -89,7 +90,7 @@ def compare(run: Run, functions: Mapping[str, Callable[..., Any]] | None = None)
     key = role_key(
         jax.random.fold_in(run.key, 1), 0, 0, "evaluate"
     )  # the same problems and the same randomness for all
-    sequences = sequences_at_once(run.config, run.config)
+    sequences = sequences_at_once(run.config, run.config, row_shards(run.mesh))
     for name, stage_name in run.config.table.items():
         made: dict[str, Any] = {"stage": stage_name, "step": 0}
         if stage_name != "base":

@@ -21,6 +21,7 @@ import jax
 
 from r1jax.config.base import ConfigError
 from r1jax.config.stage import TrainingStage
+from r1jax.parallel.mesh import row_shards
 from r1jax.parallel.processes import any_process
 from r1jax.rl.evaluation import evaluate
 from r1jax.run.console import Progress
@@ -166,7 +167,7 @@ def evaluate_stage(run: Run, stage: StageRun, weights: Any, step: int) -> dict[s
     """The stage's held-out scores of some weights, logged as a row of `step`."""
     key, settings = role_key(run.key, stage.number, step, "evaluate"), stage.settings
     with run.guard(f"{settings.name} evaluation"), run.timers("evaluate"):
-        model, sequences = run.loaded(stage, weights), sequences_at_once(run.config, settings)
+        model, sequences = run.loaded(stage, weights), sequences_at_once(run.config, settings, row_shards(run.mesh))
         scores = evaluate(model, stage.batches, settings.evaluate, key, sequences=sequences).scores
     run.log.log(settings.name, step, scores | run.timers.collect())
     return scores

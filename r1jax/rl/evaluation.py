@@ -28,6 +28,7 @@ from r1jax.tasks.mixture import Mixture
 
 SEQUENCES_AT_ONCE = 64  # on each device, where no stage says how many it has
 MAX_PROVED = 16  # different answers to a problem that algebra compares with each further one, for cons@k
+MOST_WAITING = 8  # a call's samples, as a multiple of those decoded at once: progress is shown after each call
 WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes are compiled
 
 
@@ -54,7 +55,7 @@ def evaluate(
 ) -> Evaluation:
     """Answers and grades the first `problems` of the test split.
 
-    `sequences` is how many are sampled at once (None: SEQUENCES_AT_ONCE a device), which changes no sample. `progress`
+    `sequences` is how many there is memory for (None: SEQUENCES_AT_ONCE a device), which changes no sample. `progress`
     is called with how many of how many problems are done.
 
     `eval/accuracy` is pass@1: the mean of the reward `accuracy`, partial credit included. With several samples there
@@ -70,11 +71,13 @@ def evaluate(
     if settings.problems is None and size is None:
         raise ConfigError("evaluate.problems: null means all, and this task's problems have no end; give a number")
     problems, shards = min(n for n in (settings.problems, size) if n is not None), row_shards(mesh)
-    chunk = problems_at_once(settings, problems, shards, sequences)
+    S, T = batches.max_prompt_length, batches.max_completion_length
+    chunk, decode_batch = call_sizes(settings, problems, shards, sequences, S, T)
     with user_errors():
         length_P = batches.prompt_lengths("test", problems)
     order_P = np.argsort(length_P, kind="stable")  # prompts of similar length together, no wider than they need
-    sampler = model.sampler(settings, group_size=G, max_new=batches.max_completion_length)
+    sampling_settings = settings.model_copy(update={"decode_batch": decode_batch})
+    sampler = model.sampler(sampling_settings, group_size=G, max_new=T)
     sampling = Sampling(mesh, model.tokenizer, sampler, batches.task.rewards)
     weights = model.sampling_weights()
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -82,7 +85,7 @@ def evaluate(
     for start in range(0, problems, chunk):
         own, wanted = own_rows(mesh, chunk), min(chunk, problems - start)
         chosen = np.resize(order_P[start : start + chunk], chunk)  # the last chunk repeats problems and drops them
-        width = min(-(-length_P[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, batches.max_prompt_length)
+        width = min(-(-length_P[chosen].max() // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, S)
         prompts = batches.prompts("test", 0, chosen[own], width)
         _, transcript = roll_out(sampling, weights, prompts, chunk, key)
         for name, values in gather(mesh, _columns(transcript, G), chunk).items():
@@ -102,10 +105,22 @@ def evaluate(
     return Evaluation(metrics, [row for _, row in sorted(rows, key=lambda numbered: numbered[0])], accuracy_P)
 
 
-def problems_at_once(settings: EvaluateSettings, problems: int, shards: int, sequences: int | None = None) -> int:
-    """How many of the `problems` are answered at once: those of `sequences` samples, split over `shards` devices."""
-    at_once = sequences or SEQUENCES_AT_ONCE * shards
-    return min(max(at_once // settings.samples // shards, 1), math.ceil(problems / shards)) * shards
+def call_sizes(
+    settings: EvaluateSettings, problems: int, shards: int, sequences: int | None, S: int, T: int
+) -> tuple[int, int | None]:
+    """How many problems a call of the sampler has, and how many samples each of the `shards` devices decodes at once.
+
+    The caches fit where those of `sequences` whole sequences do. If there are more samples, a quarter of that memory is
+    for the prompts of samples that wait, where it holds enough of them to keep all places filled.
+    """
+    G, own = settings.samples, math.ceil(problems / shards)
+    fits = (sequences or SEQUENCES_AT_ONCE * shards) // shards
+    at_once, decode_batch = settings.decode_batch or fits, settings.decode_batch or max(3 * fits // 4, 1)
+    held = min((fits - decode_batch) * (S + T) // S, MOST_WAITING * decode_batch // G)
+    waits = own * G > at_once and held * G >= 2 * decode_batch
+    most = max(held if waits else at_once // G, 1)
+    calls = math.ceil(own / most)
+    return math.ceil(own / calls) * shards, decode_batch if waits else settings.decode_batch
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -32,7 +32,7 @@ FREE = (
     *("keep_", "table"),
 )
 FREE_ENDS = (
-    *(".microbatch", ".eval_every", ".save_every", ".save_minutes", ".remat"),
+    *(".microbatch", ".eval_every", ".save_every", ".save_minutes", ".remat", ".decode_batch"),
     *(".url", ".parallel", ".retries", ".api_key_env"),  # of judges
 )
 PLACES = r"\.(jsonl|parquet|test)(\.\d+)?$"  # of data

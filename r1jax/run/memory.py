@@ -32,13 +32,23 @@ def copies(stage: StageSettings) -> int:
 
 
 def cache_bytes(stage: StageSettings, model: Model, mesh: Mesh) -> int:
-    """What the keys and values of a stage's rollout take on a device; the samples of a prompt share its own."""
-    if not (group_size := getattr(stage, "group_size", 0)):
+    """What the keys and values of a stage's rollout take on a device."""
+    if not hasattr(stage, "group_size"):
         return 0
-    slots = stage.prompts_per_step * (stage.max_prompt_length + group_size * stage.max_completion_length)
+    slots = cache_slots(stage, row_shards(mesh))
     keys = jax.eval_shape(lambda: model.empty_cache(1, 1)).k_LBKSH
     heads = mesh.shape["tensor"] if keys.shape[2] % mesh.shape["tensor"] == 0 else 1  # repeated where it has fewer
     return 2 * math.prod(keys.shape) * keys.dtype.itemsize * slots // (row_shards(mesh) * heads)
+
+
+def cache_slots(stage: StageSettings, shards: int) -> int:
+    """The slots of the caches of a stage's rollout, on all devices: of prompts, and of sequences at once.
+
+    Where sequences wait, each of those that do not has a copy of its prompt's; else the samples of a prompt share it.
+    """
+    P, S, T = stage.prompts_per_step, stage.max_prompt_length, stage.max_completion_length
+    rows, batch = P * getattr(stage, "group_size", 1), (getattr(stage, "decode_batch", None) or math.inf) * shards
+    return P * S + (rows * T if rows <= batch else int(batch) * (S + T))
 
 
 def memory_problem(stage: StageRun, mesh: Mesh) -> str | None:
@@ -72,16 +82,14 @@ def device_memory(mesh: Mesh) -> int:
     return total // len(mesh.local_devices)
 
 
-def sequences_at_once(config: Config, lengths: Shared) -> int:
-    """How many sequences of these lengths an evaluation samples at once.
+def sequences_at_once(config: Config, lengths: Shared, shards: int) -> int:
+    """How many sequences of these lengths an evaluation has in memory, on all devices.
 
-    Whoever can train on a stage's sequences can evaluate as many, as far as the cache of its rollout would hold them,
-    in which the samples of a prompt share its part.
+    Whoever can train on a stage's sequences can evaluate as many, as far as the cache of its rollout would hold them.
     """
 
     def sequences(stage: StageSettings) -> int:
-        P, G = stage.prompts_per_step, getattr(stage, "group_size", 1)
-        slots = P * (stage.max_prompt_length + G * stage.max_completion_length)
-        return min(P * G, slots // (lengths.max_prompt_length + lengths.max_completion_length))
+        slots = cache_slots(stage, shards) // (lengths.max_prompt_length + lengths.max_completion_length)
+        return min(stage.prompts_per_step * getattr(stage, "group_size", 1), slots)
 
     return max(1, *map(sequences, config.stages))

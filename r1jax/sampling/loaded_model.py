@@ -51,6 +51,7 @@ class LoadedModel:
             top_k=settings.top_k,
             top_p=settings.top_p,
             min_p=settings.min_p,
+            decode_batch=settings.decode_batch,
         )
 
     def rollout(self, settings: SamplingSettings, *, prompts: int, width: int, group_size: int, max_new: int) -> Jitted:

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
+from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding, with_own_rows
 from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
@@ -158,11 +158,10 @@ def make_sampler(
         shards = parts("B")
         rows = P * G // shards
         batch = min(decode_batch or rows, rows)
-        hidden_PD, prefix = prefill(model, params, prompt_PS, prompt_length_P)
+        hidden_PD, prefix = prefill_in_parts(model, params, prompt_PS, prompt_length_P, batch)
         key_P = jax.vmap(jax.random.fold_in, (None, 0))(key, prompt_id_P)
         row_B = jnp.tile(jnp.arange(batch), shards)
-        cache = dataclasses.replace(model.empty_cache(batch * shards, T), began_B=jnp.zeros_like(row_B))
-        state = Decode(begin(row_B, hidden_PD, key_P), cache, prefix)
+        state = Decode(begin(row_B, hidden_PD, key_P), model.empty_cache(batch * shards, T), prefix)
         samples = no_samples(P * G)
 
         def waiting(s: Decode) -> jax.Array:
@@ -204,6 +203,41 @@ def make_sampler(
 
     rows = sharding(mesh, "B")
     return jax.jit(sample, in_shardings=(None, rows, rows, rows, sharding(mesh, "")), out_shardings=rows)
+
+
+def prefill_in_parts(
+    model: Model, params: Any, prompt_PS: jax.Array, length_P: jax.Array, most: int
+) -> tuple[jax.Array, Prefix]:
+    """`prefill`, on each device of at most so many prompts at once."""
+    shards = parts("P")
+    own = len(prompt_PS) // shards
+    if own <= most:
+        return prefill(model, params, prompt_PS, length_P)
+    number = -(-own // most)
+    part = -(-own // number)
+
+    def fill(i: jax.Array, found: tuple[jax.Array, Prefix]) -> tuple[jax.Array, Prefix]:
+        first = jnp.minimum(i * part, own - part)  # the last parts may overlap
+        chosen = jnp.tile(first + jnp.arange(part), shards)
+        new = prefill(model, params, own_rows_of(prompt_PS, chosen), own_rows_of(length_P, chosen))
+        row_P = jnp.tile(jnp.arange(own) - first, shards)
+        new_P = (row_P >= 0) & (row_P < part)
+        return with_own_rows(found[0], new[0], row_P, new_P, axis=0), found[1].with_rows(new[1], row_P, new_P)
+
+    hidden, prefix = jax.eval_shape(functools.partial(prefill, model), params, prompt_PS, length_P)
+    k_LPKSH, v_LPKSH = (constrain(jnp.zeros(x.shape, x.dtype), "LPKSH") for x in prefix[:2])
+    empty = constrain(jnp.zeros(hidden.shape, hidden.dtype), "PD"), Prefix(k_LPKSH, v_LPKSH, length_P)
+    return jax.lax.fori_loop(0, number, fill, empty)
+
+
+def loop_trips(rows: int, decode_batch: int | None, max_new: int) -> tuple[int, ...]:
+    """How often the sampler's loops run if all of a device's samples have full length, those that data ends early.
+
+    In their order: refilling, decoding until a refill, the copies of prompts' keys and values, and decoding the rest.
+    """
+    if decode_batch is None or rows <= decode_batch:
+        return (max_new,)
+    return -(-rows // decode_batch) - 1, max_new, decode_batch, decode_batch, decode_batch, max_new
 
 
 def batch_sizes(rows: int, *, prompt_slots: int, slots: int) -> list[int]:

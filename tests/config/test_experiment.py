@@ -217,7 +217,7 @@ def test_there_are_few_settings():
     for kind in {kind for kind in settings_classes() if kind.__module__.startswith("r1jax.")}:
         inherited = {name for base in kind.__mro__[1:] for name in getattr(base, "model_fields", ())}
         counts[kind.__name__] = len(set(kind.model_fields) - inherited - {"name", "program"})
-    assert sum(counts.values()) <= 178, counts
+    assert sum(counts.values()) <= 179, counts
 
 
 def test_evaluation_sets_are_files_blocks_or_the_test_splits():

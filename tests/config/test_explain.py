@@ -134,7 +134,7 @@ MEANT = {
     "steps=3": "it belongs at stages.NAME.steps",
     # Misspelt.
     "stages.rl.optimzer.lr=3": "did you mean 'optimizer'?",
-    "stages.rl.weight_deccay=3": "valid keys here: advantage, dynamic_sampling",
+    "stages.rl.weight_deccay=3": "valid keys here: advantage, decode_batch, dynamic_sampling",
     "max_prompt_lengths=3": "did you mean 'max_prompt_length'?",
     "sampels=3": "did you mean 'stages'?",
 }

@@ -94,6 +94,22 @@ def test_of_a_cache_the_filled_slots_alone_are_read(filled, queries):
     for x in poisoned:
         x[:, :, :, last:] = np.inf
     cached = jax.jit(attention.attend_cached)
-    out = cached(q, Cache(*map(jnp.array, poisoned), jnp.int32(filled)), layer, None)
+    out = cached(q, Cache(*map(jnp.array, poisoned), jnp.int32(filled), jnp.zeros(B, jnp.int32)), layer, None)
     expected = attention.attend(q, jnp.array(k[1]), jnp.array(v[1]), filled=jnp.int32(filled))
     np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("filled", [39, 40, 75, 80, 1000])
+def test_a_row_sees_what_was_written_since_it_began(filled):
+    """Of a cache that is full the oldest keys were overwritten; each row equals one alone with its keys in order."""
+    slots, layer = 40, jnp.int32(1)
+    k, v = draw(2, B, K, slots, H, seed=1), draw(2, B, K, slots, H, seed=2)
+    q, seen = draw(B, 1, N, H), np.linspace(1, slots, B).astype(int)
+    began_B = jnp.array(filled + 1 - seen, jnp.int32)
+    cached = jax.jit(attention.attend_cached)
+    out = cached(q, Cache(jnp.array(k), jnp.array(v), jnp.int32(filled), began_B), layer, None)
+    for b in range(B):
+        written = [(filled - age) % slots for age in range(seen[b])]  # the query's own key is written already
+        alone = (jnp.array(x[1, b : b + 1][:, :, written]) for x in (k, v))
+        expected = attention.attend(q[b : b + 1], *alone, filled=seen[b] - 1)
+        np.testing.assert_allclose(out[b : b + 1], expected, atol=1e-6)
