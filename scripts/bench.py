@@ -56,7 +56,19 @@ SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tokens": {f"{T} tokens": {"tokens": T} for T in (64, 256)},
     "prompts": {f"{P} prompts": {"prompts": P} for P in (1, 2, 4, 8)},
-    "ragged": {f"{T} at most": {"tokens": T, "ragged": True} for T in (64, 256)},
+    "ragged": {
+        **{f"{T} at most": {"tokens": T, "ragged": True} for T in (64, 256)},
+        **{
+            f"{T} at most, 16 × 8, of which 32 at once": {
+                "tokens": T,
+                "ragged": True,
+                "prompts": 16,
+                "samples": 8,
+                "decode_batch": 32,
+            }
+            for T in (64, 256)
+        },
+    },
     "devices": {f"{n} devices": {"prompts": 8, "samples": 4, "devices": n} for n in (1, 2, 4, 8)},
     "prompt-length": {f"prompt of {S}": {"prompt_tokens": S} for S in (128, 512, 1024)},
 }
@@ -115,7 +127,7 @@ def measure(part: str, work: dict[str, Any], args: argparse.Namespace) -> dict[s
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     names = ("dtype", "prompts", "samples", "tokens", "repeats", "microbatch", "random_weights")
     work = {name: getattr(args, name) for name in names} | {"model": str(args.model.resolve())}
-    return work | {"prompt_tokens": None, "ragged": False, "devices": None}
+    return work | {"prompt_tokens": None, "ragged": False, "decode_batch": None, "devices": None}
 
 
 def steps(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

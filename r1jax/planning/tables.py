@@ -131,14 +131,14 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
         samples = name in ("rollout", "evaluate", "cast")  # with weights that fsdp does not split
         places = {"teacher": "teacher_mesh", "load teacher": "teacher_mesh"}
         arguments = places.get(name, "mesh.tensor" if samples else "mesh.fsdp")
-        shape = {"rollout": "prompts_per_step", "evaluate": "prompts_per_step, max_completion_length"}
+        shape = {"rollout": "decode_batch", "evaluate": "evaluate.decode_batch, max_completion_length"}
         terms = {"arguments": e.arguments, "memory beside them": e.beside}
         terms |= {"the cache of sampling": cache, "temporaries": max(e.temporaries - cache, 0.0)}
         largest = sorted(terms.items(), key=lambda term: -term[1])[:3]
         settings = {
             "arguments": arguments,
             "memory beside them": "mesh.fsdp",
-            "the cache of sampling": "prompts_per_step, group_size, max_completion_length",
+            "the cache of sampling": "decode_batch, prompts_per_step, group_size, max_completion_length",
             "temporaries": shape.get(name) or (arguments if samples or name in places else "microbatch, model.remat"),
         }
         named = ", ".join(f"{what} {_gib(size)} ({settings[what]})" for what, size in largest if size > 0)

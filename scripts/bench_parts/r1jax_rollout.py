@@ -82,7 +82,8 @@ class Rollouts:
     def __call__(self, tokens: int, stops: tuple[int, ...] = ()) -> tuple[float, Any]:
         """Median seconds of a rollout, and its samples."""
         loaded = dataclasses.replace(self.loaded, tokenizer=stopping_at(self.loaded.tokenizer, *stops))
-        sampler = loaded.sampler(SamplingSettings(), group_size=self.work["samples"], max_new=tokens)
+        settings = SamplingSettings(decode_batch=self.work["decode_batch"])
+        sampler = loaded.sampler(settings, group_size=self.work["samples"], max_new=tokens)
         sampling = Sampling(loaded.mesh, loaded.tokenizer, sampler, {})
         seconds, rollout = [], None
         for _ in range(self.work["repeats"] + 1):  # the first compiles

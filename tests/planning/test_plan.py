@@ -17,6 +17,7 @@ from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
 from r1jax.planning.plan import Plan, plan
 from r1jax.planning.slices import find_slice
 from r1jax.programs import grpo
+from r1jax.run.memory import cache_bytes
 from r1jax.sampling.loaded_model import LoadedModel
 
 SMALL = ["stages.rl.steps=40", "stages.rl.eval_every=0", "max_completion_length=16", "mesh.data=1", "mesh.fsdp=4"]
@@ -94,6 +95,24 @@ def test_weights_move_as_often_as_the_layout_requires_and_flops_are_the_models()
     again = 4 / 3  # the backward pass computes a layer's forward once more
     model_flops = 3 * 32 * forward_flops(model.config, positions=22, predicted=16)
     assert update.flops * 4 == pytest.approx(again * model_flops, rel=0.15)
+
+
+def test_samples_that_wait_need_the_flops_of_those_that_do_not():
+    """And the loops that refill and decode run as often as full-length samples need: four times 16 steps."""
+    (chip, devices), estimates = find_slice("v5e:2x2"), []
+    for overrides in ([], ["stages.rl.decode_batch=2"]):
+        config = config_of(*overrides)
+        stage, mesh = config.stages[1], make_mesh(config.mesh, devices)
+        model = make_model(model_config(config.model), 20)
+        loaded = LoadedModel(model, SimpleNamespace(stop_ids=(0,), size=20), mesh, None)
+        with loaded.devices():
+            [call] = [call for call in module._calls(stage, loaded, None) if call.name == "rollout"]
+            estimates.append(estimate_of(call.program, mesh, chip, open_loops=call.open_loops))
+        assert cache_bytes(stage, model, mesh) == 2 * 2 * 4 * 4 * (8 * 6 + (4 * 2 * 22 if overrides else 32 * 16)) / 4
+    together, waiting = estimates
+    assert waiting.flops == together.flops > 0
+    assert 2 < waiting.computing / together.computing < 8  # small steps take nearly as long as large ones
+    assert waiting.temporaries < together.temporaries
 
 
 def test_a_model_that_is_too_large_does_not_fit():

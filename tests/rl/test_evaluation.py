@@ -11,7 +11,7 @@ from r1jax.data.batches import Prompts
 from r1jax.rewards.example import Completion, Example
 from r1jax.rewards.grading import grade
 from r1jax.rl import evaluation
-from r1jax.rl.evaluation import MAX_PROVED, consensus, evaluate, pass_at_k
+from r1jax.rl.evaluation import MAX_PROVED, call_sizes, consensus, evaluate, pass_at_k
 from r1jax.rl.rollout import Transcript
 from r1jax.tasks.mixture import Mixture
 
@@ -119,3 +119,24 @@ def test_samples_that_could_not_be_scored_are_counted_among_those_that_have_the_
     assert np.isnan(scores["eval/accuracy"]) and scores["eval/helpful"] == 0.5
     scores, *_ = evaluated([(1, "")])
     assert set(scores) == {f"eval/{n}{p}" for n in ("helpful", "mean_length", "clipped_ratio") for p in ("", "/chat")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problems", "sequences", "lengths", "expected"),
+    [
+        ({}, 12, 64, (8, 8), (12, None)),  # all fit: on 4 devices 3 each
+        ({}, 500, 64, (64, 64), (64, None)),  # 8 calls of 64 and not 7 of 72, which would not fit
+        ({}, 100, 64, (64, 64), (52, None)),  # 2 calls, as full as each other
+        ({"samples": 4}, 100, 64, (64, 64), (28, 12)),  # of four samples that share a prompt, some may wait
+        # 16 on a device fit with 64 + 960 slots each; 12 are decoded, and of the rest of memory 64 prompts wait.
+        ({}, 500, 64, (64, 960), (252, 12)),
+        ({}, 500, 64, (1, 1023), (252, 12)),  # a call has at most eight times as many as are decoded
+        ({"samples": 4}, 500, 64, (64, 960), (84, 12)),
+        ({}, 500, None, (64, 960), (500, 48)),  # 64 on a device
+        ({"decode_batch": 2}, 500, 64, (64, 64), (64, 2)),
+        ({"decode_batch": 20}, 500, 64, (64, 64), (72, 20)),  # more than there would be, as the user wants it
+    ],
+)
+def test_the_sizes_of_a_call(settings, problems, sequences, lengths, expected):
+    settings = EvaluateSettings(**{"temperature": 1.0} | settings)
+    assert call_sizes(settings, problems, 4, sequences, *lengths) == expected

@@ -39,13 +39,17 @@ def test_products_are_full_precision_where_the_model_is_float32(trained):
         assert float(jnp.ones(()).sum()) == 1
 
 
-def test_decoding_moves_no_weight(model_config):
-    """Weights that training splits over fsdp are whole here: the compiled program gathers none of them."""
+@pytest.mark.parametrize("decode_batch", [None, 1])
+def test_decoding_moves_no_weight(decode_batch, model_config):
+    """Weights that training splits over fsdp are whole here: the compiled program gathers none of them.
+
+    Nor does it move caches, where a device's sequences wait for each other.
+    """
     mesh = make_mesh(MeshSettings(data=1, fsdp=8))
     module = make_model(dataclasses.replace(model_config, num_hidden_layers=6), 512)
     loaded = LoadedModel(module, SimpleNamespace(stop_ids=(1,)), mesh, abstract_params(module, mesh))
     with loaded.devices():
-        sampler = loaded.sampler(SamplingSettings(), group_size=2, max_new=4)
+        sampler = loaded.sampler(SamplingSettings(decode_batch=decode_batch), group_size=2, max_new=4)
         rows, key = [jax.ShapeDtypeStruct(s, jnp.int32) for s in ((8, 3), (8,), (8,))], jax.random.key(0)
         text = sampler.lower(loaded.abstract_sampling_weights(), *rows, key).compile().as_text()
     assert not re.findall(r"= f32\[\S* (all-gather|reduce-scatter|all-to-all)\(", text)
