@@ -58,16 +58,7 @@ SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
     "prompts": {f"{P} prompts": {"prompts": P} for P in (1, 2, 4, 8)},
     "ragged": {
         **{f"{T} at most": {"tokens": T, "ragged": True} for T in (64, 256)},
-        **{
-            f"{T} at most, 16 × 8, of which 32 at once": {
-                "tokens": T,
-                "ragged": True,
-                "prompts": 16,
-                "samples": 8,
-                "decode_batch": 32,
-            }
-            for T in (64, 256)
-        },
+        "64 at most, 256 of which 32 at once": {"prompts": 32, "samples": 8, "decode_batch": 32, "ragged": True},
     },
     "devices": {f"{n} devices": {"prompts": 8, "samples": 4, "devices": n} for n in (1, 2, 4, 8)},
     "prompt-length": {f"prompt of {S}": {"prompt_tokens": S} for S in (128, 512, 1024)},

@@ -29,6 +29,8 @@ LOOP = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
 BRANCHES = re.compile(r" conditional\(.*?(branch_computations=\{[^}]*\}|true_computation=\S+ false_computation=\S+)")
 CALL = re.compile(r" (fusion|call|async-start)\(.*(?:calls|to_apply)=%([\w.\-]+)")
 ASYNCHRONOUS = re.compile(r"\s*%async-collective-start")
+OPERATION = re.compile(r"[\])}] ([a-z][\w\-]*)\(")
+COUNTING = {"parameter", "get-tuple-element", "constant", "copy", "bitcast", "fusion", "call", "compare"}
 CONSTANT = re.compile(r"[su]32\[\]\S* constant\((\d+)\)")
 
 
@@ -128,12 +130,13 @@ def program_cost(text: str, *, open_loops: Sequence[int] = (), mean_of_branches:
 def trips(line: str, condition: list[str]) -> int | None:
     """How often a loop runs: as the compiler says, or the number that its counter is compared with; None if open.
 
-    The condition of one that data may end makes more than one comparison.
+    The condition of one that data may end does more than to compare two numbers.
     """
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
         return int(known[1])
     text = "\n".join(condition)
-    return None if text.count(" compare(") > 1 else max(map(int, CONSTANT.findall(text)), default=None)
+    counts = text.count(" compare(") == 1 and {*OPERATION.findall(text)} <= COUNTING
+    return max(map(int, CONSTANT.findall(text)), default=None) if counts else None
 
 
 def cycles(line: str) -> int:

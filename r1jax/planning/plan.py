@@ -50,7 +50,7 @@ from r1jax.planning.estimate import Estimate, bytes_on_device, estimate_of
 from r1jax.planning.slices import Chip, find_slice, without_cache
 from r1jax.programs import distill, grpo, reward_model, sft
 from r1jax.programs.steps import is_due
-from r1jax.rl.evaluation import call_sizes
+from r1jax.rl.evaluation import WAITING, call_sizes
 from r1jax.run.auto_mesh import auto_mesh
 from r1jax.run.checks import mesh_problems
 from r1jax.run.loading import describe
@@ -317,7 +317,7 @@ def _evaluation(config: Config, stage: Any, model: LoadedModel, beside: Any) -> 
     """The sampler of the stage's evaluations, and how often all of them call it; 0 where that depends on the data."""
     settings, shards = stage.evaluate, row_shards(model.mesh)
     S, T, sequences = stage.max_prompt_length, stage.max_completion_length, sequences_at_once(config, stage, shards)
-    problems = settings.problems or sequences
+    problems = settings.problems or WAITING * sequences  # a whole call
     chunk, decode_batch = call_sizes(settings, problems, shards, sequences, S, T)
     settings = settings.model_copy(update={"decode_batch": decode_batch})
     rollout = model.rollout(settings, prompts=chunk, width=S, group_size=settings.samples, max_new=T)

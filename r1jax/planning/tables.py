@@ -131,7 +131,7 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
         samples = name in ("rollout", "evaluate", "cast")  # with weights that fsdp does not split
         places = {"teacher": "teacher_mesh", "load teacher": "teacher_mesh"}
         arguments = places.get(name, "mesh.tensor" if samples else "mesh.fsdp")
-        shape = {"rollout": "decode_batch", "evaluate": "evaluate.decode_batch, max_completion_length"}
+        shape = {"rollout": "decode_batch", "evaluate": "evaluate.decode_batch, evaluate.samples"}
         terms = {"arguments": e.arguments, "memory beside them": e.beside}
         terms |= {"the cache of sampling": cache, "temporaries": max(e.temporaries - cache, 0.0)}
         largest = sorted(terms.items(), key=lambda term: -term[1])[:3]

@@ -28,7 +28,7 @@ from r1jax.tasks.mixture import Mixture
 
 SEQUENCES_AT_ONCE = 64  # on each device, where no stage says how many it has
 MAX_PROVED = 16  # different answers to a problem that algebra compares with each further one, for cons@k
-MOST_WAITING = 8  # a call's samples, as a multiple of those decoded at once: progress is shown after each call
+WAITING = 4  # a call's samples, as a multiple of those that are decoded at once
 WIDTH_MULTIPLE = 64  # widths of prompts are rounded up to this, so that few shapes are compiled
 
 
@@ -110,17 +110,18 @@ def call_sizes(
 ) -> tuple[int, int | None]:
     """How many problems a call of the sampler has, and how many samples each of the `shards` devices decodes at once.
 
-    The caches fit where those of `sequences` whole sequences do. If there are more samples, a quarter of that memory is
-    for the prompts of samples that wait, where it holds enough of them to keep all places filled.
+    Their caches fit where those of `sequences` whole sequences do, or are those of one problem a device. If there are
+    more samples, most wait for a place, where the prompts of those that wait leave room for three quarters as many.
     """
     G, own = settings.samples, math.ceil(problems / shards)
     fits = (sequences or SEQUENCES_AT_ONCE * shards) // shards
-    at_once, decode_batch = settings.decode_batch or fits, settings.decode_batch or max(3 * fits // 4, 1)
-    held = min((fits - decode_batch) * (S + T) // S, MOST_WAITING * decode_batch // G)
-    waits = own * G > at_once and held * G >= 2 * decode_batch
-    most = max(held if waits else at_once // G, 1)
-    calls = math.ceil(own / most)
-    return math.ceil(own / calls) * shards, decode_batch if waits else settings.decode_batch
+    if own * G <= (settings.decode_batch or fits):
+        return own * shards, None
+    batch = settings.decode_batch or max(fits * (S + T) * G // ((S + T) * G + WAITING * S), 1)
+    waits = settings.decode_batch or fits < G or 4 * batch >= 3 * fits
+    held = max(min(WAITING * batch // G, (fits - batch) * (S + T) // S), batch // G, 1)
+    calls = math.ceil(own / (held if waits else fits // G))
+    return math.ceil(own / calls) * shards, batch if waits else None
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -66,7 +66,7 @@ def memory_problem(stage: StageRun, mesh: Mesh) -> str | None:
         f"{cache / 1e9:,.1f} GB for the cache of sampling, and a device has {limit / 1e9:,.1f} GB"
     )
     if held <= limit:
-        return f"max_completion_length: {figures}; set decode_batch, so that fewer are decoded at once, or lower it"
+        return f"decode_batch: {figures}; lower it, so that fewer are decoded at once, or lower prompts_per_step"
     return f"model: {figures}; give a smaller one, or more devices along mesh.fsdp or mesh.tensor"
 
 

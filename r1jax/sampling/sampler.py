@@ -26,11 +26,11 @@ from jax.sharding import Mesh
 from r1jax.models import Model, forward, prefill, unembed
 from r1jax.models.kv_cache import Cache, Prefix
 from r1jax.models.logprobs import scaled_logits
-from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding, with_own_rows
+from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
 from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
-REFILLED = 8  # a part of a device's places, of which one is filled again at a time: each time costs a copy of prompts
+REFILLED = 16  # places are filled again when one in so many of a device's is free: each time all samples are stored
 
 
 @flax.struct.dataclass
@@ -217,12 +217,19 @@ def prefill_in_parts(
     part = -(-own // number)
 
     def fill(i: jax.Array, found: tuple[jax.Array, Prefix]) -> tuple[jax.Array, Prefix]:
-        first = jnp.minimum(i * part, own - part)  # the last parts may overlap
-        chosen = jnp.tile(first + jnp.arange(part), shards)
-        new = prefill(model, params, own_rows_of(prompt_PS, chosen), own_rows_of(length_P, chosen))
-        row_P = jnp.tile(jnp.arange(own) - first, shards)
-        new_P = (row_P >= 0) & (row_P < part)
-        return with_own_rows(found[0], new[0], row_P, new_P, axis=0), found[1].with_rows(new[1], row_P, new_P)
+        first = jnp.full(shards, jnp.minimum(i * part, own - part))  # the last parts may overlap
+        row_P = (first[:, None] + jnp.arange(part)[None]).reshape(-1)
+        new = prefill(model, params, own_rows_of(prompt_PS, row_P), own_rows_of(length_P, row_P))
+
+        def put(x: jax.Array, new: jax.Array, axis: int) -> jax.Array:
+            def place(x: jax.Array, new: jax.Array, first: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_update_slice_in_dim(x, new, first[0], axis)
+
+            return by_rows(place, x, new, first, axes=(axis, axis, 0))
+
+        (hidden_PD, prefix), (new_hidden, new_prefix) = found, new
+        keys = (put(x, part, 1) for x, part in zip(prefix[:2], new_prefix[:2], strict=True))
+        return put(hidden_PD, new_hidden, 0), Prefix(*keys, length_P)
 
     hidden, prefix = jax.eval_shape(functools.partial(prefill, model), params, prompt_PS, length_P)
     k_LPKSH, v_LPKSH = (constrain(jnp.zeros(x.shape, x.dtype), "LPKSH") for x in prefix[:2])
@@ -231,9 +238,9 @@ def prefill_in_parts(
 
 
 def loop_trips(rows: int, decode_batch: int | None, max_new: int) -> tuple[int, ...]:
-    """How often the sampler's loops run if all of a device's samples have full length, those that data ends early.
+    """How often the sampler's loops run that data may end, if all of a device's samples have full length.
 
-    In their order: refilling, decoding until a refill, the copies of prompts' keys and values, and decoding the rest.
+    In their order: refilling, decoding until a refill, copying prompts (keys, values, lengths), and decoding the rest.
     """
     if decode_batch is None or rows <= decode_batch:
         return (max_new,)

@@ -97,10 +97,14 @@ def test_weights_move_as_often_as_the_layout_requires_and_flops_are_the_models()
     assert update.flops * 4 == pytest.approx(again * model_flops, rel=0.15)
 
 
-def test_samples_that_wait_need_the_flops_of_those_that_do_not():
-    """And the loops that refill and decode run as often as full-length samples need: four times 16 steps."""
+@pytest.mark.parametrize(("batch", "most"), [(2, 5), (1, 14)])
+def test_samples_that_wait_need_the_flops_of_those_that_do_not(batch, most):
+    """And their loops run as often as full-length samples need. Small steps take nearly as long as large ones.
+
+    One at a time, two prompts on a chip are prefilled in turn.
+    """
     (chip, devices), estimates = find_slice("v5e:2x2"), []
-    for overrides in ([], ["stages.rl.decode_batch=2"]):
+    for overrides in ([], [f"stages.rl.decode_batch={batch}"]):
         config = config_of(*overrides)
         stage, mesh = config.stages[1], make_mesh(config.mesh, devices)
         model = make_model(model_config(config.model), 20)
@@ -108,11 +112,11 @@ def test_samples_that_wait_need_the_flops_of_those_that_do_not():
         with loaded.devices():
             [call] = [call for call in module._calls(stage, loaded, None) if call.name == "rollout"]
             estimates.append(estimate_of(call.program, mesh, chip, open_loops=call.open_loops))
-        assert cache_bytes(stage, model, mesh) == 2 * 2 * 4 * 4 * (8 * 6 + (4 * 2 * 22 if overrides else 32 * 16)) / 4
+        slots = 8 * 6 + (4 * batch * 22 if overrides else 32 * 16)
+        assert cache_bytes(stage, model, mesh) == 2 * 2 * 4 * 4 * slots / 4
     together, waiting = estimates
-    assert waiting.flops == together.flops > 0
-    assert 2 < waiting.computing / together.computing < 8  # small steps take nearly as long as large ones
-    assert waiting.temporaries < together.temporaries
+    assert waiting.flops == together.flops > 1e6
+    assert most / 2 < waiting.computing / together.computing < most
 
 
 def test_a_model_that_is_too_large_does_not_fit():

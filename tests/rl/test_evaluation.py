@@ -127,13 +127,14 @@ def test_samples_that_could_not_be_scored_are_counted_among_those_that_have_the_
         ({}, 12, 64, (8, 8), (12, None)),  # all fit: on 4 devices 3 each
         ({}, 500, 64, (64, 64), (64, None)),  # 8 calls of 64 and not 7 of 72, which would not fit
         ({}, 100, 64, (64, 64), (52, None)),  # 2 calls, as full as each other
-        ({"samples": 4}, 100, 64, (64, 64), (28, 12)),  # of four samples that share a prompt, some may wait
-        # 16 on a device fit with 64 + 960 slots each; 12 are decoded, and of the rest of memory 64 prompts wait.
-        ({}, 500, 64, (64, 960), (252, 12)),
-        ({}, 500, 64, (1, 1023), (252, 12)),  # a call has at most eight times as many as are decoded
-        ({"samples": 4}, 500, 64, (64, 960), (84, 12)),
-        ({}, 500, None, (64, 960), (500, 48)),  # 64 on a device
-        ({"decode_batch": 2}, 500, 64, (64, 64), (64, 2)),
+        ({"samples": 4}, 100, 64, (64, 64), (16, None)),
+        # 16 on a device fit with 64 + 960 slots each: 12 of them with the prompts of 48 samples.
+        ({}, 500, 64, (64, 960), (168, 12)),
+        ({}, 500, 64, (1, 1023), (168, 15)),
+        ({"samples": 4}, 500, 64, (64, 960), (56, 15)),
+        ({}, 500, None, (64, 960), (500, 51)),  # 64 on a device
+        ({"samples": 64}, 30, 32, (64, 960), (4, 7)),  # of a problem's samples 7 at once: 8 would leave no room for it
+        ({"decode_batch": 2}, 500, 64, (64, 64), (32, 2)),
         ({"decode_batch": 20}, 500, 64, (64, 64), (72, 20)),  # more than there would be, as the user wants it
     ],
 )

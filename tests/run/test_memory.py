@@ -29,7 +29,7 @@ def test_weights_and_cache_are_counted(tiny_file, monkeypatch):
             monkeypatch.setattr(memory, "device_memory", lambda mesh, limit=limit: limit)
             assert (memory_problem(stage, run.mesh) is None) == fits
     monkeypatch.setattr(memory, "device_memory", lambda mesh: 5 * sum(parts))
-    assert memory_problem(rl, run.mesh).startswith("max_completion_length: 0.0 GB of weights with gradients and")
+    assert memory_problem(rl, run.mesh).startswith("decode_batch: 0.0 GB of weights with gradients and")
 
 
 def test_it_is_refused_before_anything_is_compiled(tiny_file, tmp_path):
