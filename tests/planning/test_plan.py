@@ -97,8 +97,8 @@ def test_weights_move_as_often_as_the_layout_requires_and_flops_are_the_models()
     assert update.flops * 4 == pytest.approx(again * model_flops, rel=0.15)
 
 
-@pytest.mark.parametrize(("batch", "most"), [(2, 5), (1, 14)])
-def test_samples_that_wait_need_the_flops_of_those_that_do_not(batch, most):
+@pytest.mark.parametrize("batch", [2, 1])
+def test_samples_that_wait_need_the_flops_of_those_that_do_not(batch):
     """And their loops run as often as full-length samples need. Small steps take nearly as long as large ones.
 
     One at a time, two prompts on a chip are prefilled in turn.
@@ -116,7 +116,8 @@ def test_samples_that_wait_need_the_flops_of_those_that_do_not(batch, most):
         assert cache_bytes(stage, model, mesh) == 2 * 2 * 4 * 4 * slots / 4
     together, waiting = estimates
     assert waiting.flops == together.flops > 1e6
-    assert most / 2 < waiting.computing / together.computing < most
+    rounds = 8 // batch
+    assert rounds / 2 < waiting.computing / together.computing < 1.2 * rounds
 
 
 def test_a_model_that_is_too_large_does_not_fit():

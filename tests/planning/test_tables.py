@@ -76,9 +76,9 @@ def test_evaluations_of_unknown_number_and_prices_that_are_not_set_are_said():
 @pytest.mark.parametrize(
     ("name", "estimate", "settings"),
     [
-        ("rollout", dataclasses.replace(ROLLOUT, temporaries=20 * GIB), ["prompts_per_step", "mesh.fsdp"]),
+        ("rollout", dataclasses.replace(ROLLOUT, temporaries=20 * GIB), ["decode_batch", "mesh.fsdp"]),
         ("update", dataclasses.replace(UPDATE, temporaries=20 * GIB, fits=False), ["microbatch", "mesh.fsdp"]),
-        ("evaluate", dataclasses.replace(ROLLOUT, temporaries=20 * GIB), ["max_completion_length", "mesh.tensor"]),
+        ("evaluate", dataclasses.replace(ROLLOUT, temporaries=20 * GIB), ["evaluate.decode_batch", "mesh.tensor"]),
     ],
 )
 def test_what_does_not_fit_names_its_largest_terms_and_their_settings(name, estimate, settings):
