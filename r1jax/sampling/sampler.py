@@ -94,7 +94,7 @@ def make_sampler(
     A sample's random numbers depend on (key, its prompt's id, its number in the group, position) alone, so neither the
     batch nor sharding changes them. Where these add in another order, a number at the very border between two ids may
     fall on the other side: of 2,000 draws from 49,000 ids in float32, two did. `params` are sharded by
-    mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop token. Each device decodes at most
+    mesh.SAMPLE_WEIGHTS. Decoding ends when every sequence has its stop token or T tokens. Each device decodes at most
     `decode_batch` sequences at once (None: all). The same arguments return the same function, which compiles once,
     whatever the lengths.
     """
