@@ -253,7 +253,7 @@ def batch_sizes(rows: int, *, prompt_slots: int, slots: int) -> list[int]:
     In a shrunken batch each sequence has a copy of its prompt's cache. A size whose caches would be larger than those
     of all completions is left out, and so are small ones, where a step takes as long with fewer sequences.
     """
-    sizes = [rows // part for part in (2, 4, 8) if rows % part == 0 and rows // part >= LEAST_ROWS]
+    sizes = [rows // part for part in (2, 4, 8) if rows // part >= LEAST_ROWS]
     return [size for size in sizes if size * (prompt_slots + slots) <= rows * slots]
 
 

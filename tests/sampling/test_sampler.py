@@ -140,6 +140,7 @@ def test_batch_sizes():
     ]  # 16 caches of 201 slots are larger than 32 of 100
     assert module.batch_sizes(32, prompt_slots=1024, slots=64) == []
     assert module.batch_sizes(36, prompt_slots=10, slots=100) == [18, 9]
+    assert module.batch_sizes(171, prompt_slots=8, slots=45) == [85, 42, 21]
     assert module.batch_sizes(15, prompt_slots=0, slots=9) == []
 
 
