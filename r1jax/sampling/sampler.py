@@ -228,8 +228,8 @@ def prefill_in_parts(
             return by_rows(place, x, new, first, axes=(axis, axis, 0))
 
         (hidden_PD, prefix), (new_hidden, new_prefix) = found, new
-        keys = (put(x, part, 1) for x, part in zip(prefix[:2], new_prefix[:2], strict=True))
-        return put(hidden_PD, new_hidden, 0), Prefix(*keys, length_P)
+        k_LPKSH, v_LPKSH = (put(x, part, 1) for x, part in zip(prefix[:2], new_prefix[:2], strict=True))
+        return put(hidden_PD, new_hidden, 0), Prefix(k_LPKSH, v_LPKSH, length_P)
 
     hidden, prefix = jax.eval_shape(functools.partial(prefill, model), params, prompt_PS, length_P)
     k_LPKSH, v_LPKSH = (constrain(jnp.zeros(x.shape, x.dtype), "LPKSH") for x in prefix[:2])
