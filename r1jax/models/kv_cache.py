@@ -17,10 +17,10 @@ from r1jax.parallel.mesh import constrain, own_rows_of, with_own_rows
 
 @flax.struct.dataclass
 class Cache:
-    """`filled` slots of each row hold keys and values; a forward writes its own after them.
+    """`filled` counts the tokens written so far; a forward writes its keys and values after them.
 
-    A forward of one token may go on when all slots are filled, and then takes the oldest key's slot: row b, which began
-    when `began_B[b]` slots had been filled, has those written since, of which there must be room for all.
+    Past the last slot, forwards of one token begin again at the first and overwrite the oldest key. Row b sees only the
+    keys written since `filled` was `began_B[b]`, at most as many as there are slots.
 
     Heads come before slots, as the products of attention want them. With slots first, TPUs copied it at each step.
     """
