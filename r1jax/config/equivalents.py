@@ -85,7 +85,7 @@ evaluate.problems: max_eval_samples num_eval_problems val_batch_size
 -: resume_from_checkpoint | the same command resumes from the last checkpoint
 -: overwrite_output_dir | the same command resumes from the last checkpoint; choose another run_dir to start again
 -: use_vllm vllm_mode gpu_memory_utilization | r1jax samples by itself, on the devices that it trains on
-evaluate.decode_batch: per_device_eval_batch_size eval_batch_size
+evaluate.decode_batch: per_device_eval_batch_size eval_batch_size | it counts samples at once on each device
 -: gamma | the discount is 1
 -: cliprange_value | a value may move by 0.2 in a rollout's updates
 -: adam_beta1 beta1 | b1 is 0.9

@@ -41,8 +41,9 @@ class SamplingSettings(Settings):
     min_p: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Of those, sample from the ones with at least this fraction of the most probable token's probability."""
     decode_batch: Size | None = None
-    """Completions that each device decodes at once; when one ends, the next takes its place. null: all of a rollout; of
-    an evaluation as many as training has memory for. It changes no sample."""
+    """Completions that each device decodes at once; when one ends, the next takes its place, and samples are the same
+    but for rounding. Devices along `mesh.tensor` and `mesh.context` count as one. null: all of a rollout; of an
+    evaluation as many as the largest stage of the run has, or 64 in `r1jax eval`."""
 
     @model_validator(mode="after")
     def _check_greedy(self) -> SamplingSettings:

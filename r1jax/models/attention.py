@@ -43,9 +43,9 @@ def attend(
     """softmax(q·k / √H)·v, causal, scores and softmax in float32 (Ainslie et al. 2305.13245).
 
     The first `filled` keys come before the first query, so that query t sees the keys up to filled + t. With `began_B`
-    they are those that `Cache` describes: of the last S tokens, query t sees its row's own. With segments (S = T, none
-    filled) it sees those of its own segment alone. Padding belongs on the right: no query of a token reaches it. The
-    shared keys are visible to every query of their samples.
+    the keys are a ring of the last S tokens, as in `Cache`, and a query sees those written since its row began. With
+    segments (S = T, none filled) it sees those of its own segment alone. Padding belongs on the right: no query of a
+    token reaches it. The shared keys are visible to every query of their samples.
     """
     B, T, N, H = q_BTNH.shape
     K, S = k_BKSH.shape[1:3]

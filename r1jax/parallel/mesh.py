@@ -127,14 +127,8 @@ def own_rows_of(x: jax.Array, row_B: jax.Array, *, axis: int = 0) -> jax.Array:
     def take(x: jax.Array, row_B: jax.Array) -> jax.Array:
         if axis == 0:
             return x[row_B]
-
-        # Row by row: a gather along another axis would have TPUs lay the array out anew, padded.
-        def copy(i: jax.Array, out: jax.Array) -> jax.Array:
-            row = jax.lax.dynamic_slice_in_dim(x, row_B[i], 1, axis)
-            return jax.lax.dynamic_update_slice_in_dim(out, row, i, axis)
-
         like = jax.lax.dynamic_slice_in_dim(x, row_B[0], 1, axis)
-        return jax.lax.fori_loop(0, len(row_B), copy, jnp.repeat(like, len(row_B), axis=axis))
+        return _copied(jnp.repeat(like, len(row_B), axis=axis), x, row_B, jnp.arange(len(row_B)), len(row_B), axis)
 
     return by_rows(take, x, row_B, axes=(axis, 0))
 
@@ -144,14 +138,24 @@ def with_own_rows(x: jax.Array, others: jax.Array, row_B: jax.Array, new_B: jax.
 
     def put(x: jax.Array, others: jax.Array, row_B: jax.Array, new_B: jax.Array) -> jax.Array:
         place_B = jnp.argsort(~new_B, stable=True)
-
-        def copy(i: jax.Array, out: jax.Array) -> jax.Array:
-            row = jax.lax.dynamic_slice_in_dim(others, row_B[place_B[i]], 1, axis)
-            return jax.lax.dynamic_update_slice_in_dim(out, row, place_B[i], axis)
-
-        return jax.lax.fori_loop(0, new_B.sum(), copy, x)
+        return _copied(x, others, row_B[place_B], place_B, new_B.sum(), axis)
 
     return by_rows(put, x, others, row_B, new_B, axes=(axis, axis, 0, 0))
+
+
+def _copied(
+    out: jax.Array, x: jax.Array, row_B: jax.Array, place_B: jax.Array, count: jax.Array | int, axis: int
+) -> jax.Array:
+    """`out` with the first `count` of the rows `row_B` of `x` at `place_B`.
+
+    Row by row: a gather along an axis that is not the first would have TPUs lay the array out anew, padded.
+    """
+
+    def copy(i: jax.Array, out: jax.Array) -> jax.Array:
+        row = jax.lax.dynamic_slice_in_dim(x, row_B[i], 1, axis)
+        return jax.lax.dynamic_update_slice_in_dim(out, row, place_B[i], axis)
+
+    return jax.lax.fori_loop(0, count, copy, out)
 
 
 def _parts(shape: Mapping[str, int], axes: str | tuple[str, ...] | None) -> int:

@@ -138,7 +138,7 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
         settings = {
             "arguments": arguments,
             "memory beside them": "mesh.fsdp",
-            "the cache of sampling": "decode_batch, prompts_per_step, group_size, max_completion_length",
+            "the cache of sampling": "decode_batch, prompts_per_step, max_prompt_length, max_completion_length",
             "temporaries": shape.get(name) or (arguments if samples or name in places else "microbatch, model.remat"),
         }
         named = ", ".join(f"{what} {_gib(size)} ({settings[what]})" for what, size in largest if size > 0)

@@ -110,8 +110,10 @@ def call_sizes(
 ) -> tuple[int, int | None]:
     """How many problems a call of the sampler has, and how many samples each of the `shards` devices decodes at once.
 
-    Their caches fit where those of `sequences` whole sequences do, or are those of one problem a device. If there are
-    more samples, most wait for a place, where the prompts of those that wait leave room for three quarters as many.
+    Unless settings.decode_batch is given, a call's caches take no more than those of `sequences` whole sequences, but a
+    call has at least one problem a device. Of more samples than that, a call has up to WAITING times as many as are
+    decoded at once, if beside the prompts of those that wait three quarters can still be decoded; else none waits, and
+    the second number is None.
     """
     G, own = settings.samples, math.ceil(problems / shards)
     fits = (sequences or SEQUENCES_AT_ONCE * shards) // shards

@@ -44,7 +44,7 @@ def cache_bytes(stage: StageSettings, model: Model, mesh: Mesh) -> int:
 def cache_slots(stage: StageSettings, shards: int) -> int:
     """The slots of the caches of a stage's rollout, on all devices: of prompts, and of sequences at once.
 
-    Where sequences wait, each of those that do not has a copy of its prompt's; else the samples of a prompt share it.
+    Where sequences wait, each that is being decoded has a copy of its prompt's; else the samples of a prompt share it.
     """
     P, S, T = stage.prompts_per_step, stage.max_prompt_length, stage.max_completion_length
     rows, batch = P * getattr(stage, "group_size", 1), (getattr(stage, "decode_batch", None) or math.inf) * shards
@@ -66,7 +66,7 @@ def memory_problem(stage: StageRun, mesh: Mesh) -> str | None:
         f"{cache / 1e9:,.1f} GB for the cache of sampling, and a device has {limit / 1e9:,.1f} GB"
     )
     if held <= limit:
-        return f"decode_batch: {figures}; lower it, so that fewer are decoded at once, or lower prompts_per_step"
+        return f"decode_batch: {figures}; give a smaller one, so that fewer are decoded at once, or prompts_per_step"
     return f"model: {figures}; give a smaller one, or more devices along mesh.fsdp or mesh.tensor"
 
 

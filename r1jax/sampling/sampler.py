@@ -4,8 +4,8 @@
     with jax.set_mesh(mesh):
         samples = sample(params, prompt_PS, prompt_length_P, prompt_id_P, key)
 
-Decoding begins with all sequences at once, or with `decode_batch` of them on each device: then each that ends gives its
-place to one that waits. When none waits and half of a device's are finished, it goes on with the others alone.
+Decoding begins with all sequences at once, or with `decode_batch` of them on each device: then the next ones take the
+places of those that end. When none waits and at most half run on each device, it goes on with these alone.
 
 Letters: P prompts, G samples per prompt, B sequences (P·G, or those that are being decoded), S prompt positions, T
 completion positions, D model width, V vocabulary, I ids a token is drawn from.
@@ -30,7 +30,7 @@ from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
 from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
-REFILLED = 16  # places are filled again when one in so many of a device's is free: each time all samples are stored
+REFILLED = 16  # one in so many of a device's places is free before they are filled again, which stores all samples
 
 
 @flax.struct.dataclass

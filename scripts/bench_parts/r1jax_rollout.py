@@ -118,11 +118,12 @@ def measure(work: dict[str, Any], compilations: Compilations) -> dict[str, Any]:
         rollouts = Rollouts(work, loaded)
         seconds, samples = rollouts(tokens)
         one_token, _ = rollouts(1)
-        decode_step = (seconds - one_token) / max(tokens - 1, 1)
+        rounds = -(-B // (work["decode_batch"] or B))  # at full length, those that wait begin when all others end
+        decode_step = (seconds - one_token) / max(tokens - 1, 1) / rounds
         result = {
             "rollout_s": seconds,
             "tokens_per_s": B * tokens / seconds,
-            "prefill_s": max(one_token - decode_step, 0.0),
+            "prefill_s": max(one_token - rounds * decode_step, 0.0),
             "decode_step_s": decode_step,
             "prompt_tokens": float(rollouts.prompts.prompt_length_P.mean()),
             "devices": loaded.mesh.devices.size,
