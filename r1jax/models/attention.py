@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.kv_cache import Cache
+from r1jax.models.kv_cache import Cache, Keys
 from r1jax.models.products import attention_product
 
 PARTS, LEAST_SLOTS = 4, 32  # of a cache, that are read or not: each number of slots is compiled
@@ -91,13 +91,15 @@ def attend_cached(q_BTNH: jax.Array, cache: Cache, layer: jax.Array, shared: Sha
     """
     T, S = q_BTNH.shape[1], cache.slots
 
-    def read(slots: int) -> jax.Array:
-        keys = cache.layer(layer, slots)
+    def attend_to(keys: Keys) -> jax.Array:
         return attend(q_BTNH, *keys, filled=cache.filled, began_B=cache.began_B, shared=shared)
+
+    def read(slots: int) -> jax.Array:
+        return attend_to(cache.layer(layer, slots))
 
     part = max(-(-S // PARTS), LEAST_SLOTS)
     sizes = [slots for slots in range(part, S, part) if slots >= T] + [S]
-    if len(sizes) == 1:
-        return read(S)
+    if len(sizes) == 1:  # without the barrier a CPU takes the layer out of the cache again for each product
+        return attend_to(jax.lax.optimization_barrier(cache.layer(layer)))
     place = jnp.searchsorted(jnp.array(sizes), cache.filled + T)  # past the end it is the last
     return jax.lax.switch(place, [functools.partial(read, slots) for slots in sizes])

@@ -24,7 +24,8 @@ from r1jax.models.layers import RMSNorm, RopeScaling, SwiGLU, dense_init, rope_f
 from r1jax.models.products import dense, logits, lookup, saves_products
 from r1jax.parallel.mesh import constrain, keeps_nothing_gathered, weights_are_split
 
-# At most this many layers are unrolled: on a CPU, the loop costs a small model a quarter of its update.
+# At most this many layers are unrolled in training: on a CPU, the loop costs a small model a quarter of its update. It
+# costs decoding nothing, which is compiled for each size of the batch.
 UNROLLED_LAYERS = 4
 
 REMAT = {
@@ -171,7 +172,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=c.num_hidden_layers,
-            unroll=c.num_hidden_layers if c.num_hidden_layers <= UNROLLED_LAYERS else 1,
+            unroll=c.num_hidden_layers if self.gather and c.num_hidden_layers <= UNROLLED_LAYERS else 1,
         )(c, self.gather)
         self.norm = RMSNorm(c.rms_norm_eps)
 
