@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from r1jax.planning.estimate import Estimate
 from r1jax.planning.plan import Plan, StagePlan
@@ -53,7 +53,8 @@ def show_sweep(plans: list[Plan], refused: list[str], console: Console) -> None:
 def _memory_table(stage: StagePlan) -> Table:
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in stage.state.items())
     table = Table(
-        *("program", "arguments", "beside", "temporaries", "of which cache", "peak"),
+        Column("program", no_wrap=True),
+        *("arguments", "beside", "temporaries", "of which cache", "peak"),
         title=f"{stage.name}: GiB a chip, which has {_gib(stage.chip.memory)}",
         caption=f"kept from step to step: {parts}",
     )
@@ -68,15 +69,16 @@ def _memory_table(stage: StagePlan) -> Table:
 def _time_table(stage: StagePlan) -> Table:
     known, seconds = all(estimate.fits for _, estimate in stage.calls.values()), stage.step_seconds
     table = Table(
-        *("program", "calls", "TFLOPs", "computing", "sending", "seconds", "bound by", "compiled in"),
+        Column("program", no_wrap=True),
+        *("calls", "TFLOPs", "computing", "sending", "seconds", "bound by", "compiled in"),
         title=f"{stage.name}: a step",
-        caption=f"{seconds:.3g} s a step, {stage.tokens / seconds:,.0f} tokens/s" if known else None,
+        caption=f"{_number(seconds)} s a step, {stage.tokens / seconds:,.0f} tokens/s" if known else None,
     )
     for name, (times, e) in stage.calls.items():
-        times_taken = [f"{number:.3g}" for number in (e.computing, e.sending, e.seconds)] if e.fits else [""] * 3
+        times_taken = [*map(_number, (e.computing, e.sending, e.seconds))] if e.fits else [""] * 3
         calls = f"{stage.evaluations:,} in all" if name == "evaluate" else str(times)
         table.add_row(
-            name, calls, f"{e.flops / 1e12:.3g}", *times_taken, _bound(e, stage.chip), f"{e.compiled_in:.0f} s"
+            name, calls, _number(e.flops / 1e12), *times_taken, _bound(e, stage.chip), f"{e.compiled_in:.0f} s"
         )
     return table
 
@@ -98,7 +100,7 @@ def _collectives_table(plan: Plan) -> Table:
         for name, (_, estimate) in stage.calls.items():
             for (kind, axes), (times, sent) in sorted(estimate.collectives.items(), key=lambda item: -item[1][1]):
                 if sent > 1e-3 * estimate.sending * stage.chip.sent:
-                    table.add_row(stage.name, name, kind, " ".join(axes), f"{times:,.0f}", f"{sent / 1e9:,.3g}")
+                    table.add_row(stage.name, name, kind, " ".join(axes), f"{times:,.0f}", _number(sent / 1e9))
     return table
 
 
@@ -146,6 +148,13 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
             f"does not fit: {stage.name}: {name} needs {_gib(e.peak)} of {_gib(plan.chip.memory)} GiB a chip. The "
             f"largest terms, with the settings that change them: {named}"
         )
+
+
+def _number(x: float) -> str:
+    """Three figures of a small number and all of a large one, without an exponent that a narrow table would cut off."""
+    if 0 < x < 1e-3:
+        return "<0.001"
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def _gib(size: float) -> str:

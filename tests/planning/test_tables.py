@@ -62,6 +62,13 @@ def test_the_numbers_of_a_plan():
     assert "it fits: 9.00 of 15.75 GiB a chip at most, in rl: rollout" in text or "in rl: evaluate" in text
 
 
+def test_numbers_have_no_exponent_that_a_narrow_table_would_cut_off():
+    long = dataclasses.replace(UPDATE, computing=26_123.0, sending=2e-5, flops=3.1e18)
+    text = text_of(dataclasses.replace(STAGE, calls={"update": (1, long)}))
+    assert row(text, "update", table="computing")[2:5] == ["3,100,000", "26,123", "<0.001"]
+    assert "26,123 s a step" in text
+
+
 def test_products_that_take_most_of_the_time_bound_it():
     busy = dataclasses.replace(UPDATE, sending=0.1, computing=0.8)
     text = text_of(dataclasses.replace(STAGE, calls={"update": (4, busy)}))
