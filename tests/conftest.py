@@ -46,6 +46,11 @@ def pytest_addoption(parser):
     parser.addoption("--all-meshes", action="store_true", help="every factorisation of 8 devices, not 9 of the 35")
 
 
+def pytest_xdist_auto_num_workers(config):
+    """More than there are cores: tests also wait, for processes and for what is late on purpose."""
+    return len(os.sched_getaffinity(0)) * 3 // 2
+
+
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all-meshes"):
         left_out = [item for item in items if item.get_closest_marker("many_meshes")]
