@@ -30,7 +30,6 @@ from r1jax.parallel.mesh import by_rows, constrain, own_rows_of, parts, sharding
 from r1jax.sampling.draw import draw, most_probable
 
 LEAST_ROWS = 8  # sequences on a device below which a smaller batch saves no time
-LEAST_SLOTS = 64  # of completions, with fewer of which it saves less time than it takes to compile
 REFILLED = 16  # one in so many of a device's places is free before they are filled again, which stores all samples
 
 
@@ -252,11 +251,8 @@ def batch_sizes(rows: int, *, prompt_slots: int, slots: int) -> list[int]:
     """To how many sequences a device's batch of `rows` shrinks in turn, each time when no more of them are unfinished.
 
     In a shrunken batch each sequence has a copy of its prompt's cache. A size whose caches would be larger than those
-    of all completions is left out, and so are small ones, where a step takes as long with fewer sequences. Short
-    completions end before it pays.
+    of all completions is left out, and so are small ones, where a step takes as long with fewer sequences.
     """
-    if slots < LEAST_SLOTS:
-        return []
     sizes = [rows // part for part in (2, 4, 8) if rows // part >= LEAST_ROWS]
     return [size for size in sizes if size * (prompt_slots + slots) <= rows * slots]
 
