@@ -99,7 +99,7 @@ def attend_cached(q_BTNH: jax.Array, cache: Cache, layer: jax.Array, shared: Sha
 
     part = max(-(-S // PARTS), LEAST_SLOTS)
     sizes = [slots for slots in range(part, S, part) if slots >= T] + [S]
-    if len(sizes) == 1:  # without the barrier a CPU takes the layer out of the cache again for each product
+    if len(sizes) == 1:  # no conditional keeps slice and products apart; fused, they are far slower on a CPU
         return attend_to(jax.lax.optimization_barrier(cache.layer(layer)))
     place = jnp.searchsorted(jnp.array(sizes), cache.filled + T)  # past the end it is the last
     return jax.lax.switch(place, [functools.partial(read, slots) for slots in sizes])

@@ -70,7 +70,9 @@ def _time_table(stage: StagePlan) -> Table:
     known, seconds = all(estimate.fits for _, estimate in stage.calls.values()), stage.step_seconds
     table = Table(
         Column("program", no_wrap=True),
-        *("calls", "TFLOPs", "computing", "sending", "seconds", "bound by", "compiled in"),
+        *("calls", "TFLOPs", "computing", "sending", "seconds"),
+        Column("bound by", no_wrap=True),
+        "compiled in",
         title=f"{stage.name}: a step",
         caption=f"{_number(seconds)} s a step, {stage.tokens / seconds:,.0f} tokens/s" if known else None,
     )
@@ -151,7 +153,7 @@ def _advice(plan: Plan, stage: StagePlan) -> Iterator[str]:
 
 
 def _number(x: float) -> str:
-    """Three figures of a small number and all of a large one, without an exponent that a narrow table would cut off."""
+    """All figures of a large number and three of a small one, with no exponent, which a narrow table would cut off."""
     if 0 < x < 1e-3:
         return "<0.001"
     return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"

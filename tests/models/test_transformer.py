@@ -99,10 +99,12 @@ def test_packed_equals_separate(model_config):
     np.testing.assert_allclose(hidden[:, 4:], forward(model, params, b)[0], atol=1e-5)
 
 
-def test_cached_equals_uncached_at_any_split(model_config):
+@pytest.mark.parametrize("gather", [True, False])  # with unrolled layers, and as in sampling
+def test_cached_equals_uncached_at_any_split(gather, model_config):
     model, params = build(model_config)
     tokens = jnp.array(np.random.default_rng(1).integers(0, VOCABULARY, (3, 8)))
     whole, _ = forward(model, params, tokens)
+    model = model.clone(gather=gather)
     for sizes in ((8,), (5, 1, 1, 1)):
         cache, start, parts = model.empty_cache(3, 10), 0, []
         for size in sizes:

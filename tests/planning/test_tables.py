@@ -10,7 +10,7 @@ from r1jax.parallel.mesh import make_mesh
 from r1jax.planning.estimate import Estimate
 from r1jax.planning.plan import Plan, StagePlan
 from r1jax.planning.slices import CHIPS
-from r1jax.planning.tables import bill, show, show_sweep
+from r1jax.planning.tables import _number, bill, show, show_sweep
 
 GIB = 2.0**30
 SENT = {("all-gather", ("fsdp", "tensor")): (240.0, 3e9), ("all-reduce", ("tensor",)): (7.0, 1.0)}
@@ -67,6 +67,13 @@ def test_numbers_have_no_exponent_that_a_narrow_table_would_cut_off():
     text = text_of(dataclasses.replace(STAGE, calls={"update": (1, long)}))
     assert row(text, "update", table="computing")[2:5] == ["3,100,000", "26,123", "<0.001"]
     assert "26,123 s a step" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9e-4, "<0.001"), (1e-3, "0.001"), (19.03, "19"), (99.96, "100"), (999.6, "1,000")]
+)
+def test_numbers(number, text):
+    assert _number(number) == text
 
 
 def test_products_that_take_most_of_the_time_bound_it():
