@@ -46,13 +46,6 @@ def pytest_addoption(parser):
     parser.addoption("--all-meshes", action="store_true", help="every factorisation of 8 devices, not 9 of the 35")
 
 
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """Half as many again as there are cores: tests also wait, for processes and for what is late on purpose."""
-    workers = yield
-    return workers if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else workers * 3 // 2
-
-
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all-meshes"):
         left_out = [item for item in items if item.get_closest_marker("many_meshes")]
